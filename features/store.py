@@ -1,0 +1,455 @@
+"""The HDF5 layout: what stage one hands to stage two. No torch.
+
+A shard is one immutable HDF5 file; a store is one shard, a list of them or a folder of them, read
+as one. Row i of every dataset is row i of the input::
+
+    tweets.h5
+    ├── <view>        (N, D)  float16 | float32   one dataset a view, named by its pooling
+    ├── id            (N,)    UTF-8, fixed width  as in the input, else its row number
+    ├── label         (N,)    int32               index into `label_names`; -1: no label
+    ├── digest        (N, 16) uint8               BLAKE2b-128 of the normalised text
+    ├── n_tokens      (N,)    int32               special tokens included, after truncation
+    ├── flags         (N,)    uint8               1 truncated | 2 empty | 4 repaired
+    └── attributes
+        ├── format        "frostline-features"
+        ├── version       1
+        ├── views         JSON list of the views' names
+        ├── label_names   JSON list
+        ├── spec          JSON, the whole `EncoderSpec`
+        ├── fingerprint   SHA-256 of the spec
+        ├── precision     "float32" | "half"      of the forward pass
+        └── provenance    JSON: versions, device, dtype, timings, digest of the input
+
+Every dataset is chunked by rows (views at about half a MiB) and carries fletcher32 checksums. There
+are no object or variable-length types, links, external or virtual datasets. In plain h5py:
+
+>>> import h5py                                                      # doctest: +SKIP
+>>> with h5py.File("tweets.h5") as f:                                # doctest: +SKIP
+...     X, y = f["mean@last4+sum"][:], f["label"][:]                 # doctest: +SKIP
+
+To change the layout, raise `VERSION`, keep reading the versions before it, and add a file of the old
+version to the tests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from features.errors import FileRefused, InputError
+from features.pooling import parse_pooling
+from features.spec import EncoderSpec
+
+FORMAT = "frostline-features"
+VERSION = 1
+TRUNCATED, EMPTY, REPAIRED = 1, 2, 4
+DIGEST_BYTES = 16
+
+# Bytes of a chunk of a view: small enough to read a few rows, large enough to stream.
+_CHUNK_BYTES = 512 * 1024
+_BLOCK_BYTES = 32 * 2**20
+# An HDF5 attribute holds at most 64 KiB.
+_MAX_ATTRIBUTE = 60_000
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What a shard says about itself, besides its rows."""
+
+    spec: EncoderSpec
+    views: Mapping[str, int]
+    label_names: Sequence[str]
+    precision: str
+    store_dtype: str
+    provenance: Mapping[str, Any]
+
+
+def write_shard(
+    path: Path,
+    shard: Shard,
+    *,
+    n_rows: int,
+    id_bytes: int,
+    rows_of: Callable[[str, slice], Array],
+) -> None:
+    """Write a whole shard to a new file, in bounded memory.
+
+    Parameters
+    ----------
+    path : Path
+        Must not exist; the caller renames it to its final name (`features/journal.py`).
+    shard : Shard
+        The attributes.
+    n_rows, id_bytes : int
+        N, and the bytes of the longest id.
+    rows_of : callable
+        ``rows_of(name, rows)`` gives a slice of a dataset; called in order, dataset by dataset.
+    """
+    layout: dict[str, tuple[Any, tuple[int, ...]]] = {
+        "id": (h5py.string_dtype("utf-8", max(1, id_bytes)), ()),
+        "label": (np.int32, ()),
+        "digest": (np.uint8, (DIGEST_BYTES,)),
+        "n_tokens": (np.int32, ()),
+        "flags": (np.uint8, ()),
+    }
+    for view, width in shard.views.items():
+        layout[view] = (np.dtype(shard.store_dtype), (width,))
+    with h5py.File(path, "x", libver=("v110", "v110")) as file:
+        for name, text in _attributes(shard).items():
+            file.attrs[name] = text
+        for name, (dtype, tail) in layout.items():
+            row_bytes = np.dtype(dtype).itemsize * (tail[0] if tail else 1)
+            chunk = max(1, min(n_rows, _CHUNK_BYTES // row_bytes))
+            dataset = file.create_dataset(
+                name, (n_rows, *tail), dtype, chunks=(chunk, *tail), fletcher32=True
+            )
+            for rows in _row_slices(n_rows, row_bytes):
+                # With the dtype, because h5py tells UTF-8 from ASCII by what is attached to it.
+                dataset[rows] = rows_of(name, rows).astype(dtype)
+
+
+def _attributes(shard: Shard) -> dict[str, str | int]:
+    label_names = json.dumps(list(shard.label_names), ensure_ascii=False)
+    if len(label_names.encode()) > _MAX_ATTRIBUTE:
+        raise InputError(
+            f"the labels have {len(shard.label_names)} different values, e.g. "
+            f"{', '.join(map(repr, shard.label_names[:3]))}: too many for classes; choose another "
+            "--label-column"
+        )
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "views": json.dumps(list(shard.views)),
+        "label_names": label_names,
+        "spec": json.dumps(shard.spec.to_dict()),
+        "fingerprint": shard.spec.fingerprint,
+        "precision": shard.precision,
+        "provenance": json.dumps(shard.provenance),
+    }
+
+
+def _row_slices(n_rows: int, row_bytes: int) -> Iterator[slice]:
+    """Cut the rows into blocks of whole chunks and at most `_BLOCK_BYTES`."""
+    chunk = max(1, _CHUNK_BYTES // row_bytes)
+    step = max(chunk, _BLOCK_BYTES // row_bytes // chunk * chunk)
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
+
+
+class FeatureStore:
+    """Cached vectors and what belongs to their rows, read from one shard or several.
+
+    Parameters
+    ----------
+    path : path, or a sequence of paths
+        A file, a folder (its `*.h5`, in order of their names), or files in the order of their rows.
+
+    Attributes
+    ----------
+    spec : EncoderSpec
+        The encoder of the vectors; its fingerprint is that of every shard.
+    views : dict of str to int
+        Names and widths.
+    label_names : list of str
+        Names of the classes; `labels()` counts in it.
+    n_rows : int
+        Rows of all shards together, N.
+
+    Raises
+    ------
+    InputError
+        There is no such file.
+    FileRefused
+        A file is not a feature file, is damaged, or the shards don't belong together.
+
+    Examples
+    --------
+    >>> from features import FeatureStore
+    >>> with FeatureStore("demo/tweets.h5") as store:                # doctest: +SKIP
+    ...     X, y = store.read("mean@last4+sum"), store.labels()
+    """
+
+    def __init__(self, path: str | Path | Sequence[str | Path]) -> None:
+        self.paths = _shard_paths(path)
+        self._files: list[h5py.File] = []
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            for shard_path in self.paths:
+                self._files.append(_open(shard_path))
+            shards = [_read_shard(file) for file in self._files]
+            first = shards[0]
+            for shard_path, shard in zip(self.paths[1:], shards[1:], strict=True):
+                _check_same_encoder(shard_path, shard, self.paths[0], first)
+            undo.pop_all()
+        self.spec = first.spec
+        self.views = dict(first.views)
+        self.precision = first.precision
+        self.store_dtype = first.store_dtype
+        self.provenance = [shard.provenance for shard in shards]
+        names = {name for shard in shards for name in shard.label_names}
+        # One shard keeps the order of its own names, which a mapping may have given.
+        self.label_names = list(first.label_names) if len(shards) == 1 else sort_labels(names)
+        self._codes = [_recoded(shard.label_names, self.label_names) for shard in shards]
+        self._starts = np.cumsum([0, *(len(file["label"]) for file in self._files)])
+        self.n_rows = int(self._starts[-1])
+
+    def __enter__(self) -> FeatureStore:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files:
+            file.close()
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the encoder."""
+        return self.spec.fingerprint
+
+    def choose_views(self, asked: Sequence[str] | None) -> list[str]:
+        """Give the canonical names of the views that were asked for; without, the only one there is.
+
+        Raises
+        ------
+        InputError
+            A view is not there, or several are and none was named.
+        """
+        there = ", ".join(self.views)
+        if not asked:
+            if len(self.views) > 1:
+                raise InputError(f"{self} holds several views: {there}; choose with --pooling")
+            return list(self.views)
+        names = [parse_pooling(text).name for text in asked]
+        for name in names:
+            if name not in self.views:
+                raise InputError(f"{self} holds no view {name!r}; it holds: {there}")
+            if names.count(name) > 1:
+                raise InputError(f"view {name!r} is named twice; name each view once")
+        return names
+
+    def read(
+        self, views: str | Sequence[str], rows: npt.NDArray[np.bool_] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Read vectors, of several views side by side.
+
+        Parameters
+        ----------
+        views : str or sequence of str
+            Canonical names.
+        rows : bool array (N,), optional
+            Which rows; default all.
+
+        Returns
+        -------
+        float32 array (rows, D)
+        """
+        wanted = self.n_rows if rows is None else int(rows.sum())
+        names = [views] if isinstance(views, str) else list(views)
+        matrix = np.empty((wanted, sum(self.views[name] for name in names)), np.float32)
+        filled = 0
+        for start, block in self.blocks(names):
+            kept = block if rows is None else block[rows[start : start + len(block)]]
+            matrix[filled : filled + len(kept)] = kept
+            filled += len(kept)
+        return matrix
+
+    def blocks(self, views: str | Sequence[str]) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """Iterate over (number of the first row, float32 block of rows) in bounded memory."""
+        names = [views] if isinstance(views, str) else list(views)
+        row_bytes = sum(self.views[name] for name in names) * 4
+        for offset, file in zip(self._starts[:-1], self._files, strict=True):
+            for rows in _row_slices(len(file["label"]), row_bytes):
+                parts = [_read(file, name, rows).astype(np.float32, copy=False) for name in names]
+                yield int(offset) + rows.start, parts[0] if len(parts) == 1 else np.hstack(parts)
+
+    def labels(self) -> npt.NDArray[np.int32]:
+        """Codes into `label_names`, (N,); -1 where there is no label."""
+        parts = []
+        for path, file, codes in zip(self.paths, self._files, self._codes, strict=True):
+            part = _read(file, "label")
+            if part.size and not -1 <= part.min() <= part.max() < len(codes) - 1:
+                raise FileRefused(f"{path}: it has labels that are not among its label names")
+            parts.append(codes[part])
+        return np.concatenate(parts)
+
+    def ids(self, rows: slice = slice(None)) -> list[str]:
+        """Ids as in the input."""
+        return [bytes(value).decode("utf-8", "replace") for value in self._column("id", rows)]
+
+    def digests(self) -> npt.NDArray[np.uint8]:
+        """BLAKE2b-128 of the normalised texts, (N, 16)."""
+        return self._column("digest")
+
+    def n_tokens(self) -> npt.NDArray[np.int32]:
+        """Tokens of each text, (N,)."""
+        return self._column("n_tokens")
+
+    def flags(self) -> npt.NDArray[np.uint8]:
+        """Sums of `TRUNCATED`, `EMPTY` and `REPAIRED`, (N,)."""
+        return self._column("flags")
+
+    def _column(self, name: str, rows: slice = slice(None)) -> Array:
+        start, stop, _ = rows.indices(self.n_rows)
+        parts: list[Array] = []
+        for offset, file in zip(self._starts[:-1], self._files, strict=True):
+            low, high = max(start - offset, 0), min(stop - offset, len(file["label"]))
+            if low < high or not parts:
+                parts.append(_read(file, name, slice(low, max(low, high))))
+        return np.concatenate(parts)
+
+    def __str__(self) -> str:
+        return str(self.paths[0]) if len(self.paths) == 1 else f"{self.paths[0].parent} (shards)"
+
+
+def sort_labels(names: set[str]) -> list[str]:
+    """Order class names: numbers by value, then texts."""
+    return sorted(
+        names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)
+    )
+
+
+def _recoded(names: Sequence[str], among: Sequence[str]) -> npt.NDArray[np.int32]:
+    """Translate a shard's label codes; the last entry keeps -1, which counts from the end."""
+    return np.array([*(among.index(name) for name in names), -1], dtype=np.int32)
+
+
+def _shard_paths(path: str | Path | Sequence[str | Path]) -> list[Path]:
+    paths = [Path(path)] if isinstance(path, str | Path) else [Path(p) for p in path]
+    if len(paths) == 1 and paths[0].is_dir():
+        folder = paths[0]
+        paths = sorted(folder.glob("*.h5"))
+        if not paths:
+            raise InputError(f"{folder} is a folder without feature files (*.h5)")
+    if not paths:
+        raise InputError("no feature file was given")
+    for shard_path in paths:
+        if not shard_path.is_file():
+            raise InputError(
+                f"{shard_path}: no such feature file; make it with `frostline extract`"
+            )
+    return paths
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise FileRefused(f"{path} is not a readable HDF5 file: {_first_line(error)}") from error
+
+
+def _read_shard(file: h5py.File) -> Shard:
+    """Read and check the attributes and the shapes."""
+    path = file.filename
+    try:
+        attributes = dict(file.attrs)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise FileRefused(f"{path}: its attributes are damaged: {_first_line(error)}") from error
+    if attributes.get("format") != FORMAT:
+        raise FileRefused(f"{path} is an HDF5 file, but not one of frostline's feature files")
+    version = attributes.get("version")
+    if version != VERSION:
+        raise FileRefused(
+            f"{path} has version {version}; this frostline reads {VERSION}; update it"
+        )
+    try:
+        spec = EncoderSpec.from_dict(json.loads(attributes["spec"]))
+        views = [str(name) for name in json.loads(attributes["views"])]
+        label_names = [str(name) for name in json.loads(attributes["label_names"])]
+        provenance = json.loads(attributes["provenance"])
+        precision, fingerprint = str(attributes["precision"]), attributes["fingerprint"]
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise FileRefused(f"{path}: its attributes are damaged: {_first_line(error)}") from error
+    if fingerprint != spec.fingerprint:
+        raise FileRefused(
+            f"{path}: its fingerprint {str(fingerprint)[:12]} is not that of its spec, "
+            f"{spec.fingerprint[:12]}; the file was altered"
+        )
+    columns = {"id": "S", "label": "i", "digest": "u", "n_tokens": "i", "flags": "u"}
+    for name, kinds in {**columns, **dict.fromkeys(views, "f")}.items():
+        _check_dataset(file, name, kinds, two_dimensional=name == "digest" or name in views)
+    stored = {file[name].dtype.name for name in views}
+    if len(stored) != 1:
+        raise FileRefused(f"{path}: its views are of several types: {', '.join(sorted(stored))}")
+    return Shard(
+        spec,
+        {name: int(file[name].shape[1]) for name in views},
+        label_names,
+        precision,
+        stored.pop(),
+        provenance,
+    )
+
+
+def _check_dataset(file: h5py.File, name: str, kind: str, *, two_dimensional: bool) -> None:
+    """Refuse what is not a plain dataset in this very file with as many rows as the others."""
+    path = file.filename
+    with _damage_refused(file, name):
+        link = file.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
+            raise FileRefused(f"{path}: {name!r} is missing, or not a dataset of this file")
+        dataset = file[name]
+        if dataset.is_virtual or dataset.external:
+            raise FileRefused(f"{path}: {name!r} points to another file; such files are not read")
+        if dataset.dtype.kind != kind or dataset.ndim != 1 + two_dimensional:
+            raise FileRefused(
+                f"{path}: {name!r} has type {dataset.dtype} and shape {dataset.shape}, which is not of "
+                "this format"
+            )
+        if dataset.shape[0] != file["label"].shape[0]:
+            raise FileRefused(
+                f"{path}: {name!r} has {dataset.shape[0]} rows, 'label' has another number"
+            )
+
+
+def _check_same_encoder(path: Path, shard: Shard, first_path: Path, first: Shard) -> None:
+    differing = shard.spec.differences(first.spec)
+    if dict(shard.views) != dict(first.views):
+        differing.append(f"views: {', '.join(shard.views)} here, {', '.join(first.views)} there")
+    for name in ("precision", "store_dtype"):
+        here, there = getattr(shard, name), getattr(first, name)
+        if here != there:
+            differing.append(f"{name}: {here} here, {there} there")
+    if differing:
+        raise FileRefused(f"{path} and {first_path} don't belong together: {'; '.join(differing)}")
+
+
+def _read(file: h5py.File, name: str, rows: slice = slice(None)) -> Array:
+    with _damage_refused(file, name):
+        return np.asarray(file[name][rows])
+
+
+@contextmanager
+def _damage_refused(file: h5py.File, name: str) -> Iterator[None]:
+    """HDF5 reports a wrong checksum, a bad chunk or a cut file as an OSError or a RuntimeError."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise FileRefused(
+            f"{file.filename}: {name!r} is damaged: {_first_line(error)}; make the file again"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
