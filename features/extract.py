@@ -46,7 +46,7 @@ WINDOW = 8192
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: rows done, and the share of the input read (None: unknown)."""
+    """How far a run is: rows done, and the share of the input (None where its size is unknown)."""
 
     rows: int
     fraction: float | None
@@ -185,7 +185,12 @@ def extract(
 
         def report(rows: int, of_window: int = 0) -> None:
             if progress is not None:
-                progress(Progress(rows + of_window, reader.fraction_read()))
+                # Reading runs ahead by a window, so what is read is not yet what is done.
+                read = reader.fraction_read()
+                done = (rows + of_window) / max(1, reader.rows_read)
+                progress(
+                    Progress(rows + of_window, None if read is None else min(1.0, read * done))
+                )
 
         for window in _timed(windows(reader, WINDOW), seconds, "read"):
             with _clock(seconds, "read"):

@@ -1,9 +1,10 @@
-"""Rows that could not be used, counted and written to `<output>.rejects.jsonl`."""
+"""Rows that could not be used, counted and written to `<output>.rejects.jsonl` or a stream."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -18,22 +19,24 @@ class RejectLog:
 
     Parameters
     ----------
-    output : Path
+    output : Path or None
         The file that the rejects belong to. One JSON object a line goes to `<output>.rejects.jsonl`:
-        source, line, reason, start of the content. Without rejects there is no such file.
+        source, line, reason, start of the content. Without rejects there is no such file. None, for
+        output that is no file: they go to standard error.
     strict : bool
         Raise at the first one instead.
     """
 
-    def __init__(self, output: Path, *, strict: bool = False) -> None:
-        self.path = output.with_name(output.name + ".rejects.jsonl")
+    def __init__(self, output: Path | None, *, strict: bool = False) -> None:
+        self.path = None if output is None else output.with_name(output.name + ".rejects.jsonl")
         self.count = 0
         self._strict = strict
         self._file: TextIO | None = None
         self._first: Reject | None = None
 
     def __enter__(self) -> RejectLog:
-        self.path.unlink(missing_ok=True)  # those of an earlier run
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)  # those of an earlier run
         return self
 
     def __exit__(
@@ -42,7 +45,7 @@ class RejectLog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._file is not None:
+        if self._file is not None and self.path is not None:
             self._file.close()
 
     def add(self, rejects: Iterable[Reject]) -> None:
@@ -57,8 +60,9 @@ class RejectLog:
             if self._strict:
                 raise InputError(f"{reject.source}, line {reject.line}: {reject.reason} (--strict)")
             if self._file is None:
-                self._file, self._first = self.path.open("w", encoding="utf-8"), reject
-            self._file.write(json.dumps(dataclasses.asdict(reject), ensure_ascii=False) + "\n")
+                self._first = reject
+                self._file = sys.stderr if self.path is None else self.path.open("w")
+            self._file.write(json.dumps(dataclasses.asdict(reject)) + "\n")
             self.count += 1
 
     def hint(self) -> str:

@@ -121,6 +121,11 @@ class TweetReader:
         """The classes in the order of the mapping; None without one."""
         return None if self._mapping is None else list(dict.fromkeys(self._mapping.values()))
 
+    @property
+    def rows_read(self) -> int:
+        """Rows so far, usable or not."""
+        return self._rows_seen
+
     def fraction_read(self) -> float | None:
         """How much of the input has been read, by bytes; None where its size is unknown."""
         if not self._total_bytes:

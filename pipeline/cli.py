@@ -1,0 +1,360 @@
+"""The command line: parse, call one function, print. Exit codes are those of `features/errors.py`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from features.checkpoint import DEFAULT_MODEL
+from features.errors import CannotContinue, FrostlineError, InputError
+from features.extract import STORE_DTYPES, Progress, extract
+from features.normalize import CURRENT
+from features.pooling import DEFAULT_POOLING
+from features.rejects import RejectLog
+from features.store import FeatureStore
+from features.version import __version__
+from pipeline import report
+from pipeline.fit import CLASS_WEIGHTS, fit
+from pipeline.head import load_head, save_head
+from pipeline.predict import check_output, evaluate, is_store, scored, write_scores
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Commands(click.Group):
+    """Turns the errors that a user can meet into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FrostlineError as error:
+            message, code = str(error), error.exit_code
+        except MemoryError:
+            message, code = "the machine ran out of memory", CannotContinue.exit_code
+        except KeyboardInterrupt:
+            message, code = "interrupted; no output was changed", 130
+        click.echo(f"Error: {report.printable(message)}", err=True)
+        return ctx.exit(code)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="frostline")
+def main() -> None:
+    r"""Label tweets with frozen BERT vectors and a head that refits in seconds.
+
+    \b
+    frostline extract tweets.csv -o tweets.h5        encode once (stage one)
+    frostline fit tweets.h5 -o head.joblib           fit a head on the vectors (stage two)
+    frostline predict head.joblib new.csv -o out.csv label new tweets
+    """
+
+
+def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Apply several options, the first one shown first."""
+
+    def apply(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return apply
+
+
+_columns = _options(
+    click.option("--text-column", metavar="NAME", help="Column of the texts [text, tweet, …]."),
+    click.option(
+        "--id-column", metavar="NAME", help="Column of the ids [id, tweet_id, …; row number]."
+    ),
+)
+_label_columns = _options(
+    click.option("--label-column", metavar="NAME", help="Column of the labels [label, sentiment]."),
+    click.option(
+        "--labels",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Labels of a .txt input, one a line (TweetEval's layout).",
+    ),
+    click.option(
+        "--mapping",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Lines of value<TAB>name that name the labels (TweetEval's mapping.txt).",
+    ),
+)
+_machine = _options(
+    click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
+    ),
+    click.option(
+        "--max-batch-tokens",
+        type=int,
+        metavar="N",
+        help="Tokens in a batch; speed and memory only [by device].",
+    ),
+)
+_strict = click.option("--strict", is_flag=True, help="Stop at the first row that can't be used.")
+_json = click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the metrics there too.",
+)
+
+
+@main.command("extract")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The feature file (.h5)."
+)
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="Hub id or local folder of an encoder.",
+)
+@click.option("--revision", help="Branch, tag or commit of a hub model.")
+@click.option(
+    "--pooling",
+    multiple=True,
+    default=[DEFAULT_POOLING],
+    show_default=True,
+    metavar="SPEC",
+    help="TOKENS[@LAYERS][+COMBINE], e.g. cls, mean@-2, cls@last4+concat; repeat for several views.",
+)
+@click.option(
+    "--max-length",
+    type=int,
+    metavar="N",
+    help="Tokens read of a tweet [128, or the model's limit].",
+)
+@click.option(
+    "--normalize",
+    type=click.Choice(list(CURRENT)),
+    default="tweeteval",
+    show_default=True,
+    help="How tweets are brought into one form.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="Precision of the model; auto keeps a cosine of 0.9999 to float32.",
+)
+@click.option(
+    "--store-dtype",
+    type=click.Choice(STORE_DTYPES),
+    default="float16",
+    show_default=True,
+    help="Precision of the vectors on disk.",
+)
+@_machine
+@_columns
+@_label_columns
+@_strict
+@click.option("--overwrite", is_flag=True, help="Replace the output, whatever is there.")
+def extract_command(
+    inputs: Sequence[str], output: Path, pooling: Sequence[str], **options: Any
+) -> None:
+    """Encode tweets once and cache their vectors.
+
+    INPUT is a .csv, .tsv, .jsonl, .txt (also .gz) or .parquet file, or - for JSON Lines on standard
+    input. Running it again encodes only texts that are new.
+    """
+    with _progress() as show:
+        summary = extract(inputs, output, pooling=pooling, progress=show, **options)
+    click.echo(report.extract_text(summary))
+
+
+@main.command("fit")
+@click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The head (.joblib)."
+)
+@click.option(
+    "--pooling",
+    multiple=True,
+    metavar="SPEC",
+    help="The view to fit on, or several side by side; needed where there are several.",
+)
+@click.option(
+    "--C",
+    "C",
+    default="auto",
+    show_default=True,
+    metavar="FLOAT|auto",
+    help="Inverse penalty; auto chooses by macro recall from 1e-4 to 1e2.",
+)
+@click.option(
+    "--cv",
+    type=int,
+    metavar="K",
+    help="Folds of the cross-validation [5; one of 5 with a fixed C].",
+)
+@click.option(
+    "--validation",
+    type=click.Path(path_type=Path),
+    metavar="FEATURES",
+    help="Choose C and measure on these vectors instead.",
+)
+@click.option(
+    "--class-weight",
+    type=click.Choice(CLASS_WEIGHTS),
+    default="balanced",
+    show_default=True,
+    help="Whether all classes or all rows count alike.",
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of the folds and the bootstrap."
+)
+@click.option(
+    "--max-iter", type=int, default=1000, show_default=True, help="Steps of the solver at most."
+)
+@click.option(
+    "--tol", type=float, default=1e-6, show_default=True, help="Gradient at which the solver stops."
+)
+@_json
+def fit_command(
+    features: Sequence[str],
+    output: Path,
+    pooling: Sequence[str],
+    json_file: Path | None,
+    **options: Any,
+) -> None:
+    """Fit a head on cached vectors, and measure it on rows that it has not seen."""
+    _check_folder(output)
+    result = fit(features, pooling=pooling or None, **options)
+    save_head(result.head, output)
+    _write_json(json_file, result.head.metadata)
+    click.echo(f"{report.fit_text(result)}\n\n{output} written")
+
+
+@main.command("predict")
+@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option(
+    "-o",
+    "--output",
+    default="-",
+    show_default=True,
+    help="A .csv, .tsv or .jsonl file; - is JSON Lines on standard output.",
+)
+@click.option("--with-text", is_flag=True, help="Write the tweets too.")
+@click.option("--model", help="Where the head's model lies on this machine.")
+@_machine
+@_columns
+@_strict
+def predict_command(
+    head: Path, inputs: Sequence[str], output: str, with_text: bool, strict: bool, **options: Any
+) -> None:
+    """Label tweets, or cached vectors (.h5), with a head.
+
+    INPUT is as for extract; - reads JSON Lines line by line and answers as they come.
+    """
+    fitted = load_head(head)
+    check_output(output)
+    to_stdout = output == "-"
+    with (
+        RejectLog(None if to_stdout else Path(output), strict=strict) as rejects,
+        scored(fitted, inputs, rejects=rejects, **options) as scores,
+        _counter(quiet=to_stdout) as show,
+    ):
+        written = write_scores(
+            fitted, scores, output, with_text=with_text, stdout=sys.stdout, progress=show
+        )
+        if not written.rows:
+            raise InputError(f"no usable tweet in {', '.join(inputs)}{rejects.hint()}")
+    if not to_stdout:
+        click.echo(report.predict_text(written, output, rejects.count, rejects.path))
+
+
+@main.command("evaluate")
+@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="LABELLED...")
+@click.option("--model", help="Where the head's model lies on this machine.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@_machine
+@_columns
+@_label_columns
+@_strict
+@_json
+def evaluate_command(
+    head: Path,
+    inputs: Sequence[str],
+    seed: int,
+    strict: bool,
+    json_file: Path | None,
+    **options: Any,
+) -> None:
+    """Measure a head on labelled tweets or cached vectors."""
+    fitted = load_head(head)
+    with (
+        RejectLog(None, strict=strict) as rejects,
+        scored(fitted, inputs, rejects=rejects, **options) as scores,
+    ):
+        metrics, unlabelled = evaluate(fitted, scores, seed=seed)
+    measured_on = ", ".join(inputs)
+    _write_json(json_file, {"measured_on": measured_on, "metrics": metrics.to_dict()})
+    click.echo(report.metrics_text(metrics, measured_on))
+    if unlabelled:
+        click.echo(f"\n{unlabelled:,} rows without a label were left out")
+
+
+@main.command("inspect")
+@click.argument("file", type=click.Path(path_type=Path))
+def inspect_command(file: Path) -> None:
+    """Show what a feature file or a head is, where it came from and what it fits."""
+    if is_store(file):
+        with FeatureStore(file) as store:
+            click.echo(report.store_text(store))
+    else:
+        click.echo(report.head_text(load_head(file), str(file)))
+
+
+def _check_folder(output: Path) -> None:
+    """Before the work, not after it."""
+    if output.is_dir() or not output.parent.is_dir():
+        raise InputError(f"{output}: give the name of a file in a folder that exists")
+
+
+def _write_json(path: Path | None, content: Any) -> None:
+    if path is None:
+        return
+    try:
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CannotContinue(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Progress], None]]:
+    """Show rate and time left on a terminal; nothing in a pipe."""
+    from tqdm import tqdm
+
+    started = time.monotonic()
+    form = "{percentage:3.0f}% |{bar:24}| {postfix} [{elapsed}<{remaining}]"
+    with tqdm(total=1.0, bar_format=form, disable=not sys.stderr.isatty(), leave=False) as bar:
+
+        def show(progress: Progress) -> None:
+            rate = progress.rows / max(1e-9, time.monotonic() - started)
+            bar.set_postfix_str(f"{progress.rows:,} tweets, {rate:,.0f}/s", refresh=False)
+            bar.update((progress.fraction or 0.0) - bar.n)
+
+        yield show
+
+
+@contextmanager
+def _counter(*, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Show the rows and their rate on a terminal; nothing in a pipe or into one."""
+    from tqdm import tqdm
+
+    with tqdm(unit=" tweets", disable=quiet or not sys.stderr.isatty(), leave=False) as bar:
+        yield lambda rows: bar.update(rows - bar.n)

@@ -1,0 +1,259 @@
+"""The head: a fitted classifier with what it fits, and its joblib file.
+
+``joblib.load("head.joblib")`` gives a plain dict::
+
+    format        "frostline-head"
+    version       1
+    estimator     a stock fitted sklearn.linear_model.LogisticRegression, on raw vectors: the
+                  standardisation is folded into coef_ and intercept_
+    labels        list of the K class names
+    sources       list of {spec, fingerprint, view, width, precision, store_dtype}: the estimator
+                  takes the views of these encoders side by side, in this order
+    metadata      how it was fitted, and its metrics
+
+so that the file is useful with scikit-learn alone. `load_head` never unpickles it: it takes the
+arrays and the texts out (`pipeline/unpickle.py`), validates them and builds a `Head`. Loading does
+not need scikit-learn.
+
+To change the format, raise `VERSION`, keep reading the versions before it, and add a file of the old
+version to the tests.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.errors import CannotContinue, FileRefused, InputError
+from features.spec import EncoderSpec
+from features.store import FeatureStore
+from pipeline.solver import softmax
+from pipeline.unpickle import ESTIMATOR, Instance, UnpickleError, read_pickle
+
+FORMAT = "frostline-head"
+VERSION = 1
+_MAX_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Source:
+    """One view that a head takes, and the encoder that makes it."""
+
+    spec: EncoderSpec
+    view: str
+    width: int
+    precision: str
+    store_dtype: str
+
+
+@dataclass(frozen=True)
+class Head:
+    """A fitted multinomial logistic regression on raw vectors.
+
+    Attributes
+    ----------
+    labels : tuple of str, (K,)
+    coef : float64 array (K, D)
+    intercept : float64 array (K,)
+    sources : tuple of Source
+        Whose widths add up to D.
+    metadata : mapping
+        JSON types: how it was fitted, and its metrics.
+    """
+
+    labels: tuple[str, ...]
+    coef: npt.NDArray[np.float64]
+    intercept: npt.NDArray[np.float64]
+    sources: tuple[Source, ...]
+    metadata: Mapping[str, Any]
+
+    def predict_proba(self, X: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+        """Give the probabilities of the classes, (N, K), for raw vectors (N, D)."""
+        if X.ndim != 2 or X.shape[1] != self.coef.shape[1]:
+            raise InputError(
+                f"vectors have shape {X.shape}; this head takes (N, {self.coef.shape[1]}): "
+                + ", ".join(f"{source.view} ({source.width})" for source in self.sources)
+            )
+        return softmax(X @ self.coef.T + self.intercept)
+
+    def predict(self, X: npt.NDArray[np.floating[Any]]) -> list[str]:
+        """Give the most probable class of each of N raw vectors (N, D)."""
+        return [self.labels[k] for k in self.predict_proba(X).argmax(axis=1)]
+
+    def to_sklearn(self) -> Any:
+        """Give a stock fitted `sklearn.linear_model.LogisticRegression` on raw vectors."""
+        from sklearn.linear_model import LogisticRegression
+
+        estimator = LogisticRegression(C=float(self.metadata.get("C", 1.0)))
+        # With two classes scikit-learn keeps one row, the difference of the two.
+        binary = len(self.labels) == 2
+        estimator.coef_ = self.coef[1:] - self.coef[:1] if binary else self.coef.copy()
+        estimator.intercept_ = (
+            self.intercept[1:] - self.intercept[:1] if binary else self.intercept.copy()
+        )
+        estimator.classes_ = np.array(self.labels)
+        estimator.n_features_in_ = self.coef.shape[1]
+        estimator.n_iter_ = np.array([int(self.metadata.get("iterations", 0))], dtype=np.int32)
+        return estimator
+
+
+def views_for(sources: Sequence[Source], store: FeatureStore) -> list[str]:
+    """Give the views to read from a store, if its vectors are those that `sources` describe.
+
+    Raises
+    ------
+    FileRefused
+        The store is of another encoder; both fingerprints are named.
+    InputError
+        It lacks a view.
+    """
+    for source in sources:
+        if source.spec.fingerprint != store.fingerprint:
+            differing = "; ".join(store.spec.differences(source.spec))
+            raise FileRefused(
+                f"{store} holds vectors of encoder {store.fingerprint[:12]}, the head was fitted on those "
+                f"of encoder {source.spec.fingerprint[:12]} ({differing}): extract the tweets with the "
+                "head's encoder"
+            )
+    return store.choose_views([source.view for source in sources])
+
+
+def save_head(head: Head, path: str | Path) -> None:
+    """Write the joblib file; it appears by rename, or not at all."""
+    import joblib
+
+    path = Path(path)
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "estimator": head.to_sklearn(),
+        "labels": list(head.labels),
+        "sources": [
+            {
+                "spec": source.spec.to_dict(),
+                "fingerprint": source.spec.fingerprint,
+                "view": source.view,
+                "width": source.width,
+                "precision": source.precision,
+                "store_dtype": source.store_dtype,
+            }
+            for source in head.sources
+        ],
+        "metadata": dict(head.metadata),
+    }
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            aside = Path(folder) / path.name
+            joblib.dump(content, aside, protocol=4)
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())
+            aside.replace(path)
+    except OSError as error:
+        raise CannotContinue(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def load_head(path: str | Path) -> Head:
+    """Read a head's file; safe on files from strangers.
+
+    Raises
+    ------
+    InputError
+        There is no such file.
+    FileRefused
+        It is not a head, or more than a head.
+
+    Examples
+    --------
+    >>> from pipeline import load_head
+    >>> head = load_head("demo/head.joblib")                         # doctest: +SKIP
+    >>> head.predict_proba(vectors)                                  # doctest: +SKIP
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise FileRefused(
+                f"{path} has {path.stat().st_size} bytes; a head has at most {_MAX_BYTES}"
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        return _validated(read_pickle(data))
+    except UnpickleError as error:
+        raise FileRefused(f"{path} is not a frostline head: {error}") from error
+    except FileRefused as error:
+        raise FileRefused(f"{path}: {error}") from error
+
+
+def _validated(content: Any) -> Head:
+    """Build a head from what a file says, or refuse it."""
+    _require(
+        isinstance(content, dict) and content.get("format") == FORMAT, "it is not a frostline head"
+    )
+    version = content.get("version")
+    _require(
+        version == VERSION, f"it has version {version!r}; this frostline reads {VERSION}; update it"
+    )
+    labels, entries, metadata = (content.get(name) for name in ("labels", "sources", "metadata"))
+    _require(
+        isinstance(labels, list) and len(labels) > 1 and all(isinstance(n, str) for n in labels),
+        "its labels are not texts",
+    )
+    _require(isinstance(entries, list) and entries != [], "it names no source")
+    _require(isinstance(metadata, dict), "it has no metadata")
+    estimator = content.get("estimator")
+    _require(isinstance(estimator, Instance) and estimator.of == ESTIMATOR, "it has no estimator")
+    sources = tuple(_source(entry) for entry in entries)
+    coef, intercept, classes = (
+        estimator.state.get(name) for name in ("coef_", "intercept_", "classes_")
+    )
+    width = sum(source.width for source in sources)
+    rows = 1 if len(labels) == 2 else len(labels)
+    for name, array, shape in (("coef_", coef, (rows, width)), ("intercept_", intercept, (rows,))):
+        fits = isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.shape == shape
+        _require(fits, f"its {name} is not an array of shape {shape}")
+        _require(bool(np.isfinite(array).all()), f"its {name} has values that are not finite")
+    _require(
+        isinstance(classes, np.ndarray) and classes.tolist() == labels,
+        "its estimator has other classes than its labels",
+    )
+    if rows == 1:  # half of the difference to either side gives the same probabilities
+        coef, intercept = (
+            np.vstack([-coef / 2, coef / 2]),
+            np.hstack([-intercept / 2, intercept / 2]),
+        )
+    return Head(tuple(labels), coef.astype(float), intercept.astype(float), sources, metadata)
+
+
+def _source(entry: Any) -> Source:
+    _require(
+        isinstance(entry, dict) and isinstance(entry.get("spec"), dict), "a source has no spec"
+    )
+    spec = EncoderSpec.from_dict(entry["spec"])
+    _require(
+        entry.get("fingerprint") == spec.fingerprint,
+        "a source's fingerprint is not that of its spec",
+    )
+    view, width = entry.get("view"), entry.get("width")
+    precision, store_dtype = entry.get("precision"), entry.get("store_dtype")
+    _require(
+        isinstance(view, str)
+        and type(width) is int
+        and width > 0
+        and precision in ("float32", "half")
+        and store_dtype in ("float16", "float32"),
+        "a source is incomplete",
+    )
+    return Source(spec, view, width, precision, store_dtype)
+
+
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise FileRefused(otherwise)

@@ -1,0 +1,352 @@
+"""Tweets and a head in, a stream of scores out, in input order and in bounded memory.
+
+`predict` crosses back into stage one in one place, `encoder_for`: it builds the encoder that the head
+itself describes, so that nobody scores with another model, pooling, length or normaliser. Cached
+vectors are scored without any model.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from features.batching import live_windows
+from features.checkpoint import find_checkpoint
+from features.errors import CannotContinue, FileRefused, InputError
+from features.rejects import RejectLog
+from features.spec import make_spec
+from features.store import FeatureStore
+from features.tweets import Reject, Tweet, TweetReader
+from pipeline.head import Head, views_for
+from pipeline.metrics import Metrics, measure
+
+if TYPE_CHECKING:
+    from features.encoder import FrozenEncoder
+
+# Rows that are encoded together when they are there, and the seconds to wait for more of them when
+# the input pauses.
+_WINDOW = 2048
+_PATIENCE = 0.05
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Some scored rows, in input order.
+
+    Attributes
+    ----------
+    ids, texts : list of str
+        Texts are those of the input; None for cached vectors.
+    labels : list of str or None
+        Those of the input, if it has any: the truth, not the prediction.
+    proba : float64 array (rows, K)
+    """
+
+    ids: list[str]
+    texts: list[str] | None
+    labels: list[str | None]
+    proba: npt.NDArray[np.float64]
+
+
+def encoder_for(
+    head: Head,
+    *,
+    model: str | Path | None = None,
+    device: str = "auto",
+    max_batch_tokens: int | None = None,
+) -> FrozenEncoder:
+    """Load the encoder that a head was fitted on.
+
+    Parameters
+    ----------
+    head : Head
+    model : str or path, optional
+        Where that model lies on this machine; default: the name that the head remembers.
+    device, max_batch_tokens
+        See `FrozenEncoder`.
+
+    Raises
+    ------
+    InputError
+        The model can't be found.
+    FileRefused
+        It is another one; both fingerprints are named.
+    """
+    specs = {source.spec.fingerprint: source.spec for source in head.sources}
+    if len(specs) > 1:
+        raise InputError(f"this head takes vectors of {len(specs)} encoders; score cached vectors")
+    spec = head.sources[0].spec
+    try:
+        checkpoint = find_checkpoint(model or spec.model, revision=None if model else spec.revision)
+    except InputError as error:
+        if model is None:
+            raise InputError(
+                f"the head's model is not here: {error}; say where it lies with --model"
+            ) from error
+        raise
+    found = make_spec(checkpoint, max_length=spec.max_length, normalize=spec.normalizer)
+    if found.fingerprint != spec.fingerprint:
+        raise FileRefused(
+            f"{checkpoint.name} makes vectors of encoder {found.fingerprint[:12]}, the head was fitted on "
+            f"those of encoder {spec.fingerprint[:12]} ({'; '.join(found.differences(spec))}); give the "
+            f"folder of {spec.model} as --model"
+        )
+    from features.encoder import FrozenEncoder  # torch: only where a model runs
+
+    return FrozenEncoder.from_checkpoint(
+        checkpoint,
+        spec,
+        pooling=[source.view for source in head.sources],
+        device=device,
+        max_batch_tokens=max_batch_tokens,
+    )
+
+
+def score_tweets(
+    head: Head,
+    rows: Iterable[Tweet | Reject],
+    encoder: FrozenEncoder,
+    *,
+    on_rejects: Callable[[Iterable[Reject]], None],
+) -> Iterator[Scores]:
+    """Score tweets as they come; a pause in the input hands out what is there."""
+    stored = [np.dtype(source.store_dtype) for source in head.sources]
+    for window in live_windows(rows, _WINDOW, _PATIENCE):
+        on_rejects(row for row in window if isinstance(row, Reject))
+        tweets = [row for row in window if isinstance(row, Tweet)]
+        if not tweets:
+            continue
+        vectors = encoder.encode([tweet.text for tweet in tweets])
+        # Rounded as the cached vectors are that the head was fitted on, so that scoring a text and
+        # scoring its cached vector agree.
+        views = [
+            vectors[source.view].astype(dtype).astype(np.float32)
+            for source, dtype in zip(head.sources, stored, strict=True)
+        ]
+        yield Scores(
+            [tweet.id for tweet in tweets],
+            [tweet.text for tweet in tweets],
+            [tweet.label for tweet in tweets],
+            head.predict_proba(np.hstack(views)),
+        )
+
+
+def score_store(head: Head, store: FeatureStore) -> Iterator[Scores]:
+    """Score cached vectors, block by block."""
+    views = views_for(head.sources, store)
+    codes = store.labels()
+    names: list[str | None] = [*store.label_names, None]
+    for start, block in store.blocks(views):
+        rows = slice(start, start + len(block))
+        yield Scores(
+            store.ids(rows), None, [names[code] for code in codes[rows]], head.predict_proba(block)
+        )
+
+
+def is_store(path: str | Path) -> bool:
+    """Whether an input is cached vectors rather than tweets."""
+    return str(path).endswith((".h5", ".hdf5")) or Path(path).is_dir()
+
+
+@contextmanager
+def scored(
+    head: Head,
+    inputs: Sequence[str | Path],
+    *,
+    rejects: RejectLog,
+    model: str | Path | None = None,
+    device: str = "auto",
+    max_batch_tokens: int | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    id_column: str | None = None,
+    labels: str | Path | None = None,
+    mapping: str | Path | None = None,
+) -> Iterator[Iterator[Scores]]:
+    """Open tweets or cached vectors for scoring; the options are those of `extract`."""
+    if any(is_store(path) for path in inputs):
+        if len(inputs) > 1 and not all(is_store(path) for path in inputs):
+            raise InputError("tweets and cached vectors can't be scored together; give one kind")
+        with FeatureStore(inputs[0] if len(inputs) == 1 else inputs) as store:
+            yield score_store(head, store)
+        return
+    reader = TweetReader(
+        inputs,
+        text_column=text_column,
+        label_column=label_column,
+        id_column=id_column,
+        labels=labels,
+        mapping=mapping,
+    )
+    encoder = encoder_for(head, model=model, device=device, max_batch_tokens=max_batch_tokens)
+    yield score_tweets(head, reader, encoder, on_rejects=rejects.add)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What went to the output: rows by predicted label, and the first rows for a look."""
+
+    counts: dict[str, int]
+    first: list[dict[str, Any]]
+
+    @property
+    def rows(self) -> int:
+        """All of them."""
+        return sum(self.counts.values())
+
+
+def write_scores(
+    head: Head,
+    scores: Iterable[Scores],
+    output: str | Path,
+    *,
+    with_text: bool = False,
+    stdout: TextIO | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Written:
+    """Write scores as CSV, TSV or JSON Lines.
+
+    Parameters
+    ----------
+    head : Head
+        Names the columns: `id`, `text` if asked for, `label`, and `p_<label>` for each class.
+    scores : iterable of Scores
+    output : path
+        `.csv`, `.tsv` or `.jsonl`; it appears by rename when all is written. `-`: JSON Lines on
+        `stdout`, brought out after each block.
+    with_text : bool
+        Whether the texts come along.
+    progress : callable, optional
+        Called after each block with the number of rows so far.
+    """
+    suffix = check_output(output)
+    columns = ["id", *(["text"] if with_text else []), "label", *(f"p_{n}" for n in head.labels)]
+    counts = dict.fromkeys(head.labels, 0)
+    first: list[dict[str, Any]] = []
+    with _opened(output, stdout) as file:
+        write = _WRITERS[suffix](file, columns)
+        for block in scores:
+            if with_text and block.texts is None:
+                raise InputError("--with-text: cached vectors come without their texts")
+            rows = list(_rows(head, block, with_text))
+            write(rows)
+            file.flush()
+            first.extend(rows[: 5 - len(first)])
+            for row in rows:
+                counts[row["label"]] += 1
+            if progress is not None:
+                progress(sum(counts.values()))
+    return Written(counts, first)
+
+
+def check_output(output: str | Path) -> str:
+    """Give the format of an output by its name, or say why it can't be one."""
+    suffix = ".jsonl" if str(output) == "-" else Path(output).suffix.lower()
+    if suffix not in _WRITERS:
+        raise InputError(
+            f"{output}: unknown format; the name must end in one of {', '.join(_WRITERS)}, or be - for "
+            "JSON Lines on standard output"
+        )
+    if not Path(output).parent.is_dir():
+        raise InputError(
+            f"{output}: the folder {Path(output).parent} does not exist; make it first"
+        )
+    return suffix
+
+
+def _rows(head: Head, block: Scores, with_text: bool) -> Iterator[dict[str, Any]]:
+    texts: Sequence[str] = block.texts or [""] * len(block.ids)
+    # Six digits: more than half precision carries. The label is the argmax of what is printed.
+    proba = block.proba.round(6)
+    for identity, text, winner, row in zip(
+        block.ids, texts, proba.argmax(axis=1), proba.tolist(), strict=True
+    ):
+        cells = {"id": identity} | ({"text": text} if with_text else {})
+        cells["label"] = head.labels[winner]
+        yield cells | {f"p_{name}": p for name, p in zip(head.labels, row, strict=True)}
+
+
+@contextmanager
+def _opened(output: str | Path, stdout: TextIO | None) -> Iterator[TextIO]:
+    """Open standard output, or a file beside `output` that takes its name at the end."""
+    if str(output) == "-":
+        assert stdout is not None, "the caller says what standard output is"
+        yield stdout
+        return
+    output = Path(output)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
+            aside = Path(folder) / output.name
+            with aside.open("w", encoding="utf-8", newline="") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(output)
+    except OSError as error:
+        raise CannotContinue(f"{output} cannot be written: {error.strerror or error}") from error
+
+
+_Writer = Callable[[list[dict[str, Any]]], None]
+
+
+def _csv_writer(file: TextIO, columns: list[str], delimiter: str = ",") -> _Writer:
+    writer = csv.DictWriter(file, columns, delimiter=delimiter, lineterminator="\n")
+    writer.writeheader()
+    return writer.writerows
+
+
+def _tsv_writer(file: TextIO, columns: list[str]) -> _Writer:
+    return _csv_writer(file, columns, "\t")
+
+
+def _jsonl_writer(file: TextIO, columns: list[str]) -> _Writer:
+    def write(rows: list[dict[str, Any]]) -> None:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+    return write
+
+
+_WRITERS = {".csv": _csv_writer, ".tsv": _tsv_writer, ".jsonl": _jsonl_writer}
+
+
+def evaluate(head: Head, scores: Iterable[Scores], *, seed: int = 0) -> tuple[Metrics, int]:
+    """Measure a head on scored rows that have labels.
+
+    Returns
+    -------
+    metrics : Metrics
+    unlabelled : int
+        Rows that were left out because they have no label.
+
+    Raises
+    ------
+    InputError
+        No row has a label, or one has a label that the head does not know.
+    """
+    codes: list[int] = []
+    proba: list[npt.NDArray[np.float64]] = []
+    unlabelled = 0
+    for block in scores:
+        labelled = [i for i, label in enumerate(block.labels) if label is not None]
+        unlabelled += len(block.labels) - len(labelled)
+        for i in labelled:
+            if block.labels[i] not in head.labels:
+                raise InputError(
+                    f"label {block.labels[i]!r} of row {block.ids[i]!r} is none of the head's: "
+                    f"{', '.join(head.labels)}; give a --mapping, or fit a head on these labels"
+                )
+            codes.append(head.labels.index(str(block.labels[i])))
+        proba.append(block.proba[labelled])
+    if not codes:
+        raise InputError("no row has a label to measure on; name the column with --label-column")
+    return measure(np.array(codes), np.concatenate(proba), head.labels, seed=seed), unlabelled
