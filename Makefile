@@ -42,9 +42,8 @@ lint: $(STAMP)  ## check the style with ruff
 types: $(STAMP)  ## check the types with mypy --strict
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## a short run of the benchmarks, on the examples
-	$(BIN)/python benchmarks/extract.py examples/tweets.csv --rounds 3
-	$(BIN)/python benchmarks/quality.py examples/tweets.csv examples/tweets.csv --pooling cls --pooling mean@last4+sum
+bench: $(STAMP)  ## a short run of the extraction benchmark, on the examples
+	$(BIN)/python benchmarks/extract.py examples/tweets.csv --rounds 3 --limit 500
 
 clean:  ## remove the environment, the demo's files and the caches
 	rm -rf $(VENV) $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -18,7 +18,7 @@ import re
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +155,11 @@ class TweetReader:
                         yield Reject(name, line, cells)
                         continue
                     if columns is None:
-                        columns = self._choose_columns(list(cells), name)
+                        columns = self._find_columns(cells)
+                        self._check_columns(columns, cells, name)
+                    elif len(columns) < len(self._asked):
+                        # JSON objects need not have all keys: the first may just lack a label.
+                        columns = self._find_columns(cells) | columns
                     yield self._to_tweet(cells, columns, number, Reject(name, line, ""))
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                 raise FileRefused(
@@ -166,37 +170,40 @@ class TweetReader:
             if path != "-":
                 self._done_bytes += Path(path).stat().st_size
 
-    def _choose_columns(self, there: list[str], name: str) -> dict[str, str]:
-        columns: dict[str, str] = {}
+    def _find_columns(self, there: Collection[str]) -> dict[str, str]:
+        """Give, for text, label and id, the column that is there: the one asked for, or a default."""
         defaults = {"text": TEXT_COLUMNS, "label": LABEL_COLUMNS, "id": ID_COLUMNS}
-        shown = ", ".join(map(_shown, there)) or "none"
+        columns = {}
         for role, asked in self._asked.items():
-            if asked is not None:
-                candidates: Sequence[str] = (asked,)
-            elif role == "label" and self._labels is not None:
-                candidates = ("label",)
-            else:
-                candidates = defaults[role]
+            candidates = defaults[role] if asked is None else (asked,)
             found = [column for column in candidates if column in there]
             if found:
                 columns[role] = found[0]
-            elif asked is not None:
-                raise InputError(
-                    f"{name}: no column {asked!r}; its columns are: {shown}; "
-                    f"choose one with --{role}-column"
-                )
-            elif role == "text":
-                raise InputError(
-                    f"{name}: none of the columns {', '.join(TEXT_COLUMNS)} is there; its columns are: "
-                    f"{shown}; choose one with --text-column"
-                )
         return columns
+
+    def _check_columns(self, columns: Mapping[str, str], there: Iterable[str], name: str) -> None:
+        """Refuse a file without a text column, or without one that was asked for."""
+        for role, asked in self._asked.items():
+            if role in columns or (asked is None and role != "text"):
+                continue
+            wanted = (
+                f"no column {asked!r}"
+                if asked
+                else f"none of the columns {', '.join(TEXT_COLUMNS)}"
+            )
+            shown = ", ".join(map(_shown, there)) or "none"
+            raise InputError(
+                f"{name}: {wanted} is there; its columns are: {shown}; choose one with --{role}-column"
+            )
 
     def _to_tweet(
         self, cells: Mapping[str, Any], columns: Mapping[str, str], number: int, where: Reject
     ) -> Tweet | Reject:
         def reject(reason: str) -> Reject:
-            return Reject(where.source, where.line, reason, _shown(str(cells.get(columns["text"]))))
+            start = cells.get(columns["text"])
+            return Reject(
+                where.source, where.line, reason, "" if start is None else _shown(str(start))
+            )
 
         text = cells.get(columns["text"])
         if text is None:
