@@ -219,7 +219,11 @@ def extract_command(
     "--max-iter", type=int, default=1000, show_default=True, help="Steps of the solver at most."
 )
 @click.option(
-    "--tol", type=float, default=1e-6, show_default=True, help="Gradient at which the solver stops."
+    "--tol",
+    type=float,
+    default=1e-8,
+    show_default=True,
+    help="Relative distance to the optimum to stop at.",
 )
 @_json
 def fit_command(

@@ -78,7 +78,7 @@ def fit(
     class_weight: str = "balanced",
     seed: int = 0,
     max_iter: int = 1000,
-    tol: float = 1e-6,
+    tol: float = 1e-8,
 ) -> FitResult:
     """Fit a multinomial logistic regression on cached vectors.
 
@@ -192,6 +192,7 @@ def fit(
         "seed": seed,
         "iterations": solution.iterations,
         "converged": solution.converged,
+        "gap": solution.gap,
         "measured_on": measured_on,
         "grid": [
             {"C": c.C, "macro_recall": c.score, "fold_scores": list(c.fold_scores)}
