@@ -97,10 +97,11 @@ def solve_path(
     from scipy.optimize import minimize
 
     weight = np.ones(len(y)) if sample_weight is None else sample_weight
-    mean, std = _moments(X)
+    std, constant = _scale(X)
     # Around the weighted mean, the intercept and the weights hardly depend on each other.
     center = weight @ X / weight.sum()
     Z = (X - center.astype(np.float32)) / std.astype(np.float32)
+    Z[:, constant] = 0.0
     gram = _gram(Z, weight)
     W, b = np.zeros((n_classes, X.shape[1])), np.zeros(n_classes)
     for C in Cs:
@@ -232,10 +233,9 @@ def softmax(logits: npt.NDArray[np.floating[Any]]) -> Floats:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
-def _moments(X: npt.NDArray[np.float32]) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of the columns, summed in float64; (D,) each."""
-    mean = X.mean(axis=0, dtype=np.float64)
+def _scale(X: npt.NDArray[np.float32]) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Standard deviations of the columns, 1 for constant ones, and which these are; (D,) each."""
     std = X.std(axis=0, dtype=np.float64)
     # A column is constant if what varies in it is rounding of its own size.
-    constant = std <= 10 * np.finfo(np.float32).eps * np.abs(mean)
-    return mean, np.where(constant, 1.0, std)
+    constant = std <= 10 * np.finfo(np.float32).eps * np.abs(X.mean(axis=0, dtype=np.float64))
+    return np.where(constant, 1.0, std), constant
