@@ -27,7 +27,7 @@ from features.errors import CannotContinue, FileRefused, InputError
 from features.journal import Journal
 from features.normalize import normalizer
 from features.pooling import DEFAULT_POOLING, parse_poolings
-from features.rejects import RejectLog
+from features.rejects import RejectLog, rejects_path
 from features.spec import EncoderSpec, make_spec
 from features.store import DIGEST_BYTES, EMPTY, REPAIRED, TRUNCATED, FeatureStore, Shard
 from features.tweets import Reject, Tweet, TweetReader
@@ -183,14 +183,17 @@ def extract(
         encoded = 0
         content = hashlib.sha256()  # of ids, labels and normalised texts, in order
 
+        share = 0.0
+
         def report(rows: int, of_window: int = 0) -> None:
+            nonlocal share
             if progress is not None:
-                # Reading runs ahead by a window, so what is read is not yet what is done.
+                # Reading runs ahead by a window, so what is read is not yet what is done; and it is
+                # known in bytes, so the share is held where later rows are shorter.
                 read = reader.fraction_read()
-                done = (rows + of_window) / max(1, reader.rows_read)
-                progress(
-                    Progress(rows + of_window, None if read is None else min(1.0, read * done))
-                )
+                done = (rows + of_window + rejects.count) / max(1, reader.rows_read)
+                share = max(share, min(1.0, (read or 0.0) * done))
+                progress(Progress(rows + of_window, None if read is None else share))
 
         for window in _timed(windows(reader, WINDOW), seconds, "read"):
             with _clock(seconds, "read"):
@@ -249,13 +252,19 @@ def text_digest(text: str) -> bytes:
 
 
 def _check_output(output: Path, inputs: Sequence[str | Path | None]) -> None:
+    """Refuse an output that can't be one, or that would replace an input."""
     if output.is_dir():
         raise InputError(f"{output} is a folder; give the name of a file, e.g. {output}/tweets.h5")
     if not output.parent.is_dir():
         raise InputError(f"{output}: the folder {output.parent} does not exist; make it first")
-    for path in inputs:
-        if path not in (None, "-") and output.exists() and output.samefile(Path(path)):
-            raise InputError(f"{output} is an input too; give -o another name")
+    if output.exists() and not output.is_file():
+        raise InputError(f"{output} is not a file that can be replaced; give -o another name")
+    for written in (output, rejects_path(output)):
+        for path in inputs:
+            if path not in (None, "-") and written.exists() and written.samefile(Path(path)):
+                raise InputError(
+                    f"{written} is an input, and would be replaced; give -o another name"
+                )
 
 
 def _open_previous(
@@ -265,6 +274,11 @@ def _open_previous(
     cure = "give another -o, or --overwrite to replace the file"
     try:
         previous = FeatureStore(output)
+        with ExitStack() as undo:
+            undo.callback(previous.close)
+            for read in (previous.labels, previous.digests, previous.n_tokens, previous.flags):
+                read()  # what `Journal` will need, so that damage is found here
+            undo.pop_all()
     except FileRefused as error:
         raise FileRefused(f"{error}; {cure}") from error
     differing = previous.spec.differences(spec)

@@ -14,6 +14,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -69,15 +70,19 @@ class Journal:
         self._id_position = self._longest_id = 0
         self.n_rows = 0
         self.n_texts = 0  # slots
-        # No journal of its own and no syncs: it is scratch, and a dead run's is thrown away.
-        self._index = sqlite3.connect(self._folder / "texts.sqlite", isolation_level=None)
-        self._index.execute("PRAGMA journal_mode = OFF")
-        self._index.execute("PRAGMA synchronous = OFF")
-        self._index.execute(
-            "CREATE TABLE text (digest BLOB PRIMARY KEY, slot INTEGER) WITHOUT ROWID"
-        )
-        if previous is not None:
-            self._take_over(previous)
+        with ExitStack() as undo:
+            undo.callback(self._throw_away)
+            # No journal of its own and no syncs: it is scratch, and a dead run's is thrown away.
+            self._index = sqlite3.connect(self._folder / "texts.sqlite", isolation_level=None)
+            undo.callback(self._index.close)
+            self._index.execute("PRAGMA journal_mode = OFF")
+            self._index.execute("PRAGMA synchronous = OFF")
+            self._index.execute(
+                "CREATE TABLE text (digest BLOB PRIMARY KEY, slot INTEGER) WITHOUT ROWID"
+            )
+            if previous is not None:
+                self._take_over(previous)
+            undo.pop_all()
 
     def __enter__(self) -> Journal:
         return self
@@ -88,10 +93,15 @@ class Journal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Throw the scratch files away."""
         self._index.close()
+        self._throw_away()
+
+    def _throw_away(self) -> None:
+        """Remove the scratch files, whatever state they are in."""
         for file in self._files.values():
-            file.close()
+            # What could not be written is not needed any more.
+            with suppress(OSError):
+                file.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def slots(self, digests: Sequence[bytes]) -> dict[bytes, int]:

@@ -43,8 +43,9 @@ ALLOWED = (
 )
 
 _SPEC = re.compile(r"(?P<tokens>[a-z-]+)(?:@(?P<layers>[a-z0-9:-]+))?(?:\+(?P<combine>[a-z]+))?")
+_NUMBER = r"(?:0|-?[1-9][0-9]{0,2})"
 _LAYERS = re.compile(
-    r"(?P<one>-?[0-9]{1,3})|last(?P<last>[0-9]{1,3})|(?P<all>all)|(?P<a>-?[0-9]{1,3}):(?P<b>-?[0-9]{1,3})"
+    rf"(?P<one>{_NUMBER})|last(?P<last>[1-9][0-9]{{0,2}})|(?P<all>all)|(?P<a>{_NUMBER}):(?P<b>{_NUMBER})"
 )
 
 
@@ -197,7 +198,7 @@ def parse_pooling(text: str) -> Pooling:
     if combine and combine not in COMBINE:
         raise InputError(f"pooling {text!r}: unknown combination {combine!r}: allowed is {ALLOWED}")
     found = _LAYERS.fullmatch(layers)
-    if found is None or layers.lstrip("-").startswith("last0"):
+    if found is None:
         raise InputError(f"pooling {text!r}: unknown layers {layers!r}: allowed is {ALLOWED}")
     if found["b"] == "-1" and found["a"].startswith("-"):
         layers = f"last{int(found['a'][1:])}"

@@ -14,6 +14,11 @@ from features.errors import InputError
 from features.tweets import Reject
 
 
+def rejects_path(output: Path) -> Path:
+    """Where the rejects of an output go."""
+    return output.with_name(output.name + ".rejects.jsonl")
+
+
 class RejectLog:
     """Keeps rejects beside the output; use it as a context manager.
 
@@ -28,7 +33,7 @@ class RejectLog:
     """
 
     def __init__(self, output: Path | None, *, strict: bool = False) -> None:
-        self.path = None if output is None else output.with_name(output.name + ".rejects.jsonl")
+        self.path = None if output is None else rejects_path(output)
         self.count = 0
         self._strict = strict
         self._file: TextIO | None = None

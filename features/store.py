@@ -105,7 +105,10 @@ def write_shard(
     }
     for view, width in shard.views.items():
         layout[view] = (np.dtype(shard.store_dtype), (width,))
-    with h5py.File(path, "x", libver=("v110", "v110")) as file:
+    with (
+        _ErrorsLater(path) as target,
+        h5py.File(target, "w", libver=("v110", "v110")) as file,
+    ):
         for name, text in _attributes(shard).items():
             file.attrs[name] = text
         for name, (dtype, tail) in layout.items():
@@ -117,6 +120,54 @@ def write_shard(
             for rows in _row_slices(n_rows, row_bytes):
                 # With the dtype, because h5py tells UTF-8 from ASCII by what is attached to it.
                 dataset[rows] = rows_of(name, rows).astype(dtype)
+
+
+class _ErrorsLater:
+    """A new file that keeps its first write error until it is closed.
+
+    HDF5 does not survive a failing write: it raises something else, then crashes when it closes. So it
+    is told that all went well, and the error comes out behind it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("x+b")
+        self._error: OSError | None = None
+
+    def __enter__(self) -> _ErrorsLater:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._try(self._file.close)
+        if self._error is not None:
+            raise self._error
+
+    def _try(self, operation: Callable[..., object], *arguments: object) -> None:
+        if self._error is None:
+            try:
+                operation(*arguments)
+            except OSError as error:
+                self._error = error
+
+    def write(self, data: bytes) -> int:
+        self._try(self._file.write, data)
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        self._try(self._file.truncate, size)
+        return self.tell() if size is None else size
+
+    def flush(self) -> None:
+        self._try(self._file.flush)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._try(self._file.seek, offset, whence)
+        return self.tell()
+
+    def tell(self) -> int:
+        return 0 if self._error else self._file.tell()
+
+    def readinto(self, buffer: bytearray) -> int:
+        return 0 if self._error else self._file.readinto(buffer)
 
 
 def _attributes(shard: Shard) -> dict[str, str | int]:
@@ -366,10 +417,10 @@ def _read_shard(file: h5py.File) -> Shard:
         attributes = dict(file.attrs)
     except (OSError, RuntimeError, ValueError) as error:
         raise FileRefused(f"{path}: its attributes are damaged: {_first_line(error)}") from error
-    if attributes.get("format") != FORMAT:
+    if str(attributes.get("format")) != FORMAT:
         raise FileRefused(f"{path} is an HDF5 file, but not one of frostline's feature files")
     version = attributes.get("version")
-    if version != VERSION:
+    if not isinstance(version, int | np.integer) or version != VERSION:
         raise FileRefused(
             f"{path} has version {version}; this frostline reads {VERSION}; update it"
         )
@@ -379,16 +430,20 @@ def _read_shard(file: h5py.File) -> Shard:
         label_names = [str(name) for name in json.loads(attributes["label_names"])]
         provenance = json.loads(attributes["provenance"])
         precision, fingerprint = str(attributes["precision"]), attributes["fingerprint"]
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise FileRefused(f"{path}: its attributes are damaged: {_first_line(error)}") from error
     if fingerprint != spec.fingerprint:
         raise FileRefused(
             f"{path}: its fingerprint {str(fingerprint)[:12]} is not that of its spec, "
             f"{spec.fingerprint[:12]}; the file was altered"
         )
-    columns = {"id": "S", "label": "i", "digest": "u", "n_tokens": "i", "flags": "u"}
+    columns = {"label": "i", "id": "S", "digest": "u", "n_tokens": "i", "flags": "u"}
     for name, kinds in {**columns, **dict.fromkeys(views, "f")}.items():
         _check_dataset(file, name, kinds, two_dimensional=name == "digest" or name in views)
+    if file["digest"].shape[1] != DIGEST_BYTES:
+        raise FileRefused(
+            f"{path}: its digests have {file['digest'].shape[1]} bytes, not {DIGEST_BYTES}"
+        )
     stored = {file[name].dtype.name for name in views}
     if len(stored) != 1:
         raise FileRefused(f"{path}: its views are of several types: {', '.join(sorted(stored))}")

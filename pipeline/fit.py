@@ -25,6 +25,8 @@ from pipeline.selection import C_GRID, Candidate, choose, make_folds
 from pipeline.solver import Solution, balanced_weights, solve_path
 
 _FOLDS = 5
+# Held-out figures don't change in the fourth digit below this.
+_SELECTION_TOL = 1e-6
 CLASS_WEIGHTS = ("none", "balanced")
 
 
@@ -136,16 +138,20 @@ def fit(
     loaded = time.perf_counter()
 
     def solutions(
-        X: npt.NDArray[np.float32], y: npt.NDArray[np.intp], Cs: Sequence[float]
+        X: npt.NDArray[np.float32], y: npt.NDArray[np.intp], Cs: Sequence[float], tol: float
     ) -> Iterator[Solution]:
         weight = balanced_weights(y, len(labels)) if class_weight == "balanced" else None
         return solve_path(
             X, y, Cs, n_classes=len(labels), sample_weight=weight, max_iter=max_iter, tol=tol
         )
 
+    selection_tol = max(tol, _SELECTION_TOL)
     if held_out is not None:
         measured_on = f"the {len(held_out.y)} rows of {validation}"
-        proba = [solution.predict_proba(held_out.X) for solution in solutions(rows.X, rows.y, grid)]
+        proba = [
+            solution.predict_proba(held_out.X)
+            for solution in solutions(rows.X, rows.y, grid, selection_tol)
+        ]
         judged, folds = held_out.y, np.zeros(len(held_out.y), np.intp)
     else:
         n_folds = _FOLDS if cv is None else cv
@@ -155,7 +161,7 @@ def fit(
         for fold in tried:
             out = folds == fold
             for scores, solution in zip(
-                proba, solutions(rows.X[~out], rows.y[~out], grid), strict=True
+                proba, solutions(rows.X[~out], rows.y[~out], grid, selection_tol), strict=True
             ):
                 scores[out] = solution.predict_proba(rows.X[out])
         held = np.isin(folds, tried)
@@ -171,7 +177,7 @@ def fit(
     )
     best = choose(candidates)
     selected = time.perf_counter()
-    solution = next(solutions(rows.X, rows.y, [best.C]))
+    solution = next(solutions(rows.X, rows.y, [best.C], tol))
     metrics = measure(judged, proba[grid.index(best.C)], labels, seed=seed)
     ended = time.perf_counter()
     seconds = {

@@ -10,20 +10,21 @@ folded back, so that it applies to raw vectors: coef = W / std, intercept = b - 
 scikit-learn's objective; with two classes it penalises their difference, w = W[1] - W[0], by
 1/2 * ||w||^2, and so does this.
 
-BERT's dimensions are correlated, which is why gradient methods take hundreds of passes over the data
-on them. Here the Gram matrix G = sum_i s_i z_i z_i', gathered in one pass, takes the correlation out:
-L-BFGS (scipy's) runs on V = W L, with L L' = 1 + C/4 * G, in which the problem is round. 1/4 bounds
-p * (1 - p); Böhning, "Multinomial logistic regression algorithm", 1992, gives the matrix bound.
+BERT's dimensions are correlated, which is why first-order methods take hundreds of passes over the
+data on them. Here Newton's method takes some steps, each solved by conjugate gradients on products
+with the Hessian (Nocedal and Wright, "Numerical Optimization", 2006, section 7.1). A weighted Gram
+matrix preconditions them: M = 1 + C * sum_i s_i h_i z_i z_i', the same for all classes, where
+h_i = sum_k p_ik (1 - p_ik) / (K - 1) is the mean curvature of the loss. Products with data run in
+float32, unless rounding ends the descent: then the gradient, and only it, is computed in float64.
 
-A fit ends by an estimate of its distance to the optimum: 1/2 * ||dP/dV||^2 is what a Newton step with
-the matrix L L' would still gain. Labels' names, folds and files are not here.
+A fit ends by Newton's decrement, which estimates its distance to the optimum. Labels' names, folds and
+files are not here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,12 @@ Floats = npt.NDArray[np.float64]
 
 # Rows whose products are summed in float32 before they are added up in float64.
 _BLOCK_ROWS = 8192
-# Corrections that L-BFGS remembers.
-_MEMORY = 20
+# Conjugate gradients in a step; a step that needs more than half of them gets a new preconditioner.
+_CG_STEPS = 40
+# A step is halved until P falls by this share of what its slope promises (Armijo's condition); where it
+# must be halved more often, rounding hides the descent.
+_ARMIJO = 1e-4
+_HALVINGS = 12
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Solution:
     iterations : int
         Steps of the solver.
     gap : float
-        Estimate of (P - min P) / P at these weights.
+        Newton's decrement over P: an estimate, from above, of (P - min P) / P.
     converged : bool
         Whether `gap` is at most `tol`; False if `max_iter` ended the fit, or rounding did.
     """
@@ -93,132 +98,162 @@ def solve_path(
     max_iter, tol : int, float
         Steps at most, and the `gap` to stop at.
     """
-    from scipy.linalg import cholesky  # scipy is not needed to read a head
-    from scipy.optimize import minimize
-
-    weight = np.ones(len(y)) if sample_weight is None else sample_weight
     std, constant = _scale(X)
+    weight = np.ones(len(y)) if sample_weight is None else sample_weight
     # Around the weighted mean, the intercept and the weights hardly depend on each other.
     center = weight @ X / weight.sum()
     Z = (X - center.astype(np.float32)) / std.astype(np.float32)
     Z[:, constant] = 0.0
-    gram = _gram(Z, weight)
-    W, b = np.zeros((n_classes, X.shape[1])), np.zeros(n_classes)
+    data = _Data(Z, y, weight, n_classes)
+    # Column 0 is the intercept, so that weights and gradients are one matrix (K, 1 + D).
+    theta = np.zeros((n_classes, 1 + X.shape[1]))
     for C in Cs:
         penalised = C / 2 if n_classes == 2 else C
-        lower = cholesky(np.eye(len(gram)) + penalised / 4 * gram, lower=True, check_finite=False)
-        problem = _Problem(Z, y, weight, penalised, lower, n_classes)
-        iterations = 0
-        # Weak penalties let large weights cancel; where rounding in float32 then stops the descent,
-        # it is finished in float64.
-        for dtype in (np.float32, np.float64):
-            result = minimize(
-                problem.value_and_gradient,
-                problem.pack(W, b),
-                args=(dtype,),
-                jac=True,
-                method="L-BFGS-B",
-                callback=partial(problem.stop, tol),
-                options={"maxiter": max_iter - iterations, "maxcor": _MEMORY, "ftol": 0, "gtol": 0},
-            )
-            iterations += int(result.nit)
-            W, b = problem.unpack(result.x)
-            problem.value_and_gradient(result.x, dtype)
-            if problem.gap <= tol or iterations >= max_iter:
+        theta, steps, gap = _newton(data, theta, penalised, max_iter=max_iter, tol=tol)
+        coef = theta[:, 1:] / std
+        yield Solution(C, coef, theta[:, 0] - coef @ center, steps, gap, converged=gap <= tol)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Standardised rows Z (N, D), classes y (N,), weights (N,) and K."""
+
+    Z: npt.NDArray[np.float32]
+    y: npt.NDArray[np.integer[Any]]
+    weight: Floats
+    n_classes: int
+
+    def blocks(self) -> Iterator[slice]:
+        for start in range(0, len(self.Z), _BLOCK_ROWS):
+            yield slice(start, start + _BLOCK_ROWS)
+
+
+def _newton(
+    data: _Data, theta: Floats, C: float, *, max_iter: int, tol: float
+) -> tuple[Floats, int, float]:
+    """Minimise P from `theta` on; give the weights, the steps and the gap."""
+    dtype: type[np.floating[Any]] = np.float32
+    value, gradient, p = _objective(data, theta, C, dtype)
+    precondition = _preconditioner(data, p, C)
+    gap = previous = float("inf")
+    for step in range(1, max_iter + 1):
+        direction, cg_steps = _solve(data, p, gradient, C, precondition)
+        slope = float((gradient * direction).sum())
+        gap = -slope / 2 / value
+        if gap <= tol:
+            # What Newton's last direction gains is known to be small; it costs nothing to take it.
+            return theta + direction, step, gap
+        length, slack = 1.0, (1e-7 if dtype is np.float32 else 1e-14) * value
+        for _ in range(_HALVINGS):
+            trial = _objective(data, theta + length * direction, C, dtype)
+            if trial[0] <= value + _ARMIJO * length * slope + slack:
                 break
-        coef = W / std
-        yield Solution(
-            C, coef, b - coef @ center, iterations, problem.gap, converged=problem.gap <= tol
-        )
+            length /= 2
+        stalled = trial[0] > value + slack or (gap < 1e-3 and gap > previous / 2)
+        if stalled and dtype is np.float64:
+            return theta, step, gap
+        if trial[0] <= value + slack:
+            theta = theta + length * direction
+            value, gradient, p = trial
+        previous = gap
+        if stalled:
+            dtype = np.float64
+            value, gradient, p = _objective(data, theta, C, dtype)
+        if cg_steps > _CG_STEPS // 2:
+            precondition = _preconditioner(data, p, C)
+    return theta, max_iter, gap
 
 
-class _Problem:
-    """P for one C as a function of (b, V), and the gap where it was evaluated last."""
-
-    def __init__(
-        self,
-        Z: npt.NDArray[np.float32],
-        y: npt.NDArray[np.integer[Any]],
-        weight: Floats,
-        C: float,
-        lower: Floats,
-        n_classes: int,
-    ) -> None:
-        self._data = Z, y, weight
-        self._C, self._lower, self._n_classes = C, lower, n_classes
-        self.gap = float("inf")
-
-    def pack(self, W: Floats, b: Floats) -> Floats:
-        return np.concatenate([b, (W @ self._lower).ravel()])
-
-    def unpack(self, flat: Floats) -> tuple[Floats, Floats]:
-        from scipy.linalg import solve_triangular
-
-        V = flat[self._n_classes :].reshape(self._n_classes, -1)
-        W = solve_triangular(self._lower, V.T, lower=True, trans="T", check_finite=False).T
-        return W, flat[: self._n_classes]
-
-    def value_and_gradient(
-        self, flat: Floats, dtype: type[np.floating[Any]]
-    ) -> tuple[float, Floats]:
-        from scipy.linalg import solve_triangular
-
-        W, b = self.unpack(flat)
-        value, grad_W, grad_b, curvature_b = _objective(*self._data, W, b, self._C, dtype)
-        grad_V = solve_triangular(self._lower, grad_W.T, lower=True, check_finite=False).T
-        self.gap = float(0.5 * ((grad_V**2).sum() + (grad_b**2 / curvature_b).sum()) / value)
-        return value, np.concatenate([grad_b, grad_V.ravel()])
-
-    def stop(self, tol: float, intermediate_result: Any) -> None:
-        """Called by scipy after each step."""
-        if self.gap <= tol:
-            raise StopIteration
+def _solve(
+    data: _Data,
+    p: Floats,
+    gradient: Floats,
+    C: float,
+    precondition: Callable[[Floats], Floats],
+) -> tuple[Floats, int]:
+    """Newton's direction -H^-1 g by preconditioned conjugate gradients, and the steps it took."""
+    direction = np.zeros_like(gradient)
+    residual = -gradient
+    scaled = precondition(residual)
+    conjugate = scaled
+    norm = first = float((residual * scaled).sum())
+    steps = 0
+    while steps < _CG_STEPS and norm > 1e-3 * first:
+        steps += 1
+        product = _hessian_product(data, p, conjugate, C)
+        curvature = float((conjugate * product).sum())
+        if curvature <= 0:  # rounding, at the end
+            break
+        direction = direction + norm / curvature * conjugate
+        residual = residual - norm / curvature * product
+        scaled = precondition(residual)
+        norm, before = float((residual * scaled).sum()), norm
+        conjugate = scaled + norm / before * conjugate
+    return direction, steps
 
 
 def _objective(
-    Z: npt.NDArray[np.float32],
-    y: npt.NDArray[np.integer[Any]],
-    weight: Floats,
-    W: Floats,
-    b: Floats,
-    C: float,
-    dtype: type[np.floating[Any]],
-) -> tuple[float, Floats, Floats, Floats]:
-    """P, its gradients in W (K, D) and b (K,), and its curvature in each b, in one pass.
+    data: _Data, theta: Floats, C: float, dtype: type[np.floating[Any]]
+) -> tuple[float, Floats, Floats]:
+    """P, its gradient (K, 1 + D) and the probabilities (N, K), in one pass.
 
     Products are computed in `dtype`, sums over blocks of rows in float64.
     """
-    weights = W.T.astype(dtype)
-    loss, grad_W, grad_b, curvature = 0.0, np.zeros_like(W), np.zeros_like(b), np.zeros_like(b)
-    for start in range(0, len(Z), _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
-        block = Z[rows].astype(dtype, copy=False)
-        logits = (block @ weights).astype(np.float64) + b
+    loss, gradient = 0.0, np.zeros_like(theta)
+    p = np.empty((len(data.y), data.n_classes))
+    weights = theta[:, 1:].T.astype(dtype)
+    for rows in data.blocks():
+        block = data.Z[rows].astype(dtype, copy=False)
+        logits = (block @ weights).astype(np.float64) + theta[:, 0]
         logits -= logits.max(axis=1, keepdims=True)
-        p = np.exp(logits)
-        total = p.sum(axis=1)
-        p /= total[:, None]
-        at_truth = np.arange(len(p)), y[rows]
-        loss += weight[rows] @ (np.log(total) - logits[at_truth])
-        curvature += weight[rows] @ (p * (1 - p))
-        p[at_truth] -= 1
-        p *= weight[rows, None]
-        grad_W += p.astype(dtype).T @ block
-        grad_b += p.sum(axis=0)
-    tiny = np.finfo(np.float64).tiny
-    value = C * loss + 0.5 * (W**2).sum()
-    return value, C * grad_W + W, C * grad_b, np.maximum(C * curvature, tiny)
+        exponentials = np.exp(logits)
+        total = exponentials.sum(axis=1)
+        p[rows] = exponentials / total[:, None]
+        at_truth = np.arange(len(block)), data.y[rows]
+        loss += data.weight[rows] @ (np.log(total) - logits[at_truth])
+        error = p[rows].copy()
+        error[at_truth] -= 1
+        error *= C * data.weight[rows, None]
+        gradient[:, 0] += error.sum(axis=0)
+        gradient[:, 1:] += error.T.astype(dtype) @ block
+    gradient[:, 1:] += theta[:, 1:]
+    return C * loss + 0.5 * float((theta[:, 1:] ** 2).sum()), gradient, p
 
 
-def _gram(Z: npt.NDArray[np.float32], weight: Floats) -> Floats:
-    """sum_i s_i z_i z_i', (D, D)."""
-    gram = np.zeros((Z.shape[1], Z.shape[1]))
-    root = np.sqrt(weight).astype(np.float32)
-    for start in range(0, len(Z), _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
-        scaled = Z[rows] * root[rows, None]
-        gram += scaled.T @ scaled
-    return gram
+def _hessian_product(data: _Data, p: Floats, direction: Floats, C: float) -> Floats:
+    """The Hessian of P, where the probabilities are `p`, times a direction (K, 1 + D)."""
+    product = np.zeros_like(direction)
+    weights = direction[:, 1:].T.astype(np.float32)
+    for rows in data.blocks():
+        change = (data.Z[rows] @ weights).astype(np.float64) + direction[:, 0]
+        change -= (p[rows] * change).sum(axis=1, keepdims=True)
+        change *= p[rows] * (C * data.weight[rows, None])
+        product[:, 0] += change.sum(axis=0)
+        product[:, 1:] += change.T.astype(np.float32) @ data.Z[rows]
+    product[:, 1:] += direction[:, 1:]
+    return product
+
+
+def _preconditioner(data: _Data, p: Floats, C: float) -> Callable[[Floats], Floats]:
+    """Give the function that applies M^-1 to each row of weights, and 1 / curvature to intercepts."""
+    from scipy.linalg import cho_factor, cho_solve  # scipy is not needed to read a head
+
+    curvature = data.weight[:, None] * p * (1 - p)
+    mean_curvature = (curvature.sum(axis=1) / (data.n_classes - 1)).astype(np.float32)
+    matrix = np.zeros((data.Z.shape[1], data.Z.shape[1]))
+    for rows in data.blocks():
+        scaled = data.Z[rows] * np.sqrt(mean_curvature[rows, None])
+        matrix += scaled.T @ scaled
+    matrix *= C
+    matrix[np.diag_indices_from(matrix)] += 1
+    factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+    of_intercepts = np.maximum(C * curvature.sum(axis=0), np.finfo(np.float64).tiny)
+
+    def precondition(residual: Floats) -> Floats:
+        weights = cho_solve(factor, residual[:, 1:].T, check_finite=False).T
+        return np.column_stack([residual[:, 0] / of_intercepts, weights])
+
+    return precondition
 
 
 def balanced_weights(y: npt.NDArray[np.integer[Any]], n_classes: int) -> Floats:
