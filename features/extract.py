@@ -164,7 +164,8 @@ def extract(
         labels=labels,
         mapping=mapping,
     )
-    _check_output(output, [*paths, labels, mapping])
+    with _writing(output):
+        _check_output(output, [*paths, labels, mapping])
     with _clock(seconds, "load"):
         checkpoint = find_checkpoint(model, revision=revision)
         spec = make_spec(checkpoint, max_length=max_length, normalize=normalize)
@@ -263,7 +264,7 @@ def _check_output(output: Path, inputs: Sequence[str | Path | None]) -> None:
         for path in inputs:
             if path not in (None, "-") and written.exists() and written.samefile(Path(path)):
                 raise InputError(
-                    f"{written} is an input, and would be replaced; give -o another name"
+                    f"{written} is an input too, and would be replaced; give -o another name"
                 )
 
 

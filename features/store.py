@@ -166,6 +166,9 @@ class _ErrorsLater:
     def tell(self) -> int:
         return 0 if self._error else self._file.tell()
 
+    def read(self, size: int = -1) -> bytes:
+        return b"" if self._error else self._file.read(size)
+
     def readinto(self, buffer: bytearray) -> int:
         return 0 if self._error else self._file.readinto(buffer)
 

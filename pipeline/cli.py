@@ -47,13 +47,13 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="frostline")
 def main() -> None:
-    r"""Label tweets with frozen BERT vectors and a head that refits in seconds.
+    """Label tweets with frozen BERT vectors and a head that refits in seconds.
 
     \b
     frostline extract tweets.csv -o tweets.h5        encode once (stage one)
     frostline fit tweets.h5 -o head.joblib           fit a head on the vectors (stage two)
     frostline predict head.joblib new.csv -o out.csv label new tweets
-    """
+    """  # noqa: D301  # click reads the \b
 
 
 def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -213,7 +213,11 @@ def extract_command(
     help="Whether all classes or all rows count alike.",
 )
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Of the folds and the bootstrap."
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Of the folds and the bootstrap.",
 )
 @click.option(
     "--max-iter", type=int, default=1000, show_default=True, help="Steps of the solver at most."
@@ -235,10 +239,11 @@ def fit_command(
 ) -> None:
     """Fit a head on cached vectors, and measure it on rows that it has not seen."""
     _check_folder(output)
+    _check_folder(json_file)
     result = fit(features, pooling=pooling or None, **options)
     save_head(result.head, output)
     _write_json(json_file, result.head.metadata)
-    click.echo(f"{report.fit_text(result)}\n\n{output} written")
+    click.echo(f"{report.fit_text(result)}\n\n{report.printable(str(output))} written")
 
 
 @main.command("predict")
@@ -274,8 +279,6 @@ def predict_command(
         written = write_scores(
             fitted, scores, output, with_text=with_text, stdout=sys.stdout, progress=show
         )
-        if not written.rows:
-            raise InputError(f"no usable tweet in {', '.join(inputs)}{rejects.hint()}")
     if not to_stdout:
         click.echo(report.predict_text(written, output, rejects.count, rejects.path))
 
@@ -284,7 +287,13 @@ def predict_command(
 @click.argument("head", type=click.Path(path_type=Path))
 @click.argument("inputs", nargs=-1, required=True, metavar="LABELLED...")
 @click.option("--model", help="Where the head's model lies on this machine.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Of the bootstrap.",
+)
 @_machine
 @_columns
 @_label_columns
@@ -299,6 +308,7 @@ def evaluate_command(
     **options: Any,
 ) -> None:
     """Measure a head on labelled tweets or cached vectors."""
+    _check_folder(json_file)
     fitted = load_head(head)
     with (
         RejectLog(None, strict=strict) as rejects,
@@ -323,9 +333,9 @@ def inspect_command(file: Path) -> None:
         click.echo(report.head_text(load_head(file), str(file)))
 
 
-def _check_folder(output: Path) -> None:
+def _check_folder(output: Path | None) -> None:
     """Before the work, not after it."""
-    if output.is_dir() or not output.parent.is_dir():
+    if output is not None and (output.is_dir() or not output.parent.is_dir()):
         raise InputError(f"{output}: give the name of a file in a folder that exists")
 
 

@@ -22,6 +22,7 @@ version to the tests.
 from __future__ import annotations
 
 import os
+import reprlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import CannotContinue, FileRefused, InputError
+from features.pooling import parse_pooling
 from features.spec import EncoderSpec
 from features.store import FeatureStore
 from pipeline.solver import softmax
@@ -195,11 +197,13 @@ def load_head(path: str | Path) -> Head:
 def _validated(content: Any) -> Head:
     """Build a head from what a file says, or refuse it."""
     _require(
-        isinstance(content, dict) and content.get("format") == FORMAT, "it is not a frostline head"
+        isinstance(content, dict) and _is(content.get("format"), FORMAT),
+        "it is not a frostline head",
     )
     version = content.get("version")
     _require(
-        version == VERSION, f"it has version {version!r}; this frostline reads {VERSION}; update it"
+        _is(version, VERSION),
+        f"it has version {reprlib.repr(version)}; this frostline reads {VERSION}; update it",
     )
     labels, entries, metadata = (content.get(name) for name in ("labels", "sources", "metadata"))
     _require(
@@ -207,7 +211,7 @@ def _validated(content: Any) -> Head:
         "its labels are not texts",
     )
     _require(isinstance(entries, list) and entries != [], "it names no source")
-    _require(isinstance(metadata, dict), "it has no metadata")
+    _check_metadata(metadata)
     estimator = content.get("estimator")
     _require(isinstance(estimator, Instance) and estimator.of == ESTIMATOR, "it has no estimator")
     sources = tuple(_source(entry) for entry in entries)
@@ -238,7 +242,7 @@ def _source(entry: Any) -> Source:
     )
     spec = EncoderSpec.from_dict(entry["spec"])
     _require(
-        entry.get("fingerprint") == spec.fingerprint,
+        _is(entry.get("fingerprint"), spec.fingerprint),
         "a source's fingerprint is not that of its spec",
     )
     view, width = entry.get("view"), entry.get("width")
@@ -247,11 +251,33 @@ def _source(entry: Any) -> Source:
         isinstance(view, str)
         and type(width) is int
         and width > 0
-        and precision in ("float32", "half")
-        and store_dtype in ("float16", "float32"),
+        and any(_is(precision, known) for known in ("float32", "half"))
+        and any(_is(store_dtype, known) for known in ("float16", "float32")),
         "a source is incomplete",
     )
+    try:
+        parse_pooling(view)
+    except InputError as error:
+        raise FileRefused(f"a source has an unknown view: {error}") from error
     return Source(spec, view, width, precision, store_dtype)
+
+
+def _check_metadata(metadata: Any) -> None:
+    """Refuse metadata that could not be shown; what else is in it is the writer's."""
+    _require(isinstance(metadata, dict), "it has no metadata")
+    versions, metrics = metadata.get("versions", {}), metadata.get("metrics", {})
+    _require(
+        isinstance(metadata.get("rows", 0), int)
+        and isinstance(versions, dict)
+        and isinstance(metrics, dict)
+        and isinstance(metrics.get("macro_recall", 0.0), float),
+        "its metadata are not those of a head",
+    )
+
+
+def _is(value: Any, expected: str | int) -> bool:
+    """Whether a value from a file is this very one; an array is not."""
+    return type(value) is type(expected) and value == expected
 
 
 def _require(condition: bool, otherwise: str) -> None:

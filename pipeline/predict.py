@@ -94,6 +94,12 @@ def encoder_for(
                 f"the head's model is not here: {error}; say where it lies with --model"
             ) from error
         raise
+    limit = checkpoint.position_limit()
+    if limit is not None and limit < spec.max_length:
+        raise FileRefused(
+            f"{checkpoint.name} reads {limit} tokens, encoder {spec.fingerprint[:12]} of the head "
+            f"{spec.max_length}: it is another model; give the folder of {spec.model} as --model"
+        )
     found = make_spec(checkpoint, max_length=spec.max_length, normalize=spec.normalizer)
     if found.fingerprint != spec.fingerprint:
         raise FileRefused(
@@ -107,6 +113,8 @@ def encoder_for(
         checkpoint,
         spec,
         pooling=[source.view for source in head.sources],
+        # A head of half-precision vectors takes whichever is faster here; one of exact ones does not.
+        dtype="float32" if head.sources[0].precision == "float32" else "auto",
         device=device,
         max_batch_tokens=max_batch_tokens,
     )
@@ -246,6 +254,8 @@ def write_scores(
                 counts[row["label"]] += 1
             if progress is not None:
                 progress(sum(counts.values()))
+        if not sum(counts.values()):
+            raise InputError("no usable tweet in the input; the output is as it was")
     return Written(counts, first)
 
 

