@@ -13,7 +13,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -175,14 +175,21 @@ class Journal:
         rows = self._map("rows", _ROW)
         codes = self._recoding(names)
         texts = self._map("texts", _TEXT)
-        step = 65_536
-        digests, labels = store.digests(), store.labels()
+        labels = store.labels()
         return all(
             np.array_equal(codes[rows["label"][part]], labels[part])
-            and np.array_equal(texts["digest"][rows["slot"][part]], digests[part])
+            and np.array_equal(texts["digest"][rows["slot"][part]], store.digests(part))
             and [name.decode() for name in self._ids(rows[part])] == store.ids(part)
-            for part in (slice(start, start + step) for start in range(0, self.n_rows, step))
+            for part in _slices(self.n_rows)
         )
+
+    def n_unique(self) -> int:
+        """How many different texts the rows have."""
+        used = np.zeros(self.n_texts, np.bool_)
+        rows = self._map("rows", _ROW)
+        for part in _slices(self.n_rows):
+            used[rows["slot"][part]] = True
+        return int(np.count_nonzero(used))
 
     def commit(self, shard: Shard, label_names: Sequence[str] | None) -> None:
         """Build the shard, and rename it to the output.
@@ -235,12 +242,13 @@ class Journal:
 
     def _take_over(self, previous: FeatureStore) -> None:
         """Know the texts of the previous store; its vectors are copied only if `commit` is called."""
-        digests = previous.digests()
-        texts = np.zeros(len(digests), _TEXT)
-        texts["digest"], texts["n_tokens"] = digests, previous.n_tokens()
-        texts["truncated"] = (previous.flags() & TRUNCATED) != 0
-        self._append("texts", texts)
-        self._remember([digest.tobytes() for digest in digests])
+        for rows in _slices(previous.n_rows):
+            digests = previous.digests(rows)
+            texts = np.zeros(len(digests), _TEXT)
+            texts["digest"], texts["n_tokens"] = digests, previous.n_tokens(rows)
+            texts["truncated"] = (previous.flags(rows) & TRUNCATED) != 0
+            self._append("texts", texts)
+            self._remember([digest.tobytes() for digest in digests])
 
     def _remember(self, digests: Sequence[bytes]) -> None:
         self._index.execute("BEGIN")
@@ -281,6 +289,12 @@ class Journal:
         path = self._folder / name
         n = path.stat().st_size // dtype.itemsize
         return np.memmap(path, base, "r", shape=(n, *tail)) if n else np.empty((0, *tail), base)
+
+
+def _slices(n_rows: int) -> Iterator[slice]:
+    """Cut rows into blocks, so that memory does not grow with them."""
+    for start in range(0, n_rows, 65_536):
+        yield slice(start, min(start + 65_536, n_rows))
 
 
 def _gather(parts: Sequence[npt.NDArray[Any]], slots: npt.NDArray[np.int64]) -> npt.NDArray[Any]:

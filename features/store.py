@@ -21,11 +21,11 @@ as one. Row i of every dataset is row i of the input::
         └── provenance    JSON: versions, device, dtype, timings, digest of the input
 
 Every dataset is chunked by rows (views at about half a MiB) and carries fletcher32 checksums. There
-are no object or variable-length types, links, external or virtual datasets. In plain h5py:
+are no object or variable-length types, links, external or virtual datasets. In plain h5py::
 
->>> import h5py                                                      # doctest: +SKIP
->>> with h5py.File("tweets.h5") as f:                                # doctest: +SKIP
-...     X, y = f["mean@last4+sum"][:], f["label"][:]                 # doctest: +SKIP
+    import h5py
+    with h5py.File("tweets.h5") as f:
+        X, y = f["mean@last4+sum"][:], f["label"][:]
 
 To change the layout, raise `VERSION`, keep reading the versions before it, and add a file of the old
 version to the tests.
@@ -229,9 +229,12 @@ class FeatureStore:
 
     Examples
     --------
-    >>> from features import FeatureStore
-    >>> with FeatureStore("demo/tweets.h5") as store:                # doctest: +SKIP
-    ...     X, y = store.read("mean@last4+sum"), store.labels()
+    >>> from features import FeatureStore, extract
+    >>> summary = extract("examples/tweets.csv", "tweets.h5", pooling="mean")
+    >>> with FeatureStore("tweets.h5") as store:
+    ...     X, y = store.read("mean"), store.labels()
+    >>> X.shape, y.shape, store.label_names
+    ((956, 384), (956,), ['negative', 'neutral', 'positive'])
     """
 
     def __init__(self, path: str | Path | Sequence[str | Path]) -> None:
@@ -352,17 +355,17 @@ class FeatureStore:
         """Ids as in the input."""
         return [bytes(value).decode("utf-8", "replace") for value in self._column("id", rows)]
 
-    def digests(self) -> npt.NDArray[np.uint8]:
+    def digests(self, rows: slice = slice(None)) -> npt.NDArray[np.uint8]:
         """BLAKE2b-128 of the normalised texts, (N, 16)."""
-        return self._column("digest")
+        return self._column("digest", rows)
 
-    def n_tokens(self) -> npt.NDArray[np.int32]:
+    def n_tokens(self, rows: slice = slice(None)) -> npt.NDArray[np.int32]:
         """Tokens of each text, (N,)."""
-        return self._column("n_tokens")
+        return self._column("n_tokens", rows)
 
-    def flags(self) -> npt.NDArray[np.uint8]:
+    def flags(self, rows: slice = slice(None)) -> npt.NDArray[np.uint8]:
         """Sums of `TRUNCATED`, `EMPTY` and `REPAIRED`, (N,)."""
-        return self._column("flags")
+        return self._column("flags", rows)
 
     def _column(self, name: str, rows: slice = slice(None)) -> Array:
         start, stop, _ = rows.indices(self.n_rows)

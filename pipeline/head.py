@@ -173,9 +173,13 @@ def load_head(path: str | Path) -> Head:
 
     Examples
     --------
-    >>> from pipeline import load_head
-    >>> head = load_head("demo/head.joblib")                         # doctest: +SKIP
-    >>> head.predict_proba(vectors)                                  # doctest: +SKIP
+    >>> from features import FeatureStore, extract
+    >>> from pipeline import fit, load_head, save_head
+    >>> summary = extract("examples/tweets.csv", "tweets.h5")
+    >>> save_head(fit("tweets.h5", C=0.01).head, "head.joblib")
+    >>> with FeatureStore("tweets.h5") as store:
+    ...     load_head("head.joblib").predict_proba(store.read("mean@last4+sum")).shape
+    (956, 3)
     """
     path = Path(path)
     try:

@@ -5,15 +5,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-# Read when huggingface_hub is imported; so a test that asks the hub by mistake fails everywhere.
-os.environ["HF_HUB_OFFLINE"] = "1"
-
 import pytest
-import torch
-from architectures import ARCHITECTURES, build
 
-# The models are so small that a second thread costs more than it gives.
-torch.set_num_threads(1)
+# Both are read when the libraries are imported, which is later, and go on to subprocesses.
+# A test that asks the hub by mistake fails everywhere, not only without a network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+# The models are so small that a second thread costs more than it gives: on a busy machine, minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +25,8 @@ def minilm() -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Give the folder of an architecture's tiny model; not to be written to."""
+    from architectures import ARCHITECTURES, build  # transformers takes seconds to import
+
     built: dict[str, Path] = {}
 
     def folder(architecture: str) -> Path:

@@ -410,6 +410,14 @@ def test_weights_under_exchanged_names_change_the_digest(tiny_model, tmp_path):
     assert digests(folder)["weights"] != digests(tiny_model("bert"))["weights"]
 
 
+def test_a_weight_under_another_name_changes_the_digest(tiny_model, tmp_path):
+    folder = variant(tiny_model("bert"), tmp_path / "m")
+    weights = load_file(folder / "model.safetensors")
+    weights["pooler.dense.weights"] = weights.pop("pooler.dense.weight")  # sorted, it stays last
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert digests(folder)["weights"] != digests(tiny_model("bert"))["weights"]
+
+
 def test_buffers_of_positions_are_not_in_the_digest(tiny_model, tmp_path):
     # Some versions of transformers save them, others don't.
     folder = variant(tiny_model("bert"), tmp_path / "m")
