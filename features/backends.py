@@ -65,38 +65,62 @@ class TorchBackend:
     checkpoint : Checkpoint
         Its files.
     probe : sequence of int
-        The tokens of some text; run once to find the model's layers.
+        The tokens of some text; run to find the model's layers, and whether it heeds padding.
+    padding_id : int
+        The token to pad with.
 
     Attributes
     ----------
-    n_layers, hidden_size : int
-        L and H.
+    n_layers, hidden_size, n_embeddings : int
+        L, H, and the number of tokens that it knows.
     device : torch.device
         Where the weights are; the CPU until `to` moves them.
     has_pooler : bool
         Whether the checkpoint holds a trained pooler.
+    pads : bool
+        Whether a text gives the same beside padding. Some models see it all the same (those with
+        convolutions or Fourier transforms): texts of different lengths must not share a batch.
     """
 
-    def __init__(self, checkpoint: Checkpoint, probe: Sequence[int]) -> None:
+    def __init__(self, checkpoint: Checkpoint, probe: Sequence[int], padding_id: int) -> None:
         self.model, missing = _load(checkpoint)
         self.device = torch.device("cpu")
-        ids = torch.tensor([list(probe)])
-        with torch.inference_mode():
-            output = self.model(
-                input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True
-            )
-        self.n_layers = len(output.hidden_states) - 1
-        self.hidden_size = int(output.hidden_states[0].shape[-1])
-        self.has_pooler = output.get("pooler_output") is not None and not any(
-            "pooler" in name for name in missing
-        )
         untrained = [name for name in missing if "pooler" not in name]
         if untrained:
             raise FileRefused(
                 f"model {checkpoint.name!r}: its weights lack {len(untrained)} of the encoder's tensors "
                 f"({', '.join(untrained[:3])}, …), so they would be random; fetch the model again"
             )
-        self._layers = _find_layers(self.model, ids, output.hidden_states)
+        ids = torch.tensor([list(probe)])
+        beside = torch.nn.functional.pad(ids, (0, 5), value=padding_id)
+        attended = torch.arange(beside.shape[1])[None] < ids.shape[1]
+        try:
+            with torch.inference_mode():
+                output = self.model(
+                    input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True
+                )
+                states = [state.clone() for state in output.hidden_states]
+                padded = self.model(input_ids=beside, attention_mask=attended.long())
+            self.hidden_size = int(states[0].shape[-1])
+            if any(state.shape != (*ids.shape, self.hidden_size) for state in states):
+                raise ValueError("its layers don't give one vector a token")
+            self.n_embeddings = int(self.model.get_input_embeddings().weight.shape[0])
+            self._layers = _find_layers(self.model, ids, states)
+        except Exception as error:  # the border to foreign code: any type can come
+            raise FileRefused(
+                f"model {checkpoint.name!r} does not run as an encoder of texts: {_first_line(error)}"
+            ) from error
+        alone = states[-1]
+        self.pads = torch.allclose(
+            padded.last_hidden_state[:, : ids.shape[1]],
+            alone,
+            rtol=1e-3,
+            atol=1e-4 * float(alone.abs().max()),
+        )
+        self.n_layers = len(states) - 1
+        self.has_pooler = output.get("pooler_output") is not None and not any(
+            "pooler" in name for name in missing
+        )
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move the weights."""
@@ -149,7 +173,7 @@ def _no_memory_left(device: torch.device) -> Iterator[None]:
         ) from error
 
 
-def _load(checkpoint: Checkpoint) -> tuple[nn.Module, list[str]]:
+def _load(checkpoint: Checkpoint) -> tuple[Any, list[str]]:
     """Load in float32 on the CPU; give the model and the names of tensors that the files lack."""
     config = checkpoint.config
     if config.get("is_encoder_decoder"):
@@ -164,33 +188,37 @@ def _load(checkpoint: Checkpoint) -> tuple[nn.Module, list[str]]:
     try:
         model, info = transformers.AutoModel.from_pretrained(
             checkpoint.folder,
+            config=_config(checkpoint),
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
-            attn_implementation=_attention(checkpoint),
         )
     except Exception as error:  # the border to foreign code and foreign files: any type can come
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise FileRefused(f"model {checkpoint.name!r} cannot be loaded: {reason}") from error
+        raise FileRefused(
+            f"model {checkpoint.name!r} cannot be loaded: {_first_line(error)}"
+        ) from error
     finally:
         transformers.logging.set_verbosity(verbosity)
         if bars:
             transformers.logging.enable_progress_bar()
-    if info.get("mismatched_keys"):
-        raise FileRefused(f"model {checkpoint.name!r}: its weights don't fit its config.json")
     return model.eval().requires_grad_(False), sorted(info["missing_keys"])
 
 
-def _attention(checkpoint: Checkpoint) -> str:
-    """Name the attention that the model's class supports, whatever its config.json asks for."""
+def _config(checkpoint: Checkpoint) -> Any:
+    """The model's config, with the attention that its class supports, whatever the file asks for."""
     config = transformers.AutoConfig.from_pretrained(
         checkpoint.folder, trust_remote_code=False, local_files_only=True
     )
     model_class = transformers.MODEL_MAPPING[type(config)]
     first = model_class[0] if isinstance(model_class, tuple) else model_class
-    return "sdpa" if first._supports_sdpa else "eager"
+    config._attn_implementation = "sdpa" if first._supports_sdpa else "eager"
+    return config
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def _find_layers(

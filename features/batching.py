@@ -18,7 +18,9 @@ import numpy.typing as npt
 T = TypeVar("T")
 
 
-def token_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[npt.NDArray[np.intp]]:
+def token_batches(
+    lengths: Sequence[int], max_batch_tokens: int, *, one_length: bool = False
+) -> list[npt.NDArray[np.intp]]:
     """Group texts of similar length so that a batch, padded, holds at most `max_batch_tokens`.
 
     Parameters
@@ -28,6 +30,8 @@ def token_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[npt.NDA
     max_batch_tokens : int
         Budget: texts in a batch times the longest of them. A single text over the budget is a
         batch of its own.
+    one_length : bool
+        Whether a batch may hold texts of one length only, so that nothing is padded.
 
     Returns
     -------
@@ -44,7 +48,10 @@ def token_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[npt.NDA
     start = 0
     for end in range(1, len(order) + 1):
         # Sorted, so the text at `end` would be the longest of its batch.
-        full = end < len(order) and (end + 1 - start) * lengths[order[end]] > max_batch_tokens
+        full = end < len(order) and (
+            (end + 1 - start) * lengths[order[end]] > max_batch_tokens
+            or (one_length and lengths[order[end]] != lengths[order[start]])
+        )
         if full or end == len(order):
             batches.append(order[start:end])
             start = end

@@ -75,28 +75,35 @@ _OFF_BY_DEFAULT = frozenset(
     ["is_decoder", "add_cross_attention", "is_encoder_decoder", "torchscript"]
 )
 
-# What a tokenizer_config.json may change about the tokens of a text.
-_TOKENIZING = [
-    "tokenizer_class",
-    "do_lower_case",
-    "strip_accents",
-    "tokenize_chinese_chars",
-    "do_basic_tokenize",
-    "never_split",
-    "add_prefix_space",
-    "trim_offsets",
-    "split_special_tokens",
-    "normalization",
-    "keep_accents",
-    "sp_model_kwargs",
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-]
+# What a tokenizer_config.json says about files, padding or the host rather than the tokens of a text.
+_COSMETIC_OF_TOKENIZER = frozenset(
+    [
+        "name_or_path",
+        "tokenizer_file",
+        "special_tokens_map_file",
+        "vocab_file",
+        "merges_file",
+        "model_max_length",
+        "max_length",
+        "stride",
+        "padding_side",
+        "pad_to_multiple_of",
+        "pad_token_type_id",
+        "truncation_strategy",
+        "backend",
+        "is_local",
+        "local_files_only",
+        "clean_up_tokenization_spaces",
+        "model_input_names",
+        "chat_template",
+        "auto_map",
+        "processor_class",
+        "added_tokens_decoder",
+        "extra_special_tokens",
+        "additional_special_tokens",
+    ]
+)
+_DEFAULTS_OF_TOKENIZER = {"truncation_side": "right", "split_special_tokens": False}
 _VOCABULARIES = [
     "vocab.txt",
     "vocab.json",
@@ -111,7 +118,19 @@ _VOCABULARIES = [
 
 # These number their positions from the padding id + 1, so that many positions are never used.
 _OFFSET_POSITIONS = frozenset(
-    ["roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text"]
+    [
+        "roberta",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "camembert",
+        "mpnet",
+        "longformer",
+        "data2vec-text",
+        "ibert",
+        "luke",
+        "esm",
+        "roberta-prelayernorm",
+    ]
 )
 
 
@@ -141,11 +160,18 @@ class Checkpoint:
     @property
     def weight_files(self) -> list[Path]:
         """The safetensors files that hold the weights."""
+        single = self.folder / "model.safetensors"
         index = self.folder / "model.safetensors.index.json"
-        if index.is_file():
-            names = sorted(set(_read_json(index).get("weight_map", {}).values()))
-            return [self.folder / Path(name).name for name in names]
-        return [self.folder / "model.safetensors"]
+        if single.is_file() or not index.is_file():
+            return [single]  # transformers, too, prefers it to shards
+        names = _read_json(index).get("weight_map")
+        if (
+            not isinstance(names, dict)
+            or not names
+            or not all(isinstance(n, str) for n in names.values())
+        ):
+            raise FileRefused(f"{index} lists no weight files; fetch the model again")
+        return [self.folder / Path(name).name for name in sorted(set(names.values()))]
 
     def position_limit(self) -> int | None:
         """Give the longest text in tokens, special tokens included; None if there is no limit."""
@@ -165,13 +191,12 @@ class Checkpoint:
     def weights_digest(self) -> str:
         """Hash names, types, shapes and bytes of all tensors, however they are split into files.
 
-        Integer tensors are left out: they are buffers (`position_ids`) that some versions of
-        transformers save and others don't.
+        Left out are buffers of positions, which some versions of transformers save and others don't.
         """
         tensors: dict[str, bytes] = {}
         for path in self.weight_files:
             for name, kind, shape, data in _tensors(path):
-                if not kind.startswith(("I", "U", "BOOL")):
+                if not name.endswith(("position_ids", "token_type_ids")):
                     head = json.dumps([name, kind, shape]).encode()
                     tensors[name] = hashlib.sha256(head + hashlib.sha256(data).digest()).digest()
         return hashlib.sha256(b"".join(tensors[name] for name in sorted(tensors))).hexdigest()
@@ -192,10 +217,11 @@ class Checkpoint:
         content: dict[str, Any] = {}
         fast = self.folder / "tokenizer.json"
         if fast.is_file():
-            parsed = _read_json(fast)
-            content["fast"] = {
-                k: v for k, v in parsed.items() if k not in ("truncation", "padding")
-            }
+            content["fast"] = _read_json(fast)
+            content["fast"].pop("padding", None)
+            truncation = content["fast"].pop("truncation", None)
+            if isinstance(truncation, dict) and truncation.get("direction", "Right") != "Right":
+                content["truncation"] = truncation["direction"]
         else:
             for name in _VOCABULARIES:
                 if (self.folder / name).is_file():
@@ -206,14 +232,20 @@ class Checkpoint:
                 f"{self.folder}: no tokenizer here; a tokenizer.json or a vocabulary "
                 f"({', '.join(_VOCABULARIES[:4])}, …) must lie beside config.json"
             )
-        options = self.folder / "tokenizer_config.json"
-        if options.is_file():
-            parsed = _read_json(options)
-            content["options"] = {
-                key: value["content"] if isinstance(value, dict) and "content" in value else value
-                for key, value in parsed.items()
-                if key in _TOKENIZING and value is not None
-            }
+        options: dict[str, Any] = {}
+        for name in (
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+        ):  # the second has the last word
+            if (self.folder / name).is_file():
+                options |= _read_json(self.folder / name)
+        content["options"] = {
+            key: value["content"] if isinstance(value, dict) and "content" in value else value
+            for key, value in options.items()
+            if key not in _COSMETIC_OF_TOKENIZER
+            and value is not None
+            and value != _DEFAULTS_OF_TOKENIZER.get(key)
+        }
         return _digest_json(content)
 
 
@@ -298,6 +330,10 @@ def _checked(checkpoint: Checkpoint, *, sha256: str | None = None) -> Checkpoint
         raise FileRefused(
             f"model {checkpoint.name!r}: {folder} holds no config.json; give the folder of a Hugging "
             "Face model"
+        )
+    if checkpoint.config.get("quantization_config") is not None:
+        raise FileRefused(
+            f"model {checkpoint.name!r} is quantised; give the model in float32 or half precision"
         )
     missing = [path.name for path in checkpoint.weight_files if not path.is_file()]
     if missing:

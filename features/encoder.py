@@ -165,7 +165,8 @@ class FrozenEncoder:
         self._tokenizer = _load_tokenizer(checkpoint)
         self._prefix, self._suffix = self._count_special_tokens()
         probe = self.tokenize([self._normalize(text) for text in _PROBE_TEXTS])
-        self._backend = TorchBackend(checkpoint, probe.ids[1].tolist())
+        self._backend = TorchBackend(checkpoint, probe.ids[1].tolist(), self._padding_id())
+        self._check_vocabulary()
         self.views = self._check_views()
         self.dtype = self._choose_dtype(dtype, probe)
 
@@ -187,8 +188,10 @@ class FrozenEncoder:
         dict of str to float32 array (N, D)
             One matrix a view, rows in the order of `texts`.
         """
-        if isinstance(texts, str):
-            raise InputError("encode takes a list of texts; put a single one into a list")
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise InputError(
+                "encode takes a list of texts, each a str; put a single one into a list"
+            )
         slots: dict[str, int] = {}
         rows = [slots.setdefault(self._normalize(text), len(slots)) for text in texts]
         unique = self.run(self.tokenize(list(slots)))
@@ -205,15 +208,21 @@ class FrozenEncoder:
             fast.enable_truncation(limit, direction=self._tokenizer.truncation_side)
             encodings = fast.encode_batch_fast(list(texts))
             return Tokens(
-                [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings],
+                [self._as_array(encoding.ids) for encoding in encodings],
                 [bool(encoding.overflowing) for encoding in encodings],
             )
-        whole = self._tokenizer(list(texts), truncation=False, padding=False)["input_ids"]
+        whole = self._tokenizer(list(texts), truncation=False, padding=False, verbose=False)
         cut = self._tokenizer(list(texts), truncation=True, max_length=limit, padding=False)
         return Tokens(
-            [np.asarray(ids, dtype=np.int32) for ids in cut["input_ids"]],
-            [len(ids) > limit for ids in whole],
+            [self._as_array(ids) for ids in cut["input_ids"]],
+            [len(ids) > limit for ids in whole["input_ids"]],
         )
+
+    def _as_array(self, ids: Sequence[int]) -> npt.NDArray[np.int32]:
+        """Token ids of a text; one unknown token where a tokenizer makes none of an empty text."""
+        if not len(ids):
+            ids = [int(self._tokenizer.unk_token_id or self._padding_id())]
+        return np.asarray(ids, dtype=np.int32)
 
     def run(
         self, tokens: Tokens, on_batch: Callable[[int], None] | None = None
@@ -243,7 +252,8 @@ class FrozenEncoder:
         }
         done = 0
         # The longest first: a device that is too small for a batch says so at once.
-        for batch in reversed(token_batches(lengths, self._max_batch_tokens)):
+        batches = token_batches(lengths, self._max_batch_tokens, one_length=not self._backend.pads)
+        for batch in reversed(batches):
             for view, pooled in self._run_batch([tokens.ids[i] for i in batch]).items():
                 vectors[view][batch] = pooled
             done += len(batch)
@@ -303,17 +313,19 @@ class FrozenEncoder:
         if asked != "auto":
             self._backend.to(self.device, _DTYPES[asked])
             return asked
+        self.dtype = "float32"
         self._backend.to(self.device, torch.float32)
         candidates = half_dtypes(self.device)
         if candidates:
             in_float32 = self._backend
             exact = self.run(probe)
             for candidate in candidates:
+                self.dtype = str(candidate).removeprefix("torch.")
                 self._backend = deepcopy(in_float32)
                 self._backend.to(self.device, candidate)
                 try:
                     if _least_mean_cosine(exact, self.run(probe)) >= MIN_HALF_COSINE:
-                        return str(candidate).removeprefix("torch.")
+                        return self.dtype
                 except CannotContinue:
                     continue  # it overflows: not a precision for this model
             self._backend = in_float32
@@ -324,6 +336,15 @@ class FrozenEncoder:
         mask = self._tokenizer("a b", return_special_tokens_mask=True)["special_tokens_mask"]
         first = mask.index(0) if 0 in mask else len(mask)
         return first, mask[::-1].index(0) if 0 in mask else 0
+
+    def _check_vocabulary(self) -> None:
+        """Refuse a tokenizer that gives ids for which the model has no embedding."""
+        tokens, embeddings = len(self._tokenizer), self._backend.n_embeddings
+        if tokens > embeddings:
+            raise FileRefused(
+                f"model {self.spec.model!r}: its tokenizer has {tokens} tokens, its weights embed "
+                f"{embeddings}; the two don't belong together"
+            )
 
     def _padding_id(self) -> int:
         # Padding is masked, so that any id will do where the tokenizer has none; but models that

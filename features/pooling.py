@@ -131,7 +131,8 @@ class Pooling:
 
     def width(self, n_layers: int, hidden_size: int) -> int:
         """Give the number of columns, D, of the view."""
-        return hidden_size * (len(self.layer_numbers(n_layers)) if self.combine == "concat" else 1)
+        n_states = len(self.layer_numbers(n_layers))
+        return hidden_size * (n_states if self.combine == "concat" else 1)
 
     def pool(self, hidden: HiddenStates, n_layers: int) -> torch.Tensor:
         """Pool one batch.

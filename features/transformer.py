@@ -71,6 +71,8 @@ class FrozenBert(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no t
 
     def get_feature_names_out(self, input_features: object = None) -> Any:
         """Name the columns, `<view>[<number>]`."""
+        if not hasattr(self, "encoder_"):
+            self.fit(())
         views = self.encoder_.views
         return np.array(
             [f"{view}[{i}]" for view in views for i in range(views[view])], dtype=object

@@ -345,10 +345,6 @@ def test_layers_that_are_not_there_are_named(tiny_model, pooling):
         tiny_encoder(tiny_model("bert"), pooling=["mean", pooling]).encode(["ok"])
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Pooling.width() looks at the layers only for concat, so others fail in the first batch",
-)
 def test_layers_that_are_not_there_are_refused_before_any_text(tiny_model):
     with pytest.raises(InputError, match="no layer 7"):
         tiny_encoder(tiny_model("bert"), pooling="mean@7")
@@ -471,11 +467,6 @@ def test_values_that_overflow_are_refused_with_the_cure(overflowing):
     assert np.abs(in_float32).max() > 65504
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AttributeError,
-    reason="run() puts self.dtype into its error, and `auto` runs it before there is one",
-)
 def test_auto_leaves_a_half_precision_that_overflows(overflowing, monkeypatch):
     monkeypatch.setattr("features.encoder.half_dtypes", lambda device: (torch.float16,))
     automatic = tiny_encoder(overflowing, pooling="mean@2", dtype="auto")

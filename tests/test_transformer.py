@@ -136,11 +136,6 @@ def test_a_fitted_pipeline_predicts_the_same_after_a_pickle(tiny_model):
     np.testing.assert_array_equal(again.predict_proba(X), classifier.predict_proba(X))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AttributeError,
-    reason="transform loads the model where there is none, get_feature_names_out does not",
-)
 def test_names_of_the_columns_after_a_pickle(tiny_model):
     frozen = tiny(tiny_model("bert"), pooling=["cls", "mean"]).fit(TEXTS)
     again = pickle.loads(pickle.dumps(frozen))
