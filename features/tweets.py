@@ -106,12 +106,6 @@ class TweetReader:
             None if "-" in self._inputs else sum(Path(path).stat().st_size for path in self._inputs)
         )
         self._rows_seen = 0
-        self._labels_seen = False
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether a label was seen so far."""
-        return self._labels_seen
 
     @property
     def label_order(self) -> list[str] | None:
@@ -236,7 +230,6 @@ class TweetReader:
             return reject(f"id is longer than {MAX_ID_BYTES} bytes")
         if label is not None:
             label = NOT_UNICODE.sub("\ufffd", label)
-            self._labels_seen = True
         return Tweet(identity, repaired_text, label, repaired_text != text)
 
     def _check_labels_file(self) -> None:

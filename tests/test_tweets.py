@@ -350,15 +350,6 @@ def test_labels_and_ids_that_are_neither_texts_nor_whole(tmp_path, cell, kind, c
     assert kind in row.reason
 
 
-def test_whether_labels_were_seen(tmp_path):
-    reader = TweetReader([put(tmp_path, "a.csv", "text,label\na,\nb,x\n")])
-    rows = iter(reader)
-    assert next(rows).label is None
-    assert not reader.has_labels
-    assert next(rows).label == "x"
-    assert reader.has_labels
-
-
 def test_ids_up_to_the_limit(tmp_path):
     longest = "é" * (MAX_ID_BYTES // 2)
     kept, rejected = read(put(tmp_path, "a.csv", f"id,text\n{longest},a\n{longest}x,b\n"))
