@@ -72,6 +72,8 @@ class TweetReader:
         For one `.txt` input: a file with one label a line.
     mapping : path, optional
         Lines of `value<TAB>name` that turn labels as they are in the file into names.
+    require_labels : bool
+        Whether a table without a label column is refused.
 
     Raises
     ------
@@ -88,6 +90,7 @@ class TweetReader:
         id_column: str | None = None,
         labels: str | Path | None = None,
         mapping: str | Path | None = None,
+        require_labels: bool = False,
     ) -> None:
         if not inputs:
             raise InputError(
@@ -98,6 +101,7 @@ class TweetReader:
         self._asked = {"text": text_column, "label": label_column, "id": id_column}
         self._labels = None if labels is None else Path(labels)
         self._mapping = None if mapping is None else _read_mapping(Path(mapping))
+        self._require_labels = require_labels
         self._done_bytes = 0
         self._raw: BinaryIO | None = None
         if self._labels is not None:
@@ -144,6 +148,11 @@ class TweetReader:
                 if isinstance(cells, list):
                     columns = self._find_columns(cells)
                     self._check_columns(columns, cells, name)
+                    if self._require_labels and "label" not in columns:
+                        raise InputError(
+                            f"{name}: none of the columns {', '.join(LABEL_COLUMNS)} is there; its columns "
+                            f"are: {', '.join(map(shown, cells))}; choose one with --label-column"
+                        )
                     continue
                 number, self._rows_seen = self._rows_seen, self._rows_seen + 1
                 if isinstance(cells, str):

@@ -312,7 +312,7 @@ def evaluate_command(
     fitted = load_head(head)
     with (
         RejectLog(None, strict=strict) as rejects,
-        scored(fitted, inputs, rejects=rejects, **options) as scores,
+        scored(fitted, inputs, rejects=rejects, require_labels=True, **options) as scores,
     ):
         metrics, unlabelled = evaluate(fitted, scores, seed=seed)
     measured_on = ", ".join(inputs)

@@ -180,8 +180,9 @@ def scored(
     id_column: str | None = None,
     labels: str | Path | None = None,
     mapping: str | Path | None = None,
+    require_labels: bool = False,
 ) -> Iterator[Iterator[Scores]]:
-    """Open tweets or cached vectors for scoring; the options are those of `extract`."""
+    """Open tweets or cached vectors for scoring; the options are those of `TweetReader`."""
     if any(is_store(path) for path in inputs):
         if len(inputs) > 1 and not all(is_store(path) for path in inputs):
             raise InputError("tweets and cached vectors can't be scored together; give one kind")
@@ -195,6 +196,7 @@ def scored(
         id_column=id_column,
         labels=labels,
         mapping=mapping,
+        require_labels=require_labels,
     )
     encoder = encoder_for(head, model=model, device=device, max_batch_tokens=max_batch_tokens)
     yield score_tweets(head, reader, encoder, on_rejects=rejects.add)
