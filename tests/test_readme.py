@@ -57,7 +57,11 @@ def test_example_parses(line):
     if "--help" in words or "-h" in words:
         return
     # click itself parses, converts and checks; the files that are named need not be there.
-    with command.make_context(words[0], words[1:], resilient_parsing=False) as context:
+    # With its parent, as on the command line: click keeps the help flags of the first context.
+    with (
+        click.Context(main, **main.context_settings) as parent,
+        command.make_context(words[0], words[1:], parent=parent) as context,
+    ):
         assert context.params
 
 
