@@ -353,12 +353,15 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
     """Show rate and time left on a terminal; nothing in a pipe."""
     from tqdm import tqdm
 
-    started = time.monotonic()
     form = "{percentage:3.0f}% |{bar:24}| {postfix} [{elapsed}<{remaining}]"
+    started: list[float] = []
     with tqdm(total=1.0, bar_format=form, disable=not sys.stderr.isatty(), leave=False) as bar:
 
         def show(progress: Progress) -> None:
-            rate = progress.rows / max(1e-9, time.monotonic() - started)
+            if not started:  # the clock starts with the first batch: loading the model has no rate
+                started.append(time.monotonic())
+                bar.reset()
+            rate = progress.rows / max(1.0, time.monotonic() - started[0])
             bar.set_postfix_str(f"{progress.rows:,} tweets, {rate:,.0f}/s", refresh=False)
             bar.update((progress.fraction or 0.0) - bar.n)
 
