@@ -15,7 +15,7 @@ import transformers
 from torch import nn
 
 from features.checkpoint import Checkpoint
-from features.errors import CannotContinue, FileRefused, InputError
+from features.errors import CannotContinue, FileRefused, InputError, first_line
 
 # What the CPU must have for bfloat16 products to be faster than float32 ones (x86: AMX tiles or
 # AVX-512 BF16; Arm: BF16 instructions). Without them bfloat16 is emulated and slow.
@@ -108,7 +108,7 @@ class TorchBackend:
             self._layers = _find_layers(self.model, ids, states)
         except Exception as error:  # the border to foreign code: any type can come
             raise FileRefused(
-                f"model {checkpoint.name!r} does not run as an encoder of texts: {_first_line(error)}"
+                f"model {checkpoint.name!r} does not run as an encoder of texts: {first_line(error)}"
             ) from error
         alone = states[-1]
         self.pads = torch.allclose(
@@ -197,7 +197,7 @@ def _load(checkpoint: Checkpoint) -> tuple[Any, list[str]]:
         )
     except Exception as error:  # the border to foreign code and foreign files: any type can come
         raise FileRefused(
-            f"model {checkpoint.name!r} cannot be loaded: {_first_line(error)}"
+            f"model {checkpoint.name!r} cannot be loaded: {first_line(error)}"
         ) from error
     finally:
         transformers.logging.set_verbosity(verbosity)
@@ -215,10 +215,6 @@ def _config(checkpoint: Checkpoint) -> Any:
     first = model_class[0] if isinstance(model_class, tuple) else model_class
     config._attn_implementation = "sdpa" if first._supports_sdpa else "eager"
     return config
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def _find_layers(

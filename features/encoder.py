@@ -25,7 +25,7 @@ from features.backends import (
 )
 from features.batching import token_batches
 from features.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
-from features.errors import CannotContinue, FileRefused, InputError
+from features.errors import CannotContinue, FileRefused, InputError, first_line
 from features.normalize import normalizer
 from features.pooling import DEFAULT_POOLING, HiddenStates, parse_poolings
 from features.spec import EncoderSpec, make_spec
@@ -368,7 +368,6 @@ def _load_tokenizer(checkpoint: Checkpoint) -> Any:
             checkpoint.folder, trust_remote_code=False, local_files_only=True
         )
     except Exception as error:  # the border to foreign code and foreign files: any type can come
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise FileRefused(
-            f"model {checkpoint.name!r}: its tokenizer cannot be loaded: {reason}"
+            f"model {checkpoint.name!r}: its tokenizer cannot be loaded: {first_line(error)}"
         ) from error

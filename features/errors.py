@@ -27,3 +27,8 @@ class CannotContinue(FrostlineError):
     """The call was right, but the machine cannot go on: no memory, no disk, values overflow."""
 
     exit_code = 4
+
+
+def first_line(error: BaseException) -> str:
+    """Give what another library's error says, short enough for a message of ours."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

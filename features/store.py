@@ -45,7 +45,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from features.errors import FileRefused, InputError
+from features.errors import FileRefused, InputError, first_line
 from features.pooling import parse_pooling
 from features.spec import EncoderSpec
 
@@ -413,7 +413,7 @@ def _open(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise FileRefused(f"{path} is not a readable HDF5 file: {_first_line(error)}") from error
+        raise FileRefused(f"{path} is not a readable HDF5 file: {first_line(error)}") from error
 
 
 def _read_shard(file: h5py.File) -> Shard:
@@ -422,7 +422,7 @@ def _read_shard(file: h5py.File) -> Shard:
     try:
         attributes = dict(file.attrs)
     except (OSError, RuntimeError, ValueError) as error:
-        raise FileRefused(f"{path}: its attributes are damaged: {_first_line(error)}") from error
+        raise FileRefused(f"{path}: its attributes are damaged: {first_line(error)}") from error
     if str(attributes.get("format")) != FORMAT:
         raise FileRefused(f"{path} is an HDF5 file, but not one of frostline's feature files")
     version = attributes.get("version")
@@ -437,7 +437,7 @@ def _read_shard(file: h5py.File) -> Shard:
         provenance = json.loads(attributes["provenance"])
         precision, fingerprint = str(attributes["precision"]), attributes["fingerprint"]
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise FileRefused(f"{path}: its attributes are damaged: {_first_line(error)}") from error
+        raise FileRefused(f"{path}: its attributes are damaged: {first_line(error)}") from error
     if fingerprint != spec.fingerprint:
         raise FileRefused(
             f"{path}: its fingerprint {str(fingerprint)[:12]} is not that of its spec, "
@@ -508,9 +508,5 @@ def _damage_refused(file: h5py.File, name: str) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise FileRefused(
-            f"{file.filename}: {name!r} is damaged: {_first_line(error)}; make the file again"
+            f"{file.filename}: {name!r} is damaged: {first_line(error)}; make the file again"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -35,6 +35,7 @@ TEXT_COLUMNS = ("text", "tweet", "content", "full_text")
 LABEL_COLUMNS = ("label", "sentiment")
 ID_COLUMNS = ("id", "tweet_id", "textID")
 
+_DEFAULT_COLUMNS = {"text": TEXT_COLUMNS, "label": LABEL_COLUMNS, "id": ID_COLUMNS}
 MAX_ID_BYTES = 256
 
 
@@ -147,12 +148,8 @@ class TweetReader:
             for line, cells in rows:
                 if isinstance(cells, list):
                     columns = self._find_columns(cells)
-                    self._check_columns(columns, cells, name)
-                    if self._require_labels and "label" not in columns:
-                        raise InputError(
-                            f"{name}: none of the columns {', '.join(LABEL_COLUMNS)} is there; its columns "
-                            f"are: {', '.join(map(shown, cells))}; choose one with --label-column"
-                        )
+                    required = {"text", "label"} if self._require_labels else {"text"}
+                    self._check_columns(columns, cells, name, required)
                     continue
                 number, self._rows_seen = self._rows_seen, self._rows_seen + 1
                 if isinstance(cells, str):
@@ -185,24 +182,29 @@ class TweetReader:
 
     def _find_columns(self, there: Collection[str]) -> dict[str, str]:
         """Give, for text, label and id, the column that is there: the one asked for, or a default."""
-        defaults = {"text": TEXT_COLUMNS, "label": LABEL_COLUMNS, "id": ID_COLUMNS}
         columns = {}
         for role, asked in self._asked.items():
-            candidates = defaults[role] if asked is None else (asked,)
+            candidates = _DEFAULT_COLUMNS[role] if asked is None else (asked,)
             found = [column for column in candidates if column in there]
             if found:
                 columns[role] = found[0]
         return columns
 
-    def _check_columns(self, columns: Mapping[str, str], there: Iterable[str], name: str) -> None:
-        """Refuse a file without a text column, or without one that was asked for."""
+    def _check_columns(
+        self,
+        columns: Mapping[str, str],
+        there: Iterable[str],
+        name: str,
+        required: Collection[str] = ("text",),
+    ) -> None:
+        """Refuse a file without a required column, or without one that was asked for."""
         for role, asked in self._asked.items():
-            if role in columns or (asked is None and role != "text"):
+            if role in columns or (asked is None and role not in required):
                 continue
             wanted = (
                 f"no column {asked!r}"
                 if asked
-                else f"none of the columns {', '.join(TEXT_COLUMNS)}"
+                else f"none of the columns {', '.join(_DEFAULT_COLUMNS[role])}"
             )
             listed = ", ".join(map(shown, there)) or "none"
             raise InputError(
