@@ -23,7 +23,7 @@ import numpy as np
 
 from features.batching import windows
 from features.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
-from features.errors import CannotContinue, FileRefused, InputError
+from features.errors import CannotContinue, FileRefused, InputError, first_line
 from features.journal import Journal
 from features.normalize import normalizer
 from features.pooling import DEFAULT_POOLING, parse_poolings
@@ -393,7 +393,7 @@ def _writing(output: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise CannotContinue(
             f"{output} cannot be written: {reason}; what was at that name is untouched"
         ) from error

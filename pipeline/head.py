@@ -21,9 +21,7 @@ version to the tests.
 
 from __future__ import annotations
 
-import os
 import reprlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +30,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.errors import CannotContinue, FileRefused, InputError
+from features.errors import FileRefused, InputError
 from features.pooling import parse_pooling
 from features.spec import EncoderSpec
 from features.store import FeatureStore
+from pipeline.output import replacing
 from pipeline.solver import softmax
 from pipeline.unpickle import ESTIMATOR, Instance, UnpickleError, read_pickle
 
@@ -150,15 +149,8 @@ def save_head(head: Head, path: str | Path) -> None:
         ],
         "metadata": dict(head.metadata),
     }
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            aside = Path(folder) / path.name
-            joblib.dump(content, aside, protocol=4)
-            with aside.open("rb") as file:
-                os.fsync(file.fileno())
-            aside.replace(path)
-    except OSError as error:
-        raise CannotContinue(f"{path} cannot be written: {error.strerror or error}") from error
+    with replacing(path) as aside:
+        joblib.dump(content, aside, protocol=4)
 
 
 def load_head(path: str | Path) -> Head:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,13 +20,14 @@ import numpy.typing as npt
 
 from features.batching import live_windows
 from features.checkpoint import find_checkpoint
-from features.errors import CannotContinue, FileRefused, InputError
+from features.errors import FileRefused, InputError
 from features.rejects import RejectLog
 from features.spec import make_spec
 from features.store import FeatureStore
 from features.tweets import Reject, Tweet, TweetReader
 from pipeline.head import Head, views_for
 from pipeline.metrics import Metrics, measure
+from pipeline.output import replacing
 
 if TYPE_CHECKING:
     from features.encoder import FrozenEncoder
@@ -295,17 +294,11 @@ def _opened(output: str | Path, stdout: TextIO | None) -> Iterator[TextIO]:
         assert stdout is not None, "the caller says what standard output is"
         yield stdout
         return
-    output = Path(output)
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
-            aside = Path(folder) / output.name
-            with aside.open("w", encoding="utf-8", newline="") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(output)
-    except OSError as error:
-        raise CannotContinue(f"{output} cannot be written: {error.strerror or error}") from error
+    with (
+        replacing(Path(output)) as aside,
+        aside.open("w", encoding="utf-8", newline="") as file,
+    ):
+        yield file
 
 
 _Writer = Callable[[list[dict[str, Any]]], None]

@@ -1,0 +1,31 @@
+"""Output files that appear whole, by rename, or not at all. It does not know what is in them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from features.errors import CannotContinue
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; what is there at the end is synced and takes its name.
+
+    Raises
+    ------
+    CannotContinue
+        The disk refused; what was at `path` is as it was.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            aside = Path(folder) / path.name
+            yield aside
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())
+            aside.replace(path)
+    except OSError as error:
+        raise CannotContinue(f"{path} cannot be written: {error.strerror or error}") from error
