@@ -6,8 +6,9 @@
 from typing import TYPE_CHECKING
 
 # The function takes the name of its module; importing it here, once, settles which one is meant.
-from features.extract import ExtractSummary, extract
+from features.extract import extract
 from features.store import FeatureStore
+from features.summary import ExtractSummary
 from features.version import __version__
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TypeVar
 
@@ -58,11 +59,47 @@ def token_batches(
     return batches
 
 
+def pad(
+    ids: Sequence[npt.NDArray[np.int32]], padding_id: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Put texts of different lengths into one array.
+
+    Returns
+    -------
+    ids, attended : int64 arrays (B, T)
+        Token ids, padded at the end to the longest; 1 where there is a token, 0 where there is padding.
+
+    Examples
+    --------
+    >>> ids, attended = pad([np.array([7, 8, 9]), np.array([5])], padding_id=0)
+    >>> ids.tolist(), attended.tolist()
+    ([[7, 8, 9], [5, 0, 0]], [[1, 1, 1], [1, 0, 0]])
+    """
+    lengths = np.array([len(text) for text in ids])
+    attended = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
+    padded = np.full(attended.shape, padding_id, np.int64)
+    for row, text in zip(padded, ids, strict=True):
+        row[: len(text)] = text
+    return padded, attended
+
+
 def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Cut a stream into lists of `size`; the last may be shorter."""
     iterator = iter(items)
     while window := list(islice(iterator, size)):
         yield window
+
+
+def read_ahead(items: Iterable[T], size: int) -> Generator[T]:
+    """Iterate in a thread of its own, up to `size` items ahead of whoever takes them.
+
+    Errors arrive where the item would have. Ends the thread when it is closed.
+    """
+    with _in_thread(items, size) as (ready, failure):
+        while (item := ready.get()) is not _DONE:
+            yield item  # type: ignore[misc]  # everything but `_DONE` is a T
+    if failure:
+        raise failure[0]
 
 
 def live_windows(items: Iterable[T], size: int, patience: float) -> Iterator[list[T]]:
@@ -71,33 +108,57 @@ def live_windows(items: Iterable[T], size: int, patience: float) -> Iterator[lis
     For a stream that pauses (`tail -f`): a window is handed out once it is full or nothing came
     for `patience` seconds. A thread reads ahead by at most `size` items.
     """
-    done = object()
+    with _in_thread(items, size) as (ready, failure):
+        more = True
+        while more:
+            window: list[T] = []
+            item = ready.get()
+            while item is not _DONE:
+                window.append(item)  # type: ignore[arg-type]  # everything but `_DONE` is a T
+                if len(window) == size:
+                    break
+                try:
+                    item = ready.get(timeout=patience)
+                except queue.Empty:
+                    break
+            more = item is not _DONE
+            if window:
+                yield window
+    if failure:
+        raise failure[0]
+
+
+_DONE = object()
+
+
+@contextmanager
+def _in_thread(
+    items: Iterable[T], size: int
+) -> Iterator[tuple[queue.Queue[object], list[BaseException]]]:
+    """Iterate in a thread: a queue of at most `size` items with `_DONE` behind them, and the error."""
     ready: queue.Queue[object] = queue.Queue(maxsize=size)
     failure: list[BaseException] = []
+    left = threading.Event()
+
+    def put(item: object) -> None:
+        while not left.is_set():
+            with suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                return
 
     def read() -> None:
         try:
             for item in items:
-                ready.put(item)
-        except BaseException as error:  # handed to the consumer below
+                put(item)
+                if left.is_set():
+                    return
+        except BaseException as error:  # handed to the consumer
             failure.append(error)
-        ready.put(done)
+        put(_DONE)
 
+    # A daemon: a stream that gives nothing more can't be woken.
     threading.Thread(target=read, name="read-ahead", daemon=True).start()
-    more = True
-    while more:
-        window: list[T] = []
-        item = ready.get()
-        while item is not done:
-            window.append(item)  # type: ignore[arg-type]  # everything but `done` is a T
-            if len(window) == size:
-                break
-            try:
-                item = ready.get(timeout=patience)
-            except queue.Empty:
-                break
-        more = item is not done
-        if window:
-            yield window
-    if failure:
-        raise failure[0]
+    try:
+        yield ready, failure
+    finally:
+        left.set()

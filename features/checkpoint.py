@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import FileRefused, InputError, first_line
+from features.modelfiles import check_model_files, read_json
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEFAULT_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
@@ -101,9 +102,10 @@ _COSMETIC_OF_TOKENIZER = frozenset(
         "added_tokens_decoder",
         "extra_special_tokens",
         "additional_special_tokens",
+        "split_special_tokens",
     ]
 )
-_DEFAULTS_OF_TOKENIZER = {"truncation_side": "right", "split_special_tokens": False}
+_DEFAULTS_OF_TOKENIZER = {"truncation_side": "right"}
 _VOCABULARIES = [
     "vocab.txt",
     "vocab.json",
@@ -115,6 +117,9 @@ _VOCABULARIES = [
     "bpe.codes",
     "added_tokens.json",
 ]
+
+# What safetensors itself allows.
+_MAX_HEADER_BYTES = 100_000_000
 
 # These number their positions from the padding id + 1, so that many positions are never used.
 _OFFSET_POSITIONS = frozenset(
@@ -155,7 +160,7 @@ class Checkpoint:
     @property
     def config(self) -> dict[str, Any]:
         """The content of config.json."""
-        return _read_json(self.folder / "config.json")
+        return read_json(self.folder / "config.json")
 
     @property
     def weight_files(self) -> list[Path]:
@@ -164,24 +169,28 @@ class Checkpoint:
         index = self.folder / "model.safetensors.index.json"
         if single.is_file() or not index.is_file():
             return [single]  # transformers, too, prefers it to shards
-        names = _read_json(index).get("weight_map")
+        names = read_json(index).get("weight_map")
         if (
             not isinstance(names, dict)
             or not names
             or not all(isinstance(n, str) for n in names.values())
         ):
             raise FileRefused(f"{index} lists no weight files; fetch the model again")
-        return [self.folder / Path(name).name for name in sorted(set(names.values()))]
+        outside = [name for name in names.values() if Path(name).name != name]
+        if outside:
+            raise FileRefused(f"{index} names files outside of its folder: {outside[0][:100]!r}")
+        return [self.folder / name for name in sorted(set(names.values()))]
 
     def position_limit(self) -> int | None:
         """Give the longest text in tokens, special tokens included; None if there is no limit."""
         config = self.config
         limits = [config.get("max_position_embeddings")]
-        if limits[0] is not None and config.get("model_type") in _OFFSET_POSITIONS:
-            limits[0] -= (config.get("pad_token_id") or 0) + 1
+        if isinstance(limits[0], int) and str(config.get("model_type")) in _OFFSET_POSITIONS:
+            padding = config.get("pad_token_id")
+            limits[0] -= (padding if isinstance(padding, int) else 0) + 1
         tokenizer = self.folder / "tokenizer_config.json"
         if tokenizer.is_file():
-            limits.append(_read_json(tokenizer).get("model_max_length"))
+            limits.append(read_json(tokenizer).get("model_max_length"))
         # A tokenizer without a limit says so with a number such as 1e30.
         known = [
             int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < 1e9
@@ -217,7 +226,7 @@ class Checkpoint:
         content: dict[str, Any] = {}
         fast = self.folder / "tokenizer.json"
         if fast.is_file():
-            content["fast"] = _read_json(fast)
+            content["fast"] = read_json(fast)
             content["fast"].pop("padding", None)
             truncation = content["fast"].pop("truncation", None)
             if isinstance(truncation, dict) and truncation.get("direction", "Right") != "Right":
@@ -232,13 +241,15 @@ class Checkpoint:
                 f"{self.folder}: no tokenizer here; a tokenizer.json or a vocabulary "
                 f"({', '.join(_VOCABULARIES[:4])}, …) must lie beside config.json"
             )
+        # Whatever the file says: the encoder reads "[SEP]" in a tweet as five characters.
+        content["special tokens in texts"] = "text"
         options: dict[str, Any] = {}
         for name in (
             "tokenizer_config.json",
             "special_tokens_map.json",
         ):  # the second has the last word
             if (self.folder / name).is_file():
-                options |= _read_json(self.folder / name)
+                options |= read_json(self.folder / name)
         content["options"] = {
             key: value["content"] if isinstance(value, dict) and "content" in value else value
             for key, value in options.items()
@@ -330,10 +341,10 @@ def _checked(checkpoint: Checkpoint, *, sha256: str | None = None) -> Checkpoint
             f"model {checkpoint.name!r}: {folder} holds no config.json; give the folder of a Hugging "
             "Face model"
         )
-    if checkpoint.config.get("quantization_config") is not None:
-        raise FileRefused(
-            f"model {checkpoint.name!r} is quantised; give the model in float32 or half precision"
-        )
+    try:
+        check_model_files(folder)
+    except FileRefused as error:
+        raise FileRefused(f"model {checkpoint.name!r}: {error}") from error
     missing = [path.name for path in checkpoint.weight_files if not path.is_file()]
     if missing:
         pickled = [path.name for path in sorted(folder.glob("*.bin"))]
@@ -364,7 +375,7 @@ def _tensors(path: Path) -> Iterator[tuple[str, str, list[int], memoryview]]:
     with path.open("rb") as file:
         size = path.stat().st_size
         length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:
+        if size < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
             raise FileRefused(f"{path}: not a safetensors file, or cut short; fetch it again")
         try:
             header: Mapping[str, Any] = json.loads(file.read(length))
@@ -391,15 +402,9 @@ def _tensors(path: Path) -> Iterator[tuple[str, str, list[int], memoryview]]:
                     yield name, kind, shape, tensor
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise FileRefused(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise FileRefused(f"{path} holds {type(content).__name__}, not a JSON object")
-    return content
-
-
 def _digest_json(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    try:
+        text = json.dumps(content, sort_keys=True)
+    except RecursionError as error:
+        raise FileRefused("a model's config or tokenizer is nested too deeply") from error
+    return hashlib.sha256(text.encode()).hexdigest()

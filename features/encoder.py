@@ -6,11 +6,13 @@ but the model's own; `features/extract.py` does that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import dataclass
+import queue
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,34 +21,37 @@ import transformers
 
 from features.backends import (
     DEFAULT_BATCH_TOKENS,
-    TorchBackend,
-    choose_device,
+    Backend,
+    choose_devices,
+    find_backend,
     half_dtypes,
 )
 from features.batching import token_batches
 from features.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
 from features.errors import CannotContinue, FileRefused, InputError, first_line
+from features.model import Block, StockModel, load
 from features.normalize import normalizer
 from features.pooling import DEFAULT_POOLING, HiddenStates, parse_poolings
+from features.probe import CALIBRATION_TEXTS, PROBE_TEXTS
 from features.spec import EncoderSpec, make_spec
 
 Matrix = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.intp]
+T = TypeVar("T")
+R = TypeVar("R")
 
 # Half precision is taken by `dtype="auto"` only where every view keeps at least this mean cosine to
-# float32 on the texts below; the contract of the design.
+# float32 on `PROBE_TEXTS`; the contract of the design.
 MIN_HALF_COSINE = 0.9999
-_PROBE_TEXTS = (
-    "ok",
-    "not bad at all, actually!",
-    "@user the 7:42 is late AGAIN. thanks for nothing http",
-    "so happy for you two 🎉❤️ #wedding",
-    "The council meets on Tuesday at 6 pm in the old library.",
-    "I wanted to love this film, I really did, but two hours in I was checking my watch and by the "
-    "third plot twist I'd have paid someone to let me out of there.",
-    "¿alguien sabe a qué hora abre la biblioteca mañana?",
-    "$AAPL up 3.2%, oil flat, and my savings account earned 4 cents. living the dream",
-)
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# 8-bit integers must keep this on texts of the run.
+MIN_INT8_COSINE = 0.99
+_PROVING_TEXTS = 64
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.int8,
+}
 
 
 @dataclass(frozen=True)
@@ -84,12 +89,17 @@ class FrozenEncoder:
     normalize : str
         `tweeteval` or `none`.
     dtype : str
-        `auto`, `float32`, `bfloat16` or `float16`. `auto` takes half precision where the device is
-        faster in it and every view keeps a mean cosine of 0.9999 to float32, else float32.
+        `auto`, `float32`, `bfloat16`, `float16` or `int8`. `auto` takes half precision where the device
+        is faster in it and every view keeps a mean cosine of 0.9999 to float32, else float32. `int8`
+        computes products of 8-bit integers, on the CPU: another encoder, with vectors about a percent
+        away. It is refused where the mean cosine to float32 on texts of the run is below 0.99.
     device : str
-        `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; several GPUs, each with its own batches, as in
+        `cuda:0,cuda:1`.
     max_batch_tokens : int, optional
-        Tokens in a padded batch. Changes the speed, not the vectors.
+        Tokens in a batch. Changes the speed, not the vectors.
+    backend : str
+        `auto`, or a row of `features.backends.BACKENDS`. Changes the speed, not the vectors.
     revision : str, optional
         Branch, tag or commit of a hub model.
 
@@ -121,12 +131,18 @@ class FrozenEncoder:
         dtype: str = "auto",
         device: str = "auto",
         max_batch_tokens: int | None = None,
+        backend: str = "auto",
         revision: str | None = None,
     ) -> None:
         parse_poolings(pooling)  # before any file is read
         checkpoint = find_checkpoint(model, revision=revision)
-        spec = make_spec(checkpoint, max_length=max_length, normalize=normalize)
-        self._load(checkpoint, spec, pooling, dtype, device, max_batch_tokens)
+        spec = make_spec(
+            checkpoint,
+            max_length=max_length,
+            normalize=normalize,
+            quantize="int8" if dtype == "int8" else "none",
+        )
+        self._load(checkpoint, spec, pooling, dtype, device, max_batch_tokens, backend)
 
     @classmethod
     def from_checkpoint(
@@ -138,10 +154,11 @@ class FrozenEncoder:
         dtype: str = "auto",
         device: str = "auto",
         max_batch_tokens: int | None = None,
+        backend: str = "auto",
     ) -> FrozenEncoder:
         """Load the encoder of a spec that was made from, or checked against, these files."""
         encoder = cls.__new__(cls)
-        encoder._load(checkpoint, spec, pooling, dtype, device, max_batch_tokens)
+        encoder._load(checkpoint, spec, pooling, dtype, device, max_batch_tokens, backend)
         return encoder
 
     def _load(
@@ -152,28 +169,53 @@ class FrozenEncoder:
         dtype: str,
         device: str,
         max_batch_tokens: int | None,
+        backend: str,
     ) -> None:
         self._poolings = parse_poolings(pooling)
         if dtype not in ("auto", *_DTYPES):
             raise InputError(f"unknown dtype {dtype!r}: choose one of auto, {', '.join(_DTYPES)}")
         if max_batch_tokens is not None and max_batch_tokens < 1:
             raise InputError(f"max batch tokens is {max_batch_tokens}; it must be at least 1")
-        self.device = choose_device(device)
+        quantized = spec.quantization != "none"
+        if quantized != (dtype == "int8"):
+            raise InputError(
+                f"dtype {dtype!r} can't make the vectors of an encoder with quantization "
+                f"{spec.quantization!r}; give --dtype {'int8' if quantized else 'auto'}"
+            )
+        self._devices = choose_devices(device)
+        self.device = self._devices[0]
+        self._make_backend = find_backend(backend, self.device)
         self.spec = spec
         self._max_batch_tokens = max_batch_tokens or DEFAULT_BATCH_TOKENS[self.device.type]
         self._normalize = normalizer(spec.normalizer)
         self._tokenizer = _load_tokenizer(checkpoint)
         self._prefix, self._suffix = self._count_special_tokens()
-        probe = self.tokenize([self._normalize(text) for text in _PROBE_TEXTS])
-        self._backend = TorchBackend(checkpoint, probe.ids[1].tolist(), self._padding_id())
-        self._check_vocabulary()
-        self.views = self._check_views()
-        self.dtype = self._choose_dtype(dtype, probe)
+        self._special = frozenset(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
+        samples = self.tokenize([self._normalize(text) for text in CALIBRATION_TEXTS])
+        n_probe = len(PROBE_TEXTS)
+        probe = Tokens(samples.ids[:n_probe], samples.truncated[:n_probe])
+        stock = replace(
+            load(checkpoint, probe.ids[1].tolist(), self._padding_id()),
+            samples=tuple(tuple(ids.tolist()) for ids in samples.ids),
+        )
+        self._check_vocabulary(stock)
+        self.views = self._check_views(stock)
+        self._n_layers = stock.n_layers
+        numbers = {
+            n
+            for p in self._poolings
+            for n in p.layer_numbers(stock.n_layers)
+            if p.tokens != "pooler"
+        }
+        self._pooler = any(p.tokens == "pooler" for p in self._poolings)
+        self._layers = sorted(numbers | ({stock.n_layers} if self._pooler else set()))
+        self.flops_per_token = stock.flops_per_token(self._layers[-1])
+        self.dtype = self._choose_dtype(stock, dtype, probe)
 
     @property
     def precision(self) -> str:
-        """`float32` or `half`: a store holds vectors of one of them, never both."""
-        return "float32" if self.dtype == "float32" else "half"
+        """`float32`, `half` or `int8`: a store holds vectors of one of them, never two."""
+        return self.dtype if self.dtype in ("float32", "int8") else "half"
 
     def encode(self, texts: Sequence[str]) -> dict[str, Matrix]:
         """Encode raw texts: normalise, tokenise, run, pool.
@@ -219,22 +261,28 @@ class FrozenEncoder:
         )
 
     def _as_array(self, ids: Sequence[int]) -> npt.NDArray[np.int32]:
-        """Token ids of a text; one unknown token where a tokenizer makes none of an empty text."""
-        if not len(ids):
-            ids = [int(self._tokenizer.unk_token_id or self._padding_id())]
-        return np.asarray(ids, dtype=np.int32)
+        """Token ids of a text; one unknown token where a tokenizer makes none of an empty text.
 
-    def run(
-        self, tokens: Tokens, on_batch: Callable[[int], None] | None = None
-    ) -> dict[str, Matrix]:
+        Some vocabularies hold special tokens as pieces of text too, so that a tweet that says "[SEP]"
+        would end itself: such pieces are unknown.
+        """
+        unknown = int(self._tokenizer.unk_token_id or self._padding_id())
+        content = slice(self._prefix, len(ids) - self._suffix)
+        if not self._special.isdisjoint(ids[content]):
+            ids = [
+                *ids[: content.start],
+                *(unknown if token in self._special else token for token in ids[content]),
+                *ids[content.stop :],
+            ]
+        return np.asarray(ids if len(ids) else [unknown], dtype=np.int32)
+
+    def run(self, tokens: Tokens) -> dict[str, Matrix]:
         """Run the forward pass and pool.
 
         Parameters
         ----------
         tokens : Tokens
             N texts.
-        on_batch : callable, optional
-            Called after each batch with the number of texts done.
 
         Returns
         -------
@@ -245,58 +293,107 @@ class FrozenEncoder:
         ------
         CannotContinue
             A vector is not finite: the values overflowed in half precision.
+        InputError
+            The first texts, in int8, are too far from float32.
         """
-        lengths = tokens.lengths
-        vectors = {
-            view: np.empty((len(lengths), width), np.float32) for view, width in self.views.items()
-        }
-        done = 0
-        # The longest first: a device that is too small for a batch says so at once.
-        batches = token_batches(lengths, self._max_batch_tokens, one_length=not self._backend.pads)
-        for batch in reversed(batches):
-            for view, pooled in self._run_batch([tokens.ids[i] for i in batch]).items():
-                vectors[view][batch] = pooled
-            done += len(batch)
-            if on_batch is not None:
-                on_batch(done)
+        n = len(tokens.ids)
+        vectors = {view: np.empty((n, width), np.float32) for view, width in self.views.items()}
+        for rows, matrices in self.run_batches(tokens, self.plan(tokens)):
+            for view, matrix in matrices.items():
+                vectors[view][rows] = matrix
         for view, matrix in vectors.items():
             if not np.isfinite(matrix).all():
                 row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
                 raise CannotContinue(
-                    f"view {view!r} has values that are not finite in {self.dtype} (text {row} of "
-                    f"{len(lengths)}); compute in float32 (--dtype float32)"
+                    f"view {view!r} has values that are not finite in {self.dtype} (text {row} of {n}); "
+                    "compute in float32 (--dtype float32)"
                 )
         return vectors
 
-    def _run_batch(self, ids: Sequence[npt.NDArray[np.int32]]) -> dict[str, Matrix]:
-        lengths = np.array([len(row) for row in ids])
-        width = int(lengths.max())
-        padded = np.full((len(ids), width), self._padding_id(), dtype=np.int64)
-        for row, text in zip(padded, ids, strict=True):
-            row[: len(text)] = text
-        position = np.arange(width)
-        attended = position < lengths[:, None]
-        content = (position >= self._prefix) & (position < lengths[:, None] - self._suffix)
-        on_device = [torch.from_numpy(a).to(self.device) for a in (padded, attended, content)]
-        n_layers = self._backend.n_layers
-        wanted = {
-            n for p in self._poolings for n in p.layer_numbers(n_layers) if p.tokens != "pooler"
-        }
-        pooler = any(p.tokens == "pooler" for p in self._poolings)
-        layers, pooled = self._backend.forward(
-            on_device[0],
-            on_device[1],
-            sorted(wanted | ({n_layers} if pooler else set())),
-            pooler=pooler,
-        )
-        hidden = HiddenStates(layers, on_device[1], on_device[2], pooled)
-        with torch.inference_mode():
-            return {p.name: p.pool(hidden, n_layers).cpu().numpy() for p in self._poolings}
+    def plan(self, tokens: Tokens) -> list[Rows]:
+        """Group texts into batches, by their lengths alone; in the order in which they are run.
 
-    def _check_views(self) -> dict[str, int]:
+        Returns
+        -------
+        list of int arrays
+            Numbers of texts; each text once.
+        """
+        # The longest first: a device that is too small for a batch says so at once, and no stream has
+        # a long one left when the others are through.
+        return token_batches(
+            tokens.lengths, self._max_batch_tokens, one_length=self._backends[0].one_length
+        )[::-1]
+
+    def run_batches(
+        self, tokens: Tokens, plan: Sequence[Rows], skip: Container[int] = ()
+    ) -> Iterator[tuple[Rows, dict[str, Matrix]]]:
+        """Run the batches of a plan, and give each as soon as it is done.
+
+        What a batch gives does not depend on which others are run, or were skipped.
+
+        Parameters
+        ----------
+        tokens : Tokens
+            The texts that were planned.
+        plan : sequence of int arrays
+            From `plan`, as a whole.
+        skip : container of int
+            Numbers of batches that are not wanted.
+
+        Yields
+        ------
+        rows : int array (B,)
+            The batch, one of the plan.
+        vectors : dict of str to float32 array (B, D)
+            One matrix a view; maybe not finite, where half precision overflows.
+        """
+        if self._exact is not None and tokens.ids:
+            self._prove(tokens, self._exact)
+        idle: queue.SimpleQueue[Backend] = queue.SimpleQueue()
+        for _ in range(self._backends[0].streams):
+            for backend in self._backends:
+                idle.put(backend)
+
+        def run_batch(rows: Rows) -> tuple[Rows, dict[str, Matrix]]:
+            backend = idle.get()
+            try:
+                return rows, self._pool_batch(backend, [tokens.ids[i] for i in rows])
+            finally:
+                idle.put(backend)
+
+        # By the plan, not by what is left of it: products in several threads add up in another order.
+        with _streams(min(idle.qsize(), len(plan))) as run_all:
+            yield from run_all(run_batch, (r for n, r in enumerate(plan) if n not in skip))
+
+    def _pool_batch(
+        self, backend: Backend, ids: Sequence[npt.NDArray[np.int32]]
+    ) -> dict[str, Matrix]:
+        """Run a batch and pool it."""
+        vectors = {
+            view: np.empty((len(ids), width), np.float32) for view, width in self.views.items()
+        }
+        for block in backend.forward(ids):
+            hidden = self._hidden_states(block)
+            with torch.inference_mode():
+                for pooling in self._poolings:
+                    pooled = pooling.pool(hidden, self._n_layers)
+                    vectors[pooling.name][block.texts] = pooled.cpu().numpy()
+        return vectors
+
+    def _hidden_states(self, block: Block) -> HiddenStates:
+        width = block.layers[self._layers[0]].shape[1]
+        position = torch.arange(width, device=block.lengths.device)
+        ends = block.lengths[:, None]
+        content = (position >= self._prefix) & (position < ends - self._suffix)
+        # Asking an accelerator would wait for it.
+        full = self.device.type == "cpu" and bool((block.lengths == width).all())
+        attended = None if full else position < ends
+        return HiddenStates(block.layers, attended, content, block.pooler)
+
+    def _check_views(self, stock: StockModel) -> dict[str, int]:
         """Widths of the views, once all of them can be had from this model."""
         for pooling in self._poolings:
-            if pooling.tokens == "pooler" and not self._backend.has_pooler:
+            if pooling.tokens == "pooler" and not stock.has_pooler:
                 raise InputError(
                     f"pooling 'pooler': {self.spec.model} has no trained pooler; take cls or mean"
                 )
@@ -305,31 +402,57 @@ class FrozenEncoder:
                     f"pooling {pooling.name!r}: {self.spec.model} puts no special token before a text; "
                     "take mean"
                 )
-        backend = self._backend
-        return {p.name: p.width(backend.n_layers, backend.hidden_size) for p in self._poolings}
+        return {p.name: p.width(stock.n_layers, stock.hidden_size) for p in self._poolings}
 
-    def _choose_dtype(self, asked: str, probe: Tokens) -> str:
-        """Move the model to the device in the asked precision; `auto` proves it on the probe."""
-        if asked != "auto":
-            self._backend.to(self.device, _DTYPES[asked])
-            return asked
-        self.dtype = "float32"
-        self._backend.to(self.device, torch.float32)
-        candidates = half_dtypes(self.device)
-        if candidates:
-            in_float32 = self._backend
-            exact = self.run(probe)
-            for candidate in candidates:
-                self.dtype = str(candidate).removeprefix("torch.")
-                self._backend = deepcopy(in_float32)
-                self._backend.to(self.device, candidate)
-                try:
-                    if _least_mean_cosine(exact, self.run(probe)) >= MIN_HALF_COSINE:
-                        return self.dtype
-                except CannotContinue:
-                    continue  # it overflows: not a precision for this model
-            self._backend = in_float32
-        return "float32"
+    def _choose_dtype(self, stock: StockModel, asked: str, probe: Tokens) -> str:
+        """Make the backend in the asked precision; `auto` proves it on the probe."""
+
+        def make(dtype: str, device: torch.device) -> Backend:
+            return self._make_backend(
+                stock, self._layers, pooler=self._pooler, device=device, dtype=_DTYPES[dtype]
+            )
+
+        self.dtype = "float32" if asked == "auto" else asked
+        # What int8 has to be compared with, until it has been.
+        self._exact = make("float32", self.device) if asked == "int8" else None
+        first = make(self.dtype, self.device)
+        self._backends = [first]
+        candidates = [
+            dtype
+            for dtype in half_dtypes(self.device)
+            if asked == "auto" and dtype in self._make_backend.dtypes
+        ]
+        exact = self.run(probe) if candidates else {}
+        chosen = self.dtype
+        for candidate in candidates:
+            self.dtype = str(candidate).removeprefix("torch.")  # for what `run` says of overflows
+            self._backends = [make(self.dtype, self.device)]
+            try:
+                near = _least_mean_cosine(exact, self.run(probe)) >= MIN_HALF_COSINE
+            except CannotContinue:
+                continue  # it overflows: not a precision for this model
+            if near:
+                chosen, first = self.dtype, self._backends[0]
+                break
+        self._backends = [first, *(make(chosen, device) for device in self._devices[1:])]
+        return chosen
+
+    def _prove(self, tokens: Tokens, exact: Backend) -> None:
+        """Refuse int8 if it leaves the vectors of these texts too far from those in float32."""
+        step = -(-len(tokens.ids) // _PROVING_TEXTS)
+        some = Tokens(tokens.ids[::step], tokens.truncated[::step])
+        in_int8, self._exact = self._backends, None
+        found = self.run(some)
+        self._backends, self.dtype = [exact], "float32"
+        try:
+            cosine = _least_mean_cosine(self.run(some), found)
+        finally:
+            self._backends, self.dtype = in_int8, "int8"
+        if not cosine >= MIN_INT8_COSINE:
+            raise InputError(
+                f"dtype int8: {self.spec.model} keeps a mean cosine of only {cosine:.4f} to float32 on "
+                f"{len(some.ids)} of these texts, and must keep {MIN_INT8_COSINE}; give --dtype auto"
+            )
 
     def _count_special_tokens(self) -> tuple[int, int]:
         """How many special tokens the tokenizer puts before and behind a text."""
@@ -337,9 +460,9 @@ class FrozenEncoder:
         first = mask.index(0) if 0 in mask else len(mask)
         return first, mask[::-1].index(0) if 0 in mask else 0
 
-    def _check_vocabulary(self) -> None:
+    def _check_vocabulary(self, stock: StockModel) -> None:
         """Refuse a tokenizer that gives ids for which the model has no embedding."""
-        tokens, embeddings = len(self._tokenizer), self._backend.n_embeddings
+        tokens, embeddings = len(self._tokenizer), stock.n_embeddings
         if tokens > embeddings:
             raise FileRefused(
                 f"model {self.spec.model!r}: its tokenizer has {tokens} tokens, its weights embed "
@@ -350,6 +473,30 @@ class FrozenEncoder:
         # Padding is masked, so that any id will do where the tokenizer has none; but models that
         # number positions by what is not padding need the right one.
         return int(self._tokenizer.pad_token_id or 0)
+
+
+@contextmanager
+def _streams(n: int) -> Iterator[Callable[[Callable[[T], R], Iterable[T]], Iterator[R]]]:
+    """Give a `map` that runs n calls at a time, each in a thread of one core, or a plain one.
+
+    With several, results come in the order in which they are done.
+    """
+    if n < 2:
+        yield map
+        return
+    threads = torch.get_num_threads()
+    # What is set in one thread counts for those that come after it as well, hence the way back.
+    pool = ThreadPoolExecutor(n, "forward", initializer=torch.set_num_threads, initargs=(1,))
+
+    def run_all(call: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        for done in as_completed([pool.submit(call, item) for item in items]):
+            yield done.result()
+
+    try:
+        yield run_all
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 def _least_mean_cosine(a: dict[str, Matrix], b: dict[str, Matrix]) -> float:
@@ -364,8 +511,12 @@ def _least_mean_cosine(a: dict[str, Matrix], b: dict[str, Matrix]) -> float:
 
 def _load_tokenizer(checkpoint: Checkpoint) -> Any:
     try:
+        # A tweet that says "[SEP]" says these five characters; it ends nothing.
         return transformers.AutoTokenizer.from_pretrained(
-            checkpoint.folder, trust_remote_code=False, local_files_only=True
+            checkpoint.folder,
+            trust_remote_code=False,
+            local_files_only=True,
+            split_special_tokens=True,
         )
     except Exception as error:  # the border to foreign code and foreign files: any type can come
         raise FileRefused(

@@ -1,7 +1,10 @@
 """Stage one on one screen: read → normalise → encode what is new → write.
 
 In come files of tweets, out goes a feature file (`features/store.py`) and a summary, timed part by
-part. Parsing of options and printing are the command line's.
+part. What is encoded is in the journal at once (`features/journal.py`), so a run that was stopped,
+however that came, goes on where it was and ends in the same bytes: batches depend on the input and the
+encoder alone, and those that the journal has are skipped. Parsing of options and printing are the
+command line's.
 """
 
 from __future__ import annotations
@@ -10,89 +13,40 @@ import hashlib
 import json
 import platform
 import sqlite3
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from features.batching import windows
+from features.batching import read_ahead, windows
+from features.building import ShardBuilder
 from features.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
 from features.errors import CannotContinue, FileRefused, InputError, first_line
-from features.journal import Journal
+from features.journal import PLACE, Header, Journal, Places
 from features.normalize import normalizer
+from features.paths import check_replaceable
 from features.pooling import DEFAULT_POOLING, parse_poolings
 from features.rejects import RejectLog, rejects_path
 from features.spec import EncoderSpec, make_spec
-from features.store import DIGEST_BYTES, EMPTY, REPAIRED, TRUNCATED, FeatureStore, Shard
+from features.store import DIGEST_BYTES, FeatureStore, Shard
+from features.summary import ExtractSummary, Progress, clock, summarise, timed
 from features.tweets import Reject, Tweet, TweetReader
 from features.version import __version__
 
 if TYPE_CHECKING:
-    from features.encoder import FrozenEncoder
-
-T = TypeVar("T")
+    from features.encoder import FrozenEncoder, Tokens
 
 STORE_DTYPES = ("float16", "float32")
 # Rows that are sorted by length together. More fill batches better and hold more in memory; beyond
 # some thousands of tweets padding is below 2 %.
 WINDOW = 8192
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: rows done, and the share of the input (None where its size is unknown)."""
-
-    rows: int
-    fraction: float | None
-
-
-@dataclass(frozen=True)
-class ExtractSummary:
-    """What a run of `extract` did.
-
-    Attributes
-    ----------
-    outcome : str
-        `written`, `extended` (some texts came from the file that was there) or `unchanged`.
-    rows, unique, encoded : int
-        Rows of the file, distinct texts in it, texts that the encoder read in this run.
-    tokens : int
-        Over all rows.
-    truncated, empty, repaired, rejected : int
-        Rows that were cut, had no text, had bytes that are no text; rows left out.
-    seconds : dict of str to float
-        `load`, `read`, `tokenise`, `forward`, `write`, `total`.
-    """
-
-    output: Path
-    outcome: str
-    rows: int
-    unique: int
-    encoded: int
-    tokens: int
-    truncated: int
-    empty: int
-    repaired: int
-    rejected: int
-    rejects_file: Path | None
-    labels: dict[str, int]
-    views: dict[str, int]
-    model: str
-    precision: str
-    compute: str
-    seconds: dict[str, float]
-    file_bytes: int
-
-    @property
-    def tweets_per_second(self) -> float:
-        """Rows over the seconds of the run without loading the model."""
-        return self.rows / max(1e-9, self.seconds["total"] - self.seconds["load"])
 
 
 def extract(
@@ -107,6 +61,7 @@ def extract(
     dtype: str = "auto",
     store_dtype: str = "float16",
     device: str = "auto",
+    backend: str = "auto",
     max_batch_tokens: int | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
@@ -116,11 +71,13 @@ def extract(
     strict: bool = False,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> ExtractSummary:
     """Encode tweets once, and cache their vectors in an HDF5 file.
 
     If `output` is there already and of the same encoder, its vectors are used: with the same input
-    nothing is done, with a longer one only new texts are encoded.
+    nothing is done, with a longer one only new texts are encoded. A run that was interrupted or killed
+    goes on where it was, if it is called again in the same way.
 
     Parameters
     ----------
@@ -128,7 +85,7 @@ def extract(
         See `TweetReader`, as for `text_column` to `mapping`.
     output : path
         The feature file.
-    model, revision, pooling, max_length, normalize, dtype, device, max_batch_tokens
+    model, revision, pooling, max_length, normalize, dtype, device, backend, max_batch_tokens
         See `FrozenEncoder`.
     store_dtype : str
         `float16` or `float32`, for vectors on disk.
@@ -138,6 +95,8 @@ def extract(
         Replace `output`, whatever is there.
     progress : callable, optional
         Called after each batch.
+    say : callable, optional
+        Called with what the user should know at once, a line each.
 
     Raises
     ------
@@ -150,7 +109,7 @@ def extract(
     >>> summary.rows, summary.views
     (956, {'cls': 384, 'mean': 384})
     """
-    started = time.perf_counter()
+    started = perf_counter()
     seconds = dict.fromkeys(("load", "read", "tokenise", "forward", "write"), 0.0)
     output = Path(output)
     paths = [inputs] if isinstance(inputs, str | Path) else list(inputs)
@@ -165,88 +124,186 @@ def extract(
         labels=labels,
         mapping=mapping,
     )
-    with _writing(output):
-        _check_output(output, [*paths, labels, mapping])
-    with _clock(seconds, "load"):
+    for written in (output, rejects_path(output)):
+        check_replaceable(written, [*paths, labels, mapping])
+    with clock(seconds, "load"):
         checkpoint = find_checkpoint(model, revision=revision)
-        spec = make_spec(checkpoint, max_length=max_length, normalize=normalize)
+        spec = make_spec(
+            checkpoint,
+            max_length=max_length,
+            normalize=normalize,
+            quantize="int8" if dtype == "int8" else "none",
+        )
     normalise = normalizer(spec.normalizer)
 
     with ExitStack() as stack:
-        stack.enter_context(_writing(output))
+        with _stopping(output):
+            journal = stack.enter_context(Journal(output, overwrite=overwrite))
+        stack.enter_context(_stopping(output, journal))
         previous = None
         if output.exists() and not overwrite:
             previous = stack.enter_context(_open_previous(output, spec, views, dtype, store_dtype))
             if dtype == "auto" and previous.precision == "float32":
                 dtype = "float32"
-        journal = stack.enter_context(Journal(output, store_dtype, previous))
+        dtype = _resume(journal, spec, views, dtype, store_dtype, overwrite=overwrite)
+        for line in journal.remarks():
+            say(line)
+        builder = stack.enter_context(ShardBuilder(output, journal, previous))
         rejects = stack.enter_context(RejectLog(output, strict=strict))
         encoder: FrozenEncoder | None = None
-        encoded = 0
+        encoded = encoded_tokens = resumed = 0
         content = hashlib.sha256()  # of ids, labels and normalised texts, in order
-
         share = 0.0
+        stopped = threading.Event()
 
-        def report(rows: int, of_window: int = 0) -> None:
+        def report(of_window: int = 0) -> None:
             nonlocal share
+            if stopped.is_set():
+                raise CancelledError
             if progress is not None:
-                # Reading runs ahead by a window, so what is read is not yet what is done; and it is
-                # known in bytes, so the share is held where later rows are shorter.
+                # Reading runs ahead, so what is read is not yet what is done; and it is known in bytes,
+                # so the share is held where later rows are shorter.
+                rows = builder.n_rows + of_window
                 read = reader.fraction_read()
-                done = (rows + of_window + rejects.count) / max(1, reader.rows_read)
+                done = (rows + rejects.count) / max(1, reader.rows_read)
                 share = max(share, min(1.0, (read or 0.0) * done))
-                progress(Progress(rows + of_window, None if read is None else share))
+                progress(Progress(rows, None if read is None else share))
 
-        for window in _timed(windows(reader, WINDOW), seconds, "read"):
-            with _clock(seconds, "read"):
-                tweets = [row for row in window if isinstance(row, Tweet)]
-                rejects.add(row for row in window if isinstance(row, Reject))
-                if not tweets:
-                    continue
-                texts = [normalise(tweet.text) for tweet in tweets]
-                digests = [text_digest(text) for text in texts]
-                slots = journal.slots(digests)
-                new = {d: t for d, t in zip(digests, texts, strict=True) if d not in slots}
+        def encode(encoder: FrozenEncoder, digests: list[bytes], tokens: Tokens) -> Places:
+            """Run the batches that the journal lacks, and give the places of all texts there."""
+            nonlocal encoded, encoded_tokens, resumed
+            places = np.zeros(len(digests), PLACE)
+            plan = encoder.plan(tokens)
+            found = {}
+            for number, rows in enumerate(plan):
+                there = journal.find([digests[row] for row in rows])
+                if there is not None:
+                    found[number] = places[rows] = there
+                    resumed += len(rows)
+            done = sum(map(len, found.values()))
+            with clock(seconds, "forward"):
+                for rows, vectors in encoder.run_batches(tokens, plan, skip=found):
+                    places[rows] = journal.append([digests[row] for row in rows], vectors)
+                    encoded += len(rows)
+                    encoded_tokens += sum(len(tokens.ids[row]) for row in rows)
+                    done += len(rows)
+                    report(done)
+            if not places["finite"].all():
+                raise CannotContinue(
+                    f"a vector has values that are not finite in {encoder.dtype}; compute in float32 "
+                    "(--dtype float32)"
+                )
+            return places
+
+        def write(batch: _Encoded) -> None:
+            window = batch.window
+            places = None if batch.places is None else batch.places.result()
+            with clock(seconds, "write"):
+                if places is not None and batch.tokens is not None:
+                    tokens = batch.tokens
+                    builder.add_texts(list(batch.new), tokens.lengths, tokens.truncated, places)
+                slots = builder.slots(window.digests)
+                builder.add_rows(
+                    [tweet.id for tweet in window.tweets],
+                    [tweet.label for tweet in window.tweets],
+                    [slots[digest] for digest in window.digests],
+                    [not text.strip() for text in window.texts],
+                    [tweet.repaired for tweet in window.tweets],
+                )
+                for tweet, digest in zip(window.tweets, window.digests, strict=True):
+                    content.update(json.dumps([tweet.id, tweet.label]).encode() + digest)
+            report()
+
+        # One window is read and the next one tokenised while a third is in the model, and what comes out
+        # of it is written behind.
+        screened = stack.enter_context(closing(read_ahead(_screen(reader, normalise, seconds), 1)))
+        forward = stack.enter_context(_worker(stopped))
+        waiting: _Encoded | None = None
+        for window in screened:
+            rejects.add(window.rejects)
+            if not window.tweets:
+                continue
+            known = builder.slots(window.digests).keys() | (waiting.new if waiting else {}).keys()
+            new = {
+                digest: text
+                for digest, text in zip(window.digests, window.texts, strict=True)
+                if digest not in known
+            }
+            tokens = places = None
             if new:
                 if encoder is None:  # not before there is something to encode
-                    with _clock(seconds, "load"):
+                    with clock(seconds, "load"):
                         encoder = _load_encoder(
-                            checkpoint, spec, views, dtype, device, max_batch_tokens, previous
+                            checkpoint,
+                            spec,
+                            views,
+                            dtype,
+                            device,
+                            backend,
+                            max_batch_tokens,
+                            previous,
                         )
-                with _clock(seconds, "tokenise"):
+                    journal.begin(
+                        Header(spec, encoder.views, store_dtype, encoder.precision, encoder.dtype)
+                    )
+                with clock(seconds, "tokenise"):
                     tokens = encoder.tokenize(list(new.values()))
-                with _clock(seconds, "forward"):
-                    vectors = encoder.run(tokens, on_batch=partial(report, journal.n_rows))
-                with _clock(seconds, "write"):
-                    slots |= journal.add_texts(list(new), tokens.lengths, tokens.truncated, vectors)
-                encoded += len(new)
-            for tweet, digest in zip(tweets, digests, strict=True):
-                content.update(json.dumps([tweet.id, tweet.label]).encode() + digest)
-            with _clock(seconds, "write"):
-                journal.add_rows(
-                    [tweet.id for tweet in tweets],
-                    [tweet.label for tweet in tweets],
-                    [slots[digest] for digest in digests],
-                    [not text.strip() for text in texts],
-                    [tweet.repaired for tweet in tweets],
-                )
-            report(journal.n_rows)
+                places = forward.submit(encode, encoder, list(new), tokens)
+            if waiting:
+                write(waiting)
+            waiting = _Encoded(window, new, tokens, places)
+        if waiting:
+            write(waiting)
 
-        if not journal.n_rows:
+        if not builder.n_rows:
             raise InputError(f"no usable tweet in {', '.join(map(str, paths))}{rejects.hint()}")
         outcome = "written" if previous is None else "extended"
-        if not encoded and previous and journal.repeats(previous, reader.label_order):
+        if encoder is None and previous and builder.repeats(previous, reader.label_order):
             outcome = "unchanged"
         else:
-            with _clock(seconds, "write"):
+            with clock(seconds, "write"):
                 source = encoder or previous
                 assert source is not None, "rows without a previous store were encoded"
-                provenance = _provenance(paths, encoder, previous, seconds, content.hexdigest())
+                provenance = _provenance(paths, encoder, previous, content.hexdigest())
                 shard = Shard(spec, source.views, [], source.precision, store_dtype, provenance)
-                journal.commit(shard, reader.label_order)
-        unique = journal.n_unique()
-    seconds["total"] = time.perf_counter() - started
-    return _summarise(output, outcome, unique, encoded, rejects, encoder, seconds)
+                builder.commit(shard, reader.label_order)
+        unique = builder.n_unique()
+        journal.remove()
+    seconds["total"] = perf_counter() - started
+    flops = encoder.flops_per_token * encoded_tokens if encoder else 0.0
+    return summarise(output, outcome, unique, encoded, resumed, flops, rejects, encoder, seconds)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Rows that are handled together: what can be used, as normalised texts with digests, and the rest."""
+
+    tweets: list[Tweet]
+    rejects: list[Reject]
+    texts: list[str]
+    digests: list[bytes]
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A window on its way through the model: its new texts by digest, their tokens and vectors to be."""
+
+    window: _Window
+    new: dict[bytes, str]
+    tokens: Tokens | None
+    places: Future[Places] | None
+
+
+def _screen(
+    reader: TweetReader, normalise: Callable[[str], str], seconds: dict[str, float]
+) -> Iterator[_Window]:
+    for rows in timed(windows(reader, WINDOW), seconds, "read"):
+        with clock(seconds, "read"):
+            tweets = [row for row in rows if isinstance(row, Tweet)]
+            texts = [normalise(tweet.text) for tweet in tweets]
+            rejects = [row for row in rows if isinstance(row, Reject)]
+            window = _Window(tweets, rejects, texts, [text_digest(text) for text in texts])
+        yield window
 
 
 def text_digest(text: str) -> bytes:
@@ -254,53 +311,78 @@ def text_digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
 
 
-def _check_output(output: Path, inputs: Sequence[str | Path | None]) -> None:
-    """Refuse an output that can't be one, or that would replace an input."""
-    if output.is_dir():
-        raise InputError(f"{output} is a folder; give the name of a file, e.g. {output}/tweets.h5")
-    if not output.parent.is_dir():
-        raise InputError(f"{output}: the folder {output.parent} does not exist; make it first")
-    if output.exists() and not output.is_file():
-        raise InputError(f"{output} is not a file that can be replaced; give -o another name")
-    for written in (output, rejects_path(output)):
-        for path in inputs:
-            if path not in (None, "-") and written.exists() and written.samefile(Path(path)):
-                raise InputError(
-                    f"{written} is an input too, and would be replaced; give -o another name"
-                )
-
-
 def _open_previous(
     output: Path, spec: EncoderSpec, views: Sequence[str], dtype: str, store_dtype: str
 ) -> FeatureStore:
     """Open the file that is there, if its vectors are what this run would make."""
-    cure = "give another -o, or --overwrite to replace the file"
     try:
         previous = FeatureStore(output)
         with ExitStack() as undo:
             undo.callback(previous.close)
             for read in (previous.labels, previous.digests, previous.n_tokens, previous.flags):
-                read()  # what `Journal` will need, so that damage is found here
+                read()  # what `ShardBuilder` will need, so that damage is found here
             undo.pop_all()
     except FileRefused as error:
-        raise FileRefused(f"{error}; {cure}") from error
-    differing = previous.spec.differences(spec)
-    asked = None if dtype == "auto" else "float32" if dtype == "float32" else "half"
-    for name, there, here in (
-        ("views", sorted(previous.views), sorted(views)),
-        ("store dtype", previous.store_dtype, store_dtype),
-        ("precision", previous.precision, asked or previous.precision),
-    ):
-        if there != here:
-            shown = [", ".join(v) if isinstance(v, list) else v for v in (there, here)]
-            differing.append(f"{name}: {shown[0]} here, {shown[1]} there")
+        raise FileRefused(f"{error}; {_CURE}") from error
+    differing = _differences(previous, spec, views, dtype, store_dtype)
     if differing:
         previous.close()
-        listed = (
-            "; ".join(differing).replace(" here,", " in the file,").replace(" there", " asked for")
-        )
-        raise InputError(f"{output} was made by another encoder ({listed}): {cure}")
+        raise InputError(f"{output} was made by another encoder ({differing}): {_CURE}")
     return previous
+
+
+def _resume(
+    journal: Journal,
+    spec: EncoderSpec,
+    views: Sequence[str],
+    dtype: str,
+    store_dtype: str,
+    *,
+    overwrite: bool,
+) -> str:
+    """Check that the journal's vectors are what this run would make, and give their dtype.
+
+    They may be a night's work, and the call a slip: so it is refused, as with a finished file.
+    """
+    if journal.header is None:
+        return dtype
+    differing = _differences(journal.header, spec, views, dtype, store_dtype)
+    if dtype not in ("auto", journal.header.dtype) and not differing:
+        differing = f"dtype: {journal.header.dtype} in the file, {dtype} asked for"
+    if not differing:
+        return journal.header.dtype
+    if not overwrite:
+        raise InputError(
+            f"{journal.path} holds {journal.kept:,} vectors of a run that was interrupted, by another "
+            f"encoder ({differing}): {_CURE}"
+        )
+    journal.clear()
+    return dtype
+
+
+_CURE = "give another -o, or --overwrite to replace the file"
+
+
+def _differences(
+    there: FeatureStore | Header,
+    spec: EncoderSpec,
+    views: Sequence[str],
+    dtype: str,
+    store_dtype: str,
+) -> str:
+    """What differs between the vectors that are there and those that are asked for; empty if nothing."""
+    differing = there.spec.differences(spec)
+    asked = {"auto": None, "float32": "float32", "int8": "int8"}.get(dtype, "half")
+    for name, found, wanted in (
+        ("views", sorted(there.views), sorted(views)),
+        ("store dtype", there.store_dtype, store_dtype),
+        ("precision", there.precision, asked or there.precision),
+    ):
+        if found != wanted:
+            shown = [", ".join(v) if isinstance(v, list) else v for v in (found, wanted)]
+            differing.append(f"{name}: {shown[0]} here, {shown[1]} there")
+    listed = "; ".join(differing)
+    return listed.replace(" here,", " in the file,").replace(" there", " asked for")
 
 
 def _load_encoder(
@@ -309,6 +391,7 @@ def _load_encoder(
     views: Sequence[str],
     dtype: str,
     device: str,
+    backend: str,
     max_batch_tokens: int | None,
     previous: FeatureStore | None,
 ) -> FrozenEncoder:
@@ -321,6 +404,7 @@ def _load_encoder(
         dtype=dtype,
         device=device,
         max_batch_tokens=max_batch_tokens,
+        backend=backend,
     )
     if previous is not None and encoder.precision != previous.precision:
         raise InputError(
@@ -334,7 +418,6 @@ def _provenance(
     paths: Sequence[str | Path],
     encoder: FrozenEncoder | None,
     previous: FeatureStore | None,
-    seconds: dict[str, float],
     input_digest: str,
 ) -> dict[str, Any]:
     packages = ("torch", "transformers", "tokenizers", "h5py", "numpy")
@@ -344,77 +427,42 @@ def _provenance(
         "inputs": [Path(path).name for path in paths],
         "device": str(encoder.device) if encoder else None,
         "dtype": encoder.dtype if encoder else None,
-        "seconds": {part: round(value, 3) for part, value in seconds.items()},
         "input_digest": input_digest,
         "extends_rows": previous.n_rows if previous else 0,
     }
 
 
-def _summarise(
-    output: Path,
-    outcome: str,
-    unique: int,
-    encoded: int,
-    rejects: RejectLog,
-    encoder: FrozenEncoder | None,
-    seconds: dict[str, float],
-) -> ExtractSummary:
-    """Count what is in the finished file, by reading it back."""
-    with FeatureStore(output) as store:
-        flags, codes = store.flags(), store.labels()
-        return ExtractSummary(
-            output=output,
-            outcome=outcome,
-            rows=store.n_rows,
-            unique=unique,
-            encoded=encoded,
-            tokens=int(store.n_tokens().sum(dtype=np.int64)),
-            truncated=int(np.count_nonzero(flags & TRUNCATED)),
-            empty=int(np.count_nonzero(flags & EMPTY)),
-            repaired=int(np.count_nonzero(flags & REPAIRED)),
-            rejected=rejects.count,
-            rejects_file=rejects.path if rejects.count else None,
-            labels={
-                name: int(np.count_nonzero(codes == code))
-                for code, name in enumerate(store.label_names)
-            },
-            views=store.views,
-            model=store.spec.model,
-            precision=store.precision,
-            compute=f"{encoder.device}, {encoder.dtype}" if encoder else "",
-            seconds=seconds,
-            file_bytes=output.stat().st_size,
-        )
+@contextmanager
+def _worker(stopped: threading.Event) -> Iterator[ThreadPoolExecutor]:
+    """Give a thread for the model that ends when the run does, at the next batch."""
+    worker = ThreadPoolExecutor(1, "encode")
+    patient = True
+    try:
+        yield worker
+    except KeyboardInterrupt:
+        patient = False  # a batch of a large model takes seconds: what is in the model is lost
+        raise
+    finally:
+        stopped.set()
+        worker.shutdown(wait=patient, cancel_futures=True)
 
 
 @contextmanager
-def _writing(output: Path) -> Iterator[None]:
-    """Turn what the disk says into one clear line; errors of reading have theirs already."""
+def _stopping(output: Path, journal: Journal | None = None) -> Iterator[None]:
+    """Turn what the disk says, or Ctrl-C, into one clear line that says how to go on."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise CannotContinue(
-            f"{output} cannot be written: {reason}; what was at that name is untouched"
+            f"{output} cannot be written: {reason}; what was at that name is untouched{_kept(journal)}"
         ) from error
+    except KeyboardInterrupt as error:
+        kept = _kept(journal) or "; no output was changed"
+        raise KeyboardInterrupt(f"interrupted{kept}") from error
 
 
-@contextmanager
-def _clock(seconds: dict[str, float], part: str) -> Iterator[None]:
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[part] += time.perf_counter() - start
-
-
-def _timed(items: Iterable[T], seconds: dict[str, float], part: str) -> Iterator[T]:
-    """Iterate, and count the time that the iterator itself takes."""
-    iterator = iter(items)
-    while True:
-        with _clock(seconds, part):
-            try:
-                item = next(iterator)
-            except StopIteration:
-                return
-        yield item
+def _kept(journal: Journal | None) -> str:
+    if journal is None or not journal.kept:
+        return ""
+    return f"; run the same command to continue: {journal.kept:,} of the vectors are kept"

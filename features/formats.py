@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from features.errors import FileRefused, InputError
+from features.paths import check_input
 
 # A tweet has 280 characters; the bound keeps memory bounded whatever the file.
 MAX_LINE_BYTES = 16 * 2**20
@@ -32,10 +33,7 @@ def format_of(path: str) -> Reader:
     """Check that an input can be opened, and give the reader of its format."""
     if path == "-":
         return FORMATS[".jsonl"]
-    if Path(path).is_dir():
-        raise InputError(f"{path} is a folder: give the files in it")
-    if not Path(path).exists():
-        raise InputError(f"{path}: no such file")
+    check_input(path)
     suffix = Path(path.removesuffix(".gz")).suffix.lower()
     if suffix not in FORMATS or (suffix == ".parquet" and path.endswith(".gz")):
         known = ", ".join(FORMATS)
@@ -52,28 +50,43 @@ def uncompressed(raw: BinaryIO, path: str, stack: ExitStack) -> BinaryIO:
     if path.endswith(".gz"):
         stream = cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=raw)))
     if not path.endswith(".parquet") and path != "-":
-        start = cast(io.BufferedReader, stream).peek(2)[:2]
-        if start in (b"\xff\xfe", b"\xfe\xff"):
-            raise InputError(
-                f"{path} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 {path} > utf8{Path(path).suffix}"
-            )
+        _check_encoding(cast(io.BufferedReader, stream).peek(4096)[:4096], path)
     return stream
+
+
+def _check_encoding(start: bytes, path: str) -> None:
+    """Refuse UTF-16 and UTF-32, by their mark or by their NUL bytes: every row would be damaged."""
+    wide = start.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff"))
+    if wide or start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        found = "UTF-32" if wide else "UTF-16"
+        raise InputError(f"{path} is {found}, not UTF-8; convert it: iconv -f {found} -t UTF-8")
+    if len(start) > 3 and 3 * start.count(0) >= len(start):
+        raise InputError(
+            f"{path} is no UTF-8: much of it is NUL bytes; if it is UTF-16 without a mark, convert it: "
+            "iconv -f UTF-16LE -t UTF-8"
+        )
 
 
 def lines_of(stream: BinaryIO) -> Iterator[tuple[str, bool]]:
     """Lines with their end, decoded; bytes that are not UTF-8 become lone surrogates (repaired later).
 
-    The flag says that a line was too long: then its start comes out and its rest is skipped.
+    The flag says that a line was too long. Then what comes out is an empty line, or a quote where the
+    line had an odd number of them, so that in a table a quoted cell still ends where it ended.
     """
     first = True
     while line := stream.readline(MAX_LINE_BYTES + 1):
-        too_long = len(line) > MAX_LINE_BYTES
-        rest = line
-        while too_long and rest and not rest.endswith(b"\n"):
-            rest = stream.readline(MAX_LINE_BYTES)
         if first:
             line, first = line.removeprefix(b"\xef\xbb\xbf"), False
-        yield line[: 100 if too_long else None].decode("utf-8", "surrogateescape"), too_long
+            if not line:
+                continue
+        if len(line) <= MAX_LINE_BYTES:
+            yield line.decode("utf-8", "surrogateescape"), False
+            continue
+        quotes = line.count(b'"')
+        while line and not line.endswith(b"\n"):
+            line = stream.readline(MAX_LINE_BYTES)
+            quotes += line.count(b'"')
+        yield '"\n' if quotes % 2 else "\n", True
 
 
 def _read_csv(stream: BinaryIO, name: str) -> Iterator[Row]:
@@ -84,58 +97,73 @@ def _read_tsv(stream: BinaryIO, name: str) -> Iterator[Row]:
     return _read_delimited(stream, name, "\t")
 
 
-def _read_delimited(stream: BinaryIO, name: str, delimiter: str) -> Iterator[Row]:
-    record: list[str] = []  # the raw lines of the row being read
+class _Record:
+    """The raw lines of the row that is being read from a table: one, or more where a cell has some."""
 
-    def lines() -> Iterator[str]:
-        for number, (line, too_long) in enumerate(lines_of(stream), 1):
-            if too_long:
-                raise InputError(f"{name}, line {number}: longer than {MAX_LINE_BYTES} bytes")
-            record.append(line)
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.begin(1)
+
+    def begin(self, line: int) -> None:
+        self.first = line
+        self.lines: list[str] = []
+        self.cut = False  # whether one of them was too long
+        self._size = 0
+
+    def feed(self, stream: BinaryIO) -> Iterator[str]:
+        for line, too_long in lines_of(stream):
+            self.cut |= too_long
+            self._size += len(line) + 64  # what a text takes in memory besides its characters
+            if self._size > MAX_LINE_BYTES + 64:
+                raise InputError(
+                    f"{self.name}, line {self.first}: its row goes on for more than {MAX_LINE_BYTES} "
+                    "bytes; is a quote opened and never closed?"
+                )
+            self.lines.append(line)
             yield line
 
-    csv.field_size_limit(MAX_LINE_BYTES)
-    rows = csv.reader(lines(), delimiter=delimiter)
+    def check_closed(self, delimiter: str) -> None:
+        """Refuse a row whose quote is never closed: it would swallow every row behind it."""
+        if sum(line.count('"') for line in self.lines) % 2 == 0:
+            return
+        try:
+            list(csv.reader(self.lines, delimiter=delimiter, strict=True))
+        except csv.Error as error:
+            if "unexpected end" in str(error):
+                raise InputError(
+                    f"{self.name}, line {self.first}: a quote is opened and never closed, so the rows "
+                    "behind it cannot be told apart; close it, or double a quote that is part of the "
+                    'text ("")'
+                ) from error
+
+
+def _read_delimited(stream: BinaryIO, name: str, delimiter: str) -> Iterator[Row]:
+    csv.field_size_limit(2 * MAX_LINE_BYTES)
+    record = _Record(name)
+    rows = csv.reader(record.feed(stream), delimiter=delimiter)
+    too_long = f"line is longer than {MAX_LINE_BYTES} bytes"
+    header: list[str] | None = None
     try:
-        header = next(rows, None)
-        if header is None:
-            raise InputError(f"{name} is empty; its first line must name the columns")
-        # A column that is there twice can't be chosen; under such a name it shows up in the error.
-        times = Counter(header)
-        header = [c if times[c] == 1 else f"{c} (there {times[c]} times)" for c in header]
-        _check_closed(record, name, 1, delimiter)
-        yield 1, header
-        record.clear()
-        while True:
-            first_line = rows.line_num + 1
-            cells = next(rows, None)
-            if cells is None:
-                return
-            _check_closed(record, name, first_line, delimiter)
-            record.clear()
-            if not cells:
-                continue  # a blank line
-            if len(cells) != len(header):
+        while (cells := next(rows, None)) is not None:
+            record.check_closed(delimiter)
+            line = record.first
+            if header is None:
+                if record.cut:
+                    raise InputError(f"{name}, line 1: {too_long}; it must name the columns")
+                header = cells
+                yield line, header
+            elif record.cut:
+                yield line, too_long
+            elif cells and len(cells) != len(header):
                 found = shown(delimiter.join(cells))
-                yield first_line, f"{len(cells)} cells under {len(header)} columns: {found}"
-                continue
-            yield first_line, dict(zip(header, cells, strict=True))
+                yield line, f"{len(cells)} cells under {len(header)} columns: {found}"
+            elif cells:  # else it is a blank line
+                yield line, dict(zip(header, cells, strict=True))
+            record.begin(rows.line_num + 1)
     except csv.Error as error:
         raise InputError(f"{name}, line {rows.line_num}: not a table ({error})") from error
-
-
-def _check_closed(record: list[str], name: str, line: int, delimiter: str) -> None:
-    """Refuse a row whose quote is never closed: it would swallow every row behind it."""
-    if sum(line.count('"') for line in record) % 2 == 0:
-        return
-    try:
-        list(csv.reader(record, delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        if "unexpected end" in str(error):
-            raise InputError(
-                f"{name}, line {line}: a quote is opened and never closed, so the rows behind it cannot "
-                'be told apart; close it, or double a quote that is part of the text ("")'
-            ) from error
+    if header is None:
+        raise InputError(f"{name} is empty; its first line must name the columns")
 
 
 def _read_jsonl(stream: BinaryIO, name: str) -> Iterator[Row]:
@@ -146,7 +174,7 @@ def _read_jsonl(stream: BinaryIO, name: str) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            content = json.loads(line)
+            content = json.loads(line, object_pairs_hook=_without_doubles)
         except (ValueError, RecursionError) as error:
             yield number, f"not JSON ({str(error)[:80]}): {shown(line)}"
             continue
@@ -154,6 +182,15 @@ def _read_jsonl(stream: BinaryIO, name: str) -> Iterator[Row]:
             yield number, content
         else:
             yield number, f"{kind_of(content)}, not a JSON object: {shown(line)}"
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object; of two values under one key none is the right one."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"key {shown(key)} is there more than once")
+    return content
 
 
 def _read_lines_of_text(stream: BinaryIO, name: str) -> Iterator[Row]:
@@ -182,7 +219,7 @@ def _read_parquet(stream: BinaryIO, name: str) -> Iterator[Row]:
             for values in zip(*columns, strict=True):
                 number += 1
                 yield number, dict(zip(batch.schema.names, values, strict=True))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:  # it says both for a damaged file
         raise FileRefused(f"{name} is not a readable Parquet file: {str(error)[:200]}") from error
 
 
@@ -214,6 +251,15 @@ def kind_of(value: object) -> str:
 
 
 def shown(text: str) -> str:
-    """Give the start of something from a file, safe to print on a terminal."""
-    start = json.dumps(NOT_UNICODE.sub("\ufffd", text[:60]), ensure_ascii=False)
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in start)
+    """Give the start of something from a file, quoted and safe to print on a terminal."""
+    return printable(json.dumps(NOT_UNICODE.sub("\ufffd", text[:60]), ensure_ascii=False))
+
+
+def printable(text: str) -> str:
+    """Write control characters, also those that change the direction of text, as JSON escapes."""
+    if text.isprintable():
+        return text
+    # JSON leaves DEL, the one control character beyond the first 32 that is ASCII, as it is.
+    return "".join(
+        c if c.isprintable() else json.dumps(c)[1:-1].replace("\x7f", "\\u007f") for c in text
+    )

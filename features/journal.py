@@ -1,88 +1,153 @@
-"""The writer of stage one: collects texts and rows beside the output, then makes the shard whole.
+"""What must survive of a run of stage one: which texts have which vectors, batch by batch.
 
-Vectors of distinct texts and the rows that use them go to scratch files in a hidden folder beside
-the output; `commit` builds the shard there and renames it, so that a finished file appears at once
-or not at all. Which texts were seen is kept on disk as well, so that memory does not grow with the
-input. It does not know what the vectors mean. A killed run leaves its hidden folder behind and
-starts from the beginning.
+The journal of `tweets.h5` is `.tweets.h5.journal` beside it, an append-only file::
+
+    owner     128 bytes: `MAGIC`, the process that writes, blanks
+    record    CRC-32 of what follows (4 bytes) | kind (4) | length (8) | content
+      1       JSON: what the vectors are, see `Header`; the first one
+      2       a batch: n (4) | digests (n, 16) | finite (n,) | one (n, D) matrix a view, by name
+
+All numbers are little-endian. Records are read up to the first broken one, and the file is cut there:
+a killed run loses what it was writing, no more. Appended records are synced within `SYNC_SECONDS`, by
+a thread, as the model should not wait for the disk. While a process has the journal open it holds its
+lock, so no second one writes to the same output. It does not know about rows, labels or HDF5.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import json
 import os
-import shutil
-import sqlite3
-import tempfile
+import socket
+import stat
+import struct
+import sys
+import threading
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from features.errors import CannotContinue
-from features.store import (
-    DIGEST_BYTES,
-    EMPTY,
-    REPAIRED,
-    TRUNCATED,
-    FeatureStore,
-    Shard,
-    sort_labels,
-    write_shard,
-)
+from features import disk
+from features.errors import CannotContinue, FileRefused, first_line
+from features.spec import EncoderSpec
+from features.store import DIGEST_BYTES
 
-_TEXT = np.dtype([("digest", "u1", DIGEST_BYTES), ("n_tokens", "<i4"), ("truncated", "u1")])
-_ROW = np.dtype(
-    [("slot", "<i8"), ("label", "<i4"), ("flags", "u1"), ("id_start", "<i8"), ("id_bytes", "<i4")]
-)
+VERSION = 1
+MAGIC = b"frostline-journal\n"
+OWNER_BYTES = 128
+SYNC_SECONDS = 5.0
+
+# Where a text's vectors are: the offset of its batch's matrices, the batch's size, its row there.
+PLACE = np.dtype([("start", "<i8"), ("size", "<i4"), ("row", "<i4"), ("finite", "?")])
+Places = npt.NDArray[Any]
+
+_FRAME = struct.Struct("<IIQ")
+_CRC_BYTES = 4
+_HEADER, _BATCH = 1, 2
+# What `flock` says where a file system has no locks.
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the vectors of a journal are; views with their widths, `dtype` is that of the forward pass."""
+
+    spec: EncoderSpec
+    views: Mapping[str, int]
+    store_dtype: str
+    precision: str
+    dtype: str
+
+    def to_json(self) -> bytes:
+        """Give the content of the record."""
+        content = {**vars(self), "spec": self.spec.to_dict(), "version": VERSION}
+        return json.dumps(content, sort_keys=True).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Header:
+        """Read what `to_json` wrote; a ValueError where it is of another version."""
+        fields = json.loads(content)
+        if fields.pop("version") != VERSION:
+            raise ValueError("it is of another version of frostline")
+        return cls(**{**fields, "spec": EncoderSpec.from_dict(fields["spec"])})
+
+    @property
+    def row_bytes(self) -> dict[str, int]:
+        """Bytes of a vector, view by view, in the order in which a record holds them."""
+        itemsize = np.dtype(self.store_dtype).itemsize
+        return {view: self.views[view] * itemsize for view in sorted(self.views)}
+
+
+def journal_path(output: Path) -> Path:
+    """Where the journal of an output is."""
+    return output.with_name(f".{output.name}.journal")
 
 
 class Journal:
-    """Scratch files of one run of `extract`; use it as a context manager.
+    """The journal of an output, locked; use it as a context manager.
 
-    A distinct text has a slot. The texts of `previous`, the store that is extended, have the numbers
-    of their rows there as slots; new texts are numbered behind them in the order of `add_texts`.
+    At the end it stays if it holds vectors, for the next run, and goes if it holds none.
 
     Parameters
     ----------
     output : Path
         The final name; its folder must exist.
-    store_dtype : str
-        `float16` or `float32`, for vectors on disk.
-    previous : FeatureStore, optional
-        What is at that name already.
+    overwrite : bool
+        Whether a journal that can't be used is emptied instead of refused.
+
+    Attributes
+    ----------
+    header : Header or None
+        None before `begin`, in a new journal.
+    kept : int
+        Vectors in it.
+    locked : bool
+        False where the file system has no locks, so that nothing keeps a second writer out.
+
+    Raises
+    ------
+    CannotContinue
+        Another process is writing to this output.
+    FileRefused
+        There is something else at the journal's name, or the journal of another version.
     """
 
-    def __init__(
-        self, output: Path, store_dtype: str, previous: FeatureStore | None = None
-    ) -> None:
+    def __init__(self, output: Path, *, overwrite: bool = False) -> None:
+        self.path = journal_path(output)
+        self.header: Header | None = None
+        self.kept = 0
         self._output = output
-        self._dtype = np.dtype(store_dtype)
-        self._previous = previous
-        self._folder = Path(
-            tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".partial", dir=output.parent)
-        )
-        self._files: dict[str, BinaryIO] = {}
-        self._label_codes: dict[str, int] = {}
-        self._id_position = self._longest_id = 0
-        self.n_rows = 0
-        self.n_texts = 0  # slots
-        with ExitStack() as undo:
-            undo.callback(self._throw_away)
-            # No journal of its own and no syncs: it is scratch, and a dead run's is thrown away.
-            self._index = sqlite3.connect(self._folder / "texts.sqlite", isolation_level=None)
-            undo.callback(self._index.close)
-            self._index.execute("PRAGMA journal_mode = OFF")
-            self._index.execute("PRAGMA synchronous = OFF")
-            self._index.execute(
-                "CREATE TABLE text (digest BLOB PRIMARY KEY, slot INTEGER) WITHOUT ROWID"
-            )
-            if previous is not None:
-                self._take_over(previous)
-            undo.pop_all()
+        self._found: dict[bytes, tuple[int, npt.NDArray[np.bool_]]] = {}
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._unsynced = False
+        self._failure: OSError | None = None
+        self._handle, self.locked = _open_locked(self.path, output)
+        try:
+            self._claim()
+            self._end = OWNER_BYTES
+            try:
+                self._scan()
+            except FileRefused:
+                if not overwrite:
+                    raise
+                self.clear()
+            if self._end < os.fstat(self._handle).st_size:
+                disk.truncate(self._handle, self._end)
+        except BaseException:
+            os.close(self._handle)
+            raise
+        self._syncer = threading.Thread(target=self._sync_regularly, name="sync", daemon=True)
+        self._syncer.start()
 
     def __enter__(self) -> Journal:
         return self
@@ -93,226 +158,254 @@ class Journal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._index.close()
-        self._throw_away()
+        self._closing.set()
+        self._syncer.join()
+        with self._lock:
+            if self.kept:
+                with suppress(
+                    OSError
+                ):  # a lost sync loses seconds, and another error is on its way
+                    self._sync()
+            else:
+                with suppress(OSError):
+                    disk.unlink(self.path)
+            os.close(self._handle)
 
-    def _throw_away(self) -> None:
-        """Remove the scratch files, whatever state they are in."""
-        for file in self._files.values():
-            # What could not be written is not needed any more.
-            with suppress(OSError):
-                file.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def begin(self, header: Header) -> None:
+        """Say what the vectors are, before the first is appended; nothing where that is said already."""
+        if self.header is None:
+            self._append(_HEADER, header.to_json())
+            self.header = header
 
-    def slots(self, digests: Sequence[bytes]) -> dict[bytes, int]:
-        """Give the slots of those texts that are known."""
-        find = "SELECT slot FROM text WHERE digest = ?"
-        found = ((digest, self._index.execute(find, (digest,)).fetchone()) for digest in digests)
-        return {digest: row[0] for digest, row in found if row}
+    def remarks(self) -> Iterator[str]:
+        """What whoever started this run should know, a line each."""
+        if self.kept:
+            yield f"{self.kept:,} vectors of a run that was interrupted were found in {self.path}"
+        if not self.locked:
+            yield (
+                f"the file system of {self._output} has no locks: nothing would keep a second run from "
+                "writing to it at the same time"
+            )
 
-    def add_texts(
-        self,
-        digests: Sequence[bytes],
-        n_tokens: Sequence[int],
-        truncated: Sequence[bool],
-        vectors: Mapping[str, npt.NDArray[np.float32]],
-    ) -> dict[bytes, int]:
-        """Add new texts, and give the slots that they took.
+    def find(self, digests: Sequence[bytes]) -> Places | None:
+        """Give the places of a batch of just these texts, in this order, if an earlier run did it."""
+        found = self._found.get(_key(digests))
+        return None if found is None else _places(*found)
+
+    def append(
+        self, digests: Sequence[bytes], vectors: Mapping[str, npt.NDArray[np.float32]]
+    ) -> Places:
+        """Add a batch, and give the places of its texts. Any thread may call it.
 
         Raises
         ------
         CannotContinue
-            A value is too large for float16 on disk.
+            A finite value is too large for float16 on disk.
         """
-        texts = np.zeros(len(digests), _TEXT)
-        texts["digest"] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)
-        texts["n_tokens"], texts["truncated"] = n_tokens, truncated
-        for number, (view, matrix) in enumerate(vectors.items()):
+        assert self.header is not None, "`begin` comes first"
+        finite = np.ones(len(digests), np.bool_)
+        for matrix in vectors.values():
+            finite &= np.isfinite(matrix).all(axis=1)
+        parts = [struct.pack("<I", len(digests)), b"".join(digests), finite.tobytes()]
+        for view in self.header.row_bytes:
             with np.errstate(over="ignore"):
-                stored = matrix.astype(self._dtype)
-            if not np.isfinite(stored).all():
+                stored = vectors[view].astype(self.header.store_dtype)
+            if not np.isfinite(stored[finite]).all():
                 raise CannotContinue(
-                    f"view {view!r} has values up to {np.abs(matrix).max():.3g}, too large for "
-                    f"{self._dtype.name}; store it with --store-dtype float32"
+                    f"view {view!r} has values up to {np.abs(vectors[view][finite]).max():.3g}, too "
+                    f"large for {self.header.store_dtype}; store it with --store-dtype float32"
                 )
-            self._append(f"vectors-{number}", stored)
-        self._append("texts", texts)
-        first = self.n_texts
-        self._remember(digests)
-        return {digest: slot for slot, digest in enumerate(digests, start=first)}
+            parts.append(stored.tobytes())
+        start = self._append(_BATCH, b"".join(parts))
+        self.kept += len(digests)
+        return _places(start, finite)
 
-    def add_rows(
-        self,
-        ids: Sequence[str],
-        labels: Sequence[str | None],
-        slots: Sequence[int],
-        empty: Sequence[bool],
-        repaired: Sequence[bool],
-    ) -> None:
-        """Add the next rows of the input, each with the slot of its text."""
-        names = [identity.encode() for identity in ids]
-        rows = np.zeros(len(names), _ROW)
-        rows["slot"] = slots
-        rows["label"] = [
-            -1 if label is None else self._label_codes.setdefault(label, len(self._label_codes))
-            for label in labels
-        ]
-        rows["flags"] = np.where(empty, EMPTY, 0) + np.where(repaired, REPAIRED, 0)
-        rows["id_bytes"] = [len(name) for name in names]
-        ends = self._id_position + np.cumsum(rows["id_bytes"], dtype=np.int64)
-        rows["id_start"] = ends - rows["id_bytes"]
-        self._append("ids", np.frombuffer(b"".join(names), np.uint8))
-        self._append("rows", rows)
-        self.n_rows += len(names)
-        self._id_position = int(ends[-1])
-        self._longest_id = max(self._longest_id, int(rows["id_bytes"].max()))
+    def read(self, view: str, places: Places) -> npt.NDArray[Any]:
+        """Read vectors as they are stored, (N, D); neighbours in the file in one go."""
+        assert self.header is not None, "there are places, so there are vectors"
+        sizes = self.header.row_bytes
+        before = sum(size for name, size in sizes.items() if name < view)
+        # In 64 bits: a journal can be larger than 2 GiB.
+        start, size, row = (places[name].astype(np.int64) for name in ("start", "size", "row"))
+        ordered, numbers = np.unique(start + size * before + row * sizes[view], return_inverse=True)
+        vectors = np.empty((len(ordered), self.header.views[view]), self.header.store_dtype)
+        for run in _runs(ordered, sizes[view]):
+            _read_into(self._handle, vectors[run], int(ordered[run.start]))
+        return np.asarray(vectors[numbers])
 
-    def repeats(self, store: FeatureStore, label_names: Sequence[str] | None) -> bool:
-        """Whether the rows are those of `store`: ids, labels, texts and order."""
-        names = self._names(label_names)
-        if self.n_rows != store.n_rows or names != list(store.label_names):
-            return False
-        rows = self._map("rows", _ROW)
-        codes = self._recoding(names)
-        texts = self._map("texts", _TEXT)
-        labels = store.labels()
-        return all(
-            np.array_equal(codes[rows["label"][part]], labels[part])
-            and np.array_equal(texts["digest"][rows["slot"][part]], store.digests(part))
-            and [name.decode() for name in self._ids(rows[part])] == store.ids(part)
-            for part in _slices(self.n_rows)
-        )
+    def clear(self) -> None:
+        """Throw away what it holds, to be begun again."""
+        self._end = OWNER_BYTES
+        disk.truncate(self._handle, self._end)
+        self.header, self.kept, self._found = None, 0, {}
 
-    def n_unique(self) -> int:
-        """How many different texts the rows have."""
-        used = np.zeros(self.n_texts, np.bool_)
-        rows = self._map("rows", _ROW)
-        for part in _slices(self.n_rows):
-            used[rows["slot"][part]] = True
-        return int(np.count_nonzero(used))
+    def remove(self) -> None:
+        """Remove it: all that it holds is elsewhere."""
+        with self._lock:
+            disk.unlink(self.path)
+            self.kept = 0
 
-    def commit(self, shard: Shard, label_names: Sequence[str] | None) -> None:
-        """Build the shard, and rename it to the output.
+    def _claim(self) -> None:
+        """Check that this is a journal, maybe a new one, and say whose it is now."""
+        there = os.pread(self._handle, OWNER_BYTES, 0)
+        if len(there) < OWNER_BYTES or not any(there):  # new, or the machine died when it was
+            disk.truncate(self._handle, 0)
+        elif not there.startswith(MAGIC):
+            raise FileRefused(f"{self.path} is not a journal of frostline's; remove it")
+        command, host = Path(sys.argv[0]).name or "python", socket.gethostname()
+        owner = f"{command}, process {os.getpid()} on {host}".encode("ascii", "replace")
+        os.lseek(self._handle, 0, os.SEEK_SET)
+        disk.write(self._handle, (MAGIC + owner)[:OWNER_BYTES].ljust(OWNER_BYTES))
+        disk.sync(self._handle)
+        disk.sync_folder(self.path.parent)
 
-        Parameters
-        ----------
-        shard : Shard
-            Its attributes; `label_names` is filled in here.
-        label_names : sequence of str, optional
-            The order of the classes, where the input says one.
-        """
-        names = self._names(label_names)
-        shard = Shard(
-            shard.spec, shard.views, names, shard.precision, self._dtype.name, shard.provenance
-        )
-        if self._previous is not None:
-            for number, view in enumerate(shard.views):
-                for _, block in self._previous.blocks(view):
-                    self._append(f"previous-{number}", block.astype(self._dtype))
-        rows, texts, codes = (
-            self._map("rows", _ROW),
-            self._map("texts", _TEXT),
-            self._recoding(names),
-        )
-        vectors = {
-            view: [
-                self._map(f"{origin}-{number}", np.dtype((self._dtype, (width,))))
-                for origin in ("previous", "vectors")
-            ]
-            for number, (view, width) in enumerate(shard.views.items())
-        }
+    def _scan(self) -> None:
+        """Read the records that are whole."""
+        for kind, content in _records(self._handle, self._end):
+            try:
+                self._take(kind, content)
+            except (
+                ValueError,
+                TypeError,
+                KeyError,
+                AttributeError,
+                struct.error,
+                FileRefused,
+            ) as error:
+                raise FileRefused(
+                    f"{self.path}, left by a run that was interrupted, cannot be used: "
+                    f"{first_line(error)}; --overwrite starts again"
+                ) from error
+            self._end += _FRAME.size + len(content)
 
-        def rows_of(name: str, part: slice) -> npt.NDArray[Any]:
-            some = rows[part]
-            if name == "id":
-                return np.array(self._ids(some), dtype=f"S{max(1, self._longest_id)}")
-            if name == "label":
-                return np.asarray(codes[some["label"]])
-            if name == "flags":
-                return np.asarray(some["flags"] | texts["truncated"][some["slot"]] * TRUNCATED)
-            if name in ("digest", "n_tokens"):
-                return np.asarray(texts[name][some["slot"]])
-            return _gather(vectors[name], some["slot"])
+    def _take(self, kind: int, content: bytes) -> None:
+        """Know what the record at `_end` holds."""
+        if kind == _HEADER and self.header is None:
+            self.header = Header.from_json(content)
+            return
+        if kind != _BATCH or self.header is None:
+            raise ValueError(f"a record of kind {kind} is out of place")
+        (n,) = struct.unpack_from("<I", content)
+        if len(content) != 4 + n * (DIGEST_BYTES + 1 + sum(self.header.row_bytes.values())):
+            raise ValueError(f"a batch of {n} texts has {len(content)} bytes")
+        end = 4 + n * DIGEST_BYTES
+        finite = np.frombuffer(content, np.bool_, n, end).copy()
+        self._found[_key([content[4:end]])] = self._end + _FRAME.size, finite
+        self.kept += n
 
-        aside = self._folder / "shard.h5"
-        write_shard(aside, shard, n_rows=self.n_rows, id_bytes=self._longest_id, rows_of=rows_of)
-        _sync(aside)
-        aside.replace(self._output)
-        _sync(self._output.parent)
+    def _append(self, kind: int, content: bytes) -> int:
+        """Write a record, and give the offset of its content."""
+        tail = struct.pack("<IQ", kind, len(content)) + content
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            if self._closing.is_set():
+                raise CannotContinue(f"{self._output}: the run has ended")
+            start = self._end
+            os.lseek(self._handle, start, os.SEEK_SET)
+            disk.write(self._handle, struct.pack("<I", zlib.crc32(tail)) + tail)
+            self._end += _CRC_BYTES + len(tail)
+            self._unsynced = True
+        return start + _FRAME.size
 
-    def _take_over(self, previous: FeatureStore) -> None:
-        """Know the texts of the previous store; its vectors are copied only if `commit` is called."""
-        for rows in _slices(previous.n_rows):
-            digests = previous.digests(rows)
-            texts = np.zeros(len(digests), _TEXT)
-            texts["digest"], texts["n_tokens"] = digests, previous.n_tokens(rows)
-            texts["truncated"] = (previous.flags(rows) & TRUNCATED) != 0
-            self._append("texts", texts)
-            self._remember([digest.tobytes() for digest in digests])
+    def _sync_regularly(self) -> None:
+        while not self._closing.wait(SYNC_SECONDS):
+            try:
+                self._sync()
+            except OSError as error:
+                self._failure = error  # the next one to append says it
+                return
 
-    def _remember(self, digests: Sequence[bytes]) -> None:
-        self._index.execute("BEGIN")
-        # A previous store has rows with the same text: the first one stands for them.
-        self._index.executemany(
-            "INSERT OR IGNORE INTO text VALUES (?, ?)",
-            ((digest, slot) for slot, digest in enumerate(digests, start=self.n_texts)),
-        )
-        self._index.execute("COMMIT")
-        self.n_texts += len(digests)
-
-    def _names(self, label_names: Sequence[str] | None) -> list[str]:
-        return sort_labels(set(self._label_codes)) if label_names is None else list(label_names)
-
-    def _recoding(self, names: Sequence[str]) -> npt.NDArray[np.int32]:
-        """Codes in the order of `names` for codes in the order of appearance; -1 stays."""
-        return np.array([*(names.index(label) for label in self._label_codes), -1], np.int32)
-
-    def _ids(self, rows: npt.NDArray[Any]) -> list[bytes]:
-        ids = self._map("ids", np.dtype(np.uint8))
-        starts, sizes = rows["id_start"].tolist(), rows["id_bytes"].tolist()
-        if not starts:
-            return []
-        data = ids[starts[0] : starts[-1] + sizes[-1]].tobytes()
-        return [data[s - starts[0] : s - starts[0] + n] for s, n in zip(starts, sizes, strict=True)]
-
-    def _append(self, name: str, values: npt.NDArray[Any]) -> None:
-        if name not in self._files:
-            self._files[name] = (self._folder / name).open("wb")
-        self._files[name].write(np.ascontiguousarray(values).tobytes())
-
-    def _map(self, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """What was appended under a name, mapped from disk; nothing, if nothing was."""
-        base, tail = dtype.base, dtype.shape
-        if name not in self._files:
-            return np.empty((0, *tail), base)
-        self._files[name].flush()
-        path = self._folder / name
-        n = path.stat().st_size // dtype.itemsize
-        return np.memmap(path, base, "r", shape=(n, *tail)) if n else np.empty((0, *tail), base)
+    def _sync(self) -> None:
+        if self._unsynced:
+            self._unsynced = False
+            disk.sync(self._handle)
 
 
-def _slices(n_rows: int) -> Iterator[slice]:
-    """Cut rows into blocks, so that memory does not grow with them."""
-    for start in range(0, n_rows, 65_536):
-        yield slice(start, min(start + 65_536, n_rows))
+def _open_locked(path: Path, output: Path) -> tuple[int, bool]:
+    """Open the journal, or make one, and lock it; say whether there are locks.
 
-
-def _gather(parts: Sequence[npt.NDArray[Any]], slots: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """Vectors by slot: those of the previous store, and behind them the new ones."""
-    previous, new = parts
-    if not len(new):
-        return np.asarray(previous[slots])
-    is_new = slots >= len(previous)
-    vectors = np.empty((len(slots), new.shape[1]), new.dtype)
-    vectors[is_new] = new[slots[is_new] - len(previous)]
-    vectors[~is_new] = previous[slots[~is_new]]
-    return vectors
-
-
-def _sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
+    Without links, and for the user alone: what is in a journal is believed.
+    """
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+                raise FileRefused(f"{path} is not a file of this user's; remove it")
+            locked = _lock(handle, output)
+            # Who had the lock before may have removed the file since it was opened.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(path.lstat(), status):
+                    return handle, locked
+        except BaseException:
+            os.close(handle)
+            raise
         os.close(handle)
+
+
+def _lock(handle: int, output: Path) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        owner = (
+            os.pread(handle, OWNER_BYTES, 0).removeprefix(MAGIC).decode("ascii", "replace").strip()
+        )
+        raise CannotContinue(
+            f"{output} is being written already, by {owner or 'a process that just began'}: wait for "
+            "it, or give another -o"
+        ) from error
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
+        raise
+    return True
+
+
+def _records(handle: int, start: int) -> Iterator[tuple[int, bytes]]:
+    """Read records up to the first that is broken or cut."""
+    size = os.fstat(handle).st_size
+    while start + _FRAME.size <= size:
+        frame = os.pread(handle, _FRAME.size, start)
+        crc, kind, length = _FRAME.unpack(frame)
+        if length > size - start - _FRAME.size:
+            return
+        content = bytearray(length)
+        _read_into(handle, content, start + _FRAME.size)
+        if zlib.crc32(content, zlib.crc32(frame[_CRC_BYTES:])) != crc:
+            return
+        yield kind, bytes(content)
+        start += _FRAME.size + length
+
+
+def _read_into(handle: int, target: Any, offset: int) -> None:
+    """Fill a buffer from a file."""
+    left = memoryview(target).cast("B")
+    while left:
+        n = os.preadv(handle, [left], offset)
+        if n == 0:
+            raise OSError(errno.EIO, "the journal became shorter while it was read")
+        left, offset = left[n:], offset + n
+
+
+def _places(start: int, finite: npt.NDArray[np.bool_]) -> Places:
+    """Where the vectors of a batch are whose record's content begins at `start`."""
+    n = len(finite)
+    places = np.zeros(n, PLACE)
+    # The matrices come behind the number of texts, their digests and whether they are finite.
+    places["start"] = start + 4 + n * (DIGEST_BYTES + 1)
+    places["size"], places["row"], places["finite"] = n, range(n), finite
+    return places
+
+
+def _key(digests: Sequence[bytes]) -> bytes:
+    return blake2b(b"".join(digests), digest_size=16).digest()
+
+
+def _runs(offsets: npt.NDArray[np.int64], step: int) -> Iterator[slice]:
+    """Cut sorted offsets into runs of neighbours."""
+    ends = [*(np.flatnonzero(np.diff(offsets) != step) + 1).tolist(), len(offsets)]
+    start = 0
+    for end in ends if len(offsets) else []:
+        yield slice(start, end)
+        start = end

@@ -15,7 +15,8 @@ LAYERS     ``-1`` (the last, the default), ``-2``, …; ``0`` the embedding laye
 COMBINE    over several layers: ``sum`` (the default), ``mean``, ``concat``
 =========  ==========================================================================================
 
-The layers of a token are combined first, then the tokens are pooled.
+The layers of a token are combined first, then the tokens are pooled (or, where the order makes no
+difference, the other way round).
 """
 
 from __future__ import annotations
@@ -57,8 +58,9 @@ class HiddenStates:
     ----------
     layers : mapping of int to Tensor (B, T, H)
         By number: 0 is the embedding layer, L the last.
-    attended : Tensor (B, T), bool
-        True where there is a token, False where there is padding (left or right).
+    attended : Tensor (B, T), bool, or None
+        True where there is a token, False where there is padding (left or right). None says that
+        nothing is padded.
     content : Tensor (B, T), bool
         True where there is a token of the text itself, False at special tokens and padding.
     pooler : Tensor (B, H), optional
@@ -66,7 +68,7 @@ class HiddenStates:
     """
 
     layers: Mapping[int, torch.Tensor]
-    attended: torch.Tensor
+    attended: torch.Tensor | None
     content: torch.Tensor
     pooler: torch.Tensor | None = None
 
@@ -145,28 +147,41 @@ class Pooling:
         if self.tokens == "pooler":
             assert hidden.pooler is not None, "the encoder refuses `pooler` for models without one"
             return hidden.pooler.float()
-        states = [hidden.layers[number].float() for number in self.layer_numbers(n_layers)]
-        if self.combine == "concat":
-            return _concat([_over_tokens(self.tokens, state, hidden) for state in states])
-        combined = sum(states[1:], start=states[0])
-        if self.combine == "mean":
-            combined = combined / len(states)
-        return _over_tokens(self.tokens, combined, hidden)
+        states = [hidden.layers[number] for number in self.layer_numbers(n_layers)]
+        if self.tokens == "max" and self.combine != "concat":
+            return _over_tokens("max", self._combined([s.float() for s in states]), hidden)
+        # The others are linear: tokens first gives the same, and leaves less to add up.
+        vectors = [_over_tokens(self.tokens, state, hidden) for state in states]
+        return _concat(vectors) if self.combine == "concat" else self._combined(vectors)
+
+    def _combined(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+        total = sum(parts[1:], start=parts[0])
+        return total / len(parts) if self.combine == "mean" else total
 
 
 def _over_tokens(tokens: str, states: torch.Tensor, hidden: HiddenStates) -> torch.Tensor:
-    """(B, T, H) and masks (B, T) to (B, H)."""
+    """(B, T, H) and masks (B, T) to (B, H), in float32."""
+    import torch  # whoever has states has it already
+
+    attended = hidden.attended
     if tokens == "cls":
-        first = hidden.attended.int().argmax(dim=1)  # not 0 where the padding is on the left
+        if attended is None:
+            return states[:, 0].float()
+        first = attended.int().argmax(dim=1)  # not 0 where the padding is on the left
         rows = first.new_ones(len(first)).cumsum(dim=0) - 1
-        return states[rows, first]
+        return states[rows, first].float()
     if tokens == "max":
-        return states.masked_fill(~hidden.attended.unsqueeze(-1), float("-inf")).amax(dim=1)
-    mask = (hidden.content if tokens == "mean-content" else hidden.attended).unsqueeze(-1)
+        if attended is not None:
+            states = states.masked_fill(~attended.unsqueeze(-1), float("-inf"))
+        return states.amax(dim=1).float()
+    mask = hidden.content if tokens == "mean-content" else attended
+    if mask is None:
+        return states.sum(dim=1, dtype=torch.float32) / states.shape[1]
     # A text without content has no tokens to take the mean of: its `mean-content` is zero, and its
     # row carries the flag `empty`. Where a mask is false the state may be anything, so it is
     # replaced rather than multiplied by zero.
-    return states.masked_fill(~mask, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+    kept = states.masked_fill(~mask.unsqueeze(-1), 0.0)
+    return kept.sum(dim=1, dtype=torch.float32) / mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def _concat(parts: Sequence[torch.Tensor]) -> torch.Tensor:

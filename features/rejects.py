@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TextIO
 
 from features.errors import InputError
+from features.formats import printable
 from features.tweets import Reject
 
 
@@ -66,8 +67,9 @@ class RejectLog:
                 raise InputError(f"{reject.source}, line {reject.line}: {reject.reason} (--strict)")
             if self._file is None:
                 self._first = reject
-                self._file = sys.stderr if self.path is None else self.path.open("w")
-            self._file.write(json.dumps(dataclasses.asdict(reject)) + "\n")
+                # "x": not through a link that somebody put there meanwhile
+                self._file = sys.stderr if self.path is None else self.path.open("x")
+            self._file.write(printable(json.dumps(dataclasses.asdict(reject))) + "\n")
             self.count += 1
 
     def hint(self) -> str:

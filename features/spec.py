@@ -20,6 +20,8 @@ from features.normalize import versioned_name
 from features.pooling import POOLING_VERSION
 
 DEFAULT_MAX_LENGTH = 128
+# Raise the number whenever `features/quantize.py` would give other vectors.
+QUANTIZATIONS = {"none": "none", "int8": "int8/1"}
 # Names under which a model can be found again; they don't change what its vectors mean.
 _DESCRIPTIVE = ("model", "revision")
 
@@ -40,6 +42,9 @@ class EncoderSpec:
         Versioned name, e.g. `tweeteval/1`.
     pooling_version : int
         Version of the maths in `features/pooling.py`.
+    quantization : str
+        `none`, or the versioned name of what the products of the forward pass are rounded to:
+        `int8/1`. Float32 and half precision differ by less than what matters, and are `none` both.
     """
 
     model: str
@@ -50,6 +55,7 @@ class EncoderSpec:
     max_length: int
     normalizer: str
     pooling_version: int = POOLING_VERSION
+    quantization: str = "none"
 
     @property
     def fingerprint(self) -> str:
@@ -81,6 +87,11 @@ class EncoderSpec:
             kind = types.get(name, str)
             if not (isinstance(value, kind) or (name == "revision" and value is None)):
                 raise FileRefused(f"the encoder spec in this file has a bad {name}: {value!r}")
+        if content["quantization"] not in QUANTIZATIONS.values():
+            raise FileRefused(
+                f"the encoder spec in this file says quantization {content['quantization']!r}; this version "
+                f"of frostline knows {', '.join(QUANTIZATIONS.values())}"
+            )
         return cls(**content)
 
     def differences(self, other: EncoderSpec) -> list[str]:
@@ -103,7 +114,11 @@ def _short(value: object) -> str:
 
 
 def make_spec(
-    checkpoint: Checkpoint, *, max_length: int | None = None, normalize: str = "tweeteval"
+    checkpoint: Checkpoint,
+    *,
+    max_length: int | None = None,
+    normalize: str = "tweeteval",
+    quantize: str = "none",
 ) -> EncoderSpec:
     """Describe the encoder that these files make. Reads and hashes them; loads nothing.
 
@@ -115,6 +130,8 @@ def make_spec(
         Default: 128, or less where the model reads less.
     normalize : str
         `tweeteval` or `none`.
+    quantize : str
+        `none` or `int8`.
     """
     limit = checkpoint.position_limit()
     if max_length is None:
@@ -133,4 +150,5 @@ def make_spec(
         tokenizer=checkpoint.tokenizer_digest(),
         max_length=max_length,
         normalizer=versioned_name(normalize),
+        quantization=QUANTIZATIONS[quantize],
     )

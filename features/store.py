@@ -17,11 +17,12 @@ as one. Row i of every dataset is row i of the input::
         ├── label_names   JSON list
         ├── spec          JSON, the whole `EncoderSpec`
         ├── fingerprint   SHA-256 of the spec
-        ├── precision     "float32" | "half"      of the forward pass
-        └── provenance    JSON: versions, device, dtype, timings, digest of the input
+        ├── precision     "float32" | "half" | "int8"   of the forward pass
+        └── provenance    JSON: versions, device, dtype, digest of the input
 
-Every dataset is chunked by rows (views at about half a MiB) and carries fletcher32 checksums. There
-are no object or variable-length types, links, external or virtual datasets. In plain h5py::
+Every dataset is chunked by rows (views at about half a MiB) and carries fletcher32 checksums, and
+HDF5 keeps one over everything else, so that no bit of a file can change unnoticed. There are no object or variable-length types, links, external or virtual datasets; a file that has some, or
+anything else, is refused (`features/strict.py`), by a child process (`features/quarantine.py`). In plain h5py::
 
     import h5py
     with h5py.File("tweets.h5") as f:
@@ -34,8 +35,11 @@ version to the tests.
 from __future__ import annotations
 
 import json
+import math
+import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -45,9 +49,11 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from features.errors import FileRefused, InputError, first_line
+from features import disk, quarantine
+from features.errors import CannotContinue, FileRefused, InputError, first_line
 from features.pooling import parse_pooling
 from features.spec import EncoderSpec
+from features.strict import check_dataset, damage_refused, read_attribute
 
 FORMAT = "frostline-features"
 VERSION = 1
@@ -57,8 +63,23 @@ DIGEST_BYTES = 16
 # Bytes of a chunk of a view: small enough to read a few rows, large enough to stream.
 _CHUNK_BYTES = 512 * 1024
 _BLOCK_BYTES = 32 * 2**20
+_BLOCK_ROWS = 65_536  # rows of a few bytes become Python objects of a hundred
 # An HDF5 attribute holds at most 64 KiB.
 _MAX_ATTRIBUTE = 60_000
+
+# How often a file is opened again that was replaced at the very moment.
+_TRIES = 20
+
+# The types that a dataset may have, each with its number of dimensions.
+COLUMNS = {
+    "label": {"int32": 1},
+    "id": {"S": 1},
+    "digest": {"uint8": 2},
+    "n_tokens": {"int32": 1},
+    "flags": {"uint8": 1},
+}
+VIEW_TYPES = {"float16": 2, "float32": 2}
+PRECISIONS = ("float32", "half", "int8")
 
 Array = npt.NDArray[Any]
 
@@ -74,6 +95,11 @@ class Shard:
     store_dtype: str
     provenance: Mapping[str, Any]
 
+    @property
+    def datasets(self) -> set[str]:
+        """The names of its datasets."""
+        return {*COLUMNS, *self.views}
+
 
 def write_shard(
     path: Path,
@@ -83,18 +109,25 @@ def write_shard(
     id_bytes: int,
     rows_of: Callable[[str, slice], Array],
 ) -> None:
-    """Write a whole shard to a new file, in bounded memory.
+    """Write a whole shard to a new file in bounded memory, sync it, read it back and compare.
 
     Parameters
     ----------
     path : Path
-        Must not exist; the caller renames it to its final name (`features/journal.py`).
+        Must not exist; the caller renames it to its final name (`features/building.py`).
     shard : Shard
         The attributes.
     n_rows, id_bytes : int
         N, and the bytes of the longest id.
     rows_of : callable
         ``rows_of(name, rows)`` gives a slice of a dataset; called in order, dataset by dataset.
+
+    Raises
+    ------
+    OSError
+        It could not be written.
+    CannotContinue
+        What comes back from the disk is not what was written.
     """
     layout: dict[str, tuple[Any, tuple[int, ...]]] = {
         "id": (h5py.string_dtype("utf-8", max(1, id_bytes)), ()),
@@ -105,39 +138,66 @@ def write_shard(
     }
     for view, width in shard.views.items():
         layout[view] = (np.dtype(shard.store_dtype), (width,))
+    sums = dict.fromkeys(layout, 0)
     with (
         _ErrorsLater(path) as target,
         h5py.File(target, "w", libver=("v110", "v110")) as file,
     ):
         for name, text in _attributes(shard).items():
-            file.attrs[name] = text
+            file.attrs[name] = _fixed_width(text) if isinstance(text, str) else text
         for name, (dtype, tail) in layout.items():
-            row_bytes = np.dtype(dtype).itemsize * (tail[0] if tail else 1)
+            row_bytes = np.dtype(dtype).itemsize * math.prod(tail)
             chunk = max(1, min(n_rows, _CHUNK_BYTES // row_bytes))
             dataset = file.create_dataset(
                 name, (n_rows, *tail), dtype, chunks=(chunk, *tail), fletcher32=True
             )
             for rows in _row_slices(n_rows, row_bytes):
                 # With the dtype, because h5py tells UTF-8 from ASCII by what is attached to it.
-                dataset[rows] = rows_of(name, rows).astype(dtype)
+                values = rows_of(name, rows).astype(dtype)
+                dataset[rows] = values
+                sums[name] = zlib.crc32(np.ascontiguousarray(values).data, sums[name])
+    _check_written(path, layout, n_rows, sums)
+    quarantine.vouch(path)
+
+
+def _check_written(
+    path: Path, layout: Mapping[str, Any], n_rows: int, sums: Mapping[str, int]
+) -> None:
+    """Compare what is on the disk with the checksums of what was to be there."""
+    if hasattr(os, "posix_fadvise"):  # from the disk, not from memory
+        with path.open("rb") as written:
+            os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    try:
+        with open_file(path) as file:
+            for name, (dtype, tail) in layout.items():
+                found = 0
+                for rows in _row_slices(n_rows, np.dtype(dtype).itemsize * math.prod(tail)):
+                    found = zlib.crc32(np.ascontiguousarray(_read(file, name, rows)).data, found)
+                if found != sums[name]:
+                    raise FileRefused(f"{name!r} is not as it was written")
+    except FileRefused as error:
+        raise CannotContinue(
+            f"{path}: the disk does not give back what was written to it ({error}); it may be failing"
+        ) from error
 
 
 class _ErrorsLater:
-    """A new file that keeps its first write error until it is closed.
+    """A new file that keeps the first error of a write until it is closed, which syncs it.
 
     HDF5 does not survive a failing write: it raises something else, then crashes when it closes. So it
-    is told that all went well, and the error comes out behind it.
+    is told that all went well, and the error comes out behind it; Ctrl-C is no other error here.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("x+b")
-        self._error: OSError | None = None
+        self._file = path.open("x+b", buffering=0)
+        self._error: BaseException | None = None
 
     def __enter__(self) -> _ErrorsLater:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._try(self._file.close)
+        self._try(disk.sync, self._file.fileno())
+        self._file.close()
         if self._error is not None:
             raise self._error
 
@@ -145,19 +205,19 @@ class _ErrorsLater:
         if self._error is None:
             try:
                 operation(*arguments)
-            except OSError as error:
+            except BaseException as error:
                 self._error = error
 
     def write(self, data: bytes) -> int:
-        self._try(self._file.write, data)
+        self._try(disk.write, self._file.fileno(), data)
         return len(data)
 
     def truncate(self, size: int | None = None) -> int:
-        self._try(self._file.truncate, size)
+        self._try(disk.truncate, self._file.fileno(), self.tell() if size is None else size)
         return self.tell() if size is None else size
 
     def flush(self) -> None:
-        self._try(self._file.flush)
+        """Nothing waits in memory."""
 
     def seek(self, offset: int, whence: int = 0) -> int:
         self._try(self._file.seek, offset, whence)
@@ -171,6 +231,12 @@ class _ErrorsLater:
 
     def readinto(self, buffer: bytearray) -> int:
         return 0 if self._error else self._file.readinto(buffer)
+
+
+def _fixed_width(text: str) -> Array:
+    """As an attribute inside of the root's header, under its checksum: other texts lie where none is."""
+    data = text.encode()
+    return np.array(data, h5py.string_dtype("utf-8", len(data)))
 
 
 def _attributes(shard: Shard) -> dict[str, str | int]:
@@ -194,9 +260,9 @@ def _attributes(shard: Shard) -> dict[str, str | int]:
 
 
 def _row_slices(n_rows: int, row_bytes: int) -> Iterator[slice]:
-    """Cut the rows into blocks of whole chunks and at most `_BLOCK_BYTES`."""
+    """Cut the rows into blocks of whole chunks, at least one: `_BLOCK_BYTES`, `_BLOCK_ROWS` at most."""
     chunk = max(1, _CHUNK_BYTES // row_bytes)
-    step = max(chunk, _BLOCK_BYTES // row_bytes // chunk * chunk)
+    step = max(chunk, min(_BLOCK_BYTES // row_bytes, _BLOCK_ROWS) // chunk * chunk)
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
 
@@ -242,9 +308,10 @@ class FeatureStore:
         self._files: list[h5py.File] = []
         with ExitStack() as undo:
             undo.callback(self.close)
+            quarantine.admit(self.paths)  # one child for all of them
             for shard_path in self.paths:
                 self._files.append(_open(shard_path))
-            shards = [_read_shard(file) for file in self._files]
+            shards = [read_shard(file) for file in self._files]
             first = shards[0]
             for shard_path, shard in zip(self.paths[1:], shards[1:], strict=True):
                 _check_same_encoder(shard_path, shard, self.paths[0], first)
@@ -332,13 +399,18 @@ class FeatureStore:
             filled += len(kept)
         return matrix
 
-    def blocks(self, views: str | Sequence[str]) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """Iterate over (number of the first row, float32 block of rows) in bounded memory."""
+    def blocks(
+        self, views: str | Sequence[str], dtype: npt.DTypeLike = np.float32
+    ) -> Iterator[tuple[int, Array]]:
+        """Iterate over (number of the first row, block of rows) in bounded memory.
+
+        `dtype` is that of the blocks; `store_dtype` leaves the vectors as they are.
+        """
         names = [views] if isinstance(views, str) else list(views)
         row_bytes = sum(self.views[name] for name in names) * 4
         for offset, file in zip(self._starts[:-1], self._files, strict=True):
             for rows in _row_slices(len(file["label"]), row_bytes):
-                parts = [_read(file, name, rows).astype(np.float32, copy=False) for name in names]
+                parts = [_read(file, name, rows).astype(dtype, copy=False) for name in names]
                 yield int(offset) + rows.start, parts[0] if len(parts) == 1 else np.hstack(parts)
 
     def labels(self) -> npt.NDArray[np.int32]:
@@ -410,42 +482,58 @@ def _shard_paths(path: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def _open(path: Path) -> h5py.File:
+    """Open a file that a child has come through; a writer may replace it meanwhile."""
+    for _ in range(_TRIES):
+        admitted = quarantine.admit([path])
+        file = open_file(path)
+        if [quarantine.identity(file.id.get_vfd_handle())] == admitted:
+            return file
+        file.close()
+    raise FileRefused(f"{path} changes again and again while it is opened")
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open a file as it is; for strangers' files only in a child (`features/quarantine.py`)."""
     try:
         return h5py.File(path, "r")
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise FileRefused(f"{path} is not a readable HDF5 file: {first_line(error)}") from error
 
 
-def _read_shard(file: h5py.File) -> Shard:
+def read_shard(file: h5py.File) -> Shard:
     """Read and check the attributes and the shapes."""
     path = file.filename
-    try:
-        attributes = dict(file.attrs)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise FileRefused(f"{path}: its attributes are damaged: {first_line(error)}") from error
-    if str(attributes.get("format")) != FORMAT:
+    if read_attribute(file, "format") != FORMAT:
         raise FileRefused(f"{path} is an HDF5 file, but not one of frostline's feature files")
-    version = attributes.get("version")
-    if not isinstance(version, int | np.integer) or version != VERSION:
+    version = read_attribute(file, "version")
+    if version != VERSION:
         raise FileRefused(
             f"{path} has version {version}; this frostline reads {VERSION}; update it"
         )
+    texts = {
+        name: str(read_attribute(file, name))
+        for name in ("spec", "views", "label_names", "provenance", "precision", "fingerprint")
+    }
     try:
-        spec = EncoderSpec.from_dict(json.loads(attributes["spec"]))
-        views = [str(name) for name in json.loads(attributes["views"])]
-        label_names = [str(name) for name in json.loads(attributes["label_names"])]
-        provenance = json.loads(attributes["provenance"])
-        precision, fingerprint = str(attributes["precision"]), attributes["fingerprint"]
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        spec = EncoderSpec.from_dict(json.loads(texts["spec"]))
+        views = [str(name) for name in json.loads(texts["views"])]
+        label_names = [str(name) for name in json.loads(texts["label_names"])]
+        provenance = json.loads(texts["provenance"])
+        precision = texts["precision"]
+        if precision not in PRECISIONS or not isinstance(provenance, dict):
+            raise ValueError(f"precision is {precision!r}")
+        if (precision == "int8") != (spec.quantization != "none"):
+            raise ValueError(f"precision is {precision!r}, quantization {spec.quantization!r}")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise FileRefused(f"{path}: its attributes are damaged: {first_line(error)}") from error
+    fingerprint = texts["fingerprint"]
     if fingerprint != spec.fingerprint:
         raise FileRefused(
-            f"{path}: its fingerprint {str(fingerprint)[:12]} is not that of its spec, "
+            f"{path}: its fingerprint {fingerprint[:12]} is not that of its spec, "
             f"{spec.fingerprint[:12]}; the file was altered"
         )
-    columns = {"label": "i", "id": "S", "digest": "u", "n_tokens": "i", "flags": "u"}
-    for name, kinds in {**columns, **dict.fromkeys(views, "f")}.items():
-        _check_dataset(file, name, kinds, two_dimensional=name == "digest" or name in views)
+    for name, dtypes in {**COLUMNS, **dict.fromkeys(views, VIEW_TYPES)}.items():
+        check_dataset(file, name, dtypes)
     if file["digest"].shape[1] != DIGEST_BYTES:
         raise FileRefused(
             f"{path}: its digests have {file['digest'].shape[1]} bytes, not {DIGEST_BYTES}"
@@ -457,31 +545,10 @@ def _read_shard(file: h5py.File) -> Shard:
         spec,
         {name: int(file[name].shape[1]) for name in views},
         label_names,
-        precision,
+        texts["precision"],
         stored.pop(),
         provenance,
     )
-
-
-def _check_dataset(file: h5py.File, name: str, kind: str, *, two_dimensional: bool) -> None:
-    """Refuse what is not a plain dataset in this very file with as many rows as the others."""
-    path = file.filename
-    with _damage_refused(file, name):
-        link = file.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
-            raise FileRefused(f"{path}: {name!r} is missing, or not a dataset of this file")
-        dataset = file[name]
-        if dataset.is_virtual or dataset.external:
-            raise FileRefused(f"{path}: {name!r} points to another file; such files are not read")
-        if dataset.dtype.kind != kind or dataset.ndim != 1 + two_dimensional:
-            raise FileRefused(
-                f"{path}: {name!r} has type {dataset.dtype} and shape {dataset.shape}, which is not of "
-                "this format"
-            )
-        if dataset.shape[0] != file["label"].shape[0]:
-            raise FileRefused(
-                f"{path}: {name!r} has {dataset.shape[0]} rows, 'label' has another number"
-            )
 
 
 def _check_same_encoder(path: Path, shard: Shard, first_path: Path, first: Shard) -> None:
@@ -497,16 +564,5 @@ def _check_same_encoder(path: Path, shard: Shard, first_path: Path, first: Shard
 
 
 def _read(file: h5py.File, name: str, rows: slice = slice(None)) -> Array:
-    with _damage_refused(file, name):
+    with damage_refused(file, name):
         return np.asarray(file[name][rows])
-
-
-@contextmanager
-def _damage_refused(file: h5py.File, name: str) -> Iterator[None]:
-    """HDF5 reports a wrong checksum, a bad chunk or a cut file as an OSError or a RuntimeError."""
-    try:
-        yield
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise FileRefused(
-            f"{file.filename}: {name!r} is damaged: {first_line(error)}; make the file again"
-        ) from error

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -30,6 +31,7 @@ from features.formats import (
     shown,
     uncompressed,
 )
+from features.paths import check_input
 
 TEXT_COLUMNS = ("text", "tweet", "content", "full_text")
 LABEL_COLUMNS = ("label", "sentiment")
@@ -126,7 +128,10 @@ class TweetReader:
         """How much of the input has been read, by bytes; None where its size is unknown."""
         if not self._total_bytes:
             return None
-        current = 0 if self._raw is None or self._raw.closed else self._raw.tell()
+        try:
+            current = 0 if self._raw is None else self._raw.tell()
+        except ValueError:  # closed meanwhile, by the thread that reads
+            current = 0
         return min(1.0, (self._done_bytes + current) / self._total_bytes)
 
     def __iter__(self) -> Iterator[Tweet | Reject]:
@@ -137,7 +142,7 @@ class TweetReader:
         name = "standard input" if path == "-" else path
         with ExitStack() as stack, _readable(name):
             if path == "-":
-                raw = cast(BinaryIO, sys.stdin.buffer)
+                raw = stack.enter_context(_standard_input())
             else:
                 raw = self._raw = stack.enter_context(Path(path).open("rb"))
             rows = reader(uncompressed(raw, path, stack), name)
@@ -150,6 +155,7 @@ class TweetReader:
                     columns = self._find_columns(cells)
                     required = {"text", "label"} if self._require_labels else {"text"}
                     self._check_columns(columns, cells, name, required)
+                    _check_single(columns, cells, name)
                     continue
                 number, self._rows_seen = self._rows_seen, self._rows_seen + 1
                 if isinstance(cells, str):
@@ -169,16 +175,19 @@ class TweetReader:
                 yield self._to_tweet(cells, columns, number, Reject(name, line, ""))
             if without_text and "text" not in columns:
                 self._check_columns(columns, without_text, name)
-        if path != "-":
-            self._done_bytes += Path(path).stat().st_size
+            if path != "-":
+                self._done_bytes += Path(path).stat().st_size
 
     def _with_labels(self, rows: Iterator[Row], stack: ExitStack) -> Iterator[Row]:
         """Put the lines of the labels file beside the tweets; they were counted before."""
         assert self._labels is not None
         file = stack.enter_context(self._labels.open("rb"))
         labels = lines_of(uncompressed(file, str(self._labels), stack))
-        for (line, cells), (label, _) in zip(rows, labels, strict=True):
-            yield line, cells | {"label": label.strip()} if isinstance(cells, dict) else cells
+        for row, label in zip_longest(rows, labels):
+            if row is None or label is None:
+                raise InputError(f"{self._inputs[0]} or {self._labels} changed while it was read")
+            line, cells = row
+            yield line, cells | {"label": label[0].strip()} if isinstance(cells, dict) else cells
 
     def _find_columns(self, there: Collection[str]) -> dict[str, str]:
         """Give, for text, label and id, the column that is there: the one asked for, or a default."""
@@ -245,6 +254,7 @@ class TweetReader:
 
     def _check_labels_file(self) -> None:
         assert self._labels is not None
+        check_input(self._labels)
         if len(self._inputs) != 1 or self._formats[0] is not FORMATS[".txt"]:
             raise InputError("--labels goes with exactly one .txt input, one tweet a line")
         texts, labels = (_count_lines(path) for path in (Path(self._inputs[0]), self._labels))
@@ -269,7 +279,34 @@ def _read_mapping(path: Path) -> dict[str, str]:
     return mapping
 
 
+@contextmanager
+def _standard_input() -> Iterator[BinaryIO]:
+    """Standard input, not through `sys.stdin`.
+
+    Python closes that when it ends, and aborts if a thread still waits in it for more.
+    """
+    try:
+        number = sys.stdin.fileno()
+    except (OSError, ValueError):  # replaced by something that is not a file
+        yield cast(BinaryIO, sys.stdin.buffer)
+        return
+    with open(number, "rb", closefd=False) as raw:
+        yield raw
+
+
+def _check_single(columns: Mapping[str, str], there: Sequence[str], name: str) -> None:
+    """Refuse a table that has a column twice under a name that is read."""
+    for role, column in columns.items():
+        times = there.count(column)
+        if times > 1:
+            raise InputError(
+                f"{name}: column {shown(column)} is there {times} times; rename one, or choose another "
+                f"with --{role}-column"
+            )
+
+
 def _text_of(path: Path) -> str:
+    check_input(path)
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -23,6 +23,9 @@ from tokenizers import (
     trainers,
 )
 
+from features.checkpoint import find_checkpoint
+from features.model import StockModel, load
+
 # What the tokenizers know: enough that the texts below fall into words, pieces and unknowns.
 CORPUS = (
     "the bus is late again and i am so done with waiting in the rain",
@@ -319,6 +322,13 @@ def build(architecture: Architecture, folder: Path) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def stock_model(folder: Path) -> StockModel:
+    """Load a saved model as the encoder does."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    probe = tokenizer(TEXTS[0])["input_ids"]
+    return load(find_checkpoint(folder), probe, tokenizer.pad_token_id)
 
 
 def variant(folder: Path, target: Path, **changes: dict[str, Any]) -> Path:

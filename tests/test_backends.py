@@ -1,132 +1,450 @@
-"""The forward pass by itself: devices, layers, masks, and what a checkpoint must hold."""
+"""Every way to run the frozen forward pass gives what transformers gives, text by text."""
 
-import sys
+import functools
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from architectures import (
     ARCHITECTURES,
     N_LAYERS,
-    POSITIONS,
     TEXTS,
-    WIDTH,
-    Architecture,
-    bert_tokenizer,
-    build,
+    WORDS,
+    Plain,
     plain_forward,
-    variant,
+    stock_model,
 )
-from safetensors.torch import load_file, save_file
+from click.testing import CliRunner
 
 from features import FrozenEncoder
-from features.backends import DEFAULT_BATCH_TOKENS, TorchBackend, choose_device, half_dtypes
-from features.checkpoint import find_checkpoint
-from features.errors import FileRefused, FrostlineError, InputError
+from features.attention import PACKED
+from features.backends import (
+    BACKENDS,
+    DEFAULT_BATCH_TOKENS,
+    Backend,
+    choose_devices,
+    find_backend,
+    half_dtypes,
+)
+from features.errors import FileRefused, InputError
+from features.model import StockModel
+from pipeline.cli import main
 
-# In every tiny vocabulary: special tokens, then pieces.
-PROBE = [2, 8, 21, 13, 3]
+CPU = torch.device("cpu")
+MAX_LENGTH = 24
 TOLERANCE = 1e-5
+EVERY = list(range(N_LAYERS + 1))
 
 
-def load(folder: Path) -> TorchBackend:
-    padding_id = transformers.AutoConfig.from_pretrained(folder).pad_token_id
-    return TorchBackend(find_checkpoint(folder), PROBE, padding_id or 0)
+def skip_without(name: str) -> None:
+    for package in BACKENDS[name][1]:
+        if find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
 
 
-def hooks_left(model: torch.nn.Module) -> int:
-    return sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.modules())
+def make(name: str, stock: StockModel, layers=EVERY, *, pooler=False, dtype=torch.float32):
+    """A backend of the table on the CPU; skips where its package is not installed."""
+    skip_without(name)
+    return find_backend(name, CPU)(stock, layers, pooler=pooler, device=CPU, dtype=dtype)
 
 
+def states(backend: Backend, ids: list[np.ndarray]) -> list[dict[int | str, torch.Tensor]]:
+    """Hidden states (t, H) of each text by layer, and the pooler's output (H,), of one batch.
+
+    Of several, where texts of a batch must be of one length.
+    """
+    if backend.one_length and len({len(text) for text in ids}) > 1:
+        return [text for _, same in groupby(ids, len) for text in states(backend, list(same))]
+    found: list[dict[int | str, torch.Tensor]] = []
+    for block in backend.forward(ids):
+        assert block.texts == slice(len(found), len(found) + len(block.lengths))
+        for row, length in enumerate(block.lengths.tolist()):
+            text = {number: state[row, :length] for number, state in block.layers.items()}
+            found.append(text if block.pooler is None else {**text, "pooler": block.pooler[row]})
+    assert [len(next(iter(text.values()))) for text in found] == [len(text) for text in ids]
+    return found
+
+
+def assert_same(left, right, tolerance=TOLERANCE) -> None:
+    assert len(left) == len(right)
+    for one, other in zip(left, right, strict=True):
+        assert one.keys() == other.keys()
+        for part in one:
+            torch.testing.assert_close(one[part], other[part], rtol=0, atol=tolerance)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A backend of some architecture with all hidden states, and texts for it, the shortest first."""
+
+    stock: StockModel
+    backend: Backend
+    ids: list[np.ndarray]
+    plain: list[Plain]
+
+
+@pytest.fixture(scope="module")
+def case(tiny_model) -> Callable[[str, str], Case]:
+    @functools.cache
+    def made(name: str, architecture: str) -> Case:
+        folder = tiny_model(architecture)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        rows = [tokenizer(text, truncation=True, max_length=MAX_LENGTH) for text in TEXTS]
+        ids = [np.array(row["input_ids"], np.int32) for row in rows]
+        order = np.argsort([len(text) for text in ids], kind="stable")
+        stock = stock_model(folder)
+        backend = make(name, stock, pooler=ARCHITECTURES[architecture].pooler)
+        plain = plain_forward(folder, [TEXTS[i] for i in order], MAX_LENGTH)
+        return Case(stock, backend, [ids[i] for i in order], plain)
+
+    return made
+
+
+# What makes the others slow is not the forward pass, but that they translate and compile a model.
+QUICK = ("bert", "modernbert", "deberta-v2")
+ALL = [
+    pytest.param(
+        name,
+        architecture,
+        marks=[] if name == "torch" or architecture in QUICK else [pytest.mark.slow],
+    )
+    for name in BACKENDS
+    for architecture in ARCHITECTURES
+]
+SOME = [(name, architecture) for name in BACKENDS for architecture in QUICK]
+
+
+@pytest.mark.parametrize(("name", "architecture"), ALL)
+def test_all_states_and_the_pooler_are_those_of_transformers(case, name, architecture):
+    its = case(name, architecture)
+    expected = [
+        dict(enumerate(text.states)) | ({} if text.pooler is None else {"pooler": text.pooler})
+        for text in its.plain
+    ]
+    assert_same(states(its.backend, its.ids), expected)
+
+
+# The same for one that packs: with a pooler, nothing is packed.
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_shape_of_the_model_and_what_it_has(tiny_model, architecture):
-    backend = load(tiny_model(architecture))
-    assert (backend.n_layers, backend.hidden_size) == (N_LAYERS, WIDTH)
-    assert backend.has_pooler == ARCHITECTURES[architecture].pooler
-    assert not backend.model.training
-    assert not any(parameter.requires_grad for parameter in backend.model.parameters())
-    assert {parameter.dtype for parameter in backend.model.parameters()} == {torch.float32}
+def test_torch_gives_the_same_packed(tiny_model, case, architecture):
+    its = case("torch", architecture)
+    backend = make("torch", its.stock)
+    assert backend.packs == (its.stock.first_position is not None)
+    assert_same(states(backend, its.ids), [dict(enumerate(text.states)) for text in its.plain])
 
 
-@pytest.mark.parametrize("layers", [[0], [1, 3], [0, 4], [4], [0, 1, 2, 3, 4]], ids=str)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_layers_that_were_asked_for_and_no_others(tiny_model, architecture, layers):
-    folder = tiny_model(architecture)
-    backend = load(folder)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    texts = ["the old library", "so"]
-    rows = [tokenizer(text)["input_ids"] for text in texts]
-    width = max(map(len, rows))
-    ids = torch.tensor([[*row, *[tokenizer.pad_token_id] * (width - len(row))] for row in rows])
-    attended = torch.tensor([[i < len(row) for i in range(width)] for row in rows])
-    assert not attended.all()
-
-    before = hooks_left(backend.model)
-    states, pooler = backend.forward(ids, attended, layers, pooler=False)
-    assert hooks_left(backend.model) == before
-    assert sorted(states) == layers
-    assert pooler is None
-    for row, plain in enumerate(plain_forward(folder, texts, POSITIONS)):
-        for layer in layers:
-            found = states[layer][row][attended[row]]
-            torch.testing.assert_close(found, plain.states[layer], rtol=0, atol=TOLERANCE)
+@pytest.mark.parametrize("layers", [[0], [1, 3], [0, 4]], ids=str)
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_layers_that_were_asked_for_and_no_others(case, name, layers):
+    its = case(name, "bert")
+    found = states(make(name, its.stock, layers), its.ids)
+    assert_same(found, [{number: text.states[number] for number in layers} for text in its.plain])
 
 
-@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if ARCHITECTURES[a].pooler])
-def test_the_pooler_comes_along_with_any_layers(tiny_model, architecture):
-    folder = tiny_model(architecture)
-    backend = load(folder)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    ids = torch.tensor([tokenizer("the old library")["input_ids"]])
-    states, pooler = backend.forward(ids, torch.ones_like(ids, dtype=torch.bool), [1], pooler=True)
-    (plain,) = plain_forward(folder, ["the old library"], POSITIONS)
-    assert list(states) == [1]
-    torch.testing.assert_close(states[1][0], plain.states[1], rtol=0, atol=TOLERANCE)
-    torch.testing.assert_close(pooler[0], plain.pooler, rtol=0, atol=TOLERANCE)
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_pooler_comes_along_with_any_layers(case, name):
+    its = case(name, "bert")
+    found = states(make(name, its.stock, [1], pooler=True), its.ids)
+    assert_same(found, [{1: text.states[1], "pooler": text.pooler} for text in its.plain])
 
 
-def test_a_pass_that_fails_leaves_no_hooks_behind(tiny_model):
-    backend = load(tiny_model("bert"))
-    before = hooks_left(backend.model)
-    beyond_the_vocabulary = torch.tensor([[2, 10**6, 3]])
-    with pytest.raises(IndexError):
-        backend.forward(
-            beyond_the_vocabulary, torch.ones(1, 3, dtype=torch.bool), [1], pooler=False
-        )
-    assert hooks_left(backend.model) == before
-    # And the next one is whole again.
-    ids = torch.tensor([PROBE])
-    states, _ = backend.forward(ids, torch.ones_like(ids, dtype=torch.bool), [4], pooler=False)
-    assert states[4].shape == (1, len(PROBE), WIDTH)
+# No text ever sees another.
 
 
-@pytest.mark.parametrize("asked", ["sdpa", "eager", "flash_attention_2", "made_up"])
-def test_attention_is_ours_to_choose(tiny_model, tmp_path, asked):
-    folder = variant(tiny_model("bert"), tmp_path / "m", config={"attn_implementation": asked})
-    assert load(folder).model.config._attn_implementation == "sdpa"
+@pytest.mark.parametrize(("name", "architecture"), ALL)
+def test_a_text_is_the_same_in_any_company(case, name, architecture):
+    its = case(name, architecture)
+    together = states(its.backend, its.ids)
+    alone = [states(its.backend, [text])[0] for text in its.ids]
+    assert_same(together, alone)
+    for size in (2, 3):
+        batches = [its.ids[start : start + size] for start in range(0, len(its.ids), size)]
+        assert_same(together, [text for batch in batches for text in states(its.backend, batch)])
+    assert_same(together[::-1], states(its.backend, its.ids[::-1]))
 
 
-def test_attention_is_ours_to_choose_by_its_older_name(tiny_model, tmp_path):
-    changed = {"_attn_implementation": "flash_attention_2"}
-    folder = variant(tiny_model("bert"), tmp_path / "m", config=changed)
-    assert load(folder).model.config._attn_implementation == "sdpa"
+def with_other_neighbours(ids: list[np.ndarray], kept: int) -> list[np.ndarray]:
+    """The batch with all texts but one turned round inside, so that lengths and shapes stay."""
+    return [
+        text if i == kept else np.concatenate([text[:1], text[-2:0:-1], text[-1:]])
+        for i, text in enumerate(ids)
+    ]
 
 
-def test_weights_in_half_precision_are_loaded_as_float32(tiny_model, tmp_path):
-    folder = tmp_path / "half"
-    model = transformers.AutoModel.from_pretrained(tiny_model("bert"), dtype=torch.float16)
-    model.save_pretrained(folder)
-    backend = load(folder)
-    assert {parameter.dtype for parameter in backend.model.parameters()} == {torch.float32}
+@pytest.mark.parametrize(("name", "architecture"), ALL)
+def test_other_neighbours_move_nothing(case, name, architecture):
+    its = case(name, architecture)
+    before = states(its.backend, its.ids)
+    for kept in (0, len(its.ids) // 2, len(its.ids) - 1):
+        after = states(its.backend, with_other_neighbours(its.ids, kept))
+        assert_same([after[kept]], [before[kept]], tolerance=1e-6)
+        longest = -2 if kept == len(its.ids) - 1 else -1
+        assert not torch.allclose(after[longest][N_LAYERS], before[longest][N_LAYERS], atol=1e-3)
 
 
-def test_moving_changes_the_precision_of_the_weights(tiny_model):
-    backend = load(tiny_model("bert"))
-    backend.to(torch.device("cpu"), torch.bfloat16)
-    ids = torch.tensor([PROBE])
-    states, _ = backend.forward(ids, torch.ones_like(ids, dtype=torch.bool), [2], pooler=False)
-    assert states[2].dtype == torch.bfloat16
+def test_the_tests_above_see_a_leak(case):
+    """Stock attention lets all texts of a packed batch see each other: so the trap is armed."""
+    its = case("torch", "bert")
+    backend = make("torch", its.stock)
+    assert backend.model.config._attn_implementation == PACKED
+    backend.model.set_attn_implementation("sdpa")
+    together = states(backend, its.ids)
+    after = states(backend, with_other_neighbours(its.ids, 0))
+    alone = states(backend, its.ids[:1])
+    for leaking in (after, alone):
+        with pytest.raises(AssertionError, match="not close"):
+            assert_same([leaking[0]], [together[0]])
+
+
+# Batches that are odd.
+
+
+@pytest.mark.parametrize(("name", "architecture"), SOME)
+def test_texts_of_one_token_and_batches_of_one_text(case, name, architecture):
+    its = case(name, architecture)
+    one = np.array(its.stock.probe[:1], np.int32)
+    expected = its.stock.module(input_ids=torch.tensor([its.stock.probe[:1]]))
+    for batch in ([one], [one] * 5, [one, *its.ids]):
+        found = states(its.backend, batch)[0][N_LAYERS]
+        torch.testing.assert_close(found, expected.last_hidden_state[0], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_same_batch_gives_the_same_bits(case, name):
+    its = case(name, "bert")
+    assert_same(states(its.backend, its.ids), states(its.backend, its.ids), tolerance=0)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_states_outlive_the_next_batch(case, name):
+    its = case(name, "bert")
+    before = states(its.backend, its.ids)
+    kept = [{part: tensor.clone() for part, tensor in text.items()} for text in before]
+    states(its.backend, its.ids[::-1])
+    assert_same(before, kept, tolerance=0)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_two_threads_run_it_at_a_time(case, name):
+    its = case(name, "bert")
+    batches = [its.ids[: 1 + n % len(its.ids)] for n in range(24)]
+    expected = [states(its.backend, batch) for batch in batches]
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(functools.partial(states, its.backend), batches))
+    for mine, alone in zip(found, expected, strict=True):
+        assert_same(mine, alone, tolerance=1e-6)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_model_that_sees_padding_gets_texts_of_one_length(case, name):
+    its = case(name, "bert")
+    assert not its.backend.one_length
+    seeing = replace(its.stock, heeds_padding=False, first_position=None)
+    assert make(name, seeing, [0]).one_length
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_an_encoder_gives_the_same_vectors_with_each(tiny_model, name):
+    skip_without(name)
+    options = {"pooling": VIEWS, "normalize": "none", "max_length": MAX_LENGTH, "dtype": "float32"}
+    plain = plain_forward(tiny_model("bert"), TEXTS, MAX_LENGTH)
+    encoder = FrozenEncoder(tiny_model("bert"), backend=name, max_batch_tokens=60, **options)
+    vectors = encoder.encode(TEXTS)
+    for view, definition in VIEWS.items():
+        expected = np.stack([definition(text).numpy() for text in plain])
+        np.testing.assert_allclose(vectors[view], expected, rtol=0, atol=TOLERANCE)
+
+
+VIEWS: dict[str, Callable[[Plain], torch.Tensor]] = {
+    "cls": lambda text: text.states[-1][0],
+    "mean-content@2": lambda text: (
+        text.states[2][text.content].sum(0) / max(1, int(text.content.sum()))
+    ),
+    "max@last2+concat": lambda text: torch.cat([s.amax(0) for s in text.states[-2:]]),
+    "pooler": lambda text: text.pooler,
+}
+
+
+# Precision.
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_half_precision_keeps_the_direction(case, name):
+    its = case(name, "bert")
+    if torch.bfloat16 not in type(its.backend).dtypes:
+        pytest.skip(f"{name} computes in float32 alone")
+    if name == "openvino" and not half_dtypes(CPU):
+        pytest.skip("OpenVINO has bfloat16 only where the processor has it")
+    half = make(name, its.stock, [N_LAYERS], dtype=torch.bfloat16)
+    for found, text in zip(states(half, its.ids), its.plain, strict=True):
+        mine, right = found[N_LAYERS].float().mean(0), text.states[N_LAYERS].mean(0)
+        assert torch.cosine_similarity(mine, right, dim=0) >= 0.999
+        assert (mine - right).abs().max() > 1e-4, "it was computed in bfloat16"
+
+
+EXPORTED = [name for name in BACKENDS if name != "torch"]
+REFUSED = [("openvino", torch.float16, "float32 or bfloat16"), ("onnx", torch.bfloat16, "float32")]
+
+
+@pytest.mark.parametrize(("name", "dtype", "allowed"), REFUSED)
+def test_a_precision_that_it_does_not_have_is_refused_with_those_it_has(case, name, dtype, allowed):
+    stock = case(name, "bert").stock
+    with pytest.raises(
+        InputError, match=f"'{name}' computes in {allowed}, not in .*--dtype {allowed}"
+    ):
+        make(name, stock, [0], dtype=dtype)
+
+
+def test_auto_precision_is_one_that_the_backend_has(tiny_model, monkeypatch):
+    skip_without("onnx")
+    monkeypatch.setattr("features.encoder.half_dtypes", lambda device: (torch.bfloat16,))
+    assert FrozenEncoder(tiny_model("bert"), pooling="mean@0", backend="onnx").dtype == "float32"
+
+
+# Translations that go wrong.
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_the_stock_model_stays_as_it_is(case, name):
+    its = case(name, "bert")
+    assert not any(part.training for part in its.stock.module.modules())
+    assert {parameter.dtype for parameter in its.stock.module.parameters()} == {torch.float32}
+    with torch.no_grad():
+        found = its.stock.module(input_ids=torch.from_numpy(its.ids[-1]).long()[None])
+    torch.testing.assert_close(found.last_hidden_state[0], its.plain[-1].states[-1])
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_a_model_that_cannot_be_translated_is_refused_with_the_cure(case, name):
+    class Odd(torch.nn.Module):
+        def forward(self, **inputs):
+            raise NotImplementedError("of no use\nto anybody")
+
+    stock = case(name, "bert").stock
+    odd = Odd()
+    odd.config = stock.module.config
+    with pytest.raises(
+        FileRefused, match=rf"'{name}' can't run .*: give --backend torch$"
+    ) as error:
+        make(name, replace(stock, module=odd), [0])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+@pytest.mark.parametrize("wrong", [-1.0, torch.nan])
+def test_a_translation_that_gives_other_states_is_not_used(case, monkeypatch, name, wrong):
+    kind = type(case(name, "bert").backend)
+    translate = kind._translate
+
+    def wrongly(self, *args):
+        infer = translate(self, *args)
+        return lambda *inputs: [array * np.float32(wrong) for array in infer(*inputs)]
+
+    monkeypatch.setattr(kind, "_translate", wrongly)
+    with pytest.raises(FileRefused, match="hidden states are others"):
+        make(name, case(name, "bert").stock, [0])
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_a_translation_that_sees_padding_gets_texts_of_one_length(case, monkeypatch, name):
+    kind = type(case(name, "bert").backend)
+    translate = kind._translate
+
+    def seeing(self, *args):
+        infer = translate(self, *args)
+        return lambda ids, attended: [a if attended.all() else -a for a in infer(ids, attended)]
+
+    monkeypatch.setattr(kind, "_translate", seeing)
+    assert make(name, case(name, "bert").stock, [0]).one_length
+
+
+def test_a_model_that_is_too_large_for_onnx_is_refused_with_the_cure(case, monkeypatch):
+    stock = case("onnx", "bert").stock
+    monkeypatch.setattr("features.onnx_backend._MAX_BYTES", 1000)
+    with pytest.raises(InputError, match=r"up to 2 GiB.* --backend openvino or --backend torch"):
+        make("onnx", stock, [0])
+
+
+# The command line.
+
+
+@pytest.mark.parametrize("command", ["extract", "predict", "evaluate"])
+def test_help_names_every_backend(command):
+    (option,) = [p for p in main.commands[command].params if p.name == "backend"]
+    named = re.findall(r"\w+", option.help.partition(":")[0])
+    assert set(named) - {"or"} == {"auto", *BACKENDS}
+
+
+def test_extract_and_predict_run_the_backend_that_was_asked_for(tiny_model, tmp_path, monkeypatch):
+    made = []
+
+    def noting(name, device):
+        made.append(name)
+        return find_backend("torch", device)
+
+    monkeypatch.setattr("features.encoder.find_backend", noting)
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{word} is {word},{len(word) % 2}" for word in WORDS if word.isalpha()]
+    Path("tweets.csv").write_text("\n".join(["text,label", *lines]))
+    for typed in (
+        f"extract tweets.csv -o t.h5 --model {tiny_model('bert')} --backend onnx",
+        "fit t.h5 -o h.joblib --C 1",
+        "predict h.joblib tweets.csv -o scored.csv --backend openvino",
+        "evaluate h.joblib tweets.csv --backend torch",
+    ):
+        result = CliRunner().invoke(main, typed.split())
+        assert result.exit_code == 0, result.output
+    assert made == ["onnx", "openvino", "torch"]
+
+
+# The table.
+
+
+def test_a_name_that_is_not_in_the_table_is_refused_with_those_that_are():
+    allowed = re.escape(", ".join(["auto", *BACKENDS]))
+    with pytest.raises(InputError, match=f"unknown backend 'tpu': choose one of {allowed}"):
+        find_backend("tpu", CPU)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_device_that_it_does_not_run_on_is_refused_with_the_cure(name):
+    for device in {"cuda", "mps", "meta"} - set(BACKENDS[name][2]):
+        with pytest.raises(
+            InputError, match=rf"'{name}' runs on .*cpu.*, not on {device}.*--backend torch"
+        ):
+            find_backend(name, torch.device(device))
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [(name, package) for name in BACKENDS for package in BACKENDS[name][1]]
+)
+def test_a_package_that_is_not_installed_is_named_with_the_cure(monkeypatch, name, package):
+    for there in BACKENDS[name][1]:
+        pytest.importorskip(there)
+    monkeypatch.setattr(
+        "features.backends.find_spec", lambda asked: None if asked == package else find_spec(asked)
+    )
+    with pytest.raises(
+        InputError, match=rf"needs the package {package}: pip install 'frostline\[{name}\]'"
+    ):
+        find_backend(name, CPU)
+
+
+def test_auto_is_a_row_of_the_table():
+    assert find_backend("auto", CPU) in [find_backend("torch", CPU)]
+
+
+def test_an_encoder_refuses_a_backend_before_it_reads_the_model(tiny_model):
+    with pytest.raises(InputError, match="unknown backend 'tpu'"):
+        FrozenEncoder(tiny_model("bert"), backend="tpu")
 
 
 # Devices.
@@ -135,25 +453,25 @@ def test_moving_changes_the_precision_of_the_weights(tiny_model):
 def test_auto_is_the_best_device_that_is_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert choose_device("auto") == torch.device("cpu")
+    assert choose_devices("auto") == [torch.device("cpu")]
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert choose_device("auto") == torch.device("mps")
+    assert choose_devices("auto") == [torch.device("mps")]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device("auto") == torch.device("cuda")
+    assert choose_devices("auto") == [torch.device("cuda")]
 
 
 def test_devices_are_counted(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    assert choose_devices("cuda:1") == [torch.device("cuda", 1)]
     with pytest.raises(InputError, match=r"'cuda:2' is not there: this machine has 2"):
-        choose_device("cuda:2")
+        choose_devices("cuda:2")
 
 
 @pytest.mark.parametrize("name", ["", "gpu", "CPU", "cuda:-1", "cuda:x", "cpu:0", "meta"])
 def test_names_of_no_device_are_refused(name):
     with pytest.raises(InputError, match=f"{name!r}"):
-        choose_device(name)
+        choose_devices(name)
 
 
 def test_half_precision_by_device(monkeypatch):
@@ -171,210 +489,15 @@ def test_every_device_has_a_batch_size_and_half_precisions(device):
     assert torch.float32 not in half_dtypes(torch.device(device))
 
 
-# What a checkpoint must hold.
+def test_several_devices_of_one_kind(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    both = [torch.device("cuda", 0), torch.device("cuda", 1)]
+    assert choose_devices("cuda:0,cuda:1") == choose_devices("cuda:0, cuda:1") == both
 
 
-def test_an_encoder_decoder_is_refused_with_an_alternative(tmp_path):
-    config = transformers.T5Config(
-        vocab_size=120, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4
-    )
-    transformers.T5Model(config).save_pretrained(tmp_path)
-    bert_tokenizer(tmp_path).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"\(t5\) is an encoder-decoder; choose .*BERT"):
-        FrozenEncoder(tmp_path)
-
-
-def test_weights_without_some_of_the_encoder_are_refused(tiny_model, tmp_path):
-    folder = variant(tiny_model("bert"), tmp_path / "m")
-    weights = load_file(folder / "model.safetensors")
-    lost = [name for name in weights if name.startswith("encoder.layer.2.")]
-    kept = {name: tensor for name, tensor in weights.items() if name not in lost}
-    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(FileRefused, match=rf"lack {len(lost)} .*encoder\.layer\.2\."):
-        load(folder)
-
-
-def test_a_config_with_more_layers_than_the_weights_is_refused(tiny_model, tmp_path):
-    deeper = variant(tiny_model("bert"), tmp_path / "m", config={"num_hidden_layers": 6})
-    with pytest.raises(FileRefused, match=r"encoder\.layer\.4\."):
-        load(deeper)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"vocab_size": 10},
-        {"intermediate_size": 64},
-        {"num_attention_heads": 5},
-        {"hidden_act": "made_up"},
-        {"model_type": "made_up"},
-        {"hidden_size": "wide"},
-    ],
-    ids=str,
-)
-def test_a_config_that_does_not_fit_is_refused(tiny_model, tmp_path, change):
-    folder = variant(tiny_model("bert"), tmp_path / "m", config=change)
-    with pytest.raises(FileRefused, match=str(folder)):
-        FrozenEncoder(folder)
-
-
-def test_a_pooler_that_was_never_trained_is_refused(tiny_model, tmp_path):
-    # Loaded into BertModel, a masked-language model gets a pooler of random numbers.
-    source = tiny_model("bert")
-    config = transformers.AutoConfig.from_pretrained(source)
-    model = transformers.BertForMaskedLM(config)
-    assert not any("pooler" in name for name in model.state_dict())
-    model.save_pretrained(tmp_path)
-    transformers.AutoTokenizer.from_pretrained(source).save_pretrained(tmp_path)
-    assert FrozenEncoder(tmp_path, pooling="cls").views == {"cls": WIDTH}
-    with pytest.raises(InputError, match="no trained pooler; take cls or mean"):
-        FrozenEncoder(tmp_path, pooling=["cls", "pooler"])
-
-
-@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if not ARCHITECTURES[a].pooler])
-def test_a_pooler_that_is_not_there_is_refused(tiny_model, architecture):
-    with pytest.raises(InputError, match="no trained pooler; take cls or mean"):
-        FrozenEncoder(tiny_model(architecture), pooling="pooler")
-
-
-# Behind the encoder of a task model lies the same encoder.
-def test_a_model_with_a_classifier_gives_its_encoder(tiny_model, tmp_path):
-    source = tiny_model("roberta")
-    model = transformers.RobertaForSequenceClassification.from_pretrained(source)
-    model.save_pretrained(tmp_path)
-    transformers.AutoTokenizer.from_pretrained(source).save_pretrained(tmp_path)
-    options = {"pooling": ["cls", "mean@2"], "dtype": "float32"}
-    plain, task = (FrozenEncoder(f, **options).encode(TEXTS) for f in (source, tmp_path))
-    for view in plain:
-        torch.testing.assert_close(
-            torch.from_numpy(task[view]), torch.from_numpy(plain[view]), rtol=0, atol=TOLERANCE
-        )
-
-
-CODE = """
-from pathlib import Path
-Path({marker!r}).write_text("ran")
-from transformers import BertConfig, BertModel, BertTokenizer
-class Config(BertConfig): pass
-class Model(BertModel): pass
-class Tokenizer(BertTokenizer): pass
-"""
-AUTO_MAP = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
-
-
-@pytest.mark.parametrize("model_type", ["bert", "made_up"])
-def test_code_in_a_model_folder_never_runs(tiny_model, tmp_path, monkeypatch, model_type):
-    # Where transformers copies such code to, and imports it from.
-    modules = str(tmp_path / "modules")
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", modules)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    marker = tmp_path / "ran"
-    folder = variant(
-        tiny_model("bert"),
-        tmp_path / "m",
-        config={"model_type": model_type, "auto_map": AUTO_MAP},
-        tokenizer_config={"auto_map": {"AutoTokenizer": ["evil.Tokenizer", "evil.Tokenizer"]}},
-    )
-    (folder / "evil.py").write_text(CODE.format(marker=str(marker)))
-    if model_type == "bert":  # transformers has its own code for it
-        assert FrozenEncoder(folder, pooling="cls").encode(["ok"])["cls"].shape == (1, WIDTH)
-    else:
-        with pytest.raises(FileRefused, match="cannot be loaded"):
-            FrozenEncoder(folder)
-    assert not marker.exists()
-    # The same folder does run its code for those who trust it: so the trap is armed.
-    transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
-    assert marker.exists()
-
-
-def test_loading_leaves_the_logging_of_transformers_alone(tiny_model):
-    transformers.logging.set_verbosity_info()
-    try:
-        load(tiny_model("bert"))
-        assert transformers.logging.get_verbosity() == transformers.logging.INFO
-        assert transformers.logging.is_progress_bar_enabled()
-    finally:
-        transformers.logging.set_verbosity_warning()
-
-
-# Models that transformers runs, but whose vectors would be wrong.
-
-# A text's vectors depend on the padding behind it: by a convolution, a Fourier transform, the
-# neighbour's embedding, or landmarks over all positions.
-SEE_PADDING = {
-    "convbert": Architecture(
-        transformers.ConvBertConfig, bert_tokenizer, options={"embedding_size": WIDTH}
-    ),
-    "fnet": Architecture(transformers.FNetConfig, bert_tokenizer),
-    "mobilebert": Architecture(
-        transformers.MobileBertConfig,
-        bert_tokenizer,
-        options={"intra_bottleneck_size": 16, "embedding_size": 16},
-    ),
-    "nystromformer": Architecture(
-        transformers.NystromformerConfig,
-        bert_tokenizer,
-        options={"num_landmarks": 4, "segment_means_seq_len": 4},
-    ),
-}
-
-
-@pytest.mark.parametrize("architecture", SEE_PADDING)
-def test_models_that_see_padding_are_refused_or_never_padded(tmp_path, architecture):
-    folder = build(SEE_PADDING[architecture], tmp_path)
-    try:
-        encoder = FrozenEncoder(folder, pooling="mean", normalize="none", dtype="float32")
-    except FrostlineError:
-        return
-    found = torch.from_numpy(encoder.encode(TEXTS)["mean"])
-    plain = plain_forward(folder, TEXTS, POSITIONS)
-    expected = torch.stack([text.states[-1].mean(0) for text in plain])
-    torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE)
-
-
-# Positions are numbered from the padding id + 1 here too.
-MORE_OFFSETS = {
-    "ibert": (transformers.IBertConfig, {}),
-    "roberta-prelayernorm": (transformers.RobertaPreLayerNormConfig, {}),
-    "xlm-roberta-xl": (transformers.XLMRobertaXLConfig, {}),
-    "luke": (transformers.LukeConfig, {"entity_emb_size": 16, "entity_vocab_size": 10}),
-    "esm": (transformers.EsmConfig, {"position_embedding_type": "absolute"}),
-}
-
-
-@pytest.mark.parametrize("architecture", MORE_OFFSETS)
-def test_the_default_length_fits_models_that_start_positions_late(tmp_path, architecture):
-    config, options = MORE_OFFSETS[architecture]
-    folder = build(Architecture(config, bert_tokenizer, options=options), tmp_path)
-    encoder = FrozenEncoder(folder, pooling="mean", dtype="float32")
-    assert encoder.encode(TEXTS)["mean"].shape == (len(TEXTS), WIDTH)
-
-
-def test_a_tokenizer_of_another_model_is_refused(tiny_model, tmp_path):
-    folder = variant(tiny_model("bert"), tmp_path / "m")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_tokens(["zeppelin"])  # and the embeddings were not resized
-    tokenizer.save_pretrained(folder)
-    with pytest.raises(FileRefused, match="tokenizer"):
-        FrozenEncoder(folder, pooling="mean").encode(["the old zeppelin"])
-
-
-def test_a_model_of_images_is_refused(tmp_path):
-    config = transformers.ViTConfig(
-        hidden_size=WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=48,
-        image_size=8,
-        patch_size=4,
-    )
-    transformers.ViTModel(config).save_pretrained(tmp_path)
-    bert_tokenizer(tmp_path).save_pretrained(tmp_path)
-    with pytest.raises(FrostlineError):
-        FrozenEncoder(tmp_path)
-
-
-def test_an_empty_text_where_the_tokenizer_adds_no_special_tokens(tiny_model, tmp_path):
-    folder = variant(tiny_model("modernbert"), tmp_path / "m", tokenizer={"post_processor": None})
-    encoder = FrozenEncoder(folder, pooling="mean", dtype="float32")
-    assert encoder.encode([""])["mean"].shape == (1, WIDTH)
+@pytest.mark.parametrize("names", ["cuda:0,cuda:0", "cpu,cuda:0", "cpu,cpu"])
+def test_devices_that_can_not_work_together_are_refused(names, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(InputError, match=r"only of one kind, and each once"):
+        choose_devices(names)

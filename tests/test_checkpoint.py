@@ -22,6 +22,7 @@ from features.checkpoint import (
     find_checkpoint,
 )
 from features.errors import FileRefused, InputError
+from features.spec import make_spec
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -543,3 +544,114 @@ def test_one_line_of_a_slow_vocabulary_changes_the_digest(tiny_model, tmp_path, 
     lines = (folder / file).read_text().splitlines(keepends=True)
     (folder / file).write_text("".join([*lines[:-2], lines[-1], lines[-2]]))
     assert digests(folder)["tokenizer"] != digests(tiny_model(architecture))["tokenizer"]
+
+
+# ----------------------------------------------------------------- what reaches out of the folder
+
+
+REACHING = {
+    "quantised": ({"config": {"quantization_config": {"quant_method": "gptq"}}}, "is quantised"),
+    "weights of its own": (
+        {"config": {"transformers_weights": "other.safetensors"}},
+        "names weights of its own",
+    ),
+    "a vocabulary elsewhere": (
+        {"tokenizer_config": {"vocab_file": "/etc/passwd"}},
+        "vocab_file: '/etc/passwd'",
+    ),
+    "a tokenizer above": (
+        {"tokenizer_config": {"tokenizer_file": "/etc/../etc/hosts"}},
+        "tokenizer_f",
+    ),
+    "a dictionary elsewhere": (
+        {"tokenizer_config": {"mecab_kwargs": {"mecab_option": "-d /tmp/dictionary"}}},
+        "mecab_kwargs.mecab_option",
+    ),
+    "a dictionary of sudachi": (
+        {"tokenizer_config": {"sudachi_kwargs": {"sudachi_config_path": "../sudachi.json"}}},
+        "sudachi_kwargs.sudachi_config_path",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REACHING)
+def test_files_that_reach_out_of_the_folder_are_refused(tiny_model, tmp_path, case):
+    change, said = REACHING[case]
+    folder = variant(tiny_model("bert"), tmp_path / "m", **change)
+    with pytest.raises(FileRefused) as caught:
+        find_checkpoint(folder)
+    assert said in str(caught.value)
+    assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"special_tokens_map_file": "/etc/passwd"},
+        {"tokenizer_file": "/root/.cache/huggingface/gone/tokenizer.json"},
+        {"vocab_file": "vocab.txt"},
+        {"vocab_file": None},
+        {"mecab_kwargs": {"mecab_dic": "unidic_lite"}},
+        {"mecab_kwargs": None},
+    ],
+    ids=str,
+)
+def test_what_older_tokenizers_say_of_their_files_is_no_harm(tiny_model, tmp_path, options):
+    folder = variant(tiny_model("bert"), tmp_path / "m", tokenizer_config=options)
+    assert find_checkpoint(folder).folder == folder
+
+
+def test_an_adapter_is_refused(tiny_model, tmp_path):
+    folder = variant(tiny_model("bert"), tmp_path / "m")
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "/elsewhere"}')
+    with pytest.raises(FileRefused, match="holds an adapter"):
+        find_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name", ["../other/model.safetensors", "/etc/passwd", "sub/m.safetensors"])
+def test_an_index_that_names_files_elsewhere_is_refused(tiny_model, tmp_path, name):
+    folder = variant(tiny_model("bert"), tmp_path / "m")
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {"embeddings": name}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(FileRefused, match="names files outside of its folder"):
+        find_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "vocab.txt", "notes.md"])
+def test_files_of_a_model_that_never_end_are_refused(tiny_model, tmp_path, name):
+    folder = variant(tiny_model("bert"), tmp_path / "m")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to("/dev/zero")
+    with pytest.raises(FileRefused):
+        find_checkpoint(folder)
+
+
+def test_json_beyond_all_measure_is_not_read(tiny_model, tmp_path):
+    folder = variant(tiny_model("bert"), tmp_path / "m")
+    with (folder / "config.json").open("r+b") as file:
+        file.truncate(2**40)
+    with pytest.raises(FileRefused, match=r"config\.json has more than"):
+        find_checkpoint(folder)
+
+
+@pytest.mark.parametrize("key", ["max_position_embeddings", "pad_token_id", "model_type"])
+@pytest.mark.parametrize("value", ["x", [1], {"a": 1}, True, 1e400, -1, None], ids=str)
+def test_configs_of_odd_values_are_refused_or_harmless(tiny_model, tmp_path, key, value):
+    folder = variant(tiny_model("roberta"), tmp_path / "m", config={key: value})
+    try:
+        make_spec(find_checkpoint(folder))
+    except (FileRefused, InputError) as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("depth", [400, 900, 990, 2000])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_deep_json_is_refused_or_harmless(tiny_model, tmp_path, name, depth):
+    folder = variant(tiny_model("bert"), tmp_path / "m")
+    text = (folder / name).read_text().rstrip().removesuffix("}")
+    (folder / name).write_text(f'{text}, "deep": {"[" * depth}{"]" * depth}}}')
+    try:
+        make_spec(find_checkpoint(folder))
+    except FileRefused as error:
+        assert "\n" not in str(error)

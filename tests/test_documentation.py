@@ -21,7 +21,9 @@ PUBLIC = [
     ("features", "extract"),
     ("features", "FrozenBert"),
     ("pipeline", "fit"),
+    ("pipeline", "compare"),
     ("pipeline", "load_head"),
+    ("pipeline", "MultinomialLogisticRegression"),
 ]
 
 
@@ -45,7 +47,7 @@ def test_what_is_public_has_an_example(package, name):
 
 def test_python_in_the_readme(beside_examples):
     """The block that makes tweets.h5 comes behind the one that reads it, so it runs first."""
-    assert len(PYTHON_BLOCKS) == 3
-    reading, library, in_sklearn = PYTHON_BLOCKS
-    for block in (library, in_sklearn, reading.replace("mean@last4+sum", "mean")):
+    assert len(PYTHON_BLOCKS) == 4
+    reading, library, in_sklearn, classifier = PYTHON_BLOCKS
+    for block in (library, in_sklearn, classifier, reading.replace("mean@last4+sum", "mean")):
         exec(compile(block, "README.md", "exec"), {})

@@ -1,7 +1,7 @@
 """The encoder's vectors against plain transformers, for every architecture and every way to batch."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +29,7 @@ from safetensors.torch import load_file, save_file
 
 from features import FrozenEncoder
 from features.errors import CannotContinue, InputError
+from features.model import Block
 
 MAX_LENGTH = 24
 TOLERANCE = 1e-5
@@ -77,17 +78,19 @@ def assert_same(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> No
 
 @contextmanager
 def watched(encoder: FrozenEncoder) -> Iterator[list[int]]:
-    """While open, note how many texts the model is given in each forward pass."""
+    """While open, note how many texts each forward pass is given."""
     rows: list[int] = []
+    forward = encoder._backends[0].forward
 
-    def note(module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
-        rows.append(len(args[0] if args else kwargs["input_ids"]))
+    def noting(ids: Sequence[np.ndarray]) -> Iterator[Block]:
+        rows.append(len(ids))
+        return forward(ids)
 
-    handle = encoder._backend.model.register_forward_pre_hook(note, with_kwargs=True)
+    encoder._backends[0].forward = noting
     try:
         yield rows
     finally:
-        handle.remove()
+        encoder._backends[0].forward = forward
 
 
 def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -105,7 +108,7 @@ def encoded(tiny_model) -> Callable[[str], tuple[dict[str, np.ndarray], list[Pla
         encoder = tiny_encoder(folder, pooling=views_of(architecture))
         with watched(encoder) as rows:
             vectors = encoder.encode(TEXTS)
-        assert rows == [len(TEXTS)], "one batch, so that the short texts are padded"
+        assert rows == [len(TEXTS)], "one batch for short and long"
         return vectors, plain_forward(folder, TEXTS, MAX_LENGTH)
 
     return both
@@ -167,7 +170,7 @@ DEPTHS = {
 def test_one_pass_for_all_views_and_no_deeper_than_needed(tiny_model, architecture, pooling):
     encoder = tiny_encoder(tiny_model(architecture), pooling=pooling)
     ran: list[str] = []
-    layers = encoder._backend.model.get_submodule(ARCHITECTURES[architecture].layers)
+    layers = encoder._backends[0].model.get_submodule(ARCHITECTURES[architecture].layers)
     for layer in layers:
         layer.register_forward_hook(lambda *_: ran.append("layer"))
     with watched(encoder) as rows:
@@ -289,22 +292,43 @@ def test_texts_that_are_normalised_to_the_same_run_once(tiny_model):
     assert np.abs(matrix[0] - matrix[3]).max() > 0.1
 
 
-def test_progress_reaches_the_number_of_texts(tiny_model):
+def test_batches_come_as_they_were_planned(tiny_model):
+    encoder = tiny_encoder(tiny_model("bert"), pooling=["mean", "cls"], max_batch_tokens=40)
+    tokens = encoder.tokenize(TEXTS)
+    whole, plan = encoder.run(tokens), encoder.plan(tokens)
+    assert len(plan) > 3
+    assert sorted(np.concatenate(plan)) == list(range(len(TEXTS)))
+    seen = []
+    for rows, vectors in encoder.run_batches(tokens, plan):
+        seen.append(rows.tolist())
+        for view, matrix in vectors.items():
+            np.testing.assert_array_equal(matrix, whole[view][rows])
+    assert sorted(seen) == sorted(rows.tolist() for rows in plan)
+
+
+@pytest.mark.parametrize("skip", [{0}, {1, 2}, "all but the last", "all"])
+def test_a_batch_does_not_depend_on_which_others_run(tiny_model, skip):
     encoder = tiny_encoder(tiny_model("bert"), pooling="mean", max_batch_tokens=40)
-    done: list[int] = []
-    encoder.run(encoder.tokenize(TEXTS), on_batch=done.append)
-    assert done == sorted(set(done))
-    assert len(done) > 1
-    assert done[-1] == len(TEXTS)
+    tokens = encoder.tokenize(TEXTS)
+    whole, plan = encoder.run(tokens), encoder.plan(tokens)
+    skip = set(range(len(plan) - (skip != "all"))) if isinstance(skip, str) else skip
+    found = {
+        rows.tobytes(): vectors for rows, vectors in encoder.run_batches(tokens, plan, skip=skip)
+    }
+    wanted = [rows for number, rows in enumerate(plan) if number not in skip]
+    assert set(found) == {rows.tobytes() for rows in wanted}
+    for rows in wanted:
+        np.testing.assert_array_equal(found[rows.tobytes()]["mean"], whole["mean"][rows])
 
 
 def test_the_longest_batch_runs_first(tiny_model):
     # A device that is too small should say so at once, not after an hour.
     encoder = tiny_encoder(tiny_model("bert"), pooling="mean", max_batch_tokens=40)
     widths: list[int] = []
-    encoder._backend.model.register_forward_pre_hook(
-        lambda module, args, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
-    )
+    forward = encoder._backends[0].forward
+    encoder._backends[0].forward = lambda ids: [widths.append(max(map(len, ids))), *forward(ids)][
+        1:
+    ]
     encoder.encode(TEXTS)
     assert widths == sorted(widths, reverse=True)
     assert widths[0] == MAX_LENGTH
@@ -316,7 +340,7 @@ def test_the_longest_batch_runs_first(tiny_model):
         ({"device": "tpu"}, ["'tpu'", "auto, cpu, cuda, cuda:N, mps"]),
         ({"device": "cpu:1"}, ["'cpu:1'"]),
         ({"device": "cuda:99"}, ["'cuda:99'", "not there"]),
-        ({"dtype": "int8"}, ["'int8'", "auto, float32, bfloat16, float16"]),
+        ({"dtype": "int4"}, ["'int4'", "auto, float32, bfloat16, float16, int8"]),
         ({"max_batch_tokens": 0}, ["0", "at least 1"]),
         ({"max_length": 2}, ["2", "at least 3"]),
         ({"normalize": "lower"}, ["'lower'", "tweeteval, none"]),
@@ -436,7 +460,7 @@ def test_auto_takes_half_precision_where_it_is_fast_and_close(minilm, monkeypatc
     monkeypatch.setattr("features.encoder.half_dtypes", lambda device: (half,))
     encoder = FrozenEncoder(pooling="mean")
     assert f"torch.{encoder.dtype}" == str(half)
-    assert {p.dtype for p in encoder._backend.model.parameters()} == {half}
+    assert {p.dtype for p in encoder._backends[0].model.parameters()} == {half}
 
 
 def test_auto_leaves_a_half_precision_that_is_not_close_enough(tiny_model, monkeypatch):
@@ -473,3 +497,25 @@ def test_auto_leaves_a_half_precision_that_overflows(overflowing, monkeypatch):
     assert (automatic.dtype, automatic.precision) == ("float32", "float32")
     exact = tiny_encoder(overflowing, pooling="mean@2").encode(TEXTS)
     np.testing.assert_array_equal(automatic.encode(TEXTS)["mean@2"], exact["mean@2"])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_names_of_special_tokens_in_a_text_are_text(tiny_model, architecture):
+    """Else a tweet could end itself, mask itself, or be nothing but padding."""
+    encoder = FrozenEncoder(tiny_model(architecture), normalize="none", dtype="float32")
+    tokenizer = encoder._tokenizer
+    special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    special.pop(tokenizer.unk_token_id, None)  # what is unknown in it may be said to be unknown
+    said = " ".join(["a", *special.values(), "".join(special.values()), "b"])
+    (ids,) = encoder.tokenize([said]).ids
+    inner = ids[encoder._prefix : len(ids) - encoder._suffix]
+    assert len(inner) > 2
+    assert not {special[i] for i in inner.tolist() if i in special}
+
+
+def test_the_default_model_reads_special_tokens_as_their_characters(minilm):
+    encoder = FrozenEncoder(minilm, normalize="none", dtype="float32")
+    spelt, apart = encoder.tokenize(
+        ["a [SEP] b [MASK] [CLS][PAD]", "a [ SEP ] b [ mask ] [cls] [pad]"]
+    ).ids
+    np.testing.assert_array_equal(spelt, apart)

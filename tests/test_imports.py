@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from stores import blobs, make_head, write_store
+from stores import OTHER_SPEC, blobs, make_head, write_store
 
 from pipeline.head import save_head
 
@@ -41,6 +41,12 @@ def loaded(code, *arguments, names=HEAVY):
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     write_store(folder / "s.h5", *blobs(60, 8, 3), labels=["class 0", "class 1", "class 2"])
+    write_store(
+        folder / "o.h5",
+        *blobs(60, 8, 3),
+        labels=["class 0", "class 1", "class 2"],
+        spec=OTHER_SPEC,
+    )
     save_head(make_head(3), folder / "head.joblib")
     return folder
 
@@ -57,6 +63,8 @@ COMMANDS = {
     "help of extract": ["extract", "--help"],
     "help of predict": ["predict", "--help"],
     "fit": ["fit", "s.h5", "-o", "new.joblib"],
+    "fit two encoders": ["fit", "s.h5", "o.h5", "-o", "new.joblib"],
+    "compare": ["compare", "s.h5"],
     "evaluate": ["evaluate", "head.joblib", "s.h5"],
     "predict vectors": ["predict", "head.joblib", "s.h5", "-o", "out.csv"],
     "inspect a store": ["inspect", "s.h5"],
@@ -117,12 +125,24 @@ def test_only_main_imports_the_command_line(path):
 # Who is free of what, whatever else is loaded: by the design's table of rooms.
 FREE_OF = {
     "features/store.py": ["torch", "transformers"],
-    "features/journal.py": ["torch", "transformers"],
+    "features/journal.py": ["torch", "transformers", "h5py"],
+    "features/building.py": ["torch", "transformers"],
+    "features/disk.py": ["features", "numpy", "h5py"],
     "features/tweets.py": ["torch", "transformers", "numpy", "h5py"],
     "features/normalize.py": ["torch", "transformers", "numpy"],
     "features/spec.py": ["torch", "transformers"],
     "pipeline/solver.py": ["h5py", "torch", "features"],
+    "pipeline/objective.py": ["h5py", "torch", "features", "sklearn"],
+    "pipeline/descent.py": ["h5py", "torch", "features", "sklearn"],
+    "pipeline/blocks.py": ["h5py", "torch", "sklearn", "features.store"],
+    "pipeline/estimator.py": ["h5py", "torch", "features"],
     "pipeline/metrics.py": ["sklearn", "features", "h5py"],
+    "pipeline/join.py": ["sklearn", "torch", "h5py"],
+    "pipeline/matching.py": ["sklearn", "torch", "h5py", "pipeline"],
+    "pipeline/calibration.py": ["sklearn", "scipy", "features", "h5py"],
+    "pipeline/priors.py": ["sklearn", "h5py", "pipeline"],
+    "pipeline/bootstrap.py": ["sklearn", "features", "h5py"],
+    "pipeline/compare.py": ["torch", "h5py"],
     "pipeline/unpickle.py": ["pickle", "joblib", "sklearn", "importlib"],
     "pipeline/report.py": ["sklearn", "torch", "h5py"],
 }

@@ -1,370 +1,361 @@
+"""The append-only file: what is kept of it, whatever happens to it."""
+
+import dataclasses
 import errno
 import hashlib
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_store import flip_a_byte
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from features import disk, journal
 from features.errors import CannotContinue, FileRefused
-from features.journal import Journal
+from features.journal import OWNER_BYTES, Header, Journal, journal_path
 from features.spec import EncoderSpec
-from features.store import EMPTY, REPAIRED, TRUNCATED, FeatureStore, Shard
 
 SPEC = EncoderSpec("some-model", None, "a" * 64, "b" * 64, "c" * 64, 128, "none")
-VIEWS = {"cls": 4, "mean": 3}
+HEADER = Header(SPEC, {"mean": 3, "cls": 4}, "float16", "half", "bfloat16")
 REPOSITORY = Path(__file__).parents[1]
 
 
-def digest(text):
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+def digests(name, n):
+    return [hashlib.blake2b(f"{name} {i}".encode(), digest_size=16).digest() for i in range(n)]
 
 
-def vectors_of(texts):
-    """Vectors that tell their text: made from its digest."""
-    seeds = [int.from_bytes(digest(text)[:4]) for text in texts]
+def vectors(n, seed=0):
+    rng = np.random.default_rng(seed)
     return {
-        view: np.array(
-            [np.random.default_rng(seed).standard_normal(width) for seed in seeds], np.float32
-        ).reshape(-1, width)
-        for view, width in VIEWS.items()
+        view: rng.normal(size=(n, width)).astype(np.float16).astype(np.float32)
+        for view, width in HEADER.views.items()
     }
 
 
-def add(journal, texts, ids=None, labels=None):
-    """Add a window of rows as `extract` does; give the texts that were new."""
-    known = journal.slots([digest(text) for text in texts])
-    new = [text for text in dict.fromkeys(texts) if digest(text) not in known]
-    if new:
-        known |= journal.add_texts(
-            [digest(text) for text in new],
-            [len(text) for text in new],
-            [len(text) > 5 for text in new],
-            vectors_of(new),
-        )
-    first = journal.n_rows
-    journal.add_rows(
-        ids or [f"row {first + i}" for i in range(len(texts))],
-        labels or [None] * len(texts),
-        [known[digest(text)] for text in texts],
-        [not text for text in texts],
-        ["\ufffd" in text for text in texts],
-    )
-    return new
+BATCHES = {"a": 3, "b": 1, "c": 7}
 
 
-def commit(journal, label_names=None):
-    journal.commit(Shard(SPEC, VIEWS, [], "float32", "ignored", {}), label_names)
+def fill(path, batches=BATCHES, header=HEADER):
+    with Journal(path) as of:
+        of.begin(header)
+        for name, n in batches.items():
+            of.append(digests(name, n), vectors(n, n))
+    return journal_path(path)
 
 
-def make(path, windows, dtype="float32", previous=None, **options):
-    with Journal(path, dtype, previous) as journal:
-        new = [add(journal, window, **options) for window in windows]
-        commit(journal)
-    return new
+def check_whole(of, name):
+    n = BATCHES[name]
+    places = of.find(digests(name, n))
+    for view, matrix in vectors(n, n).items():
+        np.testing.assert_array_equal(of.read(view, places), matrix)
 
 
-def names_in(folder):
-    return sorted(path.name for path in folder.iterdir())
+# ------------------------------------------------------------------------------------ what is kept
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_rows_come_out_in_order_and_share_vectors(tmp_path, dtype):
-    windows = [["b", "a", "b"], ["c", "a", ""], ["a longer one", "b", "caf\ufffd"]]
-    texts = [text for window in windows for text in window]
-    new = make(tmp_path / "a.h5", windows, dtype)
-    assert new == [["b", "a"], ["c", ""], ["a longer one", "caf\ufffd"]]
-    with FeatureStore(tmp_path / "a.h5") as store:
-        assert store.ids() == [f"row {i}" for i in range(9)]
-        assert [bytes(row) for row in store.digests()] == [digest(text) for text in texts]
-        assert store.n_tokens().tolist() == [len(text) for text in texts]
-        assert store.flags().tolist() == [0, 0, 0, 0, 0, EMPTY, TRUNCATED, 0, REPAIRED]
-        assert store.store_dtype == dtype
-        for view, expected in vectors_of(texts).items():
-            stored = expected.astype(dtype).astype(np.float32)
-            np.testing.assert_array_equal(store.read(view), stored)
-    assert names_in(tmp_path) == ["a.h5"]
+def test_batches_are_found_by_the_next_run(tmp_path):
+    fill(tmp_path / "a.h5")
+    with Journal(tmp_path / "a.h5") as of:
+        assert of.header == HEADER
+        assert of.kept == sum(BATCHES.values())
+        assert list(of.remarks()) == [
+            f"11 vectors of a run that was interrupted were found in {tmp_path / '.a.h5.journal'}"
+        ]
+        for name in BATCHES:
+            check_whole(of, name)
+        more = of.append(digests("d", 2), vectors(2, 9))
+        np.testing.assert_array_equal(of.read("cls", more), vectors(2, 9)["cls"])
+    with Journal(tmp_path / "a.h5") as of:
+        assert of.kept == sum(BATCHES.values()) + 2
 
 
-def test_flags_of_a_row_add_up(tmp_path):
-    with Journal(tmp_path / "a.h5", "float32") as journal:
-        slots = journal.add_texts([digest("x")], [3], [True], vectors_of(["x"]))
-        journal.add_rows(["1", "2"], [None, None], [slots[digest("x")]] * 2, [True, 0], [True, 0])
-        commit(journal)
-    with FeatureStore(tmp_path / "a.h5") as store:
-        assert store.flags().tolist() == [TRUNCATED | EMPTY | REPAIRED, TRUNCATED]
+def test_only_whole_batches_are_found(tmp_path):
+    fill(tmp_path / "a.h5")
+    with Journal(tmp_path / "a.h5") as of:
+        a = digests("a", 3)
+        for other in (a[:2], a[::-1], a + digests("b", 1), []):
+            assert of.find(other) is None
 
 
-@pytest.mark.parametrize(
-    ("given", "names", "codes"),
-    [
-        (None, ["neg", "pos"], [1, -1, 0, 1]),
-        (["pos", "neg", "neu"], ["pos", "neg", "neu"], [0, -1, 1, 0]),
-    ],
-)
-def test_labels(tmp_path, given, names, codes):
-    with Journal(tmp_path / "a.h5", "float32") as journal:
-        add(journal, list("ab"), labels=["pos", None])
-        add(journal, list("cd"), labels=["neg", "pos"])
-        commit(journal, given)
-    with FeatureStore(tmp_path / "a.h5") as store:
-        assert store.label_names == names
-        assert store.labels().tolist() == codes
+def test_vectors_come_in_any_order(tmp_path):
+    with Journal(tmp_path / "a.h5") as of:
+        of.begin(HEADER)
+        places = np.concatenate([of.append(digests(str(i), 5), vectors(5, i)) for i in range(4)])
+        order = np.random.default_rng(0).integers(0, 20, 50)
+        for view in HEADER.views:
+            expected = np.concatenate([vectors(5, i)[view] for i in range(4)])
+            np.testing.assert_array_equal(of.read(view, places[order]), expected[order])
 
 
-def test_ids_of_every_length(tmp_path):
-    ids = ["", "é" * 100, "a", "日本", " "]
-    make(tmp_path / "a.h5", [list("abcde")], ids=ids)
-    with FeatureStore(tmp_path / "a.h5") as store:
-        assert store.ids() == ids
+def test_an_empty_one_goes_and_one_with_vectors_stays(tmp_path):
+    with Journal(tmp_path / "a.h5") as of:
+        of.begin(HEADER)
+        assert journal_path(tmp_path / "a.h5").exists()
+    assert not list(tmp_path.iterdir())
+    fill(tmp_path / "a.h5")
+    assert [path.name for path in tmp_path.iterdir()] == [".a.h5.journal"]
+    with Journal(tmp_path / "a.h5") as of:
+        of.remove()
+    assert not list(tmp_path.iterdir())
 
 
-def test_more_rows_than_a_block_holds(tmp_path, monkeypatch):
-    monkeypatch.setattr("features.store._CHUNK_BYTES", 256)
-    monkeypatch.setattr("features.store._BLOCK_BYTES", 1024)
-    texts = [str(i % 700) for i in range(2000)]
-    make(tmp_path / "a.h5", [texts[:900], texts[900:]])
-    with FeatureStore(tmp_path / "a.h5") as store:
-        assert store.ids() == [f"row {i}" for i in range(2000)]
-        for view, expected in vectors_of(texts).items():
-            np.testing.assert_array_equal(store.read(view), expected)
+def test_it_is_for_this_user_alone(tmp_path):
+    assert fill(tmp_path / "a.h5").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("value", [70_000.0, -1e30, np.inf])
+@pytest.mark.parametrize("value", [70_000.0, -1e30])
 def test_a_value_too_large_for_float16_names_the_cure(tmp_path, value):
-    large = vectors_of(["a"]) | {"mean": np.array([[1, value, 2]], np.float32)}
-    with (
-        pytest.raises(CannotContinue) as caught,
-        Journal(tmp_path / "a.h5", "float16") as journal,
-    ):
-        journal.add_texts([digest("a")], [3], [False], large)
-    assert "view 'mean' has values up to" in str(caught.value)
-    assert "--store-dtype float32" in str(caught.value)
-    assert not names_in(tmp_path)
+    large = vectors(1) | {"mean": np.array([[1, value, 2]], np.float32)}
+    with Journal(tmp_path / "a.h5") as of:
+        of.begin(HEADER)
+        with pytest.raises(CannotContinue) as caught:
+            of.append(digests("a", 1), large)
+        assert "view 'mean' has values up to" in str(caught.value)
+        assert "--store-dtype float32" in str(caught.value)
+        assert of.kept == 0
 
 
 def test_float32_holds_it(tmp_path):
-    large = vectors_of(["a"]) | {"mean": np.array([[1, 1e30, 2]], np.float32)}
-    with Journal(tmp_path / "a.h5", "float32") as journal:
-        slots = journal.add_texts([digest("a")], [3], [False], large)
-        journal.add_rows(["1"], [None], list(slots.values()), [False], [False])
-        commit(journal)
-    with FeatureStore(tmp_path / "a.h5") as store:
-        assert store.read("mean")[0, 1] == np.float32(1e30)
+    large = vectors(1) | {"mean": np.array([[1, 1e30, 2]], np.float32)}
+    with Journal(tmp_path / "a.h5") as of:
+        of.begin(dataclasses.replace(HEADER, store_dtype="float32"))
+        places = of.append(digests("a", 1), large)
+        np.testing.assert_array_equal(of.read("mean", places), large["mean"])
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("there", [False, True])
-def test_an_error_before_the_end_leaves_what_was_there(tmp_path, error, there):
-    path = tmp_path / "a.h5"
-    if there:
-        make(path, [["old"]])
-    before = path.read_bytes() if there else None
-
-    def stopped():
-        with Journal(path, "float32") as journal:
-            add(journal, ["new"])
-            assert len(names_in(tmp_path)) == 1 + there  # the hidden folder
-            raise error
-
-    with pytest.raises(error):
-        stopped()
-    assert names_in(tmp_path) == (["a.h5"] if there else [])
-    assert not there or path.read_bytes() == before
+def test_vectors_that_are_not_finite_are_marked(tmp_path):
+    broken = vectors(4)
+    broken["mean"][1, 2], broken["cls"][3, 0] = np.nan, np.inf
+    with Journal(tmp_path / "a.h5") as of:
+        of.begin(HEADER)
+        assert of.append(digests("a", 4), broken)["finite"].tolist() == [True, False, True, False]
+    with Journal(tmp_path / "a.h5") as of:
+        assert of.find(digests("a", 4))["finite"].tolist() == [True, False, True, False]
 
 
-def test_an_error_at_the_very_end_leaves_what_was_there(tmp_path, monkeypatch):
-    path = tmp_path / "a.h5"
-    make(path, [["old"]])
-    before = path.read_bytes()
-
-    def full(path):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("features.journal._sync", full)
-    with pytest.raises(OSError, match="No space left"):
-        make(path, [["new"]])
-    assert names_in(tmp_path) == ["a.h5"]
-    assert path.read_bytes() == before
-
-
-def test_without_commit_nothing_appears(tmp_path):
-    with Journal(tmp_path / "a.h5", "float32") as journal:
-        add(journal, ["new"])
-    assert not names_in(tmp_path)
-
-
-def test_two_runs_to_one_name_do_not_meet(tmp_path):
-    path = tmp_path / "a.h5"
-    with Journal(path, "float32") as one, Journal(path, "float32") as other:
-        add(one, ["one"])
-        add(other, ["other", "more"])
-        commit(one)
-        commit(other)
-    with FeatureStore(path) as store:
-        assert store.n_rows == 2
-    assert names_in(tmp_path) == ["a.h5"]
-
-
-# ------------------------------------------------------------------------------ a previous store
-
-
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_a_previous_store_is_used(tmp_path, dtype):
-    path = tmp_path / "a.h5"
-    make(path, [["b", "a longer one", "b", ""]], dtype)
-    with FeatureStore(path) as before:
-        old = {view: before.read(view) for view in VIEWS}
-        # `c` is new; the others are there, though in other rows and not all of them.
-        assert make(path, [["c", "a longer one"], ["c", "b"]], dtype, before) == [["c"], []]
-    with FeatureStore(path) as after:
-        assert after.n_tokens().tolist() == [1, 12, 1, 1]
-        assert after.flags().tolist() == [0, TRUNCATED, 0, 0]
-        for view in VIEWS:
-            rows = after.read(view)
-            np.testing.assert_array_equal(rows[1], old[view][1])
-            np.testing.assert_array_equal(rows[3], old[view][0])
-            new = vectors_of(["c"])[view].astype(dtype).astype(np.float32)
-            np.testing.assert_array_equal(rows[[0, 2]], new[[0, 0]])
-
-
-def test_a_previous_store_alone(tmp_path):
-    path = tmp_path / "a.h5"
-    make(path, [["a", "b", "c"]])
-    with FeatureStore(path) as before:
-        assert make(path, [["c", "c", "a"]], previous=before) == [[]]
-    with FeatureStore(path) as after:
-        for view, expected in vectors_of(["c", "c", "a"]).items():
-            np.testing.assert_array_equal(after.read(view), expected)
-
-
-@pytest.mark.parametrize(
-    ("change", "repeats"),
-    [
-        ({}, True),
-        ({"texts": ["b", "a", "c"]}, False),
-        ({"texts": ["a", "b"]}, False),
-        ({"texts": ["a", "b", "c", "c"]}, False),
-        ({"texts": ["a", "b", "b"]}, False),
-        ({"labels": ["x", "y", "y"]}, False),
-        ({"labels": ["x", "y", None]}, False),
-        ({"labels": ["y", "x", "x"]}, False),
-        ({"labels": ["1", "2", "1"]}, False),
-        ({"ids": ["1", "2", "4"]}, False),
-        ({"ids": ["12", "", "3"]}, False),
-        ({"names": ["y", "x"]}, False),
-        ({"names": ["x", "y", "z"]}, False),
-        ({"names": ["x", "y"]}, True),
-    ],
-)
-def test_whether_rows_repeat_a_store(tmp_path, change, repeats):
-    same = {"texts": ["a", "b", "c"], "labels": ["x", "y", "x"], "ids": ["1", "2", "3"]}
-    path = tmp_path / "a.h5"
-    make(path, [same["texts"]], ids=same["ids"], labels=same["labels"])
-    rows = {**same, **change}
-    names = rows.pop("names", None)
-    n = len(rows["texts"])
-    with FeatureStore(path) as store, Journal(path, "float32", store) as journal:
-        add(
-            journal,
-            rows["texts"],
-            ids=(rows["ids"] * 2)[:n],
-            labels=(rows["labels"] * 2)[:n],
-        )
-        assert journal.repeats(store, names) is repeats
-
-
-def test_a_previous_store_with_damaged_vectors_is_not_copied(tmp_path):
-    path = tmp_path / "a.h5"
-    make(path, [["a", "b", "c"]])
-    flip_a_byte(path, "mean")
-    before = path.read_bytes()
-    with FeatureStore(path) as store, pytest.raises(FileRefused, match="'mean' is damaged"):
-        make(path, [["a", "d"]], previous=store)
-    assert path.read_bytes() == before
-    assert names_in(tmp_path) == ["a.h5"]
-
-
-@pytest.mark.parametrize("name", ["digest", "n_tokens", "flags"])
-def test_a_previous_store_that_cannot_be_read_leaves_no_scratch(tmp_path, name):
-    path = tmp_path / "a.h5"
-    make(path, [["a", "b", "c"]])
-    flip_a_byte(path, name)
-    with FeatureStore(path) as store, pytest.raises(FileRefused, match=f"'{name}' is damaged"):
-        make(path, [["a", "d"]], previous=store)
-    assert names_in(tmp_path) == ["a.h5"]
-
-
-# ------------------------------------------------------------------------------------ a full disk
-
-# A limit on the size of files stands for a disk that is full: the write fails, at any point.
-LIMITED = """
-import resource, sqlite3, sys
-from pathlib import Path
-import numpy as np
-from features.journal import Journal
-from features.spec import EncoderSpec
-from features.store import FeatureStore, Shard
-
-path, limit, n = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-previous = FeatureStore(path) if path.exists() else None
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-try:
-    with Journal(path, "float32", previous) as journal:
-        texts = [i.to_bytes(16, "big") for i in range(n)]
-        known = journal.slots(texts)
-        new = [text for text in texts if text not in known]
-        vectors = np.ones((len(new), 384), np.float32)
-        journal.add_texts(new, [3] * len(new), [False] * len(new), {"cls": vectors})
-        journal.add_rows(list(map(str, range(n))), [None] * n, range(n), [False] * n, [False] * n)
-        spec = EncoderSpec("m", None, "a" * 64, "b" * 64, "c" * 64, 128, "none")
-        journal.commit(Shard(spec, {"cls": 384}, [], "float32", "float32", {}), None)
-    print("committed")
-except (OSError, sqlite3.Error) as error:
-    print("stopped")
-"""
-UNLIMITED = 10**9
-VECTOR_BYTES = 300 * 384 * 4
-
-
-def limited(path, limit, n=300):
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, path, str(limit), str(n)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=REPOSITORY,
-    )
-    return done.returncode, done.stdout.strip(), done.stderr
+# ------------------------------------------------------------------------------------ what is broken
 
 
 @pytest.fixture(scope="module")
-def of_300_rows(tmp_path_factory):
-    pytest.importorskip("resource", reason="limits on files are POSIX's")
+def filled(tmp_path_factory):
+    """The bytes of a journal, and where its records end."""
     path = tmp_path_factory.mktemp("journal") / "a.h5"
-    assert limited(path, UNLIMITED) == (0, "committed", "")
-    return path
+    ends = []
+    with Journal(path) as of:
+        of.begin(HEADER)
+        ends.append(of.path.stat().st_size)
+        for name, n in BATCHES.items():
+            of.append(digests(name, n), vectors(n, n))
+            ends.append(of.path.stat().st_size)
+    return of.path.read_bytes(), ends
 
 
-@pytest.mark.parametrize("there", [False, True], ids=["new", "extends"])
-@pytest.mark.parametrize(
-    "limit",
-    [
-        pytest.param(0, id="at the index"),
-        pytest.param(20_000, id="at the vectors"),
-        pytest.param(VECTOR_BYTES - 1, id="at the last of the vectors"),
-        pytest.param(VECTOR_BYTES, id="at the shard"),
-        pytest.param("the shard", id="at the last byte of the shard"),
-    ],
-)
-def test_a_full_disk_leaves_what_was_there(tmp_path, of_300_rows, limit, there):
+def check_kept_before(folder, content, ends, where):
+    """What lies before the offset is there, nothing else, and more can be written behind it."""
+    path = folder / "a.h5"
+    journal_path(path).write_bytes(content)
+    n_records = sum(end <= where for end in ends)
+    names = list(BATCHES)[: max(0, n_records - 1)]
+    with Journal(path) as of:
+        assert (of.header == HEADER) if n_records else (of.header is None)
+        assert of.kept == sum(BATCHES[name] for name in names)
+        for name in names:
+            check_whole(of, name)
+        of.begin(HEADER)
+        of.append(digests("d", 2), vectors(2))
+    with Journal(path) as of:
+        assert of.kept == sum(BATCHES[name] for name in names) + 2
+        of.remove()
+
+
+def test_cut_anywhere_it_keeps_what_is_before(tmp_path, filled):
+    content, ends = filled
+    for size in [*range(0, len(content), 7), *ends, *(end - 1 for end in ends)]:
+        check_kept_before(tmp_path, content[:size], ends, size)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_flipped_anywhere_it_keeps_what_is_before(tmp_path, filled, data):
+    content, ends = filled
+    bit = data.draw(st.integers(8 * OWNER_BYTES, 8 * len(content) - 1))
+    flipped = bytearray(content)
+    flipped[bit // 8] ^= 1 << bit % 8
+    check_kept_before(tmp_path, bytes(flipped), ends, bit // 8)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rest=st.binary(max_size=300), n=st.integers(0, 4))
+def test_anything_behind_the_records_is_cut(tmp_path, filled, rest, n):
+    content, ends = filled
+    start = [OWNER_BYTES, *ends][n]
+    if not content[start:].startswith(rest) or not rest:
+        check_kept_before(tmp_path, content[:start] + rest, ends, start)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=600))
+def test_any_bytes_are_a_new_journal_or_refused(tmp_path, content):
     path = tmp_path / "a.h5"
-    if there:
-        path.write_bytes(of_300_rows.read_bytes())
-    if limit == "the shard":
-        limit = of_300_rows.stat().st_size - 1
-    assert limited(path, limit, 600 if there else 300) == (0, "stopped", "")
-    assert names_in(tmp_path) == (["a.h5"] if there else [])
-    assert not there or path.read_bytes() == of_300_rows.read_bytes()
+    journal_path(path).write_bytes(content)
+    try:
+        with Journal(path) as of:
+            assert of.kept == 0
+    except FileRefused as error:
+        assert str(journal_path(path)) in str(error)
+        assert journal_path(path).read_bytes() == content
+
+
+def test_zeros_are_a_new_journal(tmp_path):
+    """A machine that died may leave a file of its size without its content."""
+    journal_path(tmp_path / "a.h5").write_bytes(bytes(4096))
+    with Journal(tmp_path / "a.h5") as of:
+        assert of.header is None
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_another_version_is_refused_or_overwritten(tmp_path, monkeypatch, overwrite):
+    monkeypatch.setattr(journal, "VERSION", 99)
+    fill(tmp_path / "a.h5")
+    monkeypatch.undo()
+    if overwrite:
+        with Journal(tmp_path / "a.h5", overwrite=True) as of:
+            assert (of.header, of.kept) == (None, 0)
+    else:
+        with pytest.raises(FileRefused, match=r"another version of frostline; --overwrite starts"):
+            Journal(tmp_path / "a.h5")
+
+
+# ------------------------------------------------------------------------------------ who writes
+
+HOLD = """
+import sys
+from pathlib import Path
+from features.journal import Journal
+with Journal(Path(sys.argv[1])):
+    print("here", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_writer_is_refused_by_name(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path / "a.h5"],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "here\n"
+        with pytest.raises(CannotContinue) as caught:
+            Journal(tmp_path / "a.h5")
+        assert f"being written already, by -c, process {process.pid} on " in str(caught.value)
+        Journal(tmp_path / "b.h5").__exit__(None, None, None)
+        process.kill()
+    with Journal(tmp_path / "a.h5") as of:  # the lock goes with the process
+        assert of.locked
+
+
+def test_a_second_writer_in_this_process_is_refused(tmp_path):
+    with (
+        Journal(tmp_path / "a.h5") as of,
+        pytest.raises(CannotContinue, match=f"process {os.getpid()} on "),
+    ):
+        Journal(tmp_path / "a.h5")
+    assert not of.path.exists()
+
+
+def test_a_file_that_was_removed_meanwhile_is_not_locked(tmp_path, monkeypatch):
+    """Between opening and locking, the other run ends and removes its journal."""
+    other = Journal(tmp_path / "a.h5")
+
+    def flock(handle, operation, really=journal.fcntl.flock):
+        monkeypatch.undo()
+        other.__exit__(None, None, None)
+        really(handle, operation)
+
+    monkeypatch.setattr(journal.fcntl, "flock", flock)
+    with Journal(tmp_path / "a.h5") as of, pytest.raises(CannotContinue):
+        assert of.path.exists()
+        Journal(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("code", ["ENOLCK", "EOPNOTSUPP", "ENOSYS"])
+def test_without_locks_it_says_so(tmp_path, monkeypatch, code):
+    def flock(handle, operation):
+        raise OSError(getattr(errno, code), "no locks here")
+
+    monkeypatch.setattr(journal.fcntl, "flock", flock)
+    with Journal(tmp_path / "a.h5") as of:
+        (line,) = of.remarks()
+    assert "has no locks" in line
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "other"])
+def test_what_is_no_journal_is_left_alone(tmp_path, kind):
+    path, target = journal_path(tmp_path / "a.h5"), tmp_path / "precious"
+    target.write_bytes(b"precious" * 100)
+    if kind == "link":
+        path.symlink_to(target)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(target.read_bytes())
+    with pytest.raises((OSError, FileRefused)):
+        Journal(tmp_path / "a.h5", overwrite=True)
+    assert target.read_bytes() == b"precious" * 100
+    assert path.exists()
+
+
+# ------------------------------------------------------------------------------------ the disk
+
+
+def test_it_is_synced_though_nothing_more_comes(tmp_path, monkeypatch):
+    synced = threading.Event()
+    monkeypatch.setattr(journal, "SYNC_SECONDS", 0.01)
+    with Journal(tmp_path / "a.h5") as of:
+        of.begin(HEADER)
+        monkeypatch.setattr(disk, "sync", lambda handle: synced.set())
+        of.append(digests("a", 1), vectors(1))
+        assert synced.wait(20)
+
+
+def test_a_sync_that_fails_is_said_by_the_next_batch(tmp_path, monkeypatch):
+    failed = threading.Event()
+
+    def fail(handle):
+        failed.set()
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(journal, "SYNC_SECONDS", 0.01)
+    with Journal(tmp_path / "a.h5") as of:
+        of.begin(HEADER)
+        monkeypatch.setattr(disk, "sync", fail)
+        of.append(digests("a", 1), vectors(1))
+        assert failed.wait(20)
+        of._syncer.join(20)
+        with pytest.raises(OSError, match="Input/output error"):
+            of.append(digests("b", 1), vectors(1))
+
+
+@pytest.mark.parametrize("written", [0, 1, 15, 16, 40])
+def test_a_batch_that_was_not_written_whole_is_not_there(tmp_path, monkeypatch, written):
+    def full(handle, data, write=disk.write):
+        write(handle, data[:written])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = fill(tmp_path / "a.h5")
+    with Journal(tmp_path / "a.h5") as of:
+        monkeypatch.setattr(disk, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            of.append(digests("d", 5), vectors(5))
+        monkeypatch.undo()
+        assert of.kept == sum(BATCHES.values())
+    with Journal(tmp_path / "a.h5") as of:
+        assert of.kept == sum(BATCHES.values())
+        assert of.find(digests("d", 5)) is None
+    assert path.exists()

@@ -31,9 +31,10 @@ OTHER = {
     "max_length": 64,
     "normalizer": "none",
     "pooling_version": SPEC.pooling_version + 1,
+    "quantization": "int8/1",
 }
 NAMES = ("model", "revision")
-FINGERPRINT = "95eaed2441bb28c7a59d7ce9a6513e507fbf9ebaa25d212284a623d34e42c1b4"
+FINGERPRINT = "3e8194beb793fea07c45907a06ebedf0c9d51541bf39e1341488498c2dcf11ac"
 
 
 def test_another_value_is_tried_for_every_field():

@@ -266,7 +266,10 @@ def test_a_row_wider_than_a_chunk_should_be_is_a_chunk(tmp_path):
 
 def test_attributes(path):
     with h5py.File(path, "r") as file:
-        attributes = dict(file.attrs)
+        attributes = {
+            name: value.decode() if isinstance(value, bytes) else value
+            for name, value in file.attrs.items()
+        }
     assert attributes.pop("format") == FORMAT == "frostline-features"
     assert attributes.pop("version") == VERSION == 1
     assert json.loads(attributes.pop("views")) == list(VIEWS)

@@ -259,7 +259,7 @@ def test_no_column_of_text_names_those_that_are_there(tmp_path, suffix):
 def test_a_column_that_is_there_twice_cannot_be_chosen(tmp_path, suffix):
     separator = "\t" if suffix == ".tsv" else ","
     path = put(tmp_path, f"a{suffix}", "text,text,id\na,b,1\n".replace(",", separator))
-    assert "text (there 2 times)" in refusal(InputError, path)
+    assert 'column "text" is there 2 times' in refusal(InputError, path)
     path = put(tmp_path, f"b{suffix}", "text,x,x\na,b,1\n".replace(",", separator))
     assert read(path) == [Tweet("0", "a")]  # it is in nobody's way
 
@@ -440,7 +440,7 @@ def test_labels_go_with_one_text_file(tmp_path):
         ("0\tnegative\n1\t\n", "line 2: must be value<TAB>name"),
         ("\n\n", "maps nothing"),
         (b"0\tn\xe9gatif\n", "cannot be read"),
-        (None, "cannot be read"),
+        (None, "no such file"),
     ],
 )
 def test_mappings_that_cannot_be_used(tmp_path, content, said):
@@ -453,7 +453,7 @@ def test_mappings_that_cannot_be_used(tmp_path, content, said):
 
 def test_a_labels_file_that_is_not_there(tmp_path):
     path, _ = tweeteval(tmp_path)
-    assert "gone.txt cannot be read" in refusal(InputError, path, labels=tmp_path / "gone.txt")
+    assert "gone.txt: no such file" in refusal(InputError, path, labels=tmp_path / "gone.txt")
 
 
 # ----------------------------------------------------------------------------------- standard input
@@ -500,7 +500,12 @@ BAD_ROWS = [
     (".jsonl", f'{{"text": "a"}}\n{DEEP}\n{{"text": "d"}}\n', 2, "not JSON"),
     (".jsonl", f'{{"text": "a"}}\n{{"x": {DEEP}}}\n{{"text": "d"}}\n', 2, "not JSON"),
     (".jsonl", f'{{"text": "a"}}\n{{"id": {"9" * 5000}}}\n{{"text": "d"}}\n', 2, "not JSON"),
-    (".jsonl", '{"text": "a"}\n{"text": "b", "text": 1}\n{"text": "d"}\n', 2, "'text' is a number"),
+    (
+        ".jsonl",
+        '{"text": "a"}\n{"text": "b", "text": 1}\n{"text": "d"}\n',
+        2,
+        'key "text" is there more than once',
+    ),
 ]
 
 
@@ -535,10 +540,24 @@ def test_a_line_that_is_too_long_is_rejected(tmp_path, suffix, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
-def test_a_table_with_a_line_that_is_too_long_is_refused(tmp_path, suffix, monkeypatch):
+@pytest.mark.parametrize("text", ["b" * 500, 'b,"\t' * 200, 'b\n"c\n' * 50, "b\n" * 200])
+def test_a_row_with_a_line_that_is_too_long_is_rejected(tmp_path, suffix, text, monkeypatch):
     monkeypatch.setattr("features.formats.MAX_LINE_BYTES", 100)
-    path = put_rows(tmp_path, suffix, [{"text": "a"}, {"text": "b" * 500}])
-    assert "line 3: longer than 100 bytes" in refusal(InputError, path)
+    raw = "text,id\n" + "a,1\n" + '"' + text.replace('"', '""') + "x" * 300 + '",2\n' + "d,3\n"
+    path = put(tmp_path, f"a{suffix}", raw.replace(",", "\t") if suffix == ".tsv" else raw)
+    if "\n" in text:  # many lines that are not too long, but too many
+        assert "line 3: its row goes on for more than 100 bytes" in refusal(InputError, path)
+        return
+    first, rejected, last = read(path)
+    assert (first, last) == (Tweet("1", "a"), Tweet("3", "d"))
+    assert (rejected.line, rejected.reason) == (3, "line is longer than 100 bytes")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_a_header_that_is_too_long_is_refused(tmp_path, suffix, monkeypatch):
+    monkeypatch.setattr("features.formats.MAX_LINE_BYTES", 100)
+    path = put(tmp_path, f"a{suffix}", "text" * 100 + "\na\n")
+    assert "line 1: line is longer than 100 bytes; it must name" in refusal(InputError, path)
 
 
 @pytest.mark.parametrize("over", [False, True])

@@ -1,0 +1,203 @@
+"""The forward pass in torch: a copy of the stock model on a device, packed where it can be.
+
+In come the token ids of a batch, out come hidden states, block by block. Layers behind the deepest
+that is wanted do not run. On the CPU the linear layers are fused (`features/fusion.py`). No pooling,
+no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from features.attention import PACKED, join, packing
+from features.backends import half_dtypes
+from features.batching import pad
+from features.errors import CannotContinue, InputError
+from features.fusion import Packed, can_fuse, fuse
+from features.model import Block, DeepestReached, LayerTaps, StockModel
+from features.quantize import Quantized
+
+# A packed batch is filled up to a multiple of this many tokens. oneDNN generates code for each number of
+# rows that it meets: with batches of any size, the first pass over some texts is a fifth slower.
+_TOKENS_STEP = 64
+# Rounding in half precision stays above; a fusion that went wrong gives other vectors altogether.
+_LEAST_COSINE = 0.99
+
+
+class TorchBackend:
+    """A stock model in torch, on one device and in one precision.
+
+    Parameters
+    ----------
+    stock : StockModel
+        Copied, not changed.
+    layers : sequence of int
+        Numbers of the hidden states to give: 0 the embeddings, L the last.
+    pooler : bool
+        Whether to give the pooler's output as well.
+    device, dtype : device, dtype
+        `float32`, `bfloat16`, `float16`, or `int8` for products of 8-bit integers, on the CPU.
+
+    Attributes
+    ----------
+    dtypes : tuple of dtype
+        What such backends can compute in.
+    one_length : bool
+        Whether the texts of a batch must be of one length.
+    streams : int
+        How many batches are best run at a time, each in a thread of its own.
+    """
+
+    dtypes = (torch.float32, torch.bfloat16, torch.float16, torch.int8)
+
+    def __init__(
+        self,
+        stock: StockModel,
+        layers: Sequence[int],
+        *,
+        pooler: bool,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self._stock, self._layers, self._pooler = stock, tuple(layers), pooler
+        self._device = device
+        self.one_length = not stock.heeds_padding
+        # The pooler takes the first token of a sequence, which in a packed batch is that of one text.
+        # There is no packed attention in float32 on CUDA.
+        self.packs = (
+            stock.first_position is not None
+            and not pooler
+            and (device.type == "cpu" or (device.type == "cuda" and dtype != torch.float32))
+        )
+        on_cpu = device.type == "cpu"
+        # On the CPU, one a core: work that is cut by texts has nobody to wait for, work that is cut
+        # inside of a product has. On a GPU, one computes while the other prepares and fetches.
+        self.streams = {"cpu": torch.get_num_threads(), "cuda": 2}.get(device.type, 1)
+        self.model: Any = deepcopy(stock.module)
+        if dtype == torch.int8:
+            self._quantize()
+        else:
+            self.model.to(device=device, dtype=dtype)
+            if on_cpu and stock.layers is not None and can_fuse(dtype):
+                self._fuse()
+        if self.packs:
+            self.model.set_attn_implementation(PACKED)
+        self._taps = None if stock.layers is None else LayerTaps(stock.layers_of(self.model))
+
+    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[Block]:
+        """Run one batch.
+
+        Parameters
+        ----------
+        ids : sequence of int arrays
+            Token ids of each text, special tokens included; texts of one length side by side.
+
+        Yields
+        ------
+        Block
+            In the order of the texts, together all of them.
+        """
+        with torch.inference_mode(), _no_memory_left(self._device):
+            yield from self._packed(ids) if self.packs else self._padded(ids)
+
+    def _packed(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[Block]:
+        assert self._stock.first_position is not None, "only models that can run packed get here"
+        filler = np.array([self._stock.padding_id], np.int32)  # texts of their own, seen by nobody
+        n_fillers = -sum(map(len, ids)) % _TOKENS_STEP
+        joined, texts = join([*ids, *[filler] * n_fillers])
+        positions = texts.positions(self._stock.first_position)[None]
+        with packing(texts):
+            states, _ = self._run(input_ids=joined, position_ids=positions)
+        flat = {number: state[0] for number, state in states.items()}
+        lengths = torch.tensor(texts.lengths, device=self._device)
+        if self._device.type == "cpu":
+            for rows, tokens in texts.groups:
+                n = rows.stop - rows.start
+                real = slice(rows.start, min(rows.stop, len(ids)))
+                same = {
+                    number: state[tokens].view(n, -1, state.shape[-1])[: real.stop - real.start]
+                    for number, state in flat.items()
+                }
+                if real.stop > real.start:
+                    yield Block(real, lengths[real], same)
+        else:
+            # One launch for all of them, though it copies: the texts are of similar length.
+            starts = texts.bounds(self._device)[: len(ids)].long()
+            within = torch.arange(max(texts.lengths), device=self._device)
+            at = (starts[:, None] + within).clamp(max=sum(texts.lengths) - 1)
+            padded = {number: state[at] for number, state in flat.items()}
+            yield Block(slice(0, len(ids)), lengths[: len(ids)], padded)
+
+    def _padded(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[Block]:
+        padded, attended = (torch.from_numpy(a) for a in pad(ids, self._stock.padding_id))
+        states, pooled = self._run(input_ids=padded, attention_mask=attended)
+        lengths = attended.sum(dim=1).to(self._device)
+        yield Block(slice(0, len(ids)), lengths, states, pooled)
+
+    def _run(self, **tensors: torch.Tensor) -> tuple[dict[int, torch.Tensor], torch.Tensor | None]:
+        """Run the model on tensors by the names that transformers gives them."""
+        inputs = {k: tensor.to(self._device, non_blocking=True) for k, tensor in tensors.items()}
+        if self._taps is None:
+            output = self.model(**inputs, output_hidden_states=True)
+            states = {number: output.hidden_states[number] for number in self._layers}
+            return states, output.pooler_output if self._pooler else None
+        deepest = self._stock.n_layers if self._pooler else max(self._layers)
+        with self._taps.recording(set(self._layers), deepest) as states:
+            try:
+                output = self.model(**inputs)
+            except DeepestReached:
+                return states, None
+        if self._stock.n_layers in self._layers:
+            states[self._stock.n_layers] = output.last_hidden_state
+        return states, output.pooler_output if self._pooler else None
+
+    def _fuse(self) -> None:
+        """Fuse the linear layers, and keep that if it gives what it gave before."""
+        assert self._stock.layers is not None, "found by the caller"
+        unfused = self.model
+        expected = self._watched()
+        self.model = deepcopy(unfused)
+        fuse(self.model, self._stock.layers, self._watched, Packed(self.model))
+        # Not "below": values that are not a number are below nothing.
+        if not torch.cosine_similarity(self._watched(), expected, dim=-1).min() >= _LEAST_COSINE:
+            self.model = unfused
+
+    def _quantize(self) -> None:
+        """Replace the linear layers by products of 8-bit integers; the rest stays in float32."""
+        if self._device.type != "cpu":
+            raise InputError(
+                f"dtype int8 runs on the CPU, not on {self._device}; give --dtype auto"
+            )
+        if self._stock.layers is None:
+            raise InputError(
+                "dtype int8: the layers of this model are not known; give --dtype auto"
+            )
+        samples = self._stock.samples or (self._stock.probe,)
+        half = half_dtypes(self._device) if self.packs else ()
+        products = Quantized(self.model, samples, half[0] if half else torch.float32)
+        fuse(self.model, self._stock.layers, self._watched, products)
+
+    def _watched(self) -> torch.Tensor:
+        """Run the probe, one text without padding: its last hidden states (1, T, H)."""
+        ids = torch.tensor([self._stock.probe])
+        with torch.inference_mode():
+            output = self.model(input_ids=ids, attention_mask=torch.ones_like(ids))
+        states: torch.Tensor = output.last_hidden_state
+        return states.float()
+
+
+@contextmanager
+def _no_memory_left(device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise CannotContinue(
+            f"{device} ran out of memory; give a smaller --max-batch-tokens"
+        ) from error
