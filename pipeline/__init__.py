@@ -3,9 +3,35 @@
 >>> from pipeline import fit, load_head
 """
 
-# The function takes the name of its module; importing it here, once, settles which one is meant.
+from typing import TYPE_CHECKING
+
+# Functions take the names of their modules; importing them here, once, settles which one is meant.
+from pipeline.compare import Compared, Comparison, compare
 from pipeline.fit import FitResult, fit
 from pipeline.head import Head, load_head, save_head
 from pipeline.metrics import Metrics
 
-__all__ = ["FitResult", "Head", "Metrics", "fit", "load_head", "save_head"]
+if TYPE_CHECKING:
+    from pipeline.estimator import MultinomialLogisticRegression
+
+__all__ = [
+    "Compared",
+    "Comparison",
+    "FitResult",
+    "Head",
+    "Metrics",
+    "MultinomialLogisticRegression",
+    "compare",
+    "fit",
+    "load_head",
+    "save_head",
+]
+
+
+def __getattr__(name: str) -> object:
+    # It loads scikit-learn, which scoring and inspecting do without.
+    if name == "MultinomialLogisticRegression":
+        from pipeline.estimator import MultinomialLogisticRegression
+
+        return MultinomialLogisticRegression
+    raise AttributeError(f"module 'pipeline' has no attribute {name!r}")

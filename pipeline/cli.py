@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,16 +16,25 @@ import click
 
 from features.checkpoint import DEFAULT_MODEL
 from features.errors import CannotContinue, FrostlineError, InputError
-from features.extract import STORE_DTYPES, Progress, extract
+from features.extract import STORE_DTYPES, extract
+from features.formats import printable
 from features.normalize import CURRENT
+from features.paths import check_replaceable
 from features.pooling import DEFAULT_POOLING
-from features.rejects import RejectLog
+from features.rejects import RejectLog, rejects_path
 from features.store import FeatureStore
+from features.summary import Progress
 from features.version import __version__
 from pipeline import report
-from pipeline.fit import CLASS_WEIGHTS, fit
-from pipeline.head import load_head, save_head
+from pipeline.calibration import METHODS
+from pipeline.compare import compare
+from pipeline.fit import fit
+from pipeline.head import Head, load_head, save_head
+from pipeline.matching import Matching
+from pipeline.metrics import METRICS
+from pipeline.output import replacing
 from pipeline.predict import check_output, evaluate, is_store, scored, write_scores
+from pipeline.trials import CLASS_WEIGHTS, FOLDS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,10 +49,20 @@ class _Commands(click.Group):
             message, code = str(error), error.exit_code
         except MemoryError:
             message, code = "the machine ran out of memory", CannotContinue.exit_code
-        except KeyboardInterrupt:
-            message, code = "interrupted; no output was changed", 130
-        click.echo(f"Error: {report.printable(message)}", err=True)
+        except KeyboardInterrupt as interrupt:
+            message, code = str(interrupt) or "interrupted; no output was changed", 130
+        click.echo(f"Error: {printable(message)}", err=True)
+        if code == 130:
+            _leave_busy_threads(code)
         return ctx.exit(code)
+
+
+def _leave_busy_threads(code: int) -> None:
+    """End at once if threads are busy: a batch of a large model takes seconds, and Python would wait."""
+    if any(not thread.daemon for thread in threading.enumerate()[1:]):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,6 +72,7 @@ def main() -> None:
 
     \b
     frostline extract tweets.csv -o tweets.h5        encode once (stage one)
+    frostline compare tweets.h5                      which layer, which pooling?
     frostline fit tweets.h5 -o head.joblib           fit a head on the vectors (stage two)
     frostline predict head.joblib new.csv -o out.csv label new tweets
     """  # noqa: D301  # click reads the \b
@@ -93,11 +115,23 @@ _machine = _options(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
     ),
     click.option(
+        "--backend",
+        default="auto",
+        show_default=True,
+        help="auto, torch, openvino or onnx: what runs the model; speed only.",
+    ),
+    click.option(
         "--max-batch-tokens",
         type=int,
         metavar="N",
         help="Tokens in a batch; speed and memory only [by device].",
     ),
+)
+_models = click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="Where the head's model lies on this machine; one for each of its encoders.",
 )
 _strict = click.option("--strict", is_flag=True, help="Stop at the first row that can't be used.")
 _json = click.option(
@@ -106,6 +140,51 @@ _json = click.option(
     metavar="FILE",
     type=click.Path(path_type=Path),
     help="Write the metrics there too.",
+)
+
+_metric = click.option(
+    "--metric",
+    type=click.Choice(METRICS),
+    default="macro-recall",
+    show_default=True,
+    help="What C is chosen by.",
+)
+_class_weight = click.option(
+    "--class-weight",
+    type=click.Choice(CLASS_WEIGHTS),
+    default="balanced",
+    show_default=True,
+    help="Whether all classes or all rows count alike.",
+)
+_prior = click.option(
+    "--prior",
+    metavar="PRIOR",
+    help="Shares of the classes that the probabilities are for: uniform, training, or "
+    "a=0.2,b=0.5,c=0.3 [as fitted: uniform if balanced, else training].",
+)
+_moved_prior = click.option(
+    "--prior",
+    metavar="PRIOR",
+    help="Move the head to other shares of the classes: uniform, training, or a=0.2,b=0.5,c=0.3.",
+)
+_fold_seed = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Of the folds and the bootstrap.",
+)
+_max_iter = click.option(
+    "--max-iter",
+    type=int,
+    default=1000,
+    show_default=True,
+    help="Passes of the solver over the vectors at most.",
+)
+_memory = click.option(
+    "--memory",
+    metavar="SIZE",
+    help="Vectors to hold, e.g. 2GiB; more are streamed [a quarter of what is free].",
 )
 
 
@@ -144,10 +223,10 @@ _json = click.option(
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
     default="auto",
     show_default=True,
-    help="Precision of the model; auto keeps a cosine of 0.9999 to float32.",
+    help="Precision of the model; auto keeps a cosine of 0.9999 to float32, int8 one of 0.99.",
 )
 @click.option(
     "--store-dtype",
@@ -167,11 +246,16 @@ def extract_command(
     """Encode tweets once and cache their vectors.
 
     INPUT is a .csv, .tsv, .jsonl, .txt (also .gz) or .parquet file, or - for JSON Lines on standard
-    input. Running it again encodes only texts that are new.
+    input. Running it again encodes only texts that are new; after an interruption, a crash or a full disk
+    the same command goes on where it was.
     """
     with _progress() as show:
-        summary = extract(inputs, output, pooling=pooling, progress=show, **options)
+        summary = extract(inputs, output, pooling=pooling, progress=show, say=_remark, **options)
     click.echo(report.extract_text(summary))
+
+
+def _remark(line: str) -> None:
+    click.echo(printable(line), err=True)
 
 
 @main.command("fit")
@@ -191,7 +275,7 @@ def extract_command(
     default="auto",
     show_default=True,
     metavar="FLOAT|auto",
-    help="Inverse penalty; auto chooses by macro recall from 1e-4 to 1e2.",
+    help="Inverse penalty; auto chooses from 1e-4 to 1e2.",
 )
 @click.option(
     "--cv",
@@ -200,50 +284,97 @@ def extract_command(
     help="Folds of the cross-validation [5; one of 5 with a fixed C].",
 )
 @click.option(
+    "--repeats",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Times that the rows are cut into folds; C is chosen by the mean.",
+)
+@click.option(
     "--validation",
+    multiple=True,
     type=click.Path(path_type=Path),
     metavar="FEATURES",
     help="Choose C and measure on these vectors instead.",
 )
+@_metric
 @click.option(
-    "--class-weight",
-    type=click.Choice(CLASS_WEIGHTS),
-    default="balanced",
-    show_default=True,
-    help="Whether all classes or all rows count alike.",
+    "--one-standard-error",
+    is_flag=True,
+    help="Choose the smallest C within one standard error of the best.",
 )
+@_class_weight
+@_prior
 @click.option(
-    "--seed",
-    type=click.IntRange(0, 2**32 - 1),
-    default=0,
-    show_default=True,
-    help="Of the folds and the bootstrap.",
+    "--calibrate",
+    type=click.Choice(METHODS),
+    help="Fit a temperature on held-out rows and fold it in [temperature; none with a fixed C alone].",
 )
-@click.option(
-    "--max-iter", type=int, default=1000, show_default=True, help="Steps of the solver at most."
-)
+@_fold_seed
+@_max_iter
 @click.option(
     "--tol",
     type=float,
-    default=1e-8,
+    default=1e-6,
     show_default=True,
-    help="Relative distance to the optimum to stop at.",
+    help="Certified relative distance to the optimum to stop at.",
 )
+@_memory
 @_json
 def fit_command(
     features: Sequence[str],
     output: Path,
     pooling: Sequence[str],
+    validation: Sequence[Path],
     json_file: Path | None,
     **options: Any,
 ) -> None:
-    """Fit a head on cached vectors, and measure it on rows that it has not seen."""
-    _check_folder(output)
-    _check_folder(json_file)
-    result = fit(features, pooling=pooling or None, **options)
+    """Fit a head on cached vectors, and measure it on rows that it has not seen.
+
+    Files of one encoder are shards; those of different encoders, over the same tweets, are put side by
+    side, and 2:mean is the view mean of the second one.
+    """
+    inputs: list[str | Path | None] = [*features, *validation]
+    check_replaceable(output, inputs)
+    _check_json(json_file, [*inputs, output])
+    result = fit(features, pooling=pooling or None, validation=validation or None, **options)
     save_head(result.head, output)
     _write_json(json_file, result.head.metadata)
-    click.echo(f"{report.fit_text(result)}\n\n{report.printable(str(output))} written")
+    click.echo(f"{report.fit_text(result)}\n\n{printable(str(output))} written")
+
+
+@main.command("compare")
+@click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
+@click.option(
+    "--combine",
+    multiple=True,
+    metavar="SPEC,SPEC",
+    help="Views to try side by side as well, e.g. cls,mean@-2; repeat for more.",
+)
+@click.option(
+    "--cv", type=int, default=FOLDS, show_default=True, metavar="K", help="Folds, the same for all."
+)
+@_metric
+@_class_weight
+@_prior
+@_fold_seed
+@_max_iter
+@_memory
+@_json
+def compare_command(
+    features: Sequence[str], combine: Sequence[str], json_file: Path | None, **options: Any
+) -> None:
+    """Measure every view of cached vectors in the same cross-validation.
+
+    Says which view is best, and which ones can't be told apart from it.
+    """
+    _check_json(json_file, list(features))
+    with _lines() as show:
+        result = compare(
+            features, combine=[spec.split(",") for spec in combine], progress=show, **options
+        )
+    _write_json(json_file, result.to_dict())
+    click.echo(report.comparison_text(result))
 
 
 @main.command("predict")
@@ -257,27 +388,49 @@ def fit_command(
     help="A .csv, .tsv or .jsonl file; - is JSON Lines on standard output.",
 )
 @click.option("--with-text", is_flag=True, help="Write the tweets too.")
-@click.option("--model", help="Where the head's model lies on this machine.")
+@click.option(
+    "--excel-safe",
+    is_flag=True,
+    help="Put a ' before cells of .csv and .tsv that a spreadsheet would run as formulas.",
+)
+@_models
+@_moved_prior
 @_machine
 @_columns
 @_strict
 def predict_command(
-    head: Path, inputs: Sequence[str], output: str, with_text: bool, strict: bool, **options: Any
+    head: Path,
+    inputs: Sequence[str],
+    output: str,
+    with_text: bool,
+    excel_safe: bool,
+    prior: str | None,
+    strict: bool,
+    **options: Any,
 ) -> None:
     """Label tweets, or cached vectors (.h5), with a head.
 
     INPUT is as for extract; - reads JSON Lines line by line and answers as they come.
     """
-    fitted = load_head(head)
-    check_output(output)
+    fitted = _head(head, prior)
+    check_output(output, excel_safe=excel_safe)
     to_stdout = output == "-"
+    if not to_stdout:
+        for written_to in (Path(output), rejects_path(Path(output))):
+            check_replaceable(written_to, [head, *inputs])
     with (
         RejectLog(None if to_stdout else Path(output), strict=strict) as rejects,
-        scored(fitted, inputs, rejects=rejects, **options) as scores,
+        scored(fitted, inputs, rejects=rejects, on_matching=_say, **options) as scores,
         _counter(quiet=to_stdout) as show,
     ):
         written = write_scores(
-            fitted, scores, output, with_text=with_text, stdout=sys.stdout, progress=show
+            fitted,
+            scores,
+            output,
+            with_text=with_text,
+            excel_safe=excel_safe,
+            stdout=sys.stdout,
+            progress=show,
         )
     if not to_stdout:
         click.echo(report.predict_text(written, output, rejects.count, rejects.path))
@@ -286,7 +439,7 @@ def predict_command(
 @main.command("evaluate")
 @click.argument("head", type=click.Path(path_type=Path))
 @click.argument("inputs", nargs=-1, required=True, metavar="LABELLED...")
-@click.option("--model", help="Where the head's model lies on this machine.")
+@_models
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
@@ -294,6 +447,7 @@ def predict_command(
     show_default=True,
     help="Of the bootstrap.",
 )
+@_moved_prior
 @_machine
 @_columns
 @_label_columns
@@ -303,21 +457,27 @@ def evaluate_command(
     head: Path,
     inputs: Sequence[str],
     seed: int,
+    prior: str | None,
     strict: bool,
     json_file: Path | None,
     **options: Any,
 ) -> None:
     """Measure a head on labelled tweets or cached vectors."""
-    _check_folder(json_file)
-    fitted = load_head(head)
+    _check_json(json_file, [head, *inputs, options["labels"], options["mapping"]])
+    fitted = _head(head, prior)
     with (
         RejectLog(None, strict=strict) as rejects,
-        scored(fitted, inputs, rejects=rejects, require_labels=True, **options) as scores,
+        scored(
+            fitted, inputs, rejects=rejects, require_labels=True, on_matching=_say, **options
+        ) as scores,
     ):
         metrics, unlabelled = evaluate(fitted, scores, seed=seed)
     measured_on = ", ".join(inputs)
-    _write_json(json_file, {"measured_on": measured_on, "metrics": metrics.to_dict()})
-    click.echo(report.metrics_text(metrics, measured_on))
+    stated = None if fitted.prior is None else fitted.prior.tolist()
+    _write_json(
+        json_file, {"measured_on": measured_on, "prior": stated, "metrics": metrics.to_dict()}
+    )
+    click.echo(report.metrics_text(metrics, measured_on, stated))
     if unlabelled:
         click.echo(f"\n{unlabelled:,} rows without a label were left out")
 
@@ -333,19 +493,29 @@ def inspect_command(file: Path) -> None:
         click.echo(report.head_text(load_head(file), str(file)))
 
 
-def _check_folder(output: Path | None) -> None:
+def _say(matching: Matching) -> None:
+    """Rows that are not in the output are said, but not into it."""
+    if any(matching.left_out.values()):
+        click.echo(report.matching_text(matching), err=True)
+
+
+def _head(path: Path, prior: str | None) -> Head:
+    head = load_head(path)
+    return head if prior is None else head.with_prior(prior)
+
+
+def _check_json(path: Path | None, others: Sequence[str | Path | None]) -> None:
     """Before the work, not after it."""
-    if output is not None and (output.is_dir() or not output.parent.is_dir()):
-        raise InputError(f"{output}: give the name of a file in a folder that exists")
+    if path is not None:
+        check_replaceable(path, others)
+        if path in others:  # the head, which is not there yet
+            raise InputError(f"{path} is the output already; give --json another name")
 
 
 def _write_json(path: Path | None, content: Any) -> None:
-    if path is None:
-        return
-    try:
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise CannotContinue(f"{path} cannot be written: {error.strerror or error}") from error
+    if path is not None:
+        with replacing(path) as aside:
+            aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -364,6 +534,20 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
             rate = progress.rows / max(1.0, time.monotonic() - started[0])
             bar.set_postfix_str(f"{progress.rows:,} tweets, {rate:,.0f}/s", refresh=False)
             bar.update((progress.fraction or 0.0) - bar.n)
+
+        yield show
+
+
+@contextmanager
+def _lines() -> Iterator[Callable[[int, int], None]]:
+    """Show which line of a table is being made on a terminal; nothing in a pipe."""
+    from tqdm import tqdm
+
+    with tqdm(unit=" views", disable=not sys.stderr.isatty(), leave=False) as bar:
+
+        def show(done: int, of: int) -> None:
+            bar.total = of
+            bar.update(done - bar.n)
 
         yield show
 

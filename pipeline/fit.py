@@ -1,4 +1,4 @@
-"""Stage two on one screen: load cached vectors → select C → solve → measure → head. No torch.
+"""Stage two on one screen: load cached vectors → select C → solve → calibrate → head. No torch.
 
 In comes a feature store with labels, out go a `Head` and the figures that it was chosen and judged
 by. It never reads tweets and never runs a model.
@@ -6,28 +6,40 @@ by. It never reads tweets and never runs a model.
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from features.errors import InputError
-from features.store import FeatureStore
 from features.version import __version__
-from pipeline.head import Head, Source, views_for
-from pipeline.metrics import Metrics, macro_recall, measure
-from pipeline.selection import C_GRID, Candidate, choose, make_folds
-from pipeline.solver import Solution, balanced_weights, solve_path
-
-_FOLDS = 5
-# Held-out figures don't change in the fourth digit below this.
-_SELECTION_TOL = 1e-6
-CLASS_WEIGHTS = ("none", "balanced")
+from pipeline.calibration import METHODS, cross_fitted, fit_temperature, folded
+from pipeline.head import Head
+from pipeline.join import open_joined
+from pipeline.labelled import classes_of, labelled_rows, validation_rows
+from pipeline.matching import Matching
+from pipeline.metrics import Metrics, measure
+from pipeline.priors import fitted_prior, importance, parse_prior
+from pipeline.selection import C_GRID, Candidate
+from pipeline.solver import Problem, Solution, prepare, softmax, solve
+from pipeline.trials import (
+    FOLDS,
+    SELECTION_TOL,
+    Trial,
+    bytes_of,
+    check_options,
+    fold_trials,
+    judge,
+    training_set,
+    trial_problems,
+)
 
 
 @dataclass(frozen=True)
@@ -38,17 +50,23 @@ class FitResult:
     ----------
     head : Head
     metrics : Metrics
-        On rows that the judged models were not fitted on.
+        On rows that neither the judged models nor their temperature were fitted on, under the prior
+        that the head answers for.
     measured_on : str
         Which rows those are.
     candidates : tuple of Candidate
         The figures behind the choice of C; empty where C was given.
     unlabelled : int
         Rows that were left out because they have no label.
+    matching : Matching, optional
+        What came of joining the stores of several encoders.
+    gap : float
+        The certificate of the head: how far it can be from the optimum, relative to the objective.
     converged : bool
-        False if `max_iter` ended the last fit before `tol` was reached.
+        False if `max_iter`, or rounding, ended the fit before `tol` was reached.
     seconds : dict of str to float
-        `load`, `select`, `solve`, `total`.
+        `load`, `select`, `solve`, `total`. With a fixed C the models that are measured are solved
+        together with the head's, in `solve`.
     """
 
     head: Head
@@ -56,18 +74,10 @@ class FitResult:
     measured_on: str
     candidates: tuple[Candidate, ...]
     unlabelled: int
+    matching: Matching | None
+    gap: float
     converged: bool
     seconds: dict[str, float]
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Labelled rows of a store: X (N, D), y (N,), digests (N, 16)."""
-
-    X: npt.NDArray[np.float32]
-    y: npt.NDArray[np.intp]
-    digests: npt.NDArray[np.uint8]
-    unlabelled: int
 
 
 def fit(
@@ -76,39 +86,67 @@ def fit(
     pooling: str | Sequence[str] | None = None,
     C: float | str = "auto",
     cv: int | None = None,
-    validation: str | Path | None = None,
+    repeats: int = 1,
+    validation: str | Path | Sequence[str | Path] | None = None,
+    metric: str = "macro-recall",
+    one_standard_error: bool = False,
     class_weight: str = "balanced",
+    prior: str | Mapping[str, float] | None = None,
+    calibrate: str | None = None,
     seed: int = 0,
     max_iter: int = 1000,
-    tol: float = 1e-8,
+    tol: float = 1e-6,
+    memory: int | str | None = None,
 ) -> FitResult:
     """Fit a multinomial logistic regression on cached vectors.
 
     Parameters
     ----------
     features : path or sequence of paths
-        What `extract` wrote, with labels.
+        What `extract` wrote, with labels: files of one encoder are shards, those of different
+        encoders are put side by side, see `pipeline/join.py`.
     pooling : str or sequence of str, optional
-        The view, or several to be put side by side. Needed where the store has several.
+        The view, or several to be put side by side. Needed where a store has several. With several
+        encoders, `2:mean` is a view of the second one, and `mean` that of each.
     C : float or "auto"
-        Inverse penalty. `auto` takes the one of `C_GRID` with the best cross-validated macro recall,
-        or with the best on `validation`, if that is given.
+        Inverse penalty. `auto` takes the one of `C_GRID` that is best by `metric` in cross-validation,
+        or on `validation`, if that is given.
     cv : int, optional
         Folds of the cross-validation; see `make_folds`. Default 5; with a fixed C only the first of
         the five is held out and measured on, so that a refit takes seconds.
-    validation : path, optional
-        Labelled vectors of the same encoder to choose C and to measure on, instead of folds.
+    repeats : int
+        Times that the rows are cut into folds, with seeds `seed`, `seed + 1`, …; C is chosen by the
+        mean over all, and the metrics are those of the first.
+    validation : path or sequence of paths, optional
+        Labelled vectors of the same encoders to choose C and to measure on, instead of folds.
+    metric : str
+        One of `METRICS`.
+    one_standard_error : bool
+        Whether to take the smallest C within one standard error of the best, instead of the best.
     class_weight : str
         `balanced` weighs all classes alike, whatever their sizes; `none` weighs all rows alike.
+    prior : str or mapping, optional
+        The shares of the classes that the head's probabilities answer for, see `parse_prior`. Default:
+        uniform after balanced weights, that of the training rows otherwise, which moves nothing.
+    calibrate : str, optional
+        `temperature`: fit one on the held-out rows and fold it into the head, see
+        `pipeline/calibration.py`. `none`: leave the probabilities as they are. Default: `temperature`
+        where all rows are held out once, or `validation` is given; so not with a fixed C alone.
     seed : int
         Of the folds and of the bootstrap.
-    max_iter, tol : int, float
-        When to stop; see `solve_path`.
+    max_iter : int
+        Passes of the solver over the data at most.
+    tol : float
+        The certificate that ends the fit, relative to the objective; see `pipeline/solver.py`.
+    memory : int or str, optional
+        Bytes of vectors to hold, e.g. `2GiB`; default a quarter of the memory that is free. A store
+        that takes more, in float32, is read anew in each pass.
 
     Raises
     ------
     InputError
-        Fewer than two classes have rows, a view is not there, a class has fewer rows than folds.
+        Fewer than two classes have rows, a view is not there, a class has fewer rows than folds, an
+        option is none of those allowed.
     FileRefused
         A file is not a feature store, or `validation` is of another encoder.
 
@@ -120,73 +158,112 @@ def fit(
     >>> result = fit("tweets.h5", C=0.01)
     >>> result.metrics.macro_recall > 0.5, result.head.labels
     (True, ('negative', 'neutral', 'positive'))
+    >>> result.converged, result.gap <= 1e-6
+    (True, True)
     """
     started = time.perf_counter()
     grid = _grid(C)
-    if class_weight not in CLASS_WEIGHTS:
-        raise InputError(
-            f"unknown class weight {class_weight!r}: choose {' or '.join(CLASS_WEIGHTS)}"
-        )
-    if max_iter < 1 or not tol > 0:
-        raise InputError(f"max iter {max_iter} and tol {tol} must be above 0")
-    with FeatureStore(features) as store:
-        views = store.choose_views([pooling] if isinstance(pooling, str) else pooling)
-        labels = _classes(store)
-        rows = _labelled(store, views, labels)
-        sources = tuple(
-            Source(store.spec, view, store.views[view], store.precision, store.store_dtype)
-            for view in views
-        )
-    held_out = None if validation is None else _validation_rows(validation, sources, labels)
-    loaded = time.perf_counter()
-
-    def solutions(
-        X: npt.NDArray[np.float32], y: npt.NDArray[np.intp], Cs: Sequence[float], tol: float
-    ) -> Iterator[Solution]:
-        weight = balanced_weights(y, len(labels)) if class_weight == "balanced" else None
-        return solve_path(
-            X, y, Cs, n_classes=len(labels), sample_weight=weight, max_iter=max_iter, tol=tol
-        )
-
-    selection_tol = max(tol, _SELECTION_TOL)
-    if held_out is not None:
-        measured_on = f"the {len(held_out.y)} rows of {validation}"
-        proba = [
-            solution.predict_proba(held_out.X)
-            for solution in solutions(rows.X, rows.y, grid, selection_tol)
-        ]
-        judged, folds = held_out.y, np.zeros(len(held_out.y), np.intp)
-    else:
-        n_folds = _FOLDS if cv is None else cv
-        folds = make_folds(rows.y, rows.digests, labels, n_folds=n_folds, seed=seed)
-        tried = range(1) if cv is None and C != "auto" else range(n_folds)
-        proba = [np.empty((len(rows.y), len(labels))) for _ in grid]
-        for fold in tried:
-            out = folds == fold
-            for scores, solution in zip(
-                proba, solutions(rows.X[~out], rows.y[~out], grid, selection_tol), strict=True
-            ):
-                scores[out] = solution.predict_proba(rows.X[out])
-        held = np.isin(folds, tried)
-        judged, folds, proba = rows.y[held], folds[held], [scores[held] for scores in proba]
-        measured_on = (
-            f"{n_folds}-fold cross-validation, each text by a model that did not see it"
-            if len(tried) > 1
-            else f"a held-out fold of {len(judged)} rows, by a model fitted on the rest"
-        )
-    candidates = tuple(
-        Candidate(C, _fold_scores(judged, scores, folds, len(labels)))
-        for C, scores in zip(grid, proba, strict=True)
+    check_options(
+        class_weight=class_weight, metric=metric, max_iter=max_iter, tol=tol, repeats=repeats
     )
-    best = choose(candidates)
-    selected = time.perf_counter()
-    solution = next(solutions(rows.X, rows.y, [best.C], tol))
-    metrics = measure(judged, proba[grid.index(best.C)], labels, seed=seed)
+    if validation is not None and (one_standard_error or repeats > 1):
+        raise InputError(
+            "--one-standard-error and --repeats need folds: leave out --validation, or leave them out"
+        )
+    n_folds = FOLDS if cv is None else cv
+    fixed = C != "auto"
+    n_tried = 1 if fixed and cv is None else n_folds
+    calibrate = _calibration(calibrate, possible=n_tried > 1 or validation is not None)
+    with ExitStack() as files:
+        stores = files.enter_context(open_joined(features))
+        sources = stores.choose([pooling] if isinstance(pooling, str) else pooling)
+        stores.check_all_taken(sources)
+        labels = classes_of(stores)
+        rows = labelled_rows(stores, sources, labels)
+        everything = training_set(rows.y, len(labels), class_weight)
+        class_rows = np.bincount(rows.y, minlength=len(labels)).tolist()
+        fitted = fitted_prior(class_rows, class_weight)
+        stated = fitted if prior is None else parse_prior(prior, labels, class_rows)
+        if validation is not None:
+            held_stores = files.enter_context(open_joined(validation))
+            held = validation_rows(held_stores, sources, labels)
+            trials = [Trial(everything, held.y)]
+            groups = held.texts[:, 0] % FOLDS  # copies of a text stay together
+            measured_on = f"the {len(held.y)} rows of {held_stores}"
+            if unmatched := _unmatched(held_stores.matching):
+                measured_on += f", without {unmatched} that do not match"
+        else:
+            held = None
+            trials = fold_trials(
+                rows.y,
+                rows.texts,
+                labels,
+                class_weight=class_weight,
+                n_folds=n_folds,
+                n_tried=n_tried,
+                repeats=repeats,
+                seed=seed,
+            )
+            groups = np.repeat(np.arange(n_tried), [len(one.y) for one in trials[:n_tried]])
+            measured_on = (
+                f"{n_folds}-fold cross-validation, each text by a model that did not see it"
+                if n_tried > 1
+                else f"a held-out fold of {len(trials[0].y)} rows, by a model fitted on the rest"
+            )
+        data = prepare(
+            rows.X,
+            rows.y,
+            n_classes=len(labels),
+            memory=bytes_of(memory),
+            class_weight=everything.class_weight,
+        )
+        loaded = time.perf_counter()
+
+        enough = tol if fixed else max(tol, SELECTION_TOL)
+        problems = trial_problems(grid, trials, enough)
+        if fixed:  # the head's own goes along with those that judge it
+            problems.append(Problem(grid[0], everything, tol))
+        solutions = solve(data, problems, max_iter=max_iter)
+        outcome = judge(
+            grid,
+            trials,
+            solutions,
+            metric=metric,
+            fitted=fitted,
+            stated=stated,
+            one_standard_error=one_standard_error,
+            repeats=repeats,
+            validation=None if held is None else held.X,
+        )
+        selected = time.perf_counter()
+        solution = solutions[-1]
+        if not fixed:
+            problem = Problem(outcome.best.C, everything, tol, _between(outcome.solutions))
+            (solution,) = solve(data, [problem], max_iter=max_iter)
+    judged = slice(0, len(trials) // repeats)
+    y = np.concatenate([trial.y for trial in trials[judged]])
+    logits = np.concatenate(outcome.logits[judged]).astype(np.float64)
+    weight = importance(y, stated)
+    metrics = measure(y, softmax(logits), labels, seed=seed, weight=weight)
+    calibration: dict[str, Any] = {"method": calibrate}
+    temperature = 1.0
+    if calibrate == "temperature":
+        temperature = fit_temperature(logits, y, stated, weight)
+        before, proba = metrics, cross_fitted(logits, y, groups, stated, weight)
+        metrics = measure(y, proba, labels, seed=seed, weight=weight)
+        calibration |= {
+            "temperature": temperature,
+            "before": _of_calibration(before),
+            "after": _of_calibration(metrics),
+        }
+    coef, intercept = folded(
+        solution.coef, solution.intercept, temperature=temperature, fitted=fitted, stated=stated
+    )
     ended = time.perf_counter()
     seconds = {
         "load": loaded - started,
-        "select": selected - loaded,
-        "solve": ended - selected,
+        "select": 0.0 if fixed else selected - loaded,
+        "solve": ended - (loaded if fixed else selected),
         "total": ended - started,
     }
     metadata = {
@@ -194,29 +271,38 @@ def fit(
         "versions": {p: version(p) for p in ("scikit-learn", "numpy")}
         | {"python": platform.python_version()},
         "rows": len(rows.y),
-        "class_rows": np.bincount(rows.y, minlength=len(labels)).tolist(),
+        "class_rows": class_rows,
         "unlabelled": rows.unlabelled,
-        "C": best.C,
+        "matching": None if stores.matching is None else dataclasses.asdict(stores.matching),
+        "C": outcome.best.C,
         "class_weight": class_weight,
+        "prior": stated.tolist(),
+        "calibration": calibration,
         "seed": seed,
         "iterations": solution.iterations,
         "converged": solution.converged,
         "gap": solution.gap,
+        "tol": tol,
+        "max_iter": max_iter,
+        "in_memory": data.vectors.held is not None,
         "measured_on": measured_on,
+        "metric": metric,
         "grid": [
-            {"C": c.C, "macro_recall": c.score, "fold_scores": list(c.fold_scores)}
-            for c in candidates
+            {"C": c.C, "score": c.score, "fold_scores": list(c.fold_scores)}
+            for c in outcome.candidates
         ],
         "metrics": metrics.to_dict(),
         "seconds": seconds,
     }
-    head = Head(tuple(labels), solution.coef, solution.intercept, sources, metadata)
+    head = Head(tuple(labels), coef, intercept, tuple(sources), metadata)
     return FitResult(
         head,
         metrics,
         measured_on,
-        candidates if C == "auto" else (),
+        () if fixed else outcome.candidates,
         rows.unlabelled,
+        stores.matching,
+        solution.gap,
         solution.converged,
         seconds,
     )
@@ -234,60 +320,32 @@ def _grid(C: float | str) -> tuple[float, ...]:
     return (value,)
 
 
-def _classes(store: FeatureStore) -> list[str]:
-    """Names of the classes that have rows, at least two."""
-    codes = store.labels()
-    counts = np.bincount(codes[codes >= 0], minlength=len(store.label_names))
-    names = [name for name, count in zip(store.label_names, counts, strict=True) if count]
-    if not names:
+def _unmatched(matching: Matching | None) -> int:
+    return 0 if matching is None else sum(matching.left_out.values())
+
+
+def _calibration(asked: str | None, *, possible: bool) -> str:
+    """Give the method; the default is the one that there are enough rows for."""
+    if asked is None:
+        return "temperature" if possible else "none"
+    if asked not in METHODS:
+        raise InputError(f"unknown calibration {asked!r}: choose {' or '.join(METHODS)}")
+    if asked == "temperature" and not possible:
         raise InputError(
-            f"{store} has no labels; extract tweets with a label column, or name it with --label-column"
+            "--calibrate temperature needs more rows than the one fold that a fixed C is measured on: "
+            "give --cv 5 or --validation as well"
         )
-    if len(names) == 1:
-        raise InputError(f"{store} has one class only, {names[0]!r}; a head needs at least two")
-    return names
+    return asked
 
 
-def _labelled(store: FeatureStore, views: Sequence[str], labels: Sequence[str]) -> _Rows:
-    """Read the rows whose label is one of `labels`, with codes into these."""
-    codes = store.labels()
-    known = np.array([*(labels.index(n) if n in labels else -1 for n in store.label_names), -1])
-    y = known[codes]
-    has_label = y >= 0
-    return _Rows(
-        store.read(views, has_label),
-        y[has_label],
-        store.digests()[has_label],
-        int(np.count_nonzero(codes < 0)),
-    )
+def _of_calibration(metrics: Metrics) -> dict[str, float]:
+    return {"log_loss": metrics.log_loss, "calibration_error": metrics.calibration_error}
 
 
-def _validation_rows(path: str | Path, sources: Sequence[Source], labels: Sequence[str]) -> _Rows:
-    with FeatureStore(path) as store:
-        views = views_for(sources, store)
-        unknown = sorted(set(_classes_there(store)) - set(labels))
-        if unknown:
-            raise InputError(
-                f"{store} has labels that are not in the training rows: {', '.join(unknown)}"
-            )
-        rows = _labelled(store, views, labels)
-    if not len(rows.y):
-        raise InputError(f"{path} has no labelled rows to measure on")
-    return rows
-
-
-def _classes_there(store: FeatureStore) -> list[str]:
-    return [store.label_names[code] for code in np.unique(store.labels()) if code >= 0]
-
-
-def _fold_scores(
-    y: npt.NDArray[np.intp],
-    proba: npt.NDArray[np.float64],
-    folds: npt.NDArray[np.intp],
-    n_classes: int,
-) -> tuple[float, ...]:
-    predicted = proba.argmax(axis=1)
-    return tuple(
-        macro_recall(y[folds == fold], predicted[folds == fold], n_classes)
-        for fold in range(int(folds.max()) + 1)
+def _between(solutions: Sequence[Solution]) -> Solution:
+    """Give the mean of some models, to start the next from."""
+    return dataclasses.replace(
+        solutions[0],
+        coef=np.mean([one.coef for one in solutions], axis=0),
+        intercept=np.mean([one.intercept for one in solutions], axis=0),
     )

@@ -5,11 +5,11 @@
     format        "frostline-head"
     version       1
     estimator     a stock fitted sklearn.linear_model.LogisticRegression, on raw vectors: the
-                  standardisation is folded into coef_ and intercept_
+                  standardisation, temperature and prior are folded into coef_ and intercept_
     labels        list of the K class names
     sources       list of {spec, fingerprint, view, width, precision, store_dtype}: the estimator
                   takes the views of these encoders side by side, in this order
-    metadata      how it was fitted, and its metrics
+    metadata      how it was fitted, the class prior that it answers for, and its metrics
 
 so that the file is useful with scikit-learn alone. `load_head` never unpickles it: it takes the
 arrays and the texts out (`pipeline/unpickle.py`), validates them and builds a `Head`. Loading does
@@ -21,6 +21,7 @@ version to the tests.
 
 from __future__ import annotations
 
+import dataclasses
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,16 +32,18 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import FileRefused, InputError
+from features.paths import check_input
 from features.pooling import parse_pooling
 from features.spec import EncoderSpec
-from features.store import FeatureStore
+from features.store import PRECISIONS, FeatureStore
 from pipeline.output import replacing
+from pipeline.priors import parse_prior, shift
 from pipeline.solver import softmax
 from pipeline.unpickle import ESTIMATOR, Instance, UnpickleError, read_pickle
 
 FORMAT = "frostline-head"
 VERSION = 1
-_MAX_BYTES = 2**30
+_MAX_BYTES = 2**28  # 8,000 classes of 4,096 columns
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,41 @@ class Head:
     intercept: npt.NDArray[np.float64]
     sources: tuple[Source, ...]
     metadata: Mapping[str, Any]
+
+    @property
+    def prior(self) -> npt.NDArray[np.float64] | None:
+        """The shares of the classes, (K,), that the probabilities answer for; None if it says none."""
+        stated = self.metadata.get("prior")
+        return None if stated is None else np.array(stated, np.float64)
+
+    @property
+    def encoders(self) -> list[list[Source]]:
+        """The sources of each encoder, in the order of its first one."""
+        found: dict[str, list[Source]] = {}
+        for source in self.sources:
+            found.setdefault(source.spec.fingerprint, []).append(source)
+        return list(found.values())
+
+    def with_prior(self, prior: str | Mapping[str, float]) -> Head:
+        """Give a head of the same evidence for another prior: see `pipeline/priors.py`.
+
+        Parameters
+        ----------
+        prior : str or mapping
+            `uniform`, `training`, or a share for each class; see `parse_prior`.
+        """
+        class_rows = self.metadata.get("class_rows")
+        if self.prior is None or class_rows is None:
+            raise InputError(
+                "the head does not say which prior it answers for, so that it can't be moved to "
+                "another; fit it again"
+            )
+        new = parse_prior(prior, self.labels, class_rows)
+        return dataclasses.replace(
+            self,
+            intercept=self.intercept + shift(self.prior, new),
+            metadata={**self.metadata, "prior": new.tolist()},
+        )
 
     def predict_proba(self, X: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
         """Give the probabilities of the classes, (N, K), for raw vectors (N, D)."""
@@ -174,6 +212,7 @@ def load_head(path: str | Path) -> Head:
     (956, 3)
     """
     path = Path(path)
+    check_input(path)
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise FileRefused(
@@ -207,7 +246,7 @@ def _validated(content: Any) -> Head:
         "its labels are not texts",
     )
     _require(isinstance(entries, list) and entries != [], "it names no source")
-    _check_metadata(metadata)
+    _check_metadata(metadata, len(labels))
     estimator = content.get("estimator")
     _require(isinstance(estimator, Instance) and estimator.of == ESTIMATOR, "it has no estimator")
     sources = tuple(_source(entry) for entry in entries)
@@ -247,9 +286,13 @@ def _source(entry: Any) -> Source:
         isinstance(view, str)
         and type(width) is int
         and width > 0
-        and any(_is(precision, known) for known in ("float32", "half"))
+        and any(_is(precision, known) for known in PRECISIONS)
         and any(_is(store_dtype, known) for known in ("float16", "float32")),
         "a source is incomplete",
+    )
+    _require(
+        (precision == "int8") == (spec.quantization != "none"),
+        f"a source says precision {precision} and quantization {spec.quantization}",
     )
     try:
         parse_pooling(view)
@@ -258,7 +301,7 @@ def _source(entry: Any) -> Source:
     return Source(spec, view, width, precision, store_dtype)
 
 
-def _check_metadata(metadata: Any) -> None:
+def _check_metadata(metadata: Any, n_classes: int) -> None:
     """Refuse metadata that could not be shown; what else is in it is the writer's."""
     _require(isinstance(metadata, dict), "it has no metadata")
     versions, metrics = metadata.get("versions", {}), metadata.get("metrics", {})
@@ -269,6 +312,17 @@ def _check_metadata(metadata: Any) -> None:
         and isinstance(metrics.get("macro_recall", 0.0), float),
         "its metadata are not those of a head",
     )
+    for name, kind in (("prior", float), ("class_rows", int)):
+        values = metadata.get(name)
+        _require(
+            values is None
+            or (
+                isinstance(values, list)
+                and len(values) == n_classes
+                and all(type(value) is kind and 0 < value < 2**63 for value in values)
+            ),
+            f"its {name} is not one number above 0 for each class",
+        )
 
 
 def _is(value: Any, expected: str | int) -> bool:

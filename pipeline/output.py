@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from features.errors import CannotContinue
 def replacing(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; what is there at the end is synced and takes its name.
 
+    Nobody else can look into the folder where it is made. A file that replaces another is as private
+    as that one was; a new one is what the umask says.
+
     Raises
     ------
     CannotContinue
@@ -24,6 +28,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
             aside = Path(folder) / path.name
             yield aside
+            if path.exists():
+                aside.chmod(stat.S_IMODE(path.stat().st_mode) & 0o777)
             with aside.open("rb") as file:
                 os.fsync(file.fileno())
             aside.replace(path)

@@ -1,6 +1,6 @@
 """Tweets and a head in, a stream of scores out, in input order and in bounded memory.
 
-`predict` crosses back into stage one in one place, `encoder_for`: it builds the encoder that the head
+`predict` crosses back into stage one in one place, `encoders_for`: it builds the encoders that the head
 itself describes, so that nobody scores with another model, pooling, length or normaliser. Cached
 vectors are scored without any model.
 """
@@ -13,21 +13,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
 from features.batching import live_windows
-from features.checkpoint import find_checkpoint
+from features.checkpoint import Checkpoint, find_checkpoint
 from features.errors import FileRefused, InputError
+from features.formats import printable
 from features.rejects import RejectLog
-from features.spec import make_spec
-from features.store import FeatureStore
+from features.spec import EncoderSpec, make_spec
 from features.tweets import Reject, Tweet, TweetReader
-from pipeline.head import Head, views_for
+from pipeline.head import Head
+from pipeline.join import Joined, open_joined
+from pipeline.matching import Matching
 from pipeline.metrics import Metrics, measure
 from pipeline.output import replacing
+from pipeline.priors import importance
 
 if TYPE_CHECKING:
     from features.encoder import FrozenEncoder
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
 # the input pauses.
 _WINDOW = 2048
 _PATIENCE = 0.05
+# What a cell of a spreadsheet begins with where it is not taken as it stands.
+# https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 @dataclass(frozen=True)
@@ -57,34 +63,62 @@ class Scores:
     proba: npt.NDArray[np.float64]
 
 
-def encoder_for(
+def encoders_for(
     head: Head,
     *,
-    model: str | Path | None = None,
+    models: Sequence[str | Path] = (),
     device: str = "auto",
+    backend: str = "auto",
     max_batch_tokens: int | None = None,
-) -> FrozenEncoder:
-    """Load the encoder that a head was fitted on.
+) -> list[FrozenEncoder]:
+    """Load the encoders that a head was fitted on.
 
     Parameters
     ----------
     head : Head
-    model : str or path, optional
-        Where that model lies on this machine; default: the name that the head remembers.
-    device, max_batch_tokens
+    models : sequence of str or path
+        Where their models lie on this machine, one for each encoder in the order of the head; default:
+        the names that the head remembers.
+    device, backend, max_batch_tokens
         See `FrozenEncoder`.
 
     Raises
     ------
     InputError
-        The model can't be found.
+        A model can't be found, or there are more or fewer than encoders.
     FileRefused
         It is another one; both fingerprints are named.
     """
-    specs = {source.spec.fingerprint: source.spec for source in head.sources}
-    if len(specs) > 1:
-        raise InputError(f"this head takes vectors of {len(specs)} encoders; score cached vectors")
-    spec = head.sources[0].spec
+    encoders = head.encoders
+    if models and len(models) != len(encoders):
+        raise InputError(
+            f"--model was given {len(models)} times, the head has {len(encoders)} encoders: give one "
+            "for each, in the order that `frostline inspect` shows"
+        )
+    found = []
+    places: Sequence[str | Path | None] = models or [None] * len(encoders)
+    for sources, model in zip(encoders, places, strict=True):
+        checkpoint, spec = _checked(sources[0].spec, model)
+        from features.encoder import FrozenEncoder  # torch: only where a model runs
+
+        found.append(
+            FrozenEncoder.from_checkpoint(
+                checkpoint,
+                spec,
+                pooling=[source.view for source in sources],
+                # A head of half-precision vectors takes whichever is faster here; others take their
+                # own.
+                dtype="auto" if sources[0].precision == "half" else sources[0].precision,
+                device=device,
+                backend=backend,
+                max_batch_tokens=max_batch_tokens,
+            )
+        )
+    return found
+
+
+def _checked(spec: EncoderSpec, model: str | Path | None) -> tuple[Checkpoint, EncoderSpec]:
+    """Find the model of a head's encoder, and make sure that it is the one."""
     try:
         checkpoint = find_checkpoint(model or spec.model, revision=None if model else spec.revision)
     except InputError as error:
@@ -99,65 +133,64 @@ def encoder_for(
             f"{checkpoint.name} reads {limit} tokens, encoder {spec.fingerprint[:12]} of the head "
             f"{spec.max_length}: it is another model; give the folder of {spec.model} as --model"
         )
-    found = make_spec(checkpoint, max_length=spec.max_length, normalize=spec.normalizer)
+    quantize = spec.quantization.partition("/")[0]
+    found = make_spec(
+        checkpoint, max_length=spec.max_length, normalize=spec.normalizer, quantize=quantize
+    )
     if found.fingerprint != spec.fingerprint:
         raise FileRefused(
             f"{checkpoint.name} makes vectors of encoder {found.fingerprint[:12]}, the head was fitted on "
             f"those of encoder {spec.fingerprint[:12]} ({'; '.join(found.differences(spec))}); give the "
             f"folder of {spec.model} as --model"
         )
-    from features.encoder import FrozenEncoder  # torch: only where a model runs
-
-    return FrozenEncoder.from_checkpoint(
-        checkpoint,
-        spec,
-        pooling=[source.view for source in head.sources],
-        # A head of half-precision vectors takes whichever is faster here; one of exact ones does not.
-        dtype="float32" if head.sources[0].precision == "float32" else "auto",
-        device=device,
-        max_batch_tokens=max_batch_tokens,
-    )
+    return checkpoint, spec
 
 
 def score_tweets(
     head: Head,
     rows: Iterable[Tweet | Reject],
-    encoder: FrozenEncoder,
+    encoders: Sequence[FrozenEncoder],
     *,
     on_rejects: Callable[[Iterable[Reject]], None],
 ) -> Iterator[Scores]:
-    """Score tweets as they come; a pause in the input hands out what is there."""
-    stored = [np.dtype(source.store_dtype) for source in head.sources]
+    """Score tweets as they come, each encoder once; a pause in the input hands out what is there."""
     for window in live_windows(rows, _WINDOW, _PATIENCE):
         on_rejects(row for row in window if isinstance(row, Reject))
         tweets = [row for row in window if isinstance(row, Tweet)]
         if not tweets:
             continue
-        vectors = encoder.encode([tweet.text for tweet in tweets])
+        texts = [tweet.text for tweet in tweets]
+        vectors = {one.spec.fingerprint: one.encode(texts) for one in encoders}
         # Rounded as the cached vectors are that the head was fitted on, so that scoring a text and
         # scoring its cached vector agree.
         views = [
-            vectors[source.view].astype(dtype).astype(np.float32)
-            for source, dtype in zip(head.sources, stored, strict=True)
+            vectors[source.spec.fingerprint][source.view]
+            .astype(source.store_dtype)
+            .astype(np.float32)
+            for source in head.sources
         ]
         yield Scores(
             [tweet.id for tweet in tweets],
-            [tweet.text for tweet in tweets],
+            texts,
             [tweet.label for tweet in tweets],
             head.predict_proba(np.hstack(views)),
         )
 
 
-def score_store(head: Head, store: FeatureStore) -> Iterator[Scores]:
+def score_stores(head: Head, stores: Joined) -> Iterator[Scores]:
     """Score cached vectors, block by block."""
-    views = views_for(head.sources, store)
-    codes = store.labels()
-    names: list[str | None] = [*store.label_names, None]
-    for start, block in store.blocks(views):
+    sources = stores.like(head.sources)
+    names: list[str | None] = [*stores.label_names, None]
+    start = 0
+    for block in stores.blocks(sources, np.float32):
         rows = slice(start, start + len(block))
         yield Scores(
-            store.ids(rows), None, [names[code] for code in codes[rows]], head.predict_proba(block)
+            stores.ids(rows),
+            None,
+            [names[code] for code in stores.codes[rows]],
+            head.predict_proba(block),
         )
+        start = rows.stop
 
 
 def is_store(path: str | Path) -> bool:
@@ -171,8 +204,9 @@ def scored(
     inputs: Sequence[str | Path],
     *,
     rejects: RejectLog,
-    model: str | Path | None = None,
+    models: Sequence[str | Path] = (),
     device: str = "auto",
+    backend: str = "auto",
     max_batch_tokens: int | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
@@ -180,13 +214,19 @@ def scored(
     labels: str | Path | None = None,
     mapping: str | Path | None = None,
     require_labels: bool = False,
+    on_matching: Callable[[Matching], None] = lambda matching: None,
 ) -> Iterator[Iterator[Scores]]:
-    """Open tweets or cached vectors for scoring; the options are those of `TweetReader`."""
+    """Open tweets or cached vectors for scoring; the options are those of `TweetReader`.
+
+    `on_matching` is told what came of joining the stores of several encoders.
+    """
     if any(is_store(path) for path in inputs):
         if len(inputs) > 1 and not all(is_store(path) for path in inputs):
             raise InputError("tweets and cached vectors can't be scored together; give one kind")
-        with FeatureStore(inputs[0] if len(inputs) == 1 else inputs) as store:
-            yield score_store(head, store)
+        with open_joined(inputs) as stores:
+            if stores.matching is not None:
+                on_matching(stores.matching)
+            yield score_stores(head, stores)
         return
     reader = TweetReader(
         inputs,
@@ -197,8 +237,10 @@ def scored(
         mapping=mapping,
         require_labels=require_labels,
     )
-    encoder = encoder_for(head, model=model, device=device, max_batch_tokens=max_batch_tokens)
-    yield score_tweets(head, reader, encoder, on_rejects=rejects.add)
+    encoders = encoders_for(
+        head, models=models, device=device, backend=backend, max_batch_tokens=max_batch_tokens
+    )
+    yield score_tweets(head, reader, encoders, on_rejects=rejects.add)
 
 
 @dataclass(frozen=True)
@@ -220,6 +262,7 @@ def write_scores(
     output: str | Path,
     *,
     with_text: bool = False,
+    excel_safe: bool = False,
     stdout: TextIO | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Written:
@@ -235,10 +278,13 @@ def write_scores(
         `stdout`, brought out after each block.
     with_text : bool
         Whether the texts come along.
+    excel_safe : bool
+        Whether cells of `.csv` and `.tsv` that a spreadsheet would take for a formula get a `'`
+        before them.
     progress : callable, optional
         Called after each block with the number of rows so far.
     """
-    suffix = check_output(output)
+    suffix = check_output(output, excel_safe=excel_safe)
     columns = ["id", *(["text"] if with_text else []), "label", *(f"p_{n}" for n in head.labels)]
     counts = dict.fromkeys(head.labels, 0)
     first: list[dict[str, Any]] = []
@@ -248,7 +294,7 @@ def write_scores(
             if with_text and block.texts is None:
                 raise InputError("--with-text: cached vectors come without their texts")
             rows = list(_rows(head, block, with_text))
-            write(rows)
+            write([_without_formulas(row) for row in rows] if excel_safe else rows)
             file.flush()
             first.extend(rows[: 5 - len(first)])
             for row in rows:
@@ -260,7 +306,7 @@ def write_scores(
     return Written(counts, first)
 
 
-def check_output(output: str | Path) -> str:
+def check_output(output: str | Path, *, excel_safe: bool = False) -> str:
     """Give the format of an output by its name, or say why it can't be one."""
     suffix = ".jsonl" if str(output) == "-" else Path(output).suffix.lower()
     if suffix not in _WRITERS:
@@ -268,11 +314,23 @@ def check_output(output: str | Path) -> str:
             f"{output}: unknown format; the name must end in one of {', '.join(_WRITERS)}, or be - for "
             "JSON Lines on standard output"
         )
+    if excel_safe and suffix == ".jsonl":
+        raise InputError(
+            f"--excel-safe is for .csv and .tsv, not for {output}: JSON has no formulas"
+        )
     if not Path(output).parent.is_dir():
         raise InputError(
             f"{output}: the folder {Path(output).parent} does not exist; make it first"
         )
     return suffix
+
+
+def _without_formulas(row: dict[str, Any]) -> dict[str, Any]:
+    """Make texts of the cells that a spreadsheet would run (OWASP's list, and their full-width twins)."""
+    return {
+        name: f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULAS) else cell
+        for name, cell in row.items()
+    }
 
 
 def _rows(head: Head, block: Scores, with_text: bool) -> Iterator[dict[str, Any]]:
@@ -305,9 +363,21 @@ _Writer = Callable[[list[dict[str, Any]]], None]
 
 
 def _csv_writer(file: TextIO, columns: list[str], delimiter: str = ",") -> _Writer:
-    writer = csv.DictWriter(file, columns, delimiter=delimiter, lineterminator="\n")
-    writer.writeheader()
-    return writer.writerows
+    def writer(quoting: Literal[0, 1]) -> csv.DictWriter[str]:
+        return csv.DictWriter(
+            file, columns, delimiter=delimiter, lineterminator="\n", quoting=quoting
+        )
+
+    plain, quoted = writer(csv.QUOTE_MINIMAL), writer(csv.QUOTE_ALL)
+    plain.writeheader()
+
+    def write(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            # Before Python 3.13 a carriage return alone was not reason enough for quotes.
+            odd = any("\r" in cell for cell in row.values() if isinstance(cell, str))
+            (quoted if odd else plain).writerow(row)
+
+    return write
 
 
 def _tsv_writer(file: TextIO, columns: list[str]) -> _Writer:
@@ -316,7 +386,8 @@ def _tsv_writer(file: TextIO, columns: list[str]) -> _Writer:
 
 def _jsonl_writer(file: TextIO, columns: list[str]) -> _Writer:
     def write(rows: list[dict[str, Any]]) -> None:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        # On a terminal raw control characters would run; inside JSON their escapes mean the same.
+        file.writelines(printable(json.dumps(row, ensure_ascii=False)) + "\n" for row in rows)
 
     return write
 
@@ -325,7 +396,7 @@ _WRITERS = {".csv": _csv_writer, ".tsv": _tsv_writer, ".jsonl": _jsonl_writer}
 
 
 def evaluate(head: Head, scores: Iterable[Scores], *, seed: int = 0) -> tuple[Metrics, int]:
-    """Measure a head on scored rows that have labels.
+    """Measure a head on scored rows that have labels, under the prior that it answers for.
 
     Returns
     -------
@@ -354,4 +425,7 @@ def evaluate(head: Head, scores: Iterable[Scores], *, seed: int = 0) -> tuple[Me
         proba.append(block.proba[labelled])
     if not codes:
         raise InputError("no row has a label to measure on; name the column with --label-column")
-    return measure(np.array(codes), np.concatenate(proba), head.labels, seed=seed), unlabelled
+    y = np.array(codes)
+    weight = None if head.prior is None else importance(y, head.prior)
+    metrics = measure(y, np.concatenate(proba), head.labels, seed=seed, weight=weight)
+    return metrics, unlabelled

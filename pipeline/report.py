@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from features.extract import ExtractSummary
+from features.formats import printable
 from features.store import FeatureStore
+from features.summary import ExtractSummary
+from pipeline.compare import Comparison
 from pipeline.fit import FitResult
-from pipeline.head import Head
+from pipeline.head import Head, Source
+from pipeline.matching import Matching
 from pipeline.metrics import Metrics
 from pipeline.predict import Written
 
@@ -27,11 +29,6 @@ def table(rows: Sequence[Sequence[object]]) -> str:
     )
 
 
-def printable(text: str) -> str:
-    """Make text from a file safe to print: control characters are written as escapes."""
-    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
-
-
 def extract_text(summary: ExtractSummary) -> str:
     """Say what a run of `extract` did."""
     s = summary
@@ -39,7 +36,8 @@ def extract_text(summary: ExtractSummary) -> str:
     size = f"{s.file_bytes / 1e6:,.1f} MB"
     facts: dict[str, str] = {
         "rows": f"{s.rows:,}" + _listed(s.labels),
-        "unique texts": f"{s.unique:,} ({s.encoded:,} encoded in this run)",
+        "unique texts": f"{s.unique:,} ({s.encoded:,} encoded in this run"
+        + (f", {s.resumed:,} in one that was interrupted)" if s.resumed else ")"),
         "tokens": f"{s.tokens:,} ({s.tokens / s.rows:.1f} a tweet)",
         "flagged": f"{s.truncated:,} truncated, {s.empty:,} empty, {s.repaired:,} repaired",
         "rejected": f"{s.rejected:,}" + (f", listed in {s.rejects_file}" if s.rejects_file else ""),
@@ -57,6 +55,8 @@ def extract_text(summary: ExtractSummary) -> str:
     )
     facts["seconds"] = f"{s.seconds['total']:.2f} (load {s.seconds['load']:.2f}, {parts})"
     facts["speed"] = f"{s.tweets_per_second:,.0f} tweets/s, without loading the model"
+    if s.gflops:
+        facts["forward"] = f"{s.gflops:,.0f} useful GFLOP/s"
     facts["file"] = f"{s.output}, {size}"
     verb = "extended" if s.outcome == "extended" else "written"
     return f"{printable(str(s.output))} {verb}\n" + _facts(facts)
@@ -66,17 +66,21 @@ def fit_text(result: FitResult) -> str:
     """Say what was fitted and what it is worth."""
     head, meta = result.head, result.head.metadata
     facts = {
-        "views": " + ".join(f"{source.view} ({source.width})" for source in head.sources),
+        "views": " + ".join(_takes(head)),
         "rows": f"{meta['rows']:,}"
         + _listed(dict(zip(head.labels, meta["class_rows"], strict=True)))
         + (f"; {result.unlabelled:,} without a label left out" if result.unlabelled else ""),
+        **({} if result.matching is None else {"joined": matching_text(result.matching)}),
         "C": f"{meta['C']:g}" + (" (chosen)" if result.candidates else ""),
         "class weight": meta["class_weight"],
+        "calibration": _calibration(meta["calibration"]),
+        "certificate": f"within {result.gap:.1e} of the optimum, relatively, "
+        f"after {meta['iterations']} passes",
         "seconds": ", ".join(f"{part} {value:.2f}" for part, value in result.seconds.items()),
     }
     text = _facts(facts)
     if result.candidates:
-        rows: list[list[object]] = [["C", "macro recall", "± s.e."]]
+        rows: list[list[object]] = [["C", _in_words(meta["metric"]), "± s.e."]]
         rows += [
             [
                 f"{c.C:g}" + (" *" if meta["C"] == c.C else ""),
@@ -87,19 +91,83 @@ def fit_text(result: FitResult) -> str:
         ]
         text += "\n\n" + table(rows)
     if not result.converged:
-        text += (
-            f"\n\nNot converged: --max-iter ended the fit after {meta['iterations']} iterations, before "
-            "--tol was reached; give more iterations or a larger tolerance"
+        text += f"\n\n{_not_converged(meta)}"
+    return text + "\n\n" + metrics_text(result.metrics, result.measured_on, meta["prior"])
+
+
+def _in_words(metric: str) -> str:
+    words = {"macro-recall": "macro recall", "macro-f1": "macro F1"}
+    return words.get(metric.replace("_", "-"), metric.replace("_", "-"))
+
+
+def _not_converged(meta: Mapping[str, Any]) -> str:
+    if meta["iterations"] >= meta["max_iter"]:
+        return (
+            f"Not converged: --max-iter ended the fit after {meta['iterations']} passes, before --tol "
+            f"{meta['tol']:g} was reached; give more passes or a larger tolerance"
         )
-    return text + "\n\n" + metrics_text(result.metrics, result.measured_on)
+    return (
+        f"Not converged: rounding ended the fit before --tol {meta['tol']:g} was reached; give a larger "
+        "tolerance"
+    )
 
 
 def _error(fold_scores: Sequence[float], candidate: Any) -> str:
     return f"{candidate.standard_error:.4f}" if len(fold_scores) > 1 else ""
 
 
-def metrics_text(metrics: Metrics, measured_on: str) -> str:
-    """Lay out metrics as tables."""
+def _takes(head: Head) -> list[str]:
+    """Name the views of a head, with the numbers of their encoders if there are several."""
+    number = {one[0].spec.fingerprint: f"{n}:" for n, one in enumerate(head.encoders, 1)}
+
+    def name(source: Source) -> str:
+        prefix = number[source.spec.fingerprint] if len(number) > 1 else ""
+        return f"{prefix}{source.view} ({source.width})"
+
+    return [name(source) for source in head.sources]
+
+
+def matching_text(matching: Matching) -> str:
+    """Say what came of joining stores."""
+    by = "id and text" if matching.by_text else "id alone, as the encoders normalise differently"
+    text = f"{matching.rows:,} rows by {by}"
+    if any(matching.left_out.values()):
+        text += "; left out " + ", ".join(
+            f"{rows:,} of {printable(name)}" for name, rows in matching.left_out.items()
+        )
+        reasons = {
+            "ids with another text": matching.other_text,
+            "rows with another label": matching.other_label,
+        }
+        if found := [f"{count:,} {what}" for what, count in reasons.items() if count]:
+            text += f" ({', '.join(found)})"
+    return text
+
+
+def _calibration(found: Mapping[str, Any]) -> str:
+    """Say what was done to the probabilities, and what it gave."""
+    if found["method"] == "none":
+        return "none"
+    before, after = found["before"], found["after"]
+    return (
+        f"temperature {found['temperature']:.3f}: log-loss {before['log_loss']:.4f} to "
+        f"{after['log_loss']:.4f}, calibration error {before['calibration_error']:.4f} to "
+        f"{after['calibration_error']:.4f}"
+    )
+
+
+def _prior(labels: Sequence[str], prior: Sequence[float]) -> str:
+    """Give `uniform`, or the share of each class."""
+    if len(set(prior)) == 1:
+        return "uniform"
+    shown = [
+        f"{printable(n)} {share:.3f}" for n, share in list(zip(labels, prior, strict=True))[:8]
+    ]
+    return ", ".join(shown) + (", …" if len(labels) > 8 else "")
+
+
+def metrics_text(metrics: Metrics, measured_on: str, prior: Sequence[float] | None = None) -> str:
+    """Lay out metrics as tables; log-loss and calibration error are those under `prior`."""
     low, high = metrics.macro_recall_interval
     overall = {
         "macro recall": f"{metrics.macro_recall:.4f}  (95 % interval {low:.4f} to {high:.4f})",
@@ -108,6 +176,8 @@ def metrics_text(metrics: Metrics, measured_on: str) -> str:
         "log-loss": f"{metrics.log_loss:.4f}",
         "calibration error": f"{metrics.calibration_error:.4f}",
     }
+    if prior is not None:
+        overall["both for the prior"] = _prior([c.label for c in metrics.classes], prior)
     names = [printable(c.label) for c in metrics.classes]
     per_class = [["class", "rows", "precision", "recall", "F1"]] + [
         [name, f"{c.rows:,}", f"{c.precision:.4f}", f"{c.recall:.4f}", f"{c.f1:.4f}"]
@@ -123,6 +193,45 @@ def metrics_text(metrics: Metrics, measured_on: str) -> str:
             table(confusion),
         ]
     )
+
+
+def comparison_text(result: Comparison) -> str:
+    """Lay out a comparison as one table, the best line first."""
+    metric = _in_words(result.metric)
+    shown = ["macro_recall", "log_loss"]
+    if (asked := result.metric.replace("-", "_")) not in shown:
+        shown.append(asked)
+    first, *others = map(_in_words, shown)
+    head = ["view", "D", "C", first, "95 % interval", *others]
+    rows: list[list[object]] = [[*head, "to the best", "95 % interval", "", "seconds"]]
+    for line in result.lines:
+        low, high = line.metrics.macro_recall_interval
+        below, above = line.difference_interval
+        first, *others = (f"{getattr(line.metrics, name):.4f}" for name in shown)
+        cells = [line.name, f"{line.width:,}", f"{line.C:g}", first, f"{low:.4f} to {high:.4f}"]
+        difference = (
+            ["", "", "best"]
+            if line is result.lines[0]
+            else [
+                f"{line.difference:+.4f}",
+                f"{below:+.4f} to {above:+.4f}",
+                "" if line.distinguishable else "~ best",
+            ]
+        )
+        rows.append([*cells, *others, *difference, f"{line.seconds:.1f}"])
+    text = (
+        f"Measured on {result.measured_on} ({result.rows:,} rows"
+        + (f"; {result.unlabelled:,} without a label left out" if result.unlabelled else "")
+        + f"), C chosen by {metric}\n"
+        + (f"Joined: {matching_text(result.matching)}\n" if result.matching else "")
+        + f"Log-loss is for the prior {_prior(result.labels, result.prior)}, "
+        f"after calibration\n\n{table(rows)}\n\n"
+        f"To the best: difference in {metric}, by a paired bootstrap over rows. ~ best: its interval "
+        "holds 0,\nso that these rows don't tell the two apart."
+    )
+    if slow := [line.name for line in result.lines if not line.converged]:
+        text += f"\n\nNot converged: --max-iter ended fits of {', '.join(slow)}; give more passes"
+    return text
 
 
 def predict_text(written: Written, output: str, rejected: int, rejects_file: object) -> str:
@@ -173,13 +282,19 @@ def head_text(head: Head, path: str) -> str:
     """Say what a head is, what it takes, and how it was measured."""
     meta = head.metadata
     facts = {"labels": printable(", ".join(head.labels))}
-    for number, source in enumerate(head.sources, 1):
-        prefix = "takes" if len(head.sources) == 1 else f"takes ({number})"
-        facts[prefix] = f"{source.view} ({source.width}), {source.precision} precision"
-        facts |= _spec_facts(source.spec.to_dict(), source.spec.fingerprint)
+    facts["takes"] = " + ".join(_takes(head))
+    for number, sources in enumerate(head.encoders, 1):
+        spec = _spec_facts(sources[0].spec.to_dict(), sources[0].spec.fingerprint)
+        spec["precision"] = sources[0].precision
+        several = f" ({number})" if len(head.encoders) > 1 else ""
+        facts |= {f"{name}{several}": value for name, value in spec.items()}
     facts["fitted on"] = (
         f"{meta.get('rows', 0):,} rows, C = {meta.get('C')}, class weight {meta.get('class_weight')}"
     )
+    if isinstance(meta.get("gap"), float):
+        facts["certificate"] = f"within {meta['gap']:.1e} of the optimum, relatively"
+    if head.prior is not None:
+        facts["prior"] = _prior(head.labels, head.prior.tolist())
     metrics = meta.get("metrics") or {}
     if "macro_recall" in metrics:
         facts["macro recall"] = (

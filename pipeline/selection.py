@@ -1,13 +1,14 @@
 """Which rows are held out together, and which C is chosen. Solving is in `pipeline/solver.py`.
 
-In come labels, text digests and, for each C and fold, held-out probabilities; out come folds and a
-choice with the figures behind it.
+In come labels, text digests and, for each C and fold, held-out scores; out come folds and a choice with
+the figures behind it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +22,20 @@ C_GRID = tuple(float(f"{10 ** (k / 2):.3g}") for k in range(-8, 5))
 
 @dataclass(frozen=True)
 class Candidate:
-    """One C: its macro recall in each fold."""
+    """One C: its score in each fold of each repeat.
+
+    Attributes
+    ----------
+    C : float
+    fold_scores : tuple of float
+        The folds of the first repeat, then those of the next.
+    repeats : int
+        Times that the rows were cut into folds.
+    """
 
     C: float
     fold_scores: tuple[float, ...]
+    repeats: int = 1
 
     @property
     def score(self) -> float:
@@ -33,18 +44,34 @@ class Candidate:
 
     @property
     def standard_error(self) -> float:
-        """Of the mean over the folds."""
-        return float(np.std(self.fold_scores, ddof=1) / np.sqrt(len(self.fold_scores)))
+        """Of the mean over the folds of one repeat: cutting the same rows again adds no rows."""
+        folds = np.reshape(self.fold_scores, (self.repeats, -1))
+        return float(np.sqrt(folds.var(axis=1, ddof=1).mean() / folds.shape[1]))
 
 
-def choose(candidates: Sequence[Candidate]) -> Candidate:
-    """Take the best mean score; among equals the smallest C, the simplest model."""
-    return max(candidates, key=lambda candidate: (candidate.score, -candidate.C))
+def choose(
+    candidates: Sequence[Candidate],
+    *,
+    higher_is_better: bool = True,
+    one_standard_error: bool = False,
+) -> Candidate:
+    """Take the best mean score; among equals the smallest C, the simplest model.
+
+    With `one_standard_error`, take the smallest C whose score is within one standard error of the best
+    (Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3).
+    """
+    sign = 1 if higher_is_better else -1
+    best = max(candidates, key=lambda candidate: (sign * candidate.score, -candidate.C))
+    if not one_standard_error:
+        return best
+    least = sign * best.score - best.standard_error
+    good = [candidate for candidate in candidates if sign * candidate.score >= least]
+    return min(good, key=lambda candidate: candidate.C)
 
 
 def make_folds(
-    y: npt.NDArray[np.integer],
-    digests: npt.NDArray[np.uint8],
+    y: npt.NDArray[np.integer[Any]],
+    texts: npt.NDArray[np.integer[Any]],
     label_names: Sequence[str],
     *,
     n_folds: int,
@@ -53,14 +80,16 @@ def make_folds(
     """Assign each row to the fold that holds it out.
 
     Folds are stratified by class, and rows of identical texts (retweets) are in the same fold, so
-    that no text is scored by a model that was trained on it.
+    that no text is scored by a model that was trained on it. Identical is what has the same digest,
+    that is, the same text after normalising; near-identical texts are not looked for, as a store holds
+    no texts.
 
     Parameters
     ----------
     y : int array (N,)
         Codes into `label_names`, each class with rows.
-    digests : uint8 array (N, 16)
-        Of the normalised texts.
+    texts : int array (N, ·)
+        Digests of the normalised texts: equal rows are equal texts.
     n_folds, seed : int
         Number of folds, at least 2, and the seed of the shuffle.
 
@@ -79,7 +108,7 @@ def make_folds(
     if n_folds < 2:
         raise InputError(f"{n_folds} folds are too few: give --cv at least 2")
     # A text with several labels is stratified by that of its first row.
-    _, first_row, text = np.unique(digests, axis=0, return_index=True, return_inverse=True)
+    _, first_row, text = np.unique(texts, axis=0, return_index=True, return_inverse=True)
     text_labels = y[first_row]
     for counts, what in (
         (np.bincount(y, minlength=len(label_names)), "rows"),
@@ -95,4 +124,4 @@ def make_folds(
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     for number, (_, held_out) in enumerate(splitter.split(text_labels, text_labels)):
         fold_of_text[held_out] = number
-    return fold_of_text[text.reshape(-1)]
+    return np.asarray(fold_of_text[text.reshape(-1)])

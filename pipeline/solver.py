@@ -1,50 +1,73 @@
-"""The objective and its solver: raw vectors in, weights on raw vectors out.
+"""The solver: many models on the same vectors in, weights on raw vectors and their certificates out.
 
-For one inverse penalty C, and rows i with weights s_i, vectors x_i and classes y_i, it minimises
+What is minimised is P of `pipeline/objective.py`. BERT's dimensions are correlated, which is why
+first-order methods take hundreds of passes over the data on them. Here L-BFGS (Nocedal and Wright,
+"Numerical Optimization", 2006, algorithm 7.4) starts from a good guess of the Hessian instead of a
+multiple of the identity:
 
-    P(W, b) = C * sum_i s_i * -ln softmax(W z_i + b)[y_i]  +  1/2 * ||W||^2,   z = (x - mean) / std
+    H ~ C * sum_i s_i (diag(p_i) - p_i p_i') (x) mean(z z') + 1
 
-with a free intercept b. Mean and standard deviation are those of the rows that are fitted, without
-weights; a constant column counts as having standard deviation 1, and gets no weight. The solution is
-folded back, so that it applies to raw vectors: coef = W / std, intercept = b - coef @ mean. This is
-scikit-learn's objective; with two classes it penalises their difference, w = W[1] - W[0], by
-1/2 * ||w||^2, and so does this.
+the product of the models' own mean curvature, which every pass gives for free, and the Gram matrix,
+which all models share. Decomposed into eigenvectors once, it is inverted for every C and every fold by
+a division. All models go through the data together, one pass a step, until the last one is done.
 
-BERT's dimensions are correlated, which is why first-order methods take hundreds of passes over the
-data on them. Here Newton's method takes some steps, each solved by conjugate gradients on products
-with the Hessian (Nocedal and Wright, "Numerical Optimization", 2006, section 7.1). A weighted Gram
-matrix preconditions them: M = 1 + C * sum_i s_i h_i z_i z_i', the same for all classes, where
-h_i = sum_k p_ik (1 - p_ik) / (K - 1) is the mean curvature of the loss. Products with data run in
-float32, unless rounding ends the descent: then the gradient, and only it, is computed in float64.
+A fit ends by its certificate. The loss is convex and the penalty 1/2 ||W||^2, so that for all W, b
 
-A fit ends by Newton's decrement, which estimates its distance to the optimum. Labels' names, folds and
-files are not here.
+    P(W, b) - min P  <=  1/2 ||dP/dW||^2 + dP/db . (b - b*)
+
+with b* the intercepts at the optimum. Where dP/db = 0, this is the duality gap 1/2 ||dP/dW||^2, and it
+is exact. The intercepts' last step is Newton's, which leaves dP/db about as small as rounding; what is
+left of the second term is added with the next step in the place of b - b*. The certificate is computed
+in float64, in the space where P penalises: that of the standardised columns. It is far from tight:
+where it says 1e-6, `benchmarks/head.py` finds some 1e-9 to 1e-11.
+
+Steps are taken with float32 products first, and with float64 ones when rounding ends the descent. The
+pass that certifies a fit also gives the scores of the rows that it left out. No file is read here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from pipeline.blocks import Floats, Rows, Standardised, Workers, standardised
+from pipeline.descent import Gram, Point, descend
+from pipeline.objective import Objective, TrainingSet, mean_gram
 
-# Rows whose products are summed in float32 before they are added up in float64.
-_BLOCK_ROWS = 8192
-# Conjugate gradients in a step; a step that needs more than half of them gets a new preconditioner.
-_CG_STEPS = 40
-# A step is halved until P falls by this share of what its slope promises (Armijo's condition); where it
-# must be halved more often, rounding hides the descent.
-_ARMIJO = 1e-4
-_HALVINGS = 12
+# Columns of the weights of models that are solved together; beyond it products gain no more.
+_COLUMNS = 512
+_SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One model to fit.
+
+    Attributes
+    ----------
+    C : float
+        Inverse penalty.
+    training : TrainingSet
+        Its rows. Models of the same rows share the object.
+    tol : float
+        The certificate to stop at, relative to P.
+    start : Solution, optional
+        A guess, e.g. the solution of a neighbour.
+    """
+
+    C: float
+    training: TrainingSet
+    tol: float = 1e-6
+    start: Solution | None = None
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Weights on raw vectors, for one C.
+    """Weights on raw vectors, for one problem.
 
     Attributes
     ----------
@@ -52,11 +75,13 @@ class Solution:
     coef : float64 array (K, D)
     intercept : float64 array (K,)
     iterations : int
-        Steps of the solver.
+        Passes over the data: one loss and gradient each.
     gap : float
-        Newton's decrement over P: an estimate, from above, of (P - min P) / P.
+        The certificate: (P - min P) / P is at most this. It was computed in float64.
     converged : bool
         Whether `gap` is at most `tol`; False if `max_iter` ended the fit, or rounding did.
+    held_out : float32 array (n, K)
+        Log-probabilities of the rows that the training set holds out, in their order.
     """
 
     C: float
@@ -65,219 +90,139 @@ class Solution:
     iterations: int
     gap: float
     converged: bool
+    held_out: npt.NDArray[np.float32]
 
     def predict_proba(self, X: npt.NDArray[np.floating[Any]]) -> Floats:
         """Give the probabilities of the classes, (N, K), for raw vectors (N, D)."""
         return softmax(X @ self.coef.T + self.intercept)
 
 
-def solve_path(
-    X: npt.NDArray[np.float32],
-    y: npt.NDArray[np.integer[Any]],
-    Cs: Sequence[float],
-    *,
-    n_classes: int,
-    sample_weight: Floats | None = None,
-    max_iter: int = 1000,
-    tol: float = 1e-8,
-) -> Iterator[Solution]:
-    """Fit one model for each C, each started from the one before.
-
-    Parameters
-    ----------
-    X : float32 array (N, D)
-        Raw vectors; not changed.
-    y : int array (N,)
-        Classes 0 to K-1.
-    Cs : sequence of float
-        Inverse penalties; ascending ones start best.
-    n_classes : int
-        K, at least 2.
-    sample_weight : float array (N,), optional
-        s_i; default 1.
-    max_iter, tol : int, float
-        Steps at most, and the `gap` to stop at.
-    """
-    from threadpoolctl import threadpool_limits  # not needed to read a head
-
-    std, constant = _scale(X)
-    weight = np.ones(len(y)) if sample_weight is None else sample_weight
-    # Around the weighted mean, the intercept and the weights hardly depend on each other.
-    center = weight @ X / weight.sum()
-    Z = (X - center.astype(np.float32)) / std.astype(np.float32)
-    Z[:, constant] = 0.0
-    data = _Data(Z, y, weight, n_classes)
-    # Column 0 is the intercept, so that weights and gradients are one matrix (K, 1 + D).
-    theta = np.zeros((n_classes, 1 + X.shape[1]))
-    for C in Cs:
-        penalised = C / 2 if n_classes == 2 else C
-        # The products are tall and a few columns wide: on them, BLAS loses more by waiting for its
-        # threads than it gains, up to twentyfold on a thousand rows.
-        with threadpool_limits(1, user_api="blas"):
-            theta, steps, gap = _newton(data, theta, penalised, max_iter=max_iter, tol=tol)
-        coef = theta[:, 1:] / std
-        yield Solution(
-            C, coef, theta[:, 0] - coef @ center, steps, float(gap), converged=bool(gap <= tol)
-        )
-
-
 @dataclass(frozen=True)
-class _Data:
-    """Standardised rows Z (N, D), classes y (N,), weights (N,) and K."""
+class Data:
+    """Vectors and classes, prepared for any number of fits by `prepare`."""
 
-    Z: npt.NDArray[np.float32]
+    vectors: Standardised
     y: npt.NDArray[np.integer[Any]]
     weight: Floats
     n_classes: int
-
-    def blocks(self) -> Iterator[slice]:
-        for start in range(0, len(self.Z), _BLOCK_ROWS):
-            yield slice(start, start + _BLOCK_ROWS)
+    gram: Gram
 
 
-def _newton(
-    data: _Data, theta: Floats, C: float, *, max_iter: int, tol: float
-) -> tuple[Floats, int, float]:
-    """Minimise P from `theta` on; give the weights, the steps and the gap."""
-    dtype: type[np.floating[Any]] = np.float32
-    value, gradient, p = _objective(data, theta, C, dtype)
-    precondition = _preconditioner(data, p, C)
-    gap = previous = float("inf")
-    for step in range(1, max_iter + 1):
-        direction, cg_steps = _solve(data, p, gradient, C, precondition)
-        slope = float((gradient * direction).sum())
-        gap = -slope / 2 / value
-        if gap <= tol:
-            # What Newton's last direction gains is known to be small; it costs nothing to take it.
-            return theta + direction, step, gap
-        length, slack = 1.0, (1e-7 if dtype is np.float32 else 1e-14) * value
-        for _ in range(_HALVINGS):
-            trial = _objective(data, theta + length * direction, C, dtype)
-            if trial[0] <= value + _ARMIJO * length * slope + slack:
-                break
-            length /= 2
-        stalled = trial[0] > value + slack or (gap < 1e-3 and gap > previous / 2)
-        if stalled and dtype is np.float64:
-            return theta, step, gap
-        if trial[0] <= value + slack:
-            theta = theta + length * direction
-            value, gradient, p = trial
-        previous = gap
-        if stalled:
-            dtype = np.float64
-            value, gradient, p = _objective(data, theta, C, dtype)
-        if cg_steps > _CG_STEPS // 2:
-            precondition = _preconditioner(data, p, C)
-    return theta, max_iter, gap
+def prepare(
+    rows: Rows,
+    y: npt.NDArray[np.integer[Any]],
+    *,
+    n_classes: int,
+    memory: int,
+    sample_weight: Floats | None = None,
+    class_weight: Floats | None = None,
+) -> Data:
+    """Standardise vectors, hold them if they fit into memory, and decompose their Gram matrix.
 
-
-def _solve(
-    data: _Data,
-    p: Floats,
-    gradient: Floats,
-    C: float,
-    precondition: Callable[[Floats], Floats],
-) -> tuple[Floats, int]:
-    """Newton's direction -H^-1 g by preconditioned conjugate gradients, and the steps it took."""
-    direction = np.zeros_like(gradient)
-    residual = -gradient
-    scaled = precondition(residual)
-    conjugate = scaled
-    norm = first = float((residual * scaled).sum())
-    steps = 0
-    while steps < _CG_STEPS and norm > 1e-3 * first:
-        steps += 1
-        product = _hessian_product(data, p, conjugate, C)
-        curvature = float((conjugate * product).sum())
-        if curvature <= 0:  # rounding, at the end
-            break
-        direction = direction + norm / curvature * conjugate
-        residual = residual - norm / curvature * product
-        scaled = precondition(residual)
-        norm, before = float((residual * scaled).sum()), norm
-        conjugate = scaled + norm / before * conjugate
-    return direction, steps
-
-
-def _objective(
-    data: _Data, theta: Floats, C: float, dtype: type[np.floating[Any]]
-) -> tuple[float, Floats, Floats]:
-    """P, its gradient (K, 1 + D) and the probabilities (N, K), in one pass.
-
-    Products are computed in `dtype`, sums over blocks of rows in float64.
+    Parameters
+    ----------
+    rows : Rows
+        Raw vectors, N x D; not changed.
+    y : int array (N,)
+        Classes 0 to K-1.
+    n_classes : int
+        K, at least 2.
+    memory : int
+        Bytes of vectors that may be held; what does not fit is read anew in each pass.
+    sample_weight : float array (N,), optional
+        A row of weight 2 counts as two rows. Default 1.
+    class_weight : float array (K,), optional
+        Typical ones: they enter the preconditioner only.
     """
-    loss, gradient = 0.0, np.zeros_like(theta)
-    p = np.empty((len(data.y), data.n_classes))
-    weights = theta[:, 1:].T.astype(dtype)
-    for rows in data.blocks():
-        block = data.Z[rows].astype(dtype, copy=False)
-        logits = (block @ weights).astype(np.float64) + theta[:, 0]
-        logits -= logits.max(axis=1, keepdims=True)
-        exponentials = np.exp(logits)
-        total = exponentials.sum(axis=1)
-        p[rows] = exponentials / total[:, None]
-        at_truth = np.arange(len(block)), data.y[rows]
-        loss += data.weight[rows] @ (np.log(total) - logits[at_truth])
-        error = p[rows].copy()
-        error[at_truth] -= 1
-        error *= C * data.weight[rows, None]
-        gradient[:, 0] += error.sum(axis=0)
-        gradient[:, 1:] += error.T.astype(dtype) @ block
-    gradient[:, 1:] += theta[:, 1:]
-    return C * loss + 0.5 * float((theta[:, 1:] ** 2).sum()), gradient, p
+    weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    vectors = standardised(rows, weight, memory=memory, workers=Workers())
+    typical = weight if class_weight is None else weight * class_weight[y]
+    values, basis = np.linalg.eigh(mean_gram(vectors, typical))
+    return Data(vectors, y, weight, n_classes, Gram(np.maximum(values, 0.0), basis))
 
 
-def _hessian_product(data: _Data, p: Floats, direction: Floats, C: float) -> Floats:
-    """The Hessian of P, where the probabilities are `p`, times a direction (K, 1 + D)."""
-    product = np.zeros_like(direction)
-    weights = direction[:, 1:].T.astype(np.float32)
-    for rows in data.blocks():
-        change = (data.Z[rows] @ weights).astype(np.float64) + direction[:, 0]
-        change -= (p[rows] * change).sum(axis=1, keepdims=True)
-        change *= p[rows] * (C * data.weight[rows, None])
-        product[:, 0] += change.sum(axis=0)
-        product[:, 1:] += change.T.astype(np.float32) @ data.Z[rows]
-    product[:, 1:] += direction[:, 1:]
-    return product
+def solve(data: Data, problems: Sequence[Problem], *, max_iter: int = 1000) -> list[Solution]:
+    """Fit models together, in as many passes over the data as the slowest of them takes.
+
+    Parameters
+    ----------
+    data : Data
+    problems : sequence of Problem
+    max_iter : int
+        Passes at most.
+    """
+    at_once = max(1, _COLUMNS // data.n_classes)
+    solutions: list[Solution] = []
+    for first in range(0, len(problems), at_once):
+        solutions += _solve(data, problems[first : first + at_once], max_iter)
+    return solutions
 
 
-def _preconditioner(data: _Data, p: Floats, C: float) -> Callable[[Floats], Floats]:
-    """Give the function that applies M^-1 to each row of weights, and 1 / curvature to intercepts."""
-    from scipy.linalg import cho_factor, cho_solve  # scipy is not needed to read a head
+def _solve(data: Data, problems: Sequence[Problem], max_iter: int) -> list[Solution]:
+    Cs, training = [p.C for p in problems], [p.training for p in problems]
+    objective = Objective(data.vectors, data.y, data.weight, data.n_classes, Cs, training)
+    tol = np.array([p.tol for p in problems])
+    scores = [np.empty((one.n_held_out, data.n_classes), np.float32) for one in training]
+    point = _start(data, objective, problems)
+    if data.vectors.center.dtype == np.float32 and max_iter > 1:
+        # Half of tol, so that the float64 pass hardly ever finds a gap above it.
+        point = descend(
+            objective, data.gram, point, tol=tol / 2, max_passes=max_iter - 1, dtype=_SINGLE
+        )
+    point = descend(
+        objective, data.gram, point, tol=tol, max_passes=max_iter, dtype=_DOUBLE, scores=scores
+    )
+    inverse = data.vectors.inverse_scale.astype(np.float64)
+    center = data.vectors.center.astype(np.float64)
+    solutions = []
+    for m, problem in enumerate(problems):
+        # z = (x - center) * inverse goes into the weights.
+        coef = point.theta[m, :, 1:] * (inverse * objective.inverse_std[objective.set_of[m]])
+        solutions.append(
+            Solution(
+                problem.C,
+                coef,
+                point.theta[m, :, 0] - coef @ center,
+                int(point.passes[m]),
+                float(point.gap[m]),
+                bool(point.gap[m] <= problem.tol),
+                scores[m],
+            )
+        )
+    return solutions
 
-    curvature = data.weight[:, None] * p * (1 - p)
-    mean_curvature = (curvature.sum(axis=1) / (data.n_classes - 1)).astype(np.float32)
-    matrix = np.zeros((data.Z.shape[1], data.Z.shape[1]))
-    for rows in data.blocks():
-        scaled = data.Z[rows] * np.sqrt(mean_curvature[rows, None])
-        matrix += scaled.T @ scaled
-    matrix *= C
-    matrix[np.diag_indices_from(matrix)] += 1
-    factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-    of_intercepts = np.maximum(C * curvature.sum(axis=0), np.finfo(np.float64).tiny)
 
-    def precondition(residual: Floats) -> Floats:
-        weights = cho_solve(factor, residual[:, 1:].T, check_finite=False).T
-        return np.column_stack([residual[:, 0] / of_intercepts, weights])
+def _start(data: Data, objective: Objective, problems: Sequence[Problem]) -> Point:
+    """Weights 0 with the intercepts that are best for them, or what is known, (M, K, 1 + D)."""
+    theta = np.zeros((len(problems), data.n_classes, 1 + objective.n_columns))
+    share = objective.class_rows / objective.class_rows.sum(axis=1, keepdims=True)
+    # A class without rows gets a probability of 0, to all digits.
+    intercepts = np.log(np.maximum(share, np.exp(-200.0)))
+    intercepts -= intercepts.mean(axis=1, keepdims=True)  # their sum stays 0 from here
+    theta[:, :, 0] = intercepts[objective.set_of]
+    inverse = data.vectors.inverse_scale.astype(np.float64)
+    for one, problem, t in zip(theta, problems, objective.set_of, strict=True):
+        if (guess := problem.start) is not None:
+            both = inverse * objective.inverse_std[t]
+            one[:, 1:] = guess.coef / np.where(both > 0, both, np.inf)
+            one[:, 0] = guess.intercept + guess.coef @ data.vectors.center.astype(np.float64)
+    unknown = np.full(len(problems), np.inf)
+    return Point(theta, unknown, np.zeros(len(problems), np.intp))
 
-    return precondition
 
+def balanced_weights(
+    y: npt.NDArray[np.integer[Any]], n_classes: int, weight: Floats | None = None
+) -> Floats:
+    """Weights of the classes, (K,), that make all count alike: N / (K * rows of the class).
 
-def balanced_weights(y: npt.NDArray[np.integer[Any]], n_classes: int) -> Floats:
-    """Weigh each row with N / (K * rows of its class), so that all classes count alike."""
-    counts = np.bincount(y, minlength=n_classes)
-    return np.asarray((len(y) / (n_classes * counts))[y])
+    Rows count by their weights, (N,), if there are some; a class without rows gets a weight of 0.
+    """
+    counts = np.bincount(y, weight, n_classes).astype(np.float64)
+    there = counts > 0
+    return np.where(there, counts.sum() / (n_classes * np.where(there, counts, 1.0)), 0.0)
 
 
 def softmax(logits: npt.NDArray[np.floating[Any]]) -> Floats:
     """Turn logits (N, K) into probabilities."""
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
-
-
-def _scale(X: npt.NDArray[np.float32]) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Standard deviations of the columns, 1 for constant ones, and which these are; (D,) each."""
-    std = X.std(axis=0, dtype=np.float64)
-    # A column is constant if what varies in it is rounding of its own size.
-    constant = std <= 10 * np.finfo(np.float32).eps * np.abs(X.mean(axis=0, dtype=np.float64))
-    return np.where(constant, 1.0, std), constant

@@ -29,6 +29,11 @@ _ALLOWED = frozenset([ESTIMATOR, _WRAPPER, _DTYPE, "numpy.ndarray"])
 _PLAIN_DTYPE = re.compile(r"[fiu][1248]|b1|U[0-9]{1,6}")
 
 
+# A head has some thousands of instructions. Each may leave an object behind, so that without a bound
+# a file would grow to fifty times its size in memory.
+_MAX_INSTRUCTIONS = 1_000_000
+
+
 class UnpickleError(Exception):
     """The bytes are not such a pickle; the message says where it departs from one."""
 
@@ -68,9 +73,11 @@ def read_pickle(data: bytes) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     try:
-        for opcode, argument, position in pickletools.genops(file):
+        for number, (opcode, argument, position) in enumerate(pickletools.genops(file)):
             if opcode.name == "STOP":
                 break
+            if number == _MAX_INSTRUCTIONS:
+                raise UnpickleError(f"it has more than {_MAX_INSTRUCTIONS} instructions")
             try:
                 _step(opcode.name, argument, stack, memo, file)
             except (IndexError, KeyError, TypeError, ValueError) as error:

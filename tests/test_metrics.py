@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from pipeline.metrics import macro_recall, measure
+from pipeline.metrics import METRICS, measure, score
 
 
 def random_case(seed, n_rows=None, n_classes=None, sharpness=None):
@@ -39,7 +39,6 @@ def test_figures_are_those_of_sklearn(seed):
     # Over the classes that have rows: one that was predicted but never true has no recall.
     average = {"labels": there, "average": "macro", "zero_division": 0}
     assert result.macro_recall == pytest.approx(reference.recall_score(y, predicted, **average))
-    assert result.macro_recall == macro_recall(y, predicted, len(names))
     assert result.macro_f1 == pytest.approx(reference.f1_score(y, predicted, **average))
     assert result.log_loss == pytest.approx(reference.log_loss(y, proba, labels=classes))
     assert [c.label for c in result.classes] == names
@@ -49,6 +48,25 @@ def test_figures_are_those_of_sklearn(seed):
         np.testing.assert_allclose([getattr(c, name) for c in result.classes], expected)
     confusion = reference.confusion_matrix(y, predicted, labels=classes)
     assert result.confusion == confusion.tolist()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_weights_are_those_of_sklearn_and_of_rows_taken_twice(seed):
+    y, proba, names = random_case(seed)
+    times = np.random.default_rng(seed).integers(0, 4, len(y))
+    times[0] = 1
+    weighted = measure(y, proba, names, weight=times.astype(float))
+    repeated = measure(np.repeat(y, times), np.repeat(proba, times, axis=0), names)
+    assert weighted.log_loss == pytest.approx(repeated.log_loss)
+    assert weighted.calibration_error == pytest.approx(repeated.calibration_error)
+    expected = reference.log_loss(y, proba, labels=range(len(names)), sample_weight=times)
+    assert weighted.log_loss == pytest.approx(expected)
+    assert score("log-loss", y, proba, times.astype(float)) == weighted.log_loss
+    # Rows are counted as they are, and so is the bootstrap over them.
+    plain = measure(y, proba, names)
+    unweighted = {"log_loss": plain.log_loss, "calibration_error": plain.calibration_error}
+    assert dataclasses.replace(weighted, **unweighted) == plain
 
 
 def test_class_without_rows():
@@ -88,11 +106,10 @@ def test_loss_stays_finite_where_the_truth_got_nothing():
 @pytest.mark.parametrize("seed", range(4))
 def test_interval_is_that_of_a_bootstrap_over_rows(seed):
     y, proba, names = random_case(seed, n_rows=300, n_classes=3, sharpness=1.5)
-    predicted = proba.argmax(axis=1)
     low, high = measure(y, proba, names).macro_recall_interval
     rng = np.random.default_rng(1)
     drawn = [
-        macro_recall(y[rows], predicted[rows], len(names))
+        score("macro-recall", y[rows], proba[rows])
         for rows in rng.integers(0, len(y), size=(3000, len(y)))
     ]
     width = high - low
@@ -116,6 +133,12 @@ def test_interval_depends_on_the_seed_alone():
     assert once == again
     assert once.macro_recall_interval != other.macro_recall_interval
     assert dataclasses.replace(once, macro_recall_interval=other.macro_recall_interval) == other
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_scores_are_the_figures_of_the_metrics(metric):
+    y, proba, names = random_case(3)
+    assert score(metric, y, proba) == getattr(measure(y, proba, names), metric.replace("-", "_"))
 
 
 def test_perfect_and_single_rows():

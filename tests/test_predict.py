@@ -15,6 +15,7 @@ import joblib
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from sklearn.metrics import log_loss
 from stores import SPEC, blobs, make_head, write_store
 
 from features.checkpoint import find_checkpoint
@@ -28,11 +29,11 @@ from features.tweets import TweetReader
 from pipeline.cli import main
 from pipeline.fit import fit
 from pipeline.head import load_head, save_head
+from pipeline.join import open_joined
 from pipeline.predict import (
     check_output,
-    encoder_for,
     evaluate,
-    score_store,
+    score_stores,
     score_tweets,
     scored,
     write_scores,
@@ -132,7 +133,7 @@ def test_vectors_are_scored_as_by_the_plain_estimator(folder, head, expected, tm
 def test_texts_are_scored_as_their_vectors(folder, head, expected, minilm):
     encoder = FrozenEncoder(minilm, pooling=VIEW, dtype="float32", device="cpu")
     rows = TweetReader([folder / "new.csv"])
-    (block,) = score_tweets(head, rows, encoder, on_rejects=list)
+    (block,) = score_tweets(head, rows, [encoder], on_rejects=list)
     assert block.ids == [identity for identity, _ in NEW]
     assert block.texts == [text for _, text in NEW]
     assert np.abs(block.proba - expected).max() <= 1e-4
@@ -370,16 +371,6 @@ def test_a_model_of_other_weights_is_refused_by_both_fingerprints(other_model, f
     assert not out.exists()
 
 
-def test_head_of_two_encoders_scores_vectors_only(folder):
-    one = make_head(widths=(8, 4))
-    spec = dataclasses.replace(SPEC, max_length=64)
-    two = dataclasses.replace(
-        one, sources=(one.sources[0], dataclasses.replace(one.sources[1], spec=spec))
-    )
-    with pytest.raises(InputError, match="vectors of 2 encoders"):
-        encoder_for(two)
-
-
 def test_texts_are_rounded_as_the_vectors_of_the_fit(folder, minilm, tmp_path):
     """A head of a float16 store gives the same for a text and for its cached vector."""
     store = tmp_path / "s.h5"
@@ -389,9 +380,9 @@ def test_texts_are_rounded_as_the_vectors_of_the_fit(folder, minilm, tmp_path):
     assert {source.store_dtype for source in head.sources} == {"float16"}
     encoder = FrozenEncoder(minilm, pooling=VIEW, dtype="float32", device="cpu")
     rows = TweetReader([folder / "train.csv"])
-    (from_text,) = score_tweets(head, rows, encoder, on_rejects=list)
-    with FeatureStore(store) as opened:
-        (from_vectors,) = score_store(head, opened)
+    (from_text,) = score_tweets(head, rows, [encoder], on_rejects=list)
+    with open_joined(store) as opened:
+        (from_vectors,) = score_stores(head, opened)
     # A value between two float16s may be rounded either way: a few digits of few rows.
     difference = np.abs(from_text.proba - from_vectors.proba).max(axis=1)
     assert np.median(difference) < 1e-9
@@ -452,6 +443,93 @@ def test_tweeteval_layout(folder, tmp_path):
     assert "no row has a label" in result.stderr
 
 
+# Heads of several encoders: the packaged model twice, the second one cutting texts after 8 tokens.
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory, folder, minilm):
+    """`long.h5`, `short.h5` and `head.joblib`; both encoders have the same view."""
+    place = tmp_path_factory.mktemp("two")
+    for name, length in (("long", 128), ("short", 8)):
+        for tweets in ("train", "new"):
+            extract(
+                folder / f"{tweets}.csv",
+                place / f"{tweets}-{name}.h5",
+                model=minilm,
+                max_length=length,
+                pooling=VIEW,
+                dtype="float32",
+                store_dtype="float32",
+                device="cpu",
+            )
+    head = fit([place / "train-long.h5", place / "train-short.h5"], C=0.01).head
+    save_head(head, place / "head.joblib")
+    return place
+
+
+def test_texts_are_read_by_each_encoder(two, folder, tmp_path):
+    head = load_head(two / "head.joblib")
+    assert [source.spec.max_length for source in head.sources] == [128, 8]
+    for name, inputs in {
+        "text": [folder / "new.csv"],
+        "vectors": [two / "new-short.h5", two / "new-long.h5"],
+    }.items():
+        done("predict", two / "head.joblib", *inputs, "-o", tmp_path / f"{name}.csv")
+    vectors = []
+    for name in ("long", "short"):
+        with FeatureStore(two / f"new-{name}.h5") as store:
+            vectors.append(store.read(VIEW))
+    exact = joblib.load(two / "head.joblib")["estimator"].predict_proba(np.hstack(vectors))
+    for name in ("text", "vectors"):
+        rows = table(tmp_path / f"{name}.csv")
+        assert [row["id"] for row in rows] == [identity for identity, _ in NEW]
+        assert np.abs(probabilities(rows, head) - exact).max() <= 1e-4
+
+
+def test_models_of_several_encoders(two, folder, minilm, other_model, tmp_path):
+    out = tmp_path / "out.csv"
+    arguments = ["predict", two / "head.joblib", folder / "new.csv", "-o", out]
+    result = run(*arguments, "--model", minilm)
+    assert result.exit_code == 2
+    assert "--model was given 1 times, the head has 2 encoders" in result.stderr
+    result = run(*arguments, "--model", minilm, "--model", other_model)
+    assert result.exit_code == 3
+    assert load_head(two / "head.joblib").sources[1].spec.fingerprint[:12] in result.stderr
+    assert not out.exists()
+    done(*arguments, "--model", minilm, "--model", minilm)
+    assert len(table(out)) == len(NEW)
+
+
+def test_vectors_of_one_of_two_encoders(two):
+    result = run("evaluate", two / "head.joblib", two / "train-long.h5")
+    assert result.exit_code == 3
+    missing = load_head(two / "head.joblib").sources[1].spec.fingerprint[:12]
+    assert f"takes vectors of encoder {missing}" in result.stderr
+
+
+def test_rows_that_do_not_match_are_said_and_not_scored(two, folder, minilm, tmp_path):
+    """On standard error, so that scores in a pipe stay scores."""
+    options = {"model": minilm, "max_length": 8, "pooling": VIEW, "device": "cpu"}
+    options |= {"dtype": "float32", "store_dtype": "float32"}
+    write_csv(tmp_path / "fewer.csv", [row for row in NEW if row[0] != "c"])
+    extract(tmp_path / "fewer.csv", tmp_path / "fewer.h5", **options)
+    stores = [two / "new-long.h5", tmp_path / "fewer.h5"]
+    result = done("predict", two / "head.joblib", *stores)
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["id"] for row in rows] == [identity for identity, _ in NEW if identity != "c"]
+    assert "5 rows by id and text; left out 1 of" in result.stderr
+    whole = done("predict", two / "head.joblib", two / "new-long.h5", two / "new-short.h5")
+    assert whole.stderr == ""
+
+
+def test_evaluate_on_two_encoders(two, folder, tmp_path):
+    figures = []
+    for inputs in ([folder / "train.csv"], [two / "train-long.h5", two / "train-short.h5"]):
+        done("evaluate", two / "head.joblib", *inputs, "--json", tmp_path / "m.json")
+        figures.append(json.loads((tmp_path / "m.json").read_text())["metrics"]["confusion"])
+    assert figures[0] == figures[1]
+
+
 # Without any model, on made-up vectors.
 
 
@@ -466,14 +544,37 @@ def made_up(tmp_path):
 
 def test_vectors_with_ids_and_labels(made_up):
     head, store, X, y = made_up
-    with FeatureStore(store) as opened:
-        (block,) = score_store(head, opened)
+    with open_joined(store) as opened:
+        (block,) = score_stores(head, opened)
     assert block.ids == [f"row-{i}" for i in range(150)]
     assert block.labels[:3] == [head.labels[y[0]], head.labels[y[1]], None]
     np.testing.assert_allclose(block.proba, head.predict_proba(X), atol=1e-12)
     assert block.texts is None
     metrics, unlabelled = evaluate(head, [block])
     assert (metrics.rows, unlabelled) == (100, 50)
+
+
+@pytest.mark.parametrize("prior", [None, "training", "negative=5,neutral=1,positive=1"])
+def test_prior_of_predict_and_evaluate(prior, made_up, tmp_path):
+    """The label is the argmax of what is printed, and the figures are those of the moved head."""
+    head, store, X, y = made_up
+    options = [] if prior is None else ["--prior", prior]
+    moved = head if prior is None else head.with_prior(prior)
+    out, figures = tmp_path / "out.csv", tmp_path / "m.json"
+    done("predict", tmp_path / "head.joblib", store, "-o", out, *options)
+    rows = table(out)
+    proba = probabilities(rows, head)
+    np.testing.assert_allclose(proba, moved.predict_proba(X), atol=1e-6)
+    assert [row["label"] for row in rows] == [head.labels[k] for k in proba.argmax(axis=1)]
+    done("evaluate", tmp_path / "head.joblib", store, "--json", figures, *options)
+    content = json.loads(figures.read_text())
+    labelled = np.arange(150) % 3 != 2
+    truth, exact = y[labelled], moved.predict_proba(X[labelled])
+    weight = (moved.prior / np.bincount(truth))[truth]
+    expected = log_loss(truth, exact, sample_weight=weight)
+    assert content["metrics"]["log_loss"] == pytest.approx(expected)
+    assert content["metrics"]["accuracy"] == (exact.argmax(axis=1) == truth).mean()
+    np.testing.assert_allclose(content["prior"], moved.prior)
 
 
 def test_store_lacks_the_view(made_up, tmp_path):

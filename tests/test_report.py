@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import blobs, make_head, write_store
 
+from features.formats import printable
 from features.store import FeatureStore
 from pipeline import report
 from pipeline.fit import fit
@@ -37,9 +38,9 @@ def test_columns_line_up(rows):
 @settings(deadline=None)
 @given(st.text())
 def test_printable_lets_no_control_character_through(text):
-    shown = report.printable(text)
+    shown = printable(text)
     assert all(c.isprintable() for c in shown)
-    assert report.printable(shown) == shown
+    assert printable(shown) == shown
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_printable_lets_no_control_character_through(text):
     ],
 )
 def test_printable(text, shown):
-    assert report.printable(text) == shown
+    assert printable(text) == shown
 
 
 def only_our_own_line_ends(text):
@@ -72,7 +73,7 @@ def test_labels_are_escaped_everywhere(tmp_path):
             report.metrics_text(result.metrics, "these rows"),
         ]
     for text in texts:
-        assert report.printable(ODD) in text
+        assert printable(ODD) in text
         assert only_our_own_line_ends(text)
 
 
@@ -99,6 +100,22 @@ def test_fit_shows_the_figures(tmp_path):
     assert f"{result.metrics.macro_recall:.4f}" in text
     assert "Not converged" not in text
     assert "Not converged: --max-iter ended" in report.fit_text(fit(path, C=10, max_iter=1))
+
+
+def test_calibration_and_prior_are_said(tmp_path):
+    path = write_store(tmp_path / "s.h5", *blobs(90, 6, 3))
+    result = fit(path)
+    text = report.fit_text(result)
+    found = result.head.metadata["calibration"]
+    assert f"temperature {found['temperature']:.3f}" in text
+    assert f"log-loss {found['before']['log_loss']:.4f} to {found['after']['log_loss']:.4f}" in text
+    assert re.search(r"both for the prior +uniform", text)
+    skewed = fit(path, C=0.1, prior="negative=1,neutral=1,positive=2")
+    text = report.fit_text(skewed)
+    assert re.search(r"calibration +none", text)
+    shares = r"negative 0\.250, neutral 0\.250, positive 0\.500"
+    assert re.search(rf"both for the prior +{shares}", text)
+    assert re.search(rf"prior +{shares}", report.head_text(skewed.head, "head.joblib"))
 
 
 def test_confusion_matrix_by_rows_of_the_truth():

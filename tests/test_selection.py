@@ -100,6 +100,37 @@ def test_choice_is_the_best_and_among_equals_the_smallest(scores, best):
     assert best == choose([Candidate(C, tuple(folds)) for C, folds in scores.items()]).C
 
 
+@pytest.mark.parametrize(
+    ("scores", "best", "with_rule"),
+    [
+        # Standard error of the best: 0.1 / sqrt(3) = 0.0577.
+        ({0.01: [0.54], 0.1: [0.55], 1.0: [0.5, 0.7, 0.6]}, 1.0, 0.1),
+        ({0.01: [0.56], 0.1: [0.2], 1.0: [0.5, 0.7, 0.6]}, 1.0, 0.01),
+        ({0.01: [0.1], 0.1: [0.2], 1.0: [0.5, 0.7, 0.6]}, 1.0, 1.0),
+        ({1.0: [0.5, 0.7, 0.6], 10.0: [0.6]}, 1.0, 1.0),
+    ],
+)
+def test_one_standard_error(scores, best, with_rule):
+    candidates = [Candidate(C, tuple(folds)) for C, folds in scores.items()]
+    assert best == choose(candidates).C
+    assert with_rule == choose(candidates, one_standard_error=True).C
+
+
+def test_the_lowest_loss_is_the_best():
+    losses = {0.01: [0.8], 0.1: [0.66], 1.0: [0.5, 0.7, 0.6], 10.0: [0.6]}
+    candidates = [Candidate(C, tuple(folds)) for C, folds in losses.items()]
+    assert choose(candidates, higher_is_better=False).C == 1.0
+    assert choose(candidates, higher_is_better=False, one_standard_error=True).C == 1.0
+    nearer = [*candidates, Candidate(0.02, (0.65,))]
+    assert choose(nearer, higher_is_better=False, one_standard_error=True).C == 0.02
+
+
+def test_repeats_of_the_same_rows_are_no_more_rows():
+    once, thrice = Candidate(1.0, (0.5, 0.7, 0.6)), Candidate(1.0, (0.5, 0.7, 0.6) * 3, repeats=3)
+    assert thrice.score == pytest.approx(once.score)
+    assert thrice.standard_error == pytest.approx(once.standard_error)
+
+
 def test_score_and_its_standard_error():
     candidate = Candidate(1.0, (0.5, 0.7, 0.6))
     assert candidate.score == pytest.approx(0.6)

@@ -2,6 +2,7 @@
 
 import builtins
 import collections
+import contextlib
 import io
 import os
 import pickle
@@ -9,6 +10,7 @@ import random
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 
 import joblib
@@ -235,7 +237,11 @@ CHANGES = {
     "width 0": (lambda c: changed_source(c, width=0), "incomplete"),
     "width true": (lambda c: changed_source(c, width=True), "incomplete"),
     "view": (lambda c: changed_source(c, view=None), "incomplete"),
-    "precision": (lambda c: changed_source(c, precision="int8"), "incomplete"),
+    "precision": (lambda c: changed_source(c, precision="int4"), "incomplete"),
+    "int8 of no int8 encoder": (
+        lambda c: changed_source(c, precision="int8"),
+        "precision int8 and quantization none",
+    ),
     "store dtype": (lambda c: changed_source(c, store_dtype="float64"), "incomplete"),
     "fingerprint": (lambda c: changed_source(c, fingerprint="0" * 64), "fingerprint"),
     "spec altered": (lambda c: changed_spec(c, max_length=64), "fingerprint"),
@@ -323,6 +329,10 @@ def test_flipped_bits(good, tmp_path):
 
 def frame(body, protocol=4):
     return b"\x80" + bytes([protocol]) + body
+
+
+def text(name):
+    return b"\x8c" + bytes([len(name)]) + name.encode()
 
 
 RAW = {
@@ -419,6 +429,111 @@ def test_arrays_of_impossible_shapes(shape):
         read_pickle(data)
 
 
+class Nested:
+    """An array of objects in an array of objects, the inner one with a call."""
+
+    def __reduce__(self):
+        return os.system, (f"touch {MARKER}",)
+
+
+def object_array(value):
+    array = np.empty(1, dtype=object)
+    array[0] = value
+    return array
+
+
+def compatible(name, *fields):
+    """How joblib before 0.10 wrote arrays: the path of a file beside the pickle."""
+    return text("joblib.numpy_pickle_compat") + text(name) + b"\x93" + b"".join(fields)
+
+
+def of_subclass(name):
+    module, _, attribute = name.rpartition(".")
+    return frame(
+        (WRAPPED_ARRAY % b"K\x02\x85").replace(
+            b"\x8c\x05numpy\x8c\x07ndarray", text(module) + text(attribute)
+        )
+        + struct.pack("<2d", 1.5, 2.5)
+        + b"."
+    )
+
+
+TRICKS = {
+    "objects in an array": lambda: dumped(object_array(Nested())),
+    "objects in arrays in arrays": lambda: dumped(object_array(object_array(Nested()))),
+    "objects in a head": lambda: dumped({"format": "frostline-head", "x": object_array(Nested())}),
+    "an array of records of objects": lambda: dumped(np.zeros(2, [("a", "f8"), ("b", "O")])),
+    "a path beside it": lambda: frame(compatible("NDArrayWrapper", b")\x81.")),
+    "a packed path beside it": lambda: frame(compatible("ZNDArrayWrapper", b")\x81.")),
+    "an array of a subclass": lambda: of_subclass("numpy.memmap"),
+    "an array of a function": lambda: of_subclass("os.system"),
+    "the wrapper's own reader": lambda: frame(
+        text("joblib.numpy_pickle") + text("NumpyArrayWrapper.read") + b"\x93)R."
+    ),
+    "the wrapper called": lambda: frame(
+        text("joblib.numpy_pickle") + text("NumpyArrayWrapper") + b"\x93)R."
+    ),
+    "state for a class": lambda: frame(
+        text("joblib.numpy_pickle") + text("NumpyArrayWrapper") + b"\x93}b."
+    ),
+    "state for the estimator's class": lambda: frame(
+        text("sklearn.linear_model._logistic") + text("LogisticRegression") + b"\x93}b."
+    ),
+    "state with a key that is no text": lambda: frame(
+        text("sklearn.linear_model._logistic")
+        + text("LogisticRegression")
+        + b"\x93)\x81}K\x01K\x02sb."
+    ),
+    "state in two parts": lambda: frame(
+        text("sklearn.linear_model._logistic") + text("LogisticRegression") + b"\x93)\x81}}\x86b."
+    ),
+    "skops": lambda: b"PK\x03\x04" + bytes(200),
+    "a model of torch": lambda: b"PK\x03\x04" + b"archive/data.pkl" + bytes(200),
+    "onnx": lambda: b"\x08\x07\x12\x07skl2onnx" + bytes(200),
+    "cloudpickle": lambda: dumped(Call(pickle.loads, pickle.dumps(Nested()))),
+    "a million instructions": lambda: frame(b"N" * 1_100_000 + b"."),
+    "a million lists": lambda: frame(b"]" * 1_100_000 + b"."),
+    "a million dicts in one": lambda: frame(b"](" + b"}" * 1_100_000 + b"e."),
+}
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_tricks_are_refused(trick, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileRefused) as caught:
+        load_bytes(TRICKS[trick](), tmp_path)
+    assert len(str(caught.value)) < 1000
+    assert "\n" not in str(caught.value)
+    assert ("more than 1000000 instructions" in str(caught.value)) == ("million" in trick)
+    assert [path.name for path in tmp_path.iterdir()] == ["head.joblib"]
+
+
+def test_memory_stays_in_proportion(tmp_path):
+    """256 MiB at most are read, and no file makes more than a few hundred out of one."""
+    program = frame(b"](" + b"}" * 990_000 + b"e.")
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileRefused):
+            load_bytes(program, tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 300 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_any_cut_or_change_of_a_head(good, data):
+    """Bytes cut out, put in, exchanged: a head's content, or the documented error."""
+    changed = bytearray(good)
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(changed) - 1))
+        changed[start : start + data.draw(st.integers(0, 40))] = data.draw(st.binary(max_size=40))
+        if not changed:
+            break
+    with contextlib.suppress(UnpickleError):
+        read_pickle(bytes(changed))
+
+
 @settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_random_bytes(data):
@@ -448,10 +563,6 @@ def test_random_programs(parts):
 DEEP = b")" + b"\x85" * 100_000
 WIDE = b"\x8c\x04boom" + b"".join(b"\x94h%c\x86" % n for n in range(22))
 FORMAT_IS_RIGHT = b"\x8c\x06format\x8c\x0efrostline-head"
-
-
-def text(name):
-    return b"\x8c" + bytes([len(name)]) + name.encode()
 
 
 @pytest.mark.parametrize("value", [DEEP, WIDE], ids=["deep", "wide"])
