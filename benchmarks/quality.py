@@ -23,7 +23,8 @@ from sklearn.preprocessing import StandardScaler
 
 from features import FeatureStore, extract
 from pipeline import fit
-from pipeline.predict import evaluate, score_store
+from pipeline.join import open_joined
+from pipeline.predict import evaluate, score_stores
 
 VIEWS = ["cls", "cls@last4+sum", "mean", "mean@-2", "mean@last4+sum", "mean@last4+concat"]
 
@@ -59,8 +60,8 @@ def row(view: str, train: Path, test: Path) -> str:
     """Fit and measure one view; give its row of the table."""
     chosen = fit(train, pooling=view)
     refit = fit(train, pooling=view, C=chosen.head.metadata["C"])
-    with FeatureStore(test) as store:
-        metrics, _ = evaluate(chosen.head, score_store(chosen.head, store))
+    with open_joined(test) as stores:
+        metrics, _ = evaluate(chosen.head, score_stores(chosen.head, stores))
         low, high = metrics.macro_recall_interval
     cells = [
         f"`{view}`",
