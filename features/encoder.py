@@ -20,9 +20,9 @@ import torch
 import transformers
 
 from features.backends import (
-    DEFAULT_BATCH_TOKENS,
     Backend,
     choose_devices,
+    default_batch_tokens,
     find_backend,
     half_dtypes,
 )
@@ -187,7 +187,6 @@ class FrozenEncoder:
         self.device = self._devices[0]
         self._make_backend = find_backend(backend, self.device)
         self.spec = spec
-        self._max_batch_tokens = max_batch_tokens or DEFAULT_BATCH_TOKENS[self.device.type]
         self._normalize = normalizer(spec.normalizer)
         self._tokenizer = _load_tokenizer(checkpoint)
         self._prefix, self._suffix = self._count_special_tokens()
@@ -200,6 +199,9 @@ class FrozenEncoder:
             samples=tuple(tuple(ids.tolist()) for ids in samples.ids),
         )
         self._check_vocabulary(stock)
+        self._max_batch_tokens = max_batch_tokens or default_batch_tokens(
+            self.device, stock.hidden_size
+        )
         self.views = self._check_views(stock)
         self._n_layers = stock.n_layers
         numbers = {
