@@ -491,8 +491,14 @@ def test_every_device_has_a_batch_size_and_half_precisions(device):
 
 @pytest.mark.parametrize(
     ("device", "width", "tokens"),
-    [("cpu", 32, 4096), ("cpu", 384, 4096), ("cpu", 768, 1024), ("cpu", 4096, 512)]
-    + [("cuda", 32, 65_536), ("cuda", 4096, 65_536)],
+    [
+        ("cpu", 32, 4096),
+        ("cpu", 384, 4096),
+        ("cpu", 768, 1024),
+        ("cpu", 4096, 512),
+        ("cuda", 32, 65_536),
+        ("cuda", 4096, 65_536),
+    ],
 )
 def test_wider_models_get_smaller_batches_on_the_cpu(device, width, tokens):
     assert default_batch_tokens(torch.device(device), width) == tokens
