@@ -53,7 +53,7 @@ _CPU_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
 
 # Tokens of a batch. Measured for the CPU with `benchmarks/extract.py --batch-tokens`, for layers that are
 # 384 wide: fewer are too little work for a call, more fall out of the cache. Accelerators want more.
-_BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536, "mps": 16_384}
+_BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536, "mps": 16_384}
 _CPU_WIDTH = 384
 _LEAST_BATCH_TOKENS = 512
 
@@ -98,7 +98,7 @@ def default_batch_tokens(device: torch.device, hidden_size: int) -> int:
     """Tokens of a batch, for a model of this width.
 
     On the CPU a wider model gets fewer, so that the work of a layer on a batch stays the same: BERT-base
-    is a tenth faster with 1,024 than with 4,096.
+    is a tenth faster with 512 than with 4,096.
     """
     tokens = _BATCH_TOKENS[device.type]
     if device.type != "cpu":
