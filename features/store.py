@@ -20,9 +20,11 @@ as one. Row i of every dataset is row i of the input::
         ├── precision     "float32" | "half" | "int8"   of the forward pass
         └── provenance    JSON: versions, device, dtype, digest of the input
 
-Every dataset is chunked by rows (views at about half a MiB) and carries fletcher32 checksums, and
-HDF5 keeps one over everything else, so that no bit of a file can change unnoticed. There are no object or variable-length types, links, external or virtual datasets; a file that has some, or
-anything else, is refused (`features/strict.py`), by a child process (`features/quarantine.py`). In plain h5py::
+Every dataset is chunked by rows (views at about half a MiB) and carries fletcher32 checksums, HDF5
+keeps one over each of its own structures, and behind it all lies a seal, a digest of every bit before it
+(`features/seal.py`), which HDF5 does not read. There are no object or variable-length types, links,
+external or virtual datasets; a file that has some, or anything else, is refused
+(`features/strict.py`), by a child process (`features/quarantine.py`). In plain h5py::
 
     import h5py
     with h5py.File("tweets.h5") as f:
@@ -52,6 +54,7 @@ import numpy.typing as npt
 from features import disk, quarantine
 from features.errors import CannotContinue, FileRefused, InputError, first_line
 from features.pooling import parse_pooling
+from features.seal import seal
 from features.spec import EncoderSpec
 from features.strict import check_dataset, damage_refused, read_attribute
 
@@ -109,7 +112,7 @@ def write_shard(
     id_bytes: int,
     rows_of: Callable[[str, slice], Array],
 ) -> None:
-    """Write a whole shard to a new file in bounded memory, sync it, read it back and compare.
+    """Write a whole shard to a new file in bounded memory, sync it, read it back, compare and seal it.
 
     Parameters
     ----------
@@ -157,6 +160,7 @@ def write_shard(
                 dataset[rows] = values
                 sums[name] = zlib.crc32(np.ascontiguousarray(values).data, sums[name])
     _check_written(path, layout, n_rows, sums)
+    seal(path)
     quarantine.vouch(path)
 
 
