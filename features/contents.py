@@ -18,8 +18,8 @@ from features.store import EMPTY, REPAIRED, TRUNCATED, FeatureStore
 
 # As an unsigned integer, a value that is finite is below its type's infinity, but for the sign.
 _BITS = {"float16": (np.uint16, 0x7FFF, 0x7C00), "float32": (np.uint32, 0x7FFFFFFF, 0x7F800000)}
-# Rows that are looked at together stay in the processor's cache, and memory is used again.
-_BLOCK_BYTES = 2**21
+# Small enough that memory is used again, large enough that opening datasets costs nothing.
+_BLOCK_BYTES = 2**23
 _COLUMN_ROWS = 65_536
 
 
@@ -86,7 +86,7 @@ def _labels(store: FeatureStore) -> Iterator[str]:
 
 def _ids(store: FeatureStore) -> Iterator[str]:
     for rows in _slices(store.n_rows):
-        store.ids(rows)  # any bytes will do, if their chunks are right
+        store.column("id", rows)  # any bytes will do, if their chunks are right
     yield from ()
 
 
@@ -130,7 +130,7 @@ def _vectors(
     """Say which vectors are not finite, and which differ although their texts are the same."""
     unsigned, magnitude, infinity = _BITS[store.store_dtype]
     n_bad, first_bad, seen = 0, 0, 0
-    sums = np.zeros(len(repeated), np.uint64)
+    sums, weights = np.zeros(len(repeated), np.uint64), _weights(store.views[view])
     for start, block in store.blocks(view, store.store_dtype, _BLOCK_BYTES):
         bits = block.view(unsigned) & magnitude
         if bits.max() >= infinity:
@@ -139,7 +139,7 @@ def _vectors(
             n_bad += len(bad)
         end = seen + int(np.searchsorted(repeated[seen:], start + len(block)))
         if end > seen:
-            sums[seen:end] = _sums(block[repeated[seen:end] - start])
+            sums[seen:end] = _sums(block[repeated[seen:end] - start], weights)
             seen = end
         progress(block.nbytes)
     if n_bad:
@@ -155,13 +155,19 @@ def _vectors(
         )
 
 
-def _sums(vectors: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+def _weights(width: int) -> npt.NDArray[np.uint64]:
+    """Odd numbers, so that no bit of a vector is lost in its sum."""
+    return np.random.default_rng(0).integers(0, 2**63, width, np.uint64) * np.uint64(2) + np.uint64(
+        1
+    )
+
+
+def _sums(vectors: npt.NDArray[Any], weights: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Digest vectors by their bits, one number each; equal ones alike."""
-    width = vectors.itemsize * vectors.shape[1]
-    size = next(size for size in (8, 4, 2) if width % size == 0)
-    words = np.ascontiguousarray(vectors).view(f"<u{size}").astype(np.uint64, copy=False)
-    weights = np.random.default_rng(0).integers(1, 2**63, words.shape[1], np.uint64)
-    return np.asarray(words @ (weights * np.uint64(2) + np.uint64(1)))
+    row_bytes = vectors.itemsize * vectors.shape[1]
+    size = next(size for size in (8, 4, 2) if row_bytes % size == 0)
+    words = vectors.view(f"<u{size}").astype(np.uint64, copy=False)
+    return np.asarray(words @ weights[: words.shape[1]])
 
 
 def _slices(n_rows: int) -> Iterator[slice]:

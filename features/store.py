@@ -437,21 +437,22 @@ class FeatureStore:
 
     def ids(self, rows: slice = slice(None)) -> list[str]:
         """Ids as in the input."""
-        return [bytes(value).decode("utf-8", "replace") for value in self._column("id", rows)]
+        return [bytes(value).decode("utf-8", "replace") for value in self.column("id", rows)]
 
     def digests(self, rows: slice = slice(None)) -> npt.NDArray[np.uint8]:
         """BLAKE2b-128 of the normalised texts, (N, 16)."""
-        return self._column("digest", rows)
+        return self.column("digest", rows)
 
     def n_tokens(self, rows: slice = slice(None)) -> npt.NDArray[np.int32]:
         """Tokens of each text, (N,)."""
-        return self._column("n_tokens", rows)
+        return self.column("n_tokens", rows)
 
     def flags(self, rows: slice = slice(None)) -> npt.NDArray[np.uint8]:
         """Sums of `TRUNCATED`, `EMPTY` and `REPAIRED`, (N,)."""
-        return self._column("flags", rows)
+        return self.column("flags", rows)
 
-    def _column(self, name: str, rows: slice = slice(None)) -> Array:
+    def column(self, name: str, rows: slice = slice(None)) -> Array:
+        """Read one of `COLUMNS` as it is stored."""
         start, stop, _ = rows.indices(self.n_rows)
         parts: list[Array] = []
         for offset, file in zip(self._starts[:-1], self._files, strict=True):
