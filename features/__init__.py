@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from features.extract import extract
 from features.store import FeatureStore
 from features.summary import ExtractSummary
+from features.verify import Verification, verify
 from features.version import __version__
 
 if TYPE_CHECKING:
@@ -20,8 +21,10 @@ __all__ = [
     "FeatureStore",
     "FrozenBert",
     "FrozenEncoder",
+    "Verification",
     "__version__",
     "extract",
+    "verify",
 ]
 
 

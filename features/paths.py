@@ -9,7 +9,7 @@ Nothing is opened here.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from features.errors import CannotContinue, InputError
@@ -68,9 +68,17 @@ def check_replaceable(output: Path, inputs: Iterable[str | Path | None]) -> None
         if not output.is_file():
             raise InputError(f"{output} is not a file that can be replaced; give another name")
         for path in inputs:
-            if path not in (None, "-") and Path(path).exists() and output.samefile(path):
+            if path not in (None, "-") and any(map(output.samefile, _files_of(Path(path)))):
                 raise InputError(
                     f"{output} is an input too, and would be replaced; give another name"
                 )
     except OSError as error:
         raise CannotContinue(f"{output} cannot be written: {error.strerror or error}") from error
+
+
+def _files_of(path: Path) -> Iterator[Path]:
+    """Give what is read where a path is given: itself, or the feature files in it."""
+    if path.is_dir():
+        yield from (file for file in path.glob("*.h5") if file.exists())
+    elif path.exists():
+        yield path

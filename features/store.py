@@ -20,9 +20,11 @@ as one. Row i of every dataset is row i of the input::
         ├── precision     "float32" | "half" | "int8"   of the forward pass
         └── provenance    JSON: versions, device, dtype, digest of the input
 
-Every dataset is chunked by rows (views at about half a MiB) and carries fletcher32 checksums, and
-HDF5 keeps one over everything else, so that no bit of a file can change unnoticed. There are no object or variable-length types, links, external or virtual datasets; a file that has some, or
-anything else, is refused (`features/strict.py`), by a child process (`features/quarantine.py`). In plain h5py::
+Every dataset is chunked by rows (views at about half a MiB) and carries fletcher32 checksums, HDF5
+keeps one over each of its own structures, and behind it all lies a seal, a digest of every bit before it
+(`features/seal.py`), which HDF5 does not read. There are no object or variable-length types, links,
+external or virtual datasets; a file that has some, or anything else, is refused
+(`features/strict.py`), by a child process (`features/quarantine.py`). In plain h5py::
 
     import h5py
     with h5py.File("tweets.h5") as f:
@@ -52,6 +54,7 @@ import numpy.typing as npt
 from features import disk, quarantine
 from features.errors import CannotContinue, FileRefused, InputError, first_line
 from features.pooling import parse_pooling
+from features.seal import seal
 from features.spec import EncoderSpec
 from features.strict import check_dataset, damage_refused, read_attribute
 
@@ -109,7 +112,7 @@ def write_shard(
     id_bytes: int,
     rows_of: Callable[[str, slice], Array],
 ) -> None:
-    """Write a whole shard to a new file in bounded memory, sync it, read it back and compare.
+    """Write a whole shard to a new file in bounded memory, sync it, read it back, compare and seal it.
 
     Parameters
     ----------
@@ -151,12 +154,13 @@ def write_shard(
             dataset = file.create_dataset(
                 name, (n_rows, *tail), dtype, chunks=(chunk, *tail), fletcher32=True
             )
-            for rows in _row_slices(n_rows, row_bytes):
+            for rows in _row_slices(n_rows, row_bytes, _BLOCK_BYTES):
                 # With the dtype, because h5py tells UTF-8 from ASCII by what is attached to it.
                 values = rows_of(name, rows).astype(dtype)
                 dataset[rows] = values
                 sums[name] = zlib.crc32(np.ascontiguousarray(values).data, sums[name])
     _check_written(path, layout, n_rows, sums)
+    seal(path)
     quarantine.vouch(path)
 
 
@@ -171,7 +175,8 @@ def _check_written(
         with open_file(path) as file:
             for name, (dtype, tail) in layout.items():
                 found = 0
-                for rows in _row_slices(n_rows, np.dtype(dtype).itemsize * math.prod(tail)):
+                row_bytes = np.dtype(dtype).itemsize * math.prod(tail)
+                for rows in _row_slices(n_rows, row_bytes, _BLOCK_BYTES):
                     found = zlib.crc32(np.ascontiguousarray(_read(file, name, rows)).data, found)
                 if found != sums[name]:
                     raise FileRefused(f"{name!r} is not as it was written")
@@ -259,10 +264,10 @@ def _attributes(shard: Shard) -> dict[str, str | int]:
     }
 
 
-def _row_slices(n_rows: int, row_bytes: int) -> Iterator[slice]:
-    """Cut the rows into blocks of whole chunks, at least one: `_BLOCK_BYTES`, `_BLOCK_ROWS` at most."""
+def _row_slices(n_rows: int, row_bytes: int, block_bytes: int) -> Iterator[slice]:
+    """Cut the rows into blocks of whole chunks, at least one: so many bytes, `_BLOCK_ROWS` at most."""
     chunk = max(1, _CHUNK_BYTES // row_bytes)
-    step = max(chunk, min(_BLOCK_BYTES // row_bytes, _BLOCK_ROWS) // chunk * chunk)
+    step = max(chunk, min(block_bytes // row_bytes, _BLOCK_ROWS) // chunk * chunk)
     for start in range(0, n_rows, step):
         yield slice(start, min(start + step, n_rows))
 
@@ -285,6 +290,8 @@ class FeatureStore:
         Names of the classes; `labels()` counts in it.
     n_rows : int
         Rows of all shards together, N.
+    paths, shards : lists
+        The files, and what each says about itself.
 
     Raises
     ------
@@ -314,8 +321,9 @@ class FeatureStore:
             shards = [read_shard(file) for file in self._files]
             first = shards[0]
             for shard_path, shard in zip(self.paths[1:], shards[1:], strict=True):
-                _check_same_encoder(shard_path, shard, self.paths[0], first)
+                check_same_encoder(shard_path, shard, self.paths[0], first)
             undo.pop_all()
+        self.shards = shards
         self.spec = first.spec
         self.views = dict(first.views)
         self.precision = first.precision
@@ -400,16 +408,20 @@ class FeatureStore:
         return matrix
 
     def blocks(
-        self, views: str | Sequence[str], dtype: npt.DTypeLike = np.float32
+        self,
+        views: str | Sequence[str],
+        dtype: npt.DTypeLike = np.float32,
+        block_bytes: int | None = None,
     ) -> Iterator[tuple[int, Array]]:
         """Iterate over (number of the first row, block of rows) in bounded memory.
 
-        `dtype` is that of the blocks; `store_dtype` leaves the vectors as they are.
+        `dtype` is that of the blocks; `store_dtype` leaves the vectors as they are. Blocks are of
+        about 32 MiB as float32, where nothing else is said.
         """
         names = [views] if isinstance(views, str) else list(views)
         row_bytes = sum(self.views[name] for name in names) * 4
         for offset, file in zip(self._starts[:-1], self._files, strict=True):
-            for rows in _row_slices(len(file["label"]), row_bytes):
+            for rows in _row_slices(len(file["label"]), row_bytes, block_bytes or _BLOCK_BYTES):
                 parts = [_read(file, name, rows).astype(dtype, copy=False) for name in names]
                 yield int(offset) + rows.start, parts[0] if len(parts) == 1 else np.hstack(parts)
 
@@ -425,21 +437,22 @@ class FeatureStore:
 
     def ids(self, rows: slice = slice(None)) -> list[str]:
         """Ids as in the input."""
-        return [bytes(value).decode("utf-8", "replace") for value in self._column("id", rows)]
+        return [bytes(value).decode("utf-8", "replace") for value in self.column("id", rows)]
 
     def digests(self, rows: slice = slice(None)) -> npt.NDArray[np.uint8]:
         """BLAKE2b-128 of the normalised texts, (N, 16)."""
-        return self._column("digest", rows)
+        return self.column("digest", rows)
 
     def n_tokens(self, rows: slice = slice(None)) -> npt.NDArray[np.int32]:
         """Tokens of each text, (N,)."""
-        return self._column("n_tokens", rows)
+        return self.column("n_tokens", rows)
 
     def flags(self, rows: slice = slice(None)) -> npt.NDArray[np.uint8]:
         """Sums of `TRUNCATED`, `EMPTY` and `REPAIRED`, (N,)."""
-        return self._column("flags", rows)
+        return self.column("flags", rows)
 
-    def _column(self, name: str, rows: slice = slice(None)) -> Array:
+    def column(self, name: str, rows: slice = slice(None)) -> Array:
+        """Read one of `COLUMNS` as it is stored."""
         start, stop, _ = rows.indices(self.n_rows)
         parts: list[Array] = []
         for offset, file in zip(self._starts[:-1], self._files, strict=True):
@@ -551,7 +564,8 @@ def read_shard(file: h5py.File) -> Shard:
     )
 
 
-def _check_same_encoder(path: Path, shard: Shard, first_path: Path, first: Shard) -> None:
+def check_same_encoder(path: Path, shard: Shard, first_path: Path, first: Shard) -> None:
+    """Refuse a shard whose vectors are not those of another one."""
     differing = shard.spec.differences(first.spec)
     if dict(shard.views) != dict(first.views):
         differing.append(f"views: {', '.join(shard.views)} here, {', '.join(first.views)} there")

@@ -3,26 +3,33 @@
 HDF5 is a file system of its own: names that lead into other files, filters that load plugins, shapes
 that no file could hold, types that allocate what they say. A feature file needs none of it, so it is
 held to exactly what `features/store.py` writes, but that texts in attributes may be of variable
-length. Nothing here reads vectors; what the attributes mean is the store's.
+length. Nothing here reads vectors; what the attributes mean is the store's, and what lies behind it all
+is `features/seal.py`'s.
 """
 
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import h5py
 from h5py import h5a, h5d, h5o, h5t, h5z
 
 from features.errors import FileRefused, first_line
+from features.seal import SEAL_BYTES
 
 # The checksum of every chunk. Compressors are not needed, and would let a small file unpack to any size.
 _FILTERS = [h5z.FILTER_FLETCHER32]
 _CHECKSUM_BYTES = 4
 _BYTE_ORDERS = ("<", ">")
+# Where a file says its end is, in the first block of the versions that HDF5 has written since 2008.
+_FIRST_BLOCK = struct.Struct("<8s B 3x 8x 8x Q")
+_FIRST_BLOCK_VERSIONS = (2, 3)
 
 
 @contextmanager
@@ -116,6 +123,10 @@ def check_storage(file: h5py.File, names: Mapping[str, Any] | set[str]) -> None:
             raise FileRefused(f"{path} holds more than a feature file: {_surplus(file, names)}")
         if file.userblock_size:
             raise FileRefused(f"{path} has something else before its HDF5 content")
+        if _bytes_behind(path, size) not in (0, SEAL_BYTES):
+            raise FileRefused(
+                f"{path} ends within its seal or behind it; the file was cut or altered"
+            )
         extents: list[tuple[int, int]] = []
         for name in names:
             dataset = file[name]
@@ -130,6 +141,13 @@ def check_storage(file: h5py.File, names: Mapping[str, Any] | set[str]) -> None:
             raise FileRefused(
                 f"{path}: its chunks lie outside the file; the file was cut or altered"
             )
+
+
+def _bytes_behind(path: str, size: int) -> int:
+    """How many bytes lie behind the end that HDF5 knows; none where it wrote the older first block."""
+    with Path(path).open("rb") as file:
+        _, version, end = _FIRST_BLOCK.unpack(file.read(_FIRST_BLOCK.size))
+    return size - end if version in _FIRST_BLOCK_VERSIONS else 0
 
 
 def _surplus(file: h5py.File, names: Mapping[str, Any] | set[str]) -> str:

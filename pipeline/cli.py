@@ -24,8 +24,9 @@ from features.pooling import DEFAULT_POOLING
 from features.rejects import RejectLog, rejects_path
 from features.store import FeatureStore
 from features.summary import Progress
+from features.verify import verify
 from features.version import __version__
-from pipeline import report
+from pipeline import report, verdict
 from pipeline.calibration import METHODS
 from pipeline.compare import compare
 from pipeline.fit import fit
@@ -139,7 +140,7 @@ _json = click.option(
     "json_file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Write the metrics there too.",
+    help="Write the results there too.",
 )
 
 _metric = click.option(
@@ -493,6 +494,25 @@ def inspect_command(file: Path) -> None:
         click.echo(report.head_text(load_head(file), str(file)))
 
 
+@main.command("verify")
+@click.argument("paths", nargs=-1, required=True, metavar="FEATURES...")
+@_json
+def verify_command(paths: Sequence[str], json_file: Path | None) -> None:
+    """Check every bit and every row of feature files, or of folders of them.
+
+    Names all that is broken, a line each, and ends with exit code 3 if anything is.
+    """
+    _check_json(json_file, list(paths))
+    found = []
+    for path in paths:
+        with _share() as show:
+            found.append(verify(path, progress=show))
+        for line in verdict.lines_of(found[-1]):
+            click.echo(line)
+    _write_json(json_file, [store.to_dict() for store in found])
+    verdict.check_whole(found)
+
+
 def _say(matching: Matching) -> None:
     """Rows that are not in the output are said, but not into it."""
     if any(matching.left_out.values()):
@@ -536,6 +556,16 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
             bar.update((progress.fraction or 0.0) - bar.n)
 
         yield show
+
+
+@contextmanager
+def _share() -> Iterator[Callable[[float], None]]:
+    """Show the share that is done on a terminal; nothing in a pipe."""
+    from tqdm import tqdm
+
+    form = "{percentage:3.0f}% |{bar:24}| [{elapsed}<{remaining}]"
+    with tqdm(total=1.0, bar_format=form, disable=not sys.stderr.isatty(), leave=False) as bar:
+        yield lambda share: bar.update(share - bar.n)
 
 
 @contextmanager

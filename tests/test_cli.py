@@ -240,6 +240,9 @@ BAD = [
     ("evaluate head.joblib s.h5 --prior training", 2, "does not say which prior"),
     ("evaluate head.joblib s.h5 --seed -1", 2, "seed"),
     ("evaluate head.joblib s.h5 --json no/NEW.json", 2, "does not exist"),
+    # verify
+    ("verify", 2, "Missing argument"),
+    ("verify s.h5 --json s.h5", 2, "s.h5"),
     # inspect
     ("inspect", 2, "Missing argument"),
     ("inspect none.h5", 2, "none.h5"),

@@ -19,6 +19,7 @@ PUBLIC = [
     ("features", "FrozenEncoder"),
     ("features", "FeatureStore"),
     ("features", "extract"),
+    ("features", "verify"),
     ("features", "FrozenBert"),
     ("pipeline", "fit"),
     ("pipeline", "compare"),

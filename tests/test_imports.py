@@ -67,6 +67,7 @@ COMMANDS = {
     "compare": ["compare", "s.h5"],
     "evaluate": ["evaluate", "head.joblib", "s.h5"],
     "predict vectors": ["predict", "head.joblib", "s.h5", "-o", "out.csv"],
+    "verify": ["verify", "s.h5", "o.h5"],
     "inspect a store": ["inspect", "s.h5"],
     "inspect a head": ["inspect", "head.joblib"],
 }
@@ -78,7 +79,9 @@ def test_commands_on_vectors_never_load_a_model_library(command, files):
     assert loaded(COMMAND, *arguments) == []
 
 
-@pytest.mark.parametrize("command", ["help", "version", "inspect a head", "predict vectors"])
+@pytest.mark.parametrize(
+    "command", ["help", "version", "inspect a head", "predict vectors", "verify"]
+)
 def test_what_needs_no_solver_does_without_sklearn(command, files):
     arguments = [str(files / a) if "." in a else a for a in COMMANDS[command]]
     assert loaded(COMMAND, *arguments, names=["sklearn", "joblib"]) == []
@@ -127,6 +130,9 @@ FREE_OF = {
     "features/store.py": ["torch", "transformers"],
     "features/journal.py": ["torch", "transformers", "h5py"],
     "features/building.py": ["torch", "transformers"],
+    "features/seal.py": ["torch", "transformers", "numpy", "h5py"],
+    "features/contents.py": ["torch", "transformers", "h5py"],
+    "features/verify.py": ["torch", "transformers", "h5py"],
     "features/disk.py": ["features", "numpy", "h5py"],
     "features/tweets.py": ["torch", "transformers", "numpy", "h5py"],
     "features/normalize.py": ["torch", "transformers", "numpy"],
@@ -144,6 +150,7 @@ FREE_OF = {
     "pipeline/bootstrap.py": ["sklearn", "features", "h5py"],
     "pipeline/compare.py": ["torch", "h5py"],
     "pipeline/unpickle.py": ["pickle", "joblib", "sklearn", "importlib"],
+    "pipeline/verdict.py": ["sklearn", "torch", "h5py", "numpy"],
     "pipeline/report.py": ["sklearn", "torch", "h5py"],
 }
 

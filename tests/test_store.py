@@ -445,7 +445,12 @@ REFUSED = {
         lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]),
         "is not a readable HDF5 file",
     ),
-    "last byte gone": (lambda p: p.write_bytes(p.read_bytes()[:-1]), "is not a readable HDF5 file"),
+    "last byte gone": (lambda p: p.write_bytes(p.read_bytes()[:-1]), "ends within its seal"),
+    "last byte before the seal gone": (
+        lambda p: p.write_bytes(p.read_bytes()[:-57]),
+        "is not a readable HDF5 file",
+    ),
+    "something behind the seal": (lambda p: p.write_bytes(p.read_bytes() + b"0"), "behind it"),
     "other HDF5": (without("format"), "not one of frostline's feature files"),
     "other format": (attribute("format", "x"), "not one of frostline's feature files"),
     "format as bytes": (attribute("format", np.bytes_(b"x")), "not one of frostline's feature"),
