@@ -129,7 +129,7 @@ class Journal:
         self._found: dict[bytes, tuple[int, npt.NDArray[np.bool_]]] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._unsynced = False
+        self._unsynced = self._removed = False
         self._failure: OSError | None = None
         self._handle, self.locked = _open_locked(self.path, output)
         try:
@@ -166,7 +166,7 @@ class Journal:
                     OSError
                 ):  # a lost sync loses seconds, and another error is on its way
                     self._sync()
-            else:
+            elif not self._removed:  # else it may be the next run's that has the name now
                 with suppress(OSError):
                     disk.unlink(self.path)
             os.close(self._handle)
@@ -243,7 +243,7 @@ class Journal:
         """Remove it: all that it holds is elsewhere."""
         with self._lock:
             disk.unlink(self.path)
-            self.kept = 0
+            self.kept, self._removed = 0, True
 
     def _claim(self) -> None:
         """Check that this is a journal, maybe a new one, and say whose it is now."""

@@ -103,6 +103,17 @@ def test_an_empty_one_goes_and_one_with_vectors_stays(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_journal_of_the_next_run_is_left_alone(tmp_path):
+    """Between the end of the work and that of the process another one may have begun."""
+    with Journal(tmp_path / "a.h5") as of:
+        of.begin(HEADER)
+        of.append(digests("a", 3), vectors(3))
+        of.remove()
+        following = Journal(tmp_path / "a.h5")
+    with following:
+        assert following.path.exists()
+
+
 def test_it_is_for_this_user_alone(tmp_path):
     assert fill(tmp_path / "a.h5").stat().st_mode & 0o777 == 0o600
 
