@@ -223,6 +223,8 @@ class Journal:
     def read(self, view: str, places: Places) -> npt.NDArray[Any]:
         """Read vectors as they are stored, (N, D); neighbours in the file in one go."""
         assert self.header is not None, "there are places, so there are vectors"
+        if self._failure is not None:  # what could not be synced may be lost from memory too
+            raise self._failure
         sizes = self.header.row_bytes
         before = sum(size for name, size in sizes.items() if name < view)
         # In 64 bits: a journal can be larger than 2 GiB.
