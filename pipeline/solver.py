@@ -19,7 +19,7 @@ with b* the intercepts at the optimum. Where dP/db = 0, this is the duality gap 
 is exact. The intercepts' last step is Newton's, which leaves dP/db about as small as rounding; what is
 left of the second term is added with the next step in the place of b - b*. The certificate is computed
 in float64, in the space where P penalises: that of the standardised columns. It is far from tight:
-where it says 1e-6, `benchmarks/head.py` finds some 1e-9 to 1e-11.
+where it says 1e-6, `benchmarks/fit.py` finds some 1e-9 to 1e-11.
 
 Steps are taken with float32 products first, and with float64 ones when rounding ends the descent. The
 pass that certifies a fit also gives the scores of the rows that it left out. No file is read here.

@@ -1,6 +1,6 @@
 """How fast a head is fitted, beside scikit-learn's solvers, in interleaved rounds of one run.
 
-    python benchmarks/head.py FEATURES.h5 --pooling VIEW [--C 0.01 --C 1] [--rounds 3] [--grid]
+    python benchmarks/fit.py FEATURES.h5 --pooling VIEW [--C 0.01 --C 1] [--rounds 3] [--grid]
 
 Same rows, same objective (standardised columns, balanced classes), same machine. Every round runs every
 contender once; the figures are medians, the ratios are to frostline. frostline's seconds contain the
