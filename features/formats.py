@@ -13,8 +13,9 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -24,6 +25,8 @@ from features.paths import check_input
 
 # A tweet has 280 characters; the bound keeps memory bounded whatever the file.
 MAX_LINE_BYTES = 16 * 2**20
+# Names in a message; the line of a reject stays below 8 KB, whatever the row was.
+_LISTED = 8
 NOT_UNICODE = re.compile("[\ud800-\udfff\x00]")
 
 Row = tuple[int, dict[str, Any] | list[str] | str]
@@ -232,6 +235,13 @@ def kind_of(value: object) -> str:
 def shown(text: str) -> str:
     """Give the start of something from a file, quoted and safe to print on a terminal."""
     return printable(json.dumps(NOT_UNICODE.sub("\ufffd", text[:60]), ensure_ascii=False))
+
+
+def listed(names: Collection[str]) -> str:
+    """Give the first of some names from a file, and how many more there are."""
+    first = [shown(name) for name in islice(names, _LISTED)]
+    rest = len(names) - len(first)
+    return (", ".join(first) or "none") + (f" and {rest:,} more" if rest else "")
 
 
 def printable(text: str) -> str:

@@ -53,6 +53,7 @@ import numpy.typing as npt
 
 from features import disk, quarantine
 from features.errors import CannotContinue, FileRefused, InputError, first_line
+from features.formats import shown
 from features.pooling import parse_pooling
 from features.seal import seal
 from features.spec import EncoderSpec
@@ -249,8 +250,8 @@ def _attributes(shard: Shard) -> dict[str, str | int]:
     if len(label_names.encode()) > _MAX_ATTRIBUTE:
         raise InputError(
             f"the labels have {len(shard.label_names)} different values, e.g. "
-            f"{', '.join(map(repr, shard.label_names[:3]))}: too many for classes; choose another "
-            "--label-column"
+            f"{', '.join(map(shown, shard.label_names[:3]))}: too many or too long for classes; choose "
+            "another --label-column"
         )
     return {
         "format": FORMAT,
