@@ -3,7 +3,7 @@
 In comes the name of a model (the default, a hub id, a local folder), out goes a `Checkpoint`: a
 folder of safetensors weights, a config and a tokenizer, with digests of each that do not depend on
 the name, the path, or how the weights are split into files. Loading the weights is the backend's
-business (`features/backends.py`). Pickled weights are never read and remote code never runs.
+business (`features/model.py`). Pickled weights are never read and remote code never runs.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,9 +20,9 @@ import torch
 import transformers
 
 from features.backends import (
-    DEFAULT_BATCH_TOKENS,
     Backend,
     choose_devices,
+    default_batch_tokens,
     find_backend,
     half_dtypes,
 )
@@ -33,6 +33,7 @@ from features.model import Block, StockModel, load
 from features.normalize import normalizer
 from features.pooling import DEFAULT_POOLING, HiddenStates, parse_poolings
 from features.probe import CALIBRATION_TEXTS, PROBE_TEXTS
+from features.reference import Reference
 from features.spec import EncoderSpec, make_spec
 
 Matrix = npt.NDArray[np.float32]
@@ -186,7 +187,6 @@ class FrozenEncoder:
         self.device = self._devices[0]
         self._make_backend = find_backend(backend, self.device)
         self.spec = spec
-        self._max_batch_tokens = max_batch_tokens or DEFAULT_BATCH_TOKENS[self.device.type]
         self._normalize = normalizer(spec.normalizer)
         self._tokenizer = _load_tokenizer(checkpoint)
         self._prefix, self._suffix = self._count_special_tokens()
@@ -199,6 +199,9 @@ class FrozenEncoder:
             samples=tuple(tuple(ids.tolist()) for ids in samples.ids),
         )
         self._check_vocabulary(stock)
+        self._max_batch_tokens = max_batch_tokens or default_batch_tokens(
+            self.device, stock.hidden_size
+        )
         self.views = self._check_views(stock)
         self._n_layers = stock.n_layers
         numbers = {
@@ -210,7 +213,7 @@ class FrozenEncoder:
         self._pooler = any(p.tokens == "pooler" for p in self._poolings)
         self._layers = sorted(numbers | ({stock.n_layers} if self._pooler else set()))
         self.flops_per_token = stock.flops_per_token(self._layers[-1])
-        self.dtype = self._choose_dtype(stock, dtype, probe)
+        self._choose_dtype(stock, dtype, probe)
 
     @property
     def precision(self) -> str:
@@ -404,38 +407,35 @@ class FrozenEncoder:
                 )
         return {p.name: p.width(stock.n_layers, stock.hidden_size) for p in self._poolings}
 
-    def _choose_dtype(self, stock: StockModel, asked: str, probe: Tokens) -> str:
-        """Make the backend in the asked precision; `auto` proves it on the probe."""
+    def _choose_dtype(self, stock: StockModel, asked: str, probe: Tokens) -> None:
+        """Make the backends in the asked precision; `auto` proves it on the probe."""
 
         def make(dtype: str, device: torch.device) -> Backend:
             return self._make_backend(
                 stock, self._layers, pooler=self._pooler, device=device, dtype=_DTYPES[dtype]
             )
 
-        self.dtype = "float32" if asked == "auto" else asked
+        reference = Reference(stock, self._layers, pooler=self._pooler)
         # What int8 has to be compared with, until it has been.
-        self._exact = make("float32", self.device) if asked == "int8" else None
-        first = make(self.dtype, self.device)
-        self._backends = [first]
+        self._exact = reference if asked == "int8" else None
         candidates = [
-            dtype
+            str(dtype).removeprefix("torch.")
             for dtype in half_dtypes(self.device)
             if asked == "auto" and dtype in self._make_backend.dtypes
         ]
+        self._backends: list[Backend] = [reference]
+        self.dtype = "float32"
         exact = self.run(probe) if candidates else {}
-        chosen = self.dtype
-        for candidate in candidates:
-            self.dtype = str(candidate).removeprefix("torch.")  # for what `run` says of overflows
+        for self.dtype in candidates:
             self._backends = [make(self.dtype, self.device)]
-            try:
-                near = _least_mean_cosine(exact, self.run(probe)) >= MIN_HALF_COSINE
-            except CannotContinue:
-                continue  # it overflows: not a precision for this model
-            if near:
-                chosen, first = self.dtype, self._backends[0]
-                break
-        self._backends = [first, *(make(chosen, device) for device in self._devices[1:])]
-        return chosen
+            # A model that overflows in this precision is not run in it.
+            with suppress(CannotContinue):
+                if _least_mean_cosine(exact, self.run(probe)) >= MIN_HALF_COSINE:
+                    break
+        else:
+            self.dtype = "float32" if asked == "auto" else asked
+            self._backends = [make(self.dtype, self.device)]
+        self._backends += [make(self.dtype, device) for device in self._devices[1:]]
 
     def _prove(self, tokens: Tokens, exact: Backend) -> None:
         """Refuse int8 if it leaves the vectors of these texts too far from those in float32."""

@@ -85,7 +85,7 @@ class ExportedBackend:
                 f"backend {self.name!r} computes in {allowed}, not in "
                 f"{str(dtype).removeprefix('torch.')}: give --dtype {allowed} or --backend torch"
             )
-        self._stock, self._layers, self._pooler = stock, tuple(layers), pooler
+        self._layers, self._pooler, self._padding_id = tuple(layers), pooler, stock.padding_id
         self.streams = torch.get_num_threads()
         wanted = Wanted(stock, layers, pooler)
         probe = list(stock.probe)
@@ -104,7 +104,7 @@ class ExportedBackend:
 
     def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[Block]:
         """Run one batch; see `TorchBackend.forward`."""
-        padded, attended = pad(ids, self._stock.padding_id)
+        padded, attended = pad(ids, self._padding_id)
         try:
             found = [torch.from_numpy(array) for array in self._infer(padded, attended)]
         except RuntimeError as error:
@@ -141,7 +141,7 @@ class ExportedBackend:
 
     def _padded(self, texts: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         rows = [np.array(text, np.int32) for text in texts]
-        return [torch.from_numpy(array) for array in pad(rows, self._stock.padding_id)]
+        return [torch.from_numpy(array) for array in pad(rows, self._padding_id)]
 
 
 @contextmanager

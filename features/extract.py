@@ -16,7 +16,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from features import quarantine
 from features.batching import read_ahead, windows
 from features.building import ShardBuilder
 from features.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
@@ -450,16 +451,31 @@ def _worker(stopped: threading.Event) -> Iterator[ThreadPoolExecutor]:
 @contextmanager
 def _stopping(output: Path, journal: Journal | None = None) -> Iterator[None]:
     """Turn what the disk says, or Ctrl-C, into one clear line that says how to go on."""
+    before = _identity(output)
     try:
         yield
     except (OSError, sqlite3.Error) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
+        if _identity(output) != before:
+            raise CannotContinue(f"{output} {_REPLACED}: {reason}; {_FINISH}") from error
         raise CannotContinue(
             f"{output} cannot be written: {reason}; what was at that name is untouched{_kept(journal)}"
         ) from error
     except KeyboardInterrupt as error:
+        if _identity(output) != before:
+            raise KeyboardInterrupt(f"interrupted; {output} {_REPLACED}; {_FINISH}") from error
         kept = _kept(journal) or "; no output was changed"
         raise KeyboardInterrupt(f"interrupted{kept}") from error
+
+
+_REPLACED = "has its new content already, but the run did not come to its end"
+_FINISH = "run the same command to finish it"
+
+
+def _identity(path: Path) -> quarantine.Identity | None:
+    with suppress(OSError):
+        return quarantine.identity(path)
+    return None
 
 
 def _kept(journal: Journal | None) -> str:

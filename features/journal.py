@@ -129,7 +129,7 @@ class Journal:
         self._found: dict[bytes, tuple[int, npt.NDArray[np.bool_]]] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._unsynced = False
+        self._unsynced = self._removed = False
         self._failure: OSError | None = None
         self._handle, self.locked = _open_locked(self.path, output)
         try:
@@ -166,7 +166,7 @@ class Journal:
                     OSError
                 ):  # a lost sync loses seconds, and another error is on its way
                     self._sync()
-            else:
+            elif not self._removed:  # else it may be the next run's that has the name now
                 with suppress(OSError):
                     disk.unlink(self.path)
             os.close(self._handle)
@@ -223,6 +223,8 @@ class Journal:
     def read(self, view: str, places: Places) -> npt.NDArray[Any]:
         """Read vectors as they are stored, (N, D); neighbours in the file in one go."""
         assert self.header is not None, "there are places, so there are vectors"
+        if self._failure is not None:  # what could not be synced may be lost from memory too
+            raise self._failure
         sizes = self.header.row_bytes
         before = sum(size for name, size in sizes.items() if name < view)
         # In 64 bits: a journal can be larger than 2 GiB.
@@ -243,7 +245,7 @@ class Journal:
         """Remove it: all that it holds is elsewhere."""
         with self._lock:
             disk.unlink(self.path)
-            self.kept = 0
+            self.kept, self._removed = 0, True
 
     def _claim(self) -> None:
         """Check that this is a journal, maybe a new one, and say whose it is now."""

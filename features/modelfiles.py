@@ -2,7 +2,7 @@
 
 Configs of models are read by transformers, which would follow some of what they say out of the folder:
 to files elsewhere, to weights that nobody hashed, to adapters and to libraries. Remote code is off
-wherever a model is loaded (`features/backends.py`, `features/encoder.py`), and the attention is
+wherever a model is loaded (`features/model.py`, `features/encoder.py`), and the attention is
 chosen there; here is what has to be refused before. No torch, no transformers.
 """
 

@@ -57,9 +57,13 @@ def missing_instructions() -> str | None:
     return f"this CPU has none of {', '.join(INSTRUCTIONS)}"
 
 
-def _check(weight: Tensor, inputs: Inputs) -> None:
+def _check_machine() -> None:
     if (lacking := missing_instructions()) is not None:
-        raise InputError(f"8-bit layers cannot run here: {lacking}; use --dtype auto")
+        raise InputError(f"dtype int8 cannot run here: {lacking}; give --dtype auto")
+
+
+def _check(weight: Tensor, inputs: Inputs) -> None:
+    _check_machine()
     if inputs.peak.shape != (weight.shape[1],):
         raise ValueError(f"inputs of {len(inputs.peak)} columns for a weight {tuple(weight.shape)}")
 
@@ -280,8 +284,7 @@ class Quantized:
                 ids = torch.tensor([list(text)])
                 model(input_ids=ids, attention_mask=torch.ones_like(ids))
 
-        if (lacking := missing_instructions()) is not None:
-            raise InputError(f"dtype int8 cannot run here: {lacking}; give --dtype auto")
+        _check_machine()
         self._model = model
         self._inputs = calibrate(model, run)
         self._attention = attention

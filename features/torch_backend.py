@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from features.attention import PACKED, join, packing
 from features.backends import half_dtypes
@@ -37,7 +39,7 @@ class TorchBackend:
     Parameters
     ----------
     stock : StockModel
-        Copied, not changed.
+        Copied, not changed, and not kept.
     layers : sequence of int
         Numbers of the hidden states to give: 0 the embeddings, L the last.
     pooler : bool
@@ -66,8 +68,9 @@ class TorchBackend:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self._stock, self._layers, self._pooler = stock, tuple(layers), pooler
-        self._device = device
+        self._layers, self._pooler, self._device = tuple(layers), pooler, device
+        self._n_layers, self._padding_id = stock.n_layers, stock.padding_id
+        self._first_position = stock.first_position
         self.one_length = not stock.heeds_padding
         # The pooler takes the first token of a sequence, which in a packed batch is that of one text.
         # There is no packed attention in float32 on CUDA.
@@ -80,13 +83,11 @@ class TorchBackend:
         # On the CPU, one a core: work that is cut by texts has nobody to wait for, work that is cut
         # inside of a product has. On a GPU, one computes while the other prepares and fetches.
         self.streams = {"cpu": torch.get_num_threads(), "cuda": 2}.get(device.type, 1)
-        self.model: Any = deepcopy(stock.module)
+        self.model = _copied(stock.module, device, torch.float32 if dtype == torch.int8 else dtype)
         if dtype == torch.int8:
-            self._quantize()
-        else:
-            self.model.to(device=device, dtype=dtype)
-            if on_cpu and stock.layers is not None and can_fuse(dtype):
-                self._fuse()
+            self._quantize(stock)
+        elif on_cpu and stock.layers is not None and can_fuse(dtype):
+            self._fuse(stock, dtype)
         if self.packs:
             self.model.set_attn_implementation(PACKED)
         self._taps = None if stock.layers is None else LayerTaps(stock.layers_of(self.model))
@@ -108,11 +109,11 @@ class TorchBackend:
             yield from self._packed(ids) if self.packs else self._padded(ids)
 
     def _packed(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[Block]:
-        assert self._stock.first_position is not None, "only models that can run packed get here"
-        filler = np.array([self._stock.padding_id], np.int32)  # texts of their own, seen by nobody
+        assert self._first_position is not None, "only models that can run packed get here"
+        filler = np.array([self._padding_id], np.int32)  # texts of their own, seen by nobody
         n_fillers = -sum(map(len, ids)) % _TOKENS_STEP
         joined, texts = join([*ids, *[filler] * n_fillers])
-        positions = texts.positions(self._stock.first_position)[None]
+        positions = texts.positions(self._first_position)[None]
         with packing(texts):
             states, _ = self._run(input_ids=joined, position_ids=positions)
         flat = {number: state[0] for number, state in states.items()}
@@ -136,7 +137,7 @@ class TorchBackend:
             yield Block(slice(0, len(ids)), lengths[: len(ids)], padded)
 
     def _padded(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[Block]:
-        padded, attended = (torch.from_numpy(a) for a in pad(ids, self._stock.padding_id))
+        padded, attended = (torch.from_numpy(a) for a in pad(ids, self._padding_id))
         states, pooled = self._run(input_ids=padded, attention_mask=attended)
         lengths = attended.sum(dim=1).to(self._device)
         yield Block(slice(0, len(ids)), lengths, states, pooled)
@@ -148,49 +149,58 @@ class TorchBackend:
             output = self.model(**inputs, output_hidden_states=True)
             states = {number: output.hidden_states[number] for number in self._layers}
             return states, output.pooler_output if self._pooler else None
-        deepest = self._stock.n_layers if self._pooler else max(self._layers)
+        deepest = self._n_layers if self._pooler else max(self._layers)
         with self._taps.recording(set(self._layers), deepest) as states:
             try:
                 output = self.model(**inputs)
             except DeepestReached:
                 return states, None
-        if self._stock.n_layers in self._layers:
-            states[self._stock.n_layers] = output.last_hidden_state
+        if self._n_layers in self._layers:
+            states[self._n_layers] = output.last_hidden_state
         return states, output.pooler_output if self._pooler else None
 
-    def _fuse(self) -> None:
+    def _fuse(self, stock: StockModel, dtype: torch.dtype) -> None:
         """Fuse the linear layers, and keep that if it gives what it gave before."""
-        assert self._stock.layers is not None, "found by the caller"
-        unfused = self.model
-        expected = self._watched()
-        self.model = deepcopy(unfused)
-        fuse(self.model, self._stock.layers, self._watched, Packed(self.model))
+        assert stock.layers is not None, "found by the caller"
+        run = partial(self._watched, stock.probe)
+        expected = run()
+        fuse(self.model, stock.layers, run, Packed(self.model))
         # Not "below": values that are not a number are below nothing.
-        if not torch.cosine_similarity(self._watched(), expected, dim=-1).min() >= _LEAST_COSINE:
-            self.model = unfused
+        if not torch.cosine_similarity(run(), expected, dim=-1).min() >= _LEAST_COSINE:
+            self.model = _copied(stock.module, self._device, dtype)
 
-    def _quantize(self) -> None:
+    def _quantize(self, stock: StockModel) -> None:
         """Replace the linear layers by products of 8-bit integers; the rest stays in float32."""
         if self._device.type != "cpu":
             raise InputError(
                 f"dtype int8 runs on the CPU, not on {self._device}; give --dtype auto"
             )
-        if self._stock.layers is None:
+        if stock.layers is None:
             raise InputError(
                 "dtype int8: the layers of this model are not known; give --dtype auto"
             )
-        samples = self._stock.samples or (self._stock.probe,)
+        samples = stock.samples or (stock.probe,)
         half = half_dtypes(self._device) if self.packs else ()
         products = Quantized(self.model, samples, half[0] if half else torch.float32)
-        fuse(self.model, self._stock.layers, self._watched, products)
+        fuse(self.model, stock.layers, partial(self._watched, stock.probe), products)
 
-    def _watched(self) -> torch.Tensor:
-        """Run the probe, one text without padding: its last hidden states (1, T, H)."""
-        ids = torch.tensor([self._stock.probe])
+    def _watched(self, text: Sequence[int]) -> torch.Tensor:
+        """Run one text without padding: its last hidden states (1, T, H)."""
+        ids = torch.tensor([text])
         with torch.inference_mode():
             output = self.model(input_ids=ids, attention_mask=torch.ones_like(ids))
         states: torch.Tensor = output.last_hidden_state
         return states.float()
+
+
+def _copied(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
+    """Copy a model to a device, in a precision; tensors that stay as they are, are shared."""
+    moved: dict[int, Any] = {}
+    for tensor in (*module.parameters(), *module.buffers()):
+        there = tensor.detach().to(device, dtype if tensor.is_floating_point() else None)
+        is_weight = isinstance(tensor, nn.Parameter)
+        moved[id(tensor)] = nn.Parameter(there, requires_grad=False) if is_weight else there
+    return deepcopy(module, moved)
 
 
 @contextmanager

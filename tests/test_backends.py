@@ -28,9 +28,9 @@ from features import FrozenEncoder
 from features.attention import PACKED
 from features.backends import (
     BACKENDS,
-    DEFAULT_BATCH_TOKENS,
     Backend,
     choose_devices,
+    default_batch_tokens,
     find_backend,
     half_dtypes,
 )
@@ -483,10 +483,25 @@ def test_half_precision_by_device(monkeypatch):
     assert half_dtypes(torch.device("cpu")) == (torch.bfloat16,)
 
 
-@pytest.mark.parametrize("device", DEFAULT_BATCH_TOKENS)
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
 def test_every_device_has_a_batch_size_and_half_precisions(device):
-    assert DEFAULT_BATCH_TOKENS[device] > 512
+    assert default_batch_tokens(torch.device(device), 768) >= 512
     assert torch.float32 not in half_dtypes(torch.device(device))
+
+
+@pytest.mark.parametrize(
+    ("device", "width", "tokens"),
+    [
+        ("cpu", 32, 2048),
+        ("cpu", 384, 2048),
+        ("cpu", 768, 512),
+        ("cpu", 4096, 512),
+        ("cuda", 32, 65_536),
+        ("cuda", 4096, 65_536),
+    ],
+)
+def test_wider_models_get_smaller_batches_on_the_cpu(device, width, tokens):
+    assert default_batch_tokens(torch.device(device), width) == tokens
 
 
 def test_several_devices_of_one_kind(monkeypatch):

@@ -8,7 +8,10 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from damage import damaged
 from h5py import h5a, h5d, h5p, h5s, h5t, h5z
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from stores import blobs, write_store
 
 from features import quarantine
@@ -396,8 +399,9 @@ def test_a_reader_is_not_disturbed_by_a_writer(good, tmp_path, monkeypatch):
 
 def read_all(path):
     with FeatureStore(path) as store:
-        store.read("cls"), store.labels(), store.digests(), store.n_tokens(), store.flags()
-        return store.ids()
+        columns = (store.labels(), store.digests(), store.n_tokens(), store.flags())
+        arrays = [column.tobytes() for column in (*columns, store.read("cls"))]
+        return arrays, store.ids(), store.label_names, store.views, store.spec
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.9999])
@@ -416,11 +420,36 @@ def test_flipped_bits(strange, good, flips):
         data = bytearray(good)
         for _ in range(rng.choice([1, 1, 4])):
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-        strange.write_bytes(data)
-        try:
-            assert read_all(strange) == expected
-        except FileRefused as error:
-            assert "\n" not in str(error)
+        check_damaged(strange, data, expected)
+
+
+def check_damaged(path, content, expected):
+    path.write_bytes(content)
+    try:
+        assert read_all(path) == expected
+    except FileRefused as error:
+        assert "\n" not in str(error)
+
+
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_damaged_anywhere(tmp_path, good, data):
+    path = tmp_path / "s.h5"
+    path.write_bytes(good)
+    check_damaged(path, data.draw(damaged(good)), read_all(path))
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_damaged_anywhere_at_length(tmp_path, good, data):
+    path = tmp_path / "s.h5"
+    path.write_bytes(good)
+    check_damaged(path, data.draw(damaged(good)), read_all(path))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")

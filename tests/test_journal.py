@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import damaged, first_change
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -103,6 +104,17 @@ def test_an_empty_one_goes_and_one_with_vectors_stays(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_journal_of_the_next_run_is_left_alone(tmp_path):
+    """Between the end of the work and that of the process another one may have begun."""
+    with Journal(tmp_path / "a.h5") as of:
+        of.begin(HEADER)
+        of.append(digests("a", 3), vectors(3))
+        of.remove()
+        following = Journal(tmp_path / "a.h5")
+    with following:
+        assert following.path.exists()
+
+
 def test_it_is_for_this_user_alone(tmp_path):
     assert fill(tmp_path / "a.h5").stat().st_mode & 0o777 == 0o600
 
@@ -178,14 +190,12 @@ def test_cut_anywhere_it_keeps_what_is_before(tmp_path, filled):
         check_kept_before(tmp_path, content[:size], ends, size)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_flipped_anywhere_it_keeps_what_is_before(tmp_path, filled, data):
+def test_damaged_anywhere_it_keeps_what_is_before(tmp_path, filled, data):
     content, ends = filled
-    bit = data.draw(st.integers(8 * OWNER_BYTES, 8 * len(content) - 1))
-    flipped = bytearray(content)
-    flipped[bit // 8] ^= 1 << bit % 8
-    check_kept_before(tmp_path, bytes(flipped), ends, bit // 8)
+    changed = data.draw(damaged(content, start=OWNER_BYTES))
+    check_kept_before(tmp_path, changed, ends, first_change(content, changed))
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -359,3 +369,19 @@ def test_a_batch_that_was_not_written_whole_is_not_there(tmp_path, monkeypatch, 
         assert of.kept == sum(BATCHES.values())
         assert of.find(digests("d", 5)) is None
     assert path.exists()
+
+
+def test_after_a_sync_that_failed_nothing_is_read(tmp_path, monkeypatch):
+    """What the disk did not take may be anything, once memory has let go of it."""
+
+    def fail(handle):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(journal, "SYNC_SECONDS", 0.01)
+    with Journal(tmp_path / "a.h5") as of:
+        of.begin(HEADER)
+        monkeypatch.setattr(disk, "sync", fail)
+        places = of.append(digests("a", 1), vectors(1))
+        of._syncer.join(20)
+        with pytest.raises(OSError, match="Input/output error"):
+            of.read("mean", places)

@@ -1,0 +1,250 @@
+"""Stage one loses nothing, whatever it dies of: killed, failed or without power at every point."""
+
+import errno
+import random
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from crashes import SCENARIOS, Harness, disk_after, journal_name, kept_in
+from power import states
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="files are traced through /proc"
+)
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
+SEED = random.SystemRandom().randrange(10**9)
+
+every = pytest.mark.parametrize("name", SCENARIOS)
+
+
+def sampled(step):
+    """Every point in the slow run; in the ordinary one, points that rotate over the kinds."""
+    return pytest.mark.parametrize(
+        "step", [pytest.param(step, id="some"), pytest.param(1, id="all", marks=pytest.mark.slow)]
+    )
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory, tiny_model):
+    with Harness(tmp_path_factory.mktemp("crash"), tiny_model("bert")) as harness:
+        yield harness
+
+
+def points(trace, moments):
+    """Each operation, numbered, with each of the moments that it has."""
+    return [
+        (number, moment)
+        for number, (kind, *_) in enumerate(trace)
+        for moment in moments
+        if (moment == "half") <= (kind == "write")
+    ]
+
+
+def some_of(items, step, name):
+    """Each `step`-th, beginning elsewhere in each scenario."""
+    return items[list(SCENARIOS).index(name) % step :: step]
+
+
+def test_the_runner_forks_from_a_single_thread(harness):
+    assert harness.threads == 1
+
+
+@every
+def test_the_trace_is_what_happened(harness, name):
+    reference = harness.reference(name)
+    traced = disk_after(reference, len(reference.trace)).running()
+    output = SCENARIOS[name].output
+    assert traced[output] == reference.after[output]
+    assert journal_name(name) not in traced
+
+
+@sampled(13)
+@every
+def test_killed_at_each_operation(harness, name, step):
+    reference = harness.reference(name)
+    for at, moment in some_of(points(reference.trace, ("before", "half", "after")), step, name):
+        harness.put(reference.before)
+        answer = harness.run(SCENARIOS[name], plan={"at": at, "moment": moment})
+        assert answer["ended"] == -9, answer
+        there = disk_after(reference, at + (moment == "after")).running()
+        try:
+            harness.check_seen(name)
+            harness.check_continues(name, kept=kept_in(there.get(journal_name(name), b"")))
+        except AssertionError as error:
+            raise AssertionError(f"killed {moment} {at}: {reference.trace[at][:2]}") from error
+
+
+@sampled(9)
+def test_killed_twice(harness, step):
+    reference = harness.reference("new")
+    rng = random.Random(3)
+    for at in range(step // 2, len(reference.trace), step):
+        again = rng.randrange(len(reference.trace))
+        harness.put(reference.before)
+        for number in (at, again):
+            harness.run(SCENARIOS["new"], plan={"at": number, "moment": "before"})
+            harness.check_seen("new")
+        harness.check_continues("new")
+
+
+# ------------------------------------------------------------------------------------ errors
+
+
+@sampled(9)
+@every
+def test_an_error_at_each_operation(harness, name, step):
+    reference = harness.reference(name)
+    cases = [
+        (*point, error, lasting)
+        for point in points(reference.trace, ("before", "half"))
+        for error in ERRORS
+        # A disk that is full stays so.
+        for lasting in ((False, True) if error == errno.ENOSPC else (False,))
+    ]
+    for at, moment, error, lasting in some_of(cases, 4 * step - 3, name):
+        harness.put(reference.before)
+        plan = {"at": at, "moment": moment, "error": error, "lasting": lasting}
+        answer = harness.run(SCENARIOS[name], plan=plan)
+        try:
+            check_refused_or_done(harness, name, answer)
+        except AssertionError as failure:
+            raise AssertionError(f"{plan}: {reference.trace[at][:2]}, {answer}") from failure
+
+
+@sampled(11)
+@every
+def test_a_limit_on_the_size_of_files(harness, name, step):
+    """Scratch files meet it too."""
+    reference = harness.reference(name)
+    sizes = range(0, len(reference.after[SCENARIOS[name].output]) + 400, 200)
+    for limit in some_of(sizes, step, name):
+        harness.put(reference.before)
+        answer = harness.run(SCENARIOS[name], limit=limit)
+        try:
+            check_refused_or_done(harness, name, answer)
+        except AssertionError as failure:
+            raise AssertionError(f"limit {limit}: {answer}") from failure
+
+
+def check_refused_or_done(harness, name, answer):
+    """One line and an untouched file, or all as it should be; then the same command continues."""
+    assert answer["ended"] == 0
+    if "error" not in answer:  # the error was at something that had no need to succeed
+        harness.check_finished(name)
+        return
+    assert (answer["error"], answer["code"]) == ("CannotContinue", 4)
+    check_said(harness, name, answer["message"], r"cannot be written: .*; .* is untouched")
+    harness.check_continues(name)
+
+
+def check_said(harness, name, message, unchanged):
+    """What one line says of the output is true."""
+    output, reference = SCENARIOS[name].output, harness.reference(name)
+    assert "\n" not in message
+    if "has its new content already" in message:
+        assert harness.files()[output] == reference.after[output]
+        assert message.endswith("; run the same command to finish it")
+    else:
+        assert re.search(unchanged, message)
+        assert harness.files().get(output) == reference.before.get(output)
+
+
+@sampled(17)
+@every
+def test_interrupted_at_each_operation(harness, name, step):
+    reference = harness.reference(name)
+    for at, moment in some_of(points(reference.trace, ("before", "after")), step, name):
+        harness.put(reference.before)
+        plan = {"at": at, "moment": moment, "signal": signal.SIGINT}
+        answer = harness.run(SCENARIOS[name], plan=plan)
+        try:
+            assert answer["ended"] == 0
+            if "interrupted" in answer:
+                unchanged = r"^interrupted; (no output was changed|run .* vectors are kept)$"
+                check_said(harness, name, answer["interrupted"], unchanged)
+                harness.check_continues(name)
+            else:
+                harness.check_finished(name)
+        except AssertionError as failure:
+            raise AssertionError(f"{plan}: {reference.trace[at][:2]}, {answer}") from failure
+
+
+# ------------------------------------------------------------------------------------ at any time
+
+
+@pytest.mark.parametrize(
+    "kills", [pytest.param(32, id="some"), pytest.param(1000, id="all", marks=pytest.mark.slow)]
+)
+def test_killed_at_random(harness, kills):
+    rng = random.Random(SEED)
+    for kill in range(kills):
+        name = list(SCENARIOS)[kill % len(SCENARIOS)]
+        reference = harness.reference(name)
+        harness.put(reference.before)
+        harness.run(SCENARIOS[name], delay=rng.random() * reference.seconds)
+        try:
+            harness.check_seen(name)
+            harness.check_continues(name)
+        except AssertionError as error:
+            raise AssertionError(f"seed {SEED}, kill {kill}, {name}") from error
+
+
+# ------------------------------------------------------------------------------------ no power
+
+
+@pytest.mark.parametrize(
+    "n", [pytest.param(10, id="some"), pytest.param(200, id="all", marks=pytest.mark.slow)]
+)
+@every
+def test_power_loss(harness, name, n):
+    reference = harness.reference(name)
+    for number, state in states(reference.before, reference.trace, n, SEED):
+        harness.put(state)
+        try:
+            harness.check_seen(name)
+            harness.check_continues(name)
+        except AssertionError as error:
+            raise AssertionError(f"{number}: {sorted(state)}") from error
+
+
+@pytest.mark.parametrize("left_out", ["sync", "sync_folder"])
+def test_a_writer_that_does_not_sync_would_be_found(harness, left_out):
+    """The states are hard enough: without syncs, some are broken for good."""
+    reference = harness.reference("extended")
+    output = SCENARIOS["extended"].output
+    renamed = [kind for kind, *_ in reference.trace].index("rename")
+    trace = [
+        operation
+        for position, operation in enumerate(reference.trace)
+        if operation[0] != left_out or position < renamed - 1
+    ]
+    whole = (reference.before[output], reference.after[output])
+    found = states(reference.before, trace, 400, seed=1)
+    if left_out == "sync":
+        assert any(state[output] not in whole for _, state in found)
+    else:  # the journal is gone and the file is not there
+        lost = [s for _, s in found if s[output] == whole[0] and journal_name("extended") not in s]
+        assert any(len(s) == len(reference.before) for s in lost)
+
+
+# ------------------------------------------------------------------------------------ readers
+
+
+@pytest.mark.parametrize(
+    "opens, every",
+    [
+        pytest.param(25, 2, id="some"),
+        pytest.param(10_000, 50, id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_readers_beside_a_writer(harness, opens, every):
+    reference = harness.reference("new")
+    harness.put(reference.before)
+    answer = harness.read_beside(opens=opens, every=every)
+    assert "writer" not in answer, answer
+    assert len(answer["readers"]) == 4
+    for reader in answer["readers"]:
+        assert reader["ended"] == 0 and "mixed" not in reader, answer
+        assert reader["opens"] >= opens
