@@ -38,7 +38,7 @@ from features.rejects import RejectLog, rejects_path
 from features.spec import EncoderSpec, make_spec
 from features.store import DIGEST_BYTES, FeatureStore, Shard
 from features.summary import ExtractSummary, Progress, clock, summarise, timed
-from features.tweets import Reject, Tweet, TweetReader
+from features.tweets import Reject, Tweet, TweetReader, characters
 from features.version import __version__
 
 if TYPE_CHECKING:
@@ -298,7 +298,7 @@ class _Encoded:
 def _screen(
     reader: TweetReader, normalise: Callable[[str], str], seconds: dict[str, float]
 ) -> Iterator[_Window]:
-    for rows in timed(windows(reader, WINDOW), seconds, "read"):
+    for rows in timed(windows(reader, WINDOW, characters), seconds, "read"):
         with clock(seconds, "read"):
             tweets = [row for row in rows if isinstance(row, Tweet)]
             texts = [normalise(tweet.text) for tweet in tweets]

@@ -62,6 +62,11 @@ class Reject:
     start: str = ""
 
 
+def characters(row: Tweet | Reject) -> int:
+    """How much there is to hold of a row."""
+    return len(row.text) if isinstance(row, Tweet) else len(row.reason) + len(row.start)
+
+
 class TweetReader:
     """Reads files of tweets in order; iterate over it once.
 

@@ -98,6 +98,42 @@ def test_windows(cut, n, size, expected):
     assert cut(iter(range(n)), size) == expected
 
 
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ([1, 2, 3, 4], [[1, 2, 3, 4]]),
+        ([5, 6, 7], [[5, 6], [7]]),
+        ([10, 99, 1, 1, 1], [[10], [99], [1, 1, 1]]),
+        ([1, 1, 1, 1, 1, 1], [[1, 1, 1, 1], [1, 1]]),
+    ],
+)
+def test_windows_are_bounded_by_weight(weights, expected):
+    def weight(item):
+        return item
+
+    assert list(windows(weights, 4, weight, 10)) == expected
+    assert list(live_windows(weights, 4, 60, weight, 10)) == expected
+
+
+def test_live_windows_read_ahead_by_a_bounded_weight():
+    taken = []
+    reached = threading.Event()
+
+    def source():
+        for number in count():
+            taken.append(number)
+            if number == 4:
+                reached.set()
+            yield number
+
+    cut = live_windows(source(), 1000, 60, lambda item: 5, 10)
+    assert next(cut) == [0, 1]
+    assert reached.wait(60), "it does not read ahead"
+    # Two items out, two in the queue, and one in the thread's hand.
+    assert max(taken) == 4
+    assert next(cut) == [2, 3]
+
+
 def test_windows_take_no_more_of_the_stream_than_they_give():
     stream = count()
     assert list(islice(windows(stream, 4), 2)) == [[0, 1, 2, 3], [4, 5, 6, 7]]

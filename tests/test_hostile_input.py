@@ -18,10 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import blobs, make_head, write_store
 
+from features import extract as extract_file
+from features.batching import live_windows
 from features.errors import FrostlineError, InputError
 from features.rejects import RejectLog
 from features.store import EMPTY, REPAIRED, TRUNCATED, FeatureStore
-from features.tweets import Reject, Tweet, TweetReader
+from features.tweets import Reject, Tweet, TweetReader, characters
 from pipeline.cli import main
 from pipeline.head import save_head
 
@@ -284,6 +286,20 @@ def test_what_is_written_for_a_reject_is_bounded(tmp_path, case):
     lines = (tmp_path / "out.h5.rejects.jsonl").read_bytes().splitlines()
     assert len(lines) == log.count
     assert max(map(len, lines)) < 8192
+
+
+def test_tweets_of_a_megabyte_are_held_a_few_at_a_time(tmp_path, tiny_model):
+    """8,192 tweets make a window, 4 MiB of text do too."""
+    path = tmp_path / "a.txt"
+    path.write_text("".join(f"{'x' * 2**20} {i}\n" for i in range(10)))
+    seen = []
+    options = {"model": tiny_model("bert"), "pooling": "mean", "dtype": "float32", "device": "cpu"}
+    extract_file(path, tmp_path / "a.h5", progress=lambda p: seen.append(p.rows), **options)
+    # After each batch and each window: what was done of the first one is at most four rows.
+    assert 4 in seen
+    assert 8 in seen
+    cut = live_windows(TweetReader([path]), 2048, 60, characters)
+    assert [len(window) for window in cut] == [4, 4, 2]
 
 
 def test_the_message_about_columns_is_bounded(tmp_path):
