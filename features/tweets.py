@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, cast
 from features.errors import FileRefused, InputError
 from features.formats import (
     FORMATS,
+    MAX_LINE_BYTES,
     NOT_UNICODE,
     Reader,
     Row,
@@ -314,6 +315,8 @@ def _check_single(columns: Mapping[str, str], there: Sequence[str], name: str) -
 def _text_of(path: Path) -> str:
     check_input(path)
     try:
+        if path.stat().st_size > MAX_LINE_BYTES:
+            raise InputError(f"{path} has more than {MAX_LINE_BYTES} bytes; is it a mapping?")
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error

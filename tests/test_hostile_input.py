@@ -302,6 +302,14 @@ def test_tweets_of_a_megabyte_are_held_a_few_at_a_time(tmp_path, tiny_model):
     assert [len(window) for window in cut] == [4, 4, 2]
 
 
+def test_a_mapping_without_end_is_not_read(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nx,0\n")
+    (tmp_path / "mapping.txt").write_text("0\tx\n")
+    os.truncate(tmp_path / "mapping.txt", 2**40)  # a terabyte that takes no room
+    with pytest.raises(InputError, match=r"mapping\.txt has more than 16777216 bytes"):
+        TweetReader([tmp_path / "a.csv"], mapping=tmp_path / "mapping.txt")
+
+
 def test_the_message_about_columns_is_bounded(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(",".join(f"column {i}" for i in range(100_000)) + "\n")
