@@ -60,6 +60,12 @@ def part_path(folder: Path, number: int) -> Path:
     return folder / f"part-{number:05d}.h5"
 
 
+def number_of(path: Path) -> int | None:
+    """Which shard a file is by its name; None for other names."""
+    found = _NAME.fullmatch(path.name)
+    return int(found[1]) if found else None
+
+
 def aside_path(folder: Path, number: int) -> Path:
     """Where a finished shard is while those before it are replaced."""
     return folder / f".part-{number:05d}.aside"

@@ -131,6 +131,7 @@ FREE_OF = {
     "features/journal.py": ["torch", "transformers", "h5py"],
     "features/building.py": ["torch", "transformers"],
     "features/parquet.py": ["torch", "transformers", "numpy", "h5py", "features.store"],
+    "features/gaps.py": ["torch", "transformers", "h5py", "features.store"],
     "features/seal.py": ["torch", "transformers", "numpy", "h5py"],
     "features/contents.py": ["torch", "transformers", "h5py"],
     "features/verify.py": ["torch", "transformers", "h5py"],
