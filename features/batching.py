@@ -91,29 +91,6 @@ def no_weight(item: object) -> int:
     return 0
 
 
-def windows(
-    items: Iterable[T],
-    size: int,
-    weight: Callable[[T], int] = no_weight,
-    heaviest: int = HEAVIEST,
-) -> Iterator[list[T]]:
-    """Cut a stream into lists of `size`, shorter where their weight comes to `heaviest`, or at its end.
-
-    >>> list(windows(["a", "bb", "cccc", "d", "e"], 3, weight=len, heaviest=5))
-    [['a', 'bb', 'cccc'], ['d', 'e']]
-    """
-    window: list[T] = []
-    held = 0
-    for item in items:
-        window.append(item)
-        held += weight(item)
-        if len(window) == size or held >= heaviest:
-            yield window
-            window, held = [], 0
-    if window:
-        yield window
-
-
 def read_ahead(items: Iterable[T], size: int) -> Generator[T]:
     """Iterate in a thread of its own, up to `size` items ahead of whoever takes them.
 
@@ -133,9 +110,9 @@ def live_windows(
     weight: Callable[[T], int] = no_weight,
     heaviest: int = HEAVIEST,
 ) -> Iterator[list[T]]:
-    """Cut a stream like `windows`, without waiting for items that are not there yet.
+    """Cut a stream into lists of `size`, shorter where their weight comes to `heaviest`.
 
-    For a stream that pauses (`tail -f`): a window is handed out once it is full or nothing came
+    Items that are not there yet are not waited for. For a stream that pauses (`tail -f`): a window is handed out once it is full or nothing came
     for `patience` seconds. A thread reads ahead by at most a window.
     """
     with _in_thread(items, _Ready(size, weight, heaviest)) as (ready, failure):

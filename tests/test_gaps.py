@@ -70,6 +70,11 @@ def test_what_verify_names_extract_makes_again_alone(tmp_path, run, damage, numb
             assert (path.stat().st_mtime_ns, path.stat().st_ino) == states[path.name], path.name
 
 
+def test_one_shard_by_itself_is_whole(tmp_path, run):
+    run()
+    assert verify(tmp_path / "out" / name(1)).faults == ()
+
+
 FOLDER_FILES = [Part(i, i * N, N, last=i == 3) for i in range(4)]
 
 
