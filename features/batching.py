@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 T = TypeVar("T")
+
+# Characters of the texts that are held together. Thousands of tweets have a quarter of it, so that it is
+# for what else may stand in a file: a megabyte a row.
+HEAVIEST = 2**22
 
 
 def token_batches(
@@ -83,11 +86,9 @@ def pad(
     return padded, attended
 
 
-def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Cut a stream into lists of `size`; the last may be shorter."""
-    iterator = iter(items)
-    while window := list(islice(iterator, size)):
-        yield window
+def no_weight(item: object) -> int:
+    """For streams whose items are of bounded size."""
+    return 0
 
 
 def read_ahead(items: Iterable[T], size: int) -> Generator[T]:
@@ -95,27 +96,35 @@ def read_ahead(items: Iterable[T], size: int) -> Generator[T]:
 
     Errors arrive where the item would have. Ends the thread when it is closed.
     """
-    with _in_thread(items, size) as (ready, failure):
+    with _in_thread(items, _Ready(size, no_weight, HEAVIEST)) as (ready, failure):
         while (item := ready.get()) is not _DONE:
             yield item  # type: ignore[misc]  # everything but `_DONE` is a T
     if failure:
         raise failure[0]
 
 
-def live_windows(items: Iterable[T], size: int, patience: float) -> Iterator[list[T]]:
-    """Cut a stream into lists of at most `size`, without waiting for items that are not there yet.
+def live_windows(
+    items: Iterable[T],
+    size: int,
+    patience: float,
+    weight: Callable[[T], int] = no_weight,
+    heaviest: int = HEAVIEST,
+) -> Iterator[list[T]]:
+    """Cut a stream into lists of `size`, shorter where their weight comes to `heaviest`.
 
-    For a stream that pauses (`tail -f`): a window is handed out once it is full or nothing came
-    for `patience` seconds. A thread reads ahead by at most `size` items.
+    Items that are not there yet are not waited for. For a stream that pauses (`tail -f`): a window is handed out once it is full or nothing came
+    for `patience` seconds. A thread reads ahead by at most a window.
     """
-    with _in_thread(items, size) as (ready, failure):
+    with _in_thread(items, _Ready(size, weight, heaviest)) as (ready, failure):
         more = True
         while more:
             window: list[T] = []
+            held = 0
             item = ready.get()
             while item is not _DONE:
                 window.append(item)  # type: ignore[arg-type]  # everything but `_DONE` is a T
-                if len(window) == size:
+                held += weight(window[-1])
+                if len(window) == size or held >= heaviest:
                     break
                 try:
                     item = ready.get(timeout=patience)
@@ -131,12 +140,29 @@ def live_windows(items: Iterable[T], size: int, patience: float) -> Iterator[lis
 _DONE = object()
 
 
+class _Ready(queue.Queue[object]):
+    """A queue that is full by the number of its items, or by their weight."""
+
+    def __init__(self, size: int, weight: Callable[[Any], int], heaviest: int) -> None:
+        super().__init__(size)
+        self._weight, self._heaviest, self._held = weight, heaviest, 0
+
+    def _put(self, item: object) -> None:
+        super()._put(item)
+        self._held += 0 if item is _DONE else self._weight(item)
+
+    def _get(self) -> object:
+        item = super()._get()
+        self._held -= 0 if item is _DONE else self._weight(item)
+        return item
+
+    def _qsize(self) -> int:
+        return self.maxsize if self._held >= self._heaviest else super()._qsize()
+
+
 @contextmanager
-def _in_thread(
-    items: Iterable[T], size: int
-) -> Iterator[tuple[queue.Queue[object], list[BaseException]]]:
-    """Iterate in a thread: a queue of at most `size` items with `_DONE` behind them, and the error."""
-    ready: queue.Queue[object] = queue.Queue(maxsize=size)
+def _in_thread(items: Iterable[T], ready: _Ready) -> Iterator[tuple[_Ready, list[BaseException]]]:
+    """Iterate in a thread: a queue of items with `_DONE` behind them, and the error."""
     failure: list[BaseException] = []
     left = threading.Event()
 

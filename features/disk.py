@@ -45,3 +45,8 @@ def rename(path: Path, to: Path) -> None:
 def unlink(path: Path) -> None:
     """Remove a name, if it is there."""
     path.unlink(missing_ok=True)
+
+
+def mkdir(path: Path) -> None:
+    """Make a folder, if it is not there."""
+    path.mkdir(exist_ok=True)

@@ -13,16 +13,20 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from features.errors import FileRefused, InputError
+from features import parquet
+from features.errors import InputError
 from features.paths import check_input
 
 # A tweet has 280 characters; the bound keeps memory bounded whatever the file.
 MAX_LINE_BYTES = 16 * 2**20
+# Names in a message; the line of a reject stays below 8 KB, whatever the row was.
+_LISTED = 8
 NOT_UNICODE = re.compile("[\ud800-\udfff\x00]")
 
 Row = tuple[int, dict[str, Any] | list[str] | str]
@@ -202,35 +206,11 @@ def _read_lines_of_text(stream: BinaryIO, name: str) -> Iterator[Row]:
 
 
 def _read_parquet(stream: BinaryIO, name: str) -> Iterator[Row]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise InputError(
-            f"{name}: reading Parquet needs pyarrow: pip install 'frostline[parquet]'"
-        ) from error
-    try:
-        file = pq.ParquetFile(stream)
-        wanted = [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type)]
-        yield 0, wanted
-        number = 0
-        for batch in file.iter_batches(batch_size=4096, columns=wanted):
-            columns = [_parquet_column(column, pa) for column in batch.columns]
-            for values in zip(*columns, strict=True):
-                number += 1
-                yield number, dict(zip(batch.schema.names, values, strict=True))
-    except (pa.ArrowException, OSError) as error:  # it says both for a damaged file
-        raise FileRefused(f"{name} is not a readable Parquet file: {str(error)[:200]}") from error
-
-
-def _parquet_column(column: Any, pa: Any) -> list[Any]:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        # As bytes, because Parquet does not promise that a string is UTF-8.
-        values = column.cast(pa.large_binary()).to_pylist()
-        return [v if v is None else v.decode("utf-8", "surrogateescape") for v in values]
-    return cast(list[Any], column.to_pylist())
+    rows = parquet.rows_of(stream, name, MAX_LINE_BYTES)
+    names = next(rows, [])
+    yield 0, names
+    for number, values in enumerate(rows, 1):
+        yield number, dict(zip(names, values, strict=True))
 
 
 FORMATS: dict[str, Reader] = {
@@ -244,6 +224,8 @@ FORMATS: dict[str, Reader] = {
 
 def kind_of(value: object) -> str:
     """Name a JSON value's type as its user would."""
+    if isinstance(value, parquet.Odd):
+        return value.kind
     names = {dict: "an object", list: "a list", bool: "true or false", type(None): "null"}
     return names.get(type(value)) or (
         "a number" if isinstance(value, int | float) else "not a text"
@@ -253,6 +235,13 @@ def kind_of(value: object) -> str:
 def shown(text: str) -> str:
     """Give the start of something from a file, quoted and safe to print on a terminal."""
     return printable(json.dumps(NOT_UNICODE.sub("\ufffd", text[:60]), ensure_ascii=False))
+
+
+def listed(names: Collection[str]) -> str:
+    """Give the first of some names from a file, and how many more there are."""
+    first = [shown(name) for name in islice(names, _LISTED)]
+    rest = len(names) - len(first)
+    return (", ".join(first) or "none") + (f" and {rest:,} more" if rest else "")
 
 
 def printable(text: str) -> str:

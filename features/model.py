@@ -22,6 +22,8 @@ from features.attention import PACKED, join, packing
 from features.checkpoint import Checkpoint
 from features.errors import FileRefused, InputError, first_line
 
+# Numbers that a model may have beside its weights, e.g. tables of positions.
+_UNSAVED = 2**24
 # Tokens of the longest text on which packing is proved: beyond a sliding window of the usual sizes.
 _PROOF_TOKENS = 256
 
@@ -213,15 +215,19 @@ def _load(checkpoint: Checkpoint) -> tuple[Any, list[str]]:
     bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.disable_progress_bar()
     try:
+        model_config = _config(checkpoint)
+        _check_size(checkpoint, model_config)
         model, info = transformers.AutoModel.from_pretrained(
             checkpoint.folder,
-            config=_config(checkpoint),
+            config=model_config,
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
         )
+    except FileRefused:
+        raise
     except Exception as error:  # the border to foreign code and foreign files: any type can come
         raise FileRefused(
             f"model {checkpoint.name!r} cannot be loaded: {first_line(error)}"
@@ -231,6 +237,24 @@ def _load(checkpoint: Checkpoint) -> tuple[Any, list[str]]:
         if bars:
             transformers.logging.enable_progress_bar()
     return model.eval().requires_grad_(False), sorted(info["missing_keys"])
+
+
+def _check_size(checkpoint: Checkpoint, config: Any) -> None:
+    """Refuse a config whose model the weights can't fill, before memory is taken for it.
+
+    The model is built without memory first. What its files lack would be made up, at whatever size the
+    config says; a number takes a byte of them at least.
+    """
+    with torch.device("meta"):
+        model = transformers.AutoModel.from_config(config, trust_remote_code=False)
+    declared = sum(parameter.numel() for parameter in model.parameters())
+    declared += sum(buffer.numel() for buffer in model.buffers())
+    there = sum(path.stat().st_size for path in checkpoint.weight_files)
+    if declared > there + _UNSAVED:
+        raise FileRefused(
+            f"model {checkpoint.name!r}: its config.json declares a model of {declared:,} numbers, and its "
+            f"weights have {there:,} bytes; fetch the model again"
+        )
 
 
 def _config(checkpoint: Checkpoint) -> Any:

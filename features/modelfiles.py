@@ -9,6 +9,7 @@ chosen there; here is what has to be refused before. No torch, no transformers.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,12 @@ from features.errors import FileRefused
 
 # The largest JSON of a model is a tokenizer's vocabulary, some tens of MB.
 _MAX_JSON_BYTES = 2**28
+# What parts are repeated by. Weights that are shared can be run again and again without being there twice,
+# and parts without weights can be built, so that no size of a file bounds them.
+_COUNT = re.compile(
+    "^(n|num)_.*(layer|block|group|expert)|(layers|blocks|block_sizes|group_num|depth)$"
+)
+_MAX_REPETITIONS = 1000
 # Written by older versions of transformers, and never opened.
 _NOT_OPENED = ("special_tokens_map_file", "added_tokens_file", "chat_template_file")
 
@@ -59,6 +66,12 @@ def check_model_files(folder: Path) -> None:
             f"{folder / 'config.json'} names weights of its own ('transformers_weights'); only "
             "model.safetensors and its index are read: remove the key"
         )
+    for key, count in _counts(config):
+        if count > _MAX_REPETITIONS:
+            raise FileRefused(
+                f"{folder / 'config.json'} says {key} {str(count)[:20]}; no encoder has more than "
+                f"{_MAX_REPETITIONS:,}"
+            )
     if (folder / "adapter_config.json").is_file():
         raise FileRefused(
             f"{folder} holds an adapter (adapter_config.json), whose weights are not those of the model: "
@@ -71,6 +84,19 @@ def check_model_files(folder: Path) -> None:
                     f"{folder / name} names a path outside of the model ({key}: {value[:100]!r}); remove "
                     "the key: a model's files are those in its folder"
                 )
+
+
+def _counts(config: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Keys and numbers by which a model repeats parts of itself, also those of configs in the config."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _counts(value)
+        elif _COUNT.search(key):
+            yield from (
+                (key, n)
+                for n in (value if isinstance(value, list) else [value])
+                if isinstance(n, int | float)
+            )
 
 
 def _paths_named(content: dict[str, Any]) -> Iterator[tuple[str, str]]:

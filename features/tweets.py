@@ -12,7 +12,7 @@ import gzip
 import math
 import sys
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -22,12 +22,14 @@ from typing import Any, BinaryIO, cast
 from features.errors import FileRefused, InputError
 from features.formats import (
     FORMATS,
+    MAX_LINE_BYTES,
     NOT_UNICODE,
     Reader,
     Row,
     format_of,
     kind_of,
     lines_of,
+    listed,
     shown,
     uncompressed,
 )
@@ -59,6 +61,11 @@ class Reject:
     line: int
     reason: str
     start: str = ""
+
+
+def characters(row: Tweet | Reject) -> int:
+    """How much there is to hold of a row."""
+    return len(row.text) if isinstance(row, Tweet) else len(row.reason) + len(row.start)
 
 
 class TweetReader:
@@ -166,9 +173,7 @@ class TweetReader:
                     before, columns = columns, self._find_columns(cells) | columns
                     if "text" not in columns:
                         without_text = without_text or list(cells)
-                        yield Reject(
-                            name, line, f"no text among its keys: {', '.join(map(shown, cells))}"
-                        )
+                        yield Reject(name, line, f"no text among its keys: {listed(cells)}")
                         continue
                     if "text" not in before:
                         self._check_columns(columns, cells, name)
@@ -202,7 +207,7 @@ class TweetReader:
     def _check_columns(
         self,
         columns: Mapping[str, str],
-        there: Iterable[str],
+        there: Collection[str],
         name: str,
         required: Collection[str] = ("text",),
     ) -> None:
@@ -215,9 +220,9 @@ class TweetReader:
                 if asked
                 else f"none of the columns {', '.join(_DEFAULT_COLUMNS[role])}"
             )
-            listed = ", ".join(map(shown, there)) or "none"
             raise InputError(
-                f"{name}: {wanted} is there; its columns are: {listed}; choose one with --{role}-column"
+                f"{name}: {wanted} is there; its columns are: {listed(there)}; choose one with "
+                f"--{role}-column"
             )
 
     def _to_tweet(
@@ -241,7 +246,9 @@ class TweetReader:
             return reject(f"its label or id is {error}; they must be texts or whole numbers")
         if label is not None and self._mapping is not None:
             if label not in self._mapping:
-                return reject(f"label {label!r} is not in the mapping ({', '.join(self._mapping)})")
+                return reject(
+                    f"label {shown(label)} is not in the mapping ({listed(self._mapping)})"
+                )
             label = self._mapping[label]
         # Characters that can't be in a text file, on purpose or by damage: said, never dropped.
         repaired_text = NOT_UNICODE.sub("\ufffd", text)
@@ -308,6 +315,8 @@ def _check_single(columns: Mapping[str, str], there: Sequence[str], name: str) -
 def _text_of(path: Path) -> str:
     check_input(path)
     try:
+        if path.stat().st_size > MAX_LINE_BYTES:
+            raise InputError(f"{path} has more than {MAX_LINE_BYTES} bytes; is it a mapping?")
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error

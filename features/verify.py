@@ -20,7 +20,9 @@ from typing import Any
 
 from features import contents, quarantine
 from features.errors import FileRefused, InputError
+from features.gaps import gaps
 from features.journal import journal_path
+from features.parts import Part
 from features.seal import check_seal
 from features.store import FeatureStore, Shard, check_same_encoder
 
@@ -106,14 +108,18 @@ def verify(
     meter = _Meter(progress, 2 * sum(sizes))
     _ask_one_child(files)
     rows, first = 0, None
+    read: dict[Path, tuple[Part | None, int]] = {}
     for file in files:
         n_rows, shard, reasons = _verify_file(file, meter)
         if shard is not None:
             first = first or (file, shard)
+            read[file] = shard.part, n_rows
             reasons += _strangeness(file, shard, *first)
         if not reasons:
             rows += n_rows
         faults += (Fault(str(file), reason) for reason in reasons)
+    if files != [path]:  # one shard by itself is no folder
+        faults += (Fault(str(file), reason) for file, reason in gaps(path, files, read))
     return Verification(
         str(path),
         len(files),

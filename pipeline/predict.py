@@ -24,7 +24,7 @@ from features.errors import FileRefused, InputError
 from features.formats import printable
 from features.rejects import RejectLog
 from features.spec import EncoderSpec, make_spec
-from features.tweets import Reject, Tweet, TweetReader
+from features.tweets import Reject, Tweet, TweetReader, characters
 from pipeline.head import Head
 from pipeline.join import Joined, open_joined
 from pipeline.matching import Matching
@@ -154,7 +154,7 @@ def score_tweets(
     on_rejects: Callable[[Iterable[Reject]], None],
 ) -> Iterator[Scores]:
     """Score tweets as they come, each encoder once; a pause in the input hands out what is there."""
-    for window in live_windows(rows, _WINDOW, _PATIENCE):
+    for window in live_windows(rows, _WINDOW, _PATIENCE, characters):
         on_rejects(row for row in window if isinstance(row, Reject))
         tweets = [row for row in window if isinstance(row, Tweet)]
         if not tweets:

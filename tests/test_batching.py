@@ -1,12 +1,12 @@
 import threading
-from itertools import count, islice, pairwise
+from itertools import count, pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.batching import live_windows, token_batches, windows
+from features.batching import live_windows, token_batches
 
 checked = settings(max_examples=300, deadline=None, derandomize=True)
 lengths_of_texts = st.lists(st.integers(1, 512), max_size=120)
@@ -75,15 +75,10 @@ def test_batches_by_hand(lengths, budget, expected):
     assert [batch.tolist() for batch in token_batches(lengths, budget)] == expected
 
 
-def many(items, size):
-    return list(windows(items, size))
-
-
 def many_live(items, size):
     return list(live_windows(items, size, patience=60))
 
 
-@pytest.mark.parametrize("cut", [many, many_live])
 @pytest.mark.parametrize(
     ("n", "size", "expected"),
     [
@@ -94,14 +89,43 @@ def many_live(items, size):
         (2, 1, [[0], [1]]),
     ],
 )
-def test_windows(cut, n, size, expected):
-    assert cut(iter(range(n)), size) == expected
+def test_live_windows(n, size, expected):
+    assert many_live(iter(range(n)), size) == expected
 
 
-def test_windows_take_no_more_of_the_stream_than_they_give():
-    stream = count()
-    assert list(islice(windows(stream, 4), 2)) == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert next(stream) == 8
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ([1, 2, 3, 4], [[1, 2, 3, 4]]),
+        ([5, 6, 7], [[5, 6], [7]]),
+        ([10, 99, 1, 1, 1], [[10], [99], [1, 1, 1]]),
+        ([1, 1, 1, 1, 1, 1], [[1, 1, 1, 1], [1, 1]]),
+    ],
+)
+def test_live_windows_are_bounded_by_weight(weights, expected):
+    def weight(item):
+        return item
+
+    assert list(live_windows(weights, 4, 60, weight, 10)) == expected
+
+
+def test_live_windows_read_ahead_by_a_bounded_weight():
+    taken = []
+    reached = threading.Event()
+
+    def source():
+        for number in count():
+            taken.append(number)
+            if number == 4:
+                reached.set()
+            yield number
+
+    cut = live_windows(source(), 1000, 60, lambda item: 5, 10)
+    assert next(cut) == [0, 1]
+    assert reached.wait(60), "it does not read ahead"
+    # Two items out, two in the queue, and one in the thread's hand.
+    assert max(taken) == 4
+    assert next(cut) == [2, 3]
 
 
 def test_live_windows_keep_falsy_items():

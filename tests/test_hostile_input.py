@@ -18,9 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import blobs, make_head, write_store
 
+from features import extract as extract_file
+from features.batching import live_windows
 from features.errors import FrostlineError, InputError
+from features.rejects import RejectLog
 from features.store import EMPTY, REPAIRED, TRUNCATED, FeatureStore
-from features.tweets import Reject, Tweet, TweetReader
+from features.tweets import Reject, Tweet, TweetReader, characters
 from pipeline.cli import main
 from pipeline.head import save_head
 
@@ -252,6 +255,67 @@ def test_any_bytes_are_rows_or_a_documented_error(suffix, header, content, pack)
 
 
 # --------------------------------------------------------------------------------- without a bound
+
+
+EMOJI = "\U0001f600" * 3000
+REJECTED = {
+    "a number of a million digits": ("a.jsonl", '{"text": 1' + "0" * 10**6 + "}\n"),
+    "a long key, twice": ("a.jsonl", '{"KEY": 1, "KEY": 2}\n'.replace("KEY", EMOJI)),
+    "a million keys": (
+        "a.jsonl",
+        json.dumps({f"{i}{EMOJI[:60]}": i for i in range(20_000)}) + '\n{"text": "x"}\n',
+    ),
+    "an array": ("a.jsonl", json.dumps([EMOJI] * 100) + "\n"),
+    "deep JSON": ("a.jsonl", "[" * 100_000 + "\n"),
+    "cells without end": ("a.csv", "id,text\n" + f"{EMOJI}," * 500 + "\n"),
+    "control characters": ("a.csv", "id,text\n" + "\u202e" * 5000 + ",a,b\n"),
+    "a long id": ("a.csv", f"id,text\n{EMOJI},x\n"),
+    "a long label": ("a.csv", f"text,label\nx,{EMOJI}\n"),
+}
+
+
+@pytest.mark.parametrize("case", REJECTED)
+def test_what_is_written_for_a_reject_is_bounded(tmp_path, case):
+    name, content = REJECTED[case]
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    (tmp_path / "mapping.txt").write_text("".join(f"{i}\t{EMOJI}{i}\n" for i in range(300)))
+    mapping = tmp_path / "mapping.txt" if case == "a long label" else None
+    with RejectLog(tmp_path / "out.h5") as log:
+        log.add(r for r in TweetReader([tmp_path / name], mapping=mapping) if isinstance(r, Reject))
+        assert log.count >= 1
+    lines = (tmp_path / "out.h5.rejects.jsonl").read_bytes().splitlines()
+    assert len(lines) == log.count
+    assert max(map(len, lines)) < 8192
+
+
+def test_tweets_of_a_megabyte_are_held_a_few_at_a_time(tmp_path, tiny_model):
+    """8,192 tweets make a window, 4 MiB of text do too."""
+    path = tmp_path / "a.txt"
+    path.write_text("".join(f"{'x' * 2**20} {i}\n" for i in range(10)))
+    seen = []
+    options = {"model": tiny_model("bert"), "pooling": "mean", "dtype": "float32", "device": "cpu"}
+    extract_file(path, tmp_path / "a.h5", progress=lambda p: seen.append(p.rows), **options)
+    # After each batch and each window: what was done of the first one is at most four rows.
+    assert 4 in seen
+    assert 8 in seen
+    cut = live_windows(TweetReader([path]), 2048, 60, characters)
+    assert [len(window) for window in cut] == [4, 4, 2]
+
+
+def test_a_mapping_without_end_is_not_read(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nx,0\n")
+    (tmp_path / "mapping.txt").write_text("0\tx\n")
+    os.truncate(tmp_path / "mapping.txt", 2**40)  # a terabyte that takes no room
+    with pytest.raises(InputError, match=r"mapping\.txt has more than 16777216 bytes"):
+        TweetReader([tmp_path / "a.csv"], mapping=tmp_path / "mapping.txt")
+
+
+def test_the_message_about_columns_is_bounded(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(",".join(f"column {i}" for i in range(100_000)) + "\n")
+    with pytest.raises(InputError, match=r'"column 7" and 99,992 more') as caught:
+        list(TweetReader([path]))
+    assert len(str(caught.value)) < 1000
 
 
 def packed(path, start, filler, mebibytes, end):

@@ -130,6 +130,8 @@ FREE_OF = {
     "features/store.py": ["torch", "transformers"],
     "features/journal.py": ["torch", "transformers", "h5py"],
     "features/building.py": ["torch", "transformers"],
+    "features/parquet.py": ["torch", "transformers", "numpy", "h5py", "features.store"],
+    "features/gaps.py": ["torch", "transformers", "h5py", "features.store"],
     "features/seal.py": ["torch", "transformers", "numpy", "h5py"],
     "features/contents.py": ["torch", "transformers", "h5py"],
     "features/verify.py": ["torch", "transformers", "h5py"],

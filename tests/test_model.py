@@ -298,6 +298,39 @@ def test_a_config_that_does_not_fit_is_refused(tiny_model, tmp_path, change):
         FrozenEncoder(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"vocab_size": 10**9}, r"declares a model of [\d,]{13,} numbers, and its weights have"),
+        ({"hidden_size": 10**6}, "declares a model of|cannot be loaded"),
+        ({"intermediate_size": 10**12}, "declares a model of"),
+        ({"max_position_embeddings": 10**11}, "declares a model of"),
+        ({"hidden_size": 10**18}, "cannot be loaded|declares a model of"),
+        ({"num_hidden_layers": 10**9}, "says num_hidden_layers 1000000000; no encoder has more"),
+        ({"num_hidden_layers": 10**400}, "says num_hidden_layers 10000000000000000000; no enc"),
+        ({"text_config": {"n_layers": [4, 5000]}}, "says n_layers 5000"),
+    ],
+    ids=str,
+)
+def test_a_config_of_an_absurd_size_is_refused_before_it_takes_memory(
+    tiny_model, tmp_path, monkeypatch, change, said
+):
+    folder = variant(tiny_model("bert"), tmp_path / "m", config=change)
+    loaded = []
+    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", lambda *a, **k: loaded.append(a))
+    with pytest.raises(FileRefused, match=said) as caught:
+        FrozenEncoder(folder)
+    assert str(folder) in str(caught.value)
+    assert not loaded
+
+
+def test_layers_that_share_their_weights_are_bounded_too(tiny_model, tmp_path):
+    """A file of any size can be run a million times."""
+    folder = variant(tiny_model("albert"), tmp_path / "m", config={"num_hidden_layers": 10**6})
+    with pytest.raises(FileRefused, match="says num_hidden_layers 1000000"):
+        FrozenEncoder(folder)
+
+
 def test_a_pooler_that_was_never_trained_is_refused(tiny_model, tmp_path):
     # Loaded into BertModel, a masked-language model gets a pooler of random numbers.
     source = tiny_model("bert")

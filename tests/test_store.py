@@ -296,7 +296,7 @@ def test_a_file_that_is_there_is_not_written_over(path):
 
 def test_too_many_labels_are_no_classes(tmp_path):
     with pytest.raises(
-        InputError, match=r"have 9000 different values, e\.g\. 'tweet 0'.*--label-co"
+        InputError, match=r'have 9000 different values, e\.g\. "tweet 0".*--label-co'
     ):
         write(tmp_path / "a.h5", label_names=[f"tweet {i}" for i in range(9000)])
 

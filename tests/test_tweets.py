@@ -401,7 +401,7 @@ def test_a_label_that_is_not_in_the_mapping_is_rejected(tmp_path):
     path, options = tweeteval(tmp_path, labels="0\n7\n\n")
     kept, rejected, without = read(path, **options, mapping=mapping(tmp_path))
     assert kept.label == "negative"
-    assert "'7' is not in the mapping (0, 1, 2)" in rejected.reason
+    assert 'label "7" is not in the mapping ("0", "1", "2")' in rejected.reason
     assert without.label is None
 
 
