@@ -286,6 +286,42 @@ def test_what_the_journal_has_of_a_later_shard_outlives_one_that_is_made_again(
     assert content(folder) == expected
 
 
+# ------------------------------------------------------------------------------------- the free space
+
+
+@pytest.mark.parametrize(
+    ("free", "shard_rows", "warned"),
+    [
+        # 21 rows of two views of 32 float16 numbers: 2,688 bytes, twice in a file; columns are 1,344, and
+        # the journal has its first 128 bytes already.
+        (6_720, None, False),
+        (6_500, None, True),
+        (4_000, N, True),
+        (6_720, N, False),
+        (0, None, True),
+    ],
+)
+def test_a_disk_that_is_too_small_is_named_before_the_model_is_loaded(
+    run, monkeypatch, free, shard_rows, warned
+):
+    monkeypatch.setattr(disk, "free", lambda folder: free)
+    events = []
+    load = MODULE._load_encoder
+
+    def loaded(*arguments):
+        events.append("loaded")
+        return load(*arguments)
+
+    monkeypatch.setattr(MODULE, "_load_encoder", loaded)
+    run(shard_rows=shard_rows, output="a.h5" if shard_rows is None else "out", say=events.append)
+    assert events[-1] == "loaded"
+    assert [("free" in event and "continue" in event) for event in events[:-1]] == [True] * warned
+    # Where nothing is to be encoded, nothing is expected.
+    events.clear()
+    run(shard_rows=shard_rows, output="a.h5" if shard_rows is None else "out", say=events.append)
+    assert events == []
+
+
 # ----------------------------------------------------------------------------------- what is refused
 
 
