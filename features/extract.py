@@ -1,10 +1,10 @@
 """Stage one on one screen: read → normalise → encode what is new → write.
 
-In come files of tweets, out goes a feature file (`features/store.py`) and a summary, timed part by
-part. What is encoded is in the journal at once (`features/journal.py`), so a run that was stopped,
-however that came, goes on where it was and ends in the same bytes: batches depend on the input and the
-encoder alone, and those that the journal has are skipped. Parsing of options and printing are the
-command line's.
+In come files of tweets, out goes a feature file (`features/store.py`), or a folder of shards
+(`features/shards.py`), and a summary, timed part by part. What is encoded (`features/encoding.py`) is in
+the journal at once (`features/journal.py`), so a run that was stopped, however that came, goes on where
+it was and ends in the same bytes: batches depend on the input and the encoder alone, and those that the
+journal has are skipped. Parsing of options and printing are the command line's.
 """
 
 from __future__ import annotations
