@@ -252,6 +252,25 @@ def test_stopped_anywhere_it_ends_in_the_same_bytes(tmp_path, run, monkeypatch, 
         assert names_in(tmp_path) == ["out", "tweets.csv"], stop
 
 
+@pytest.mark.parametrize(
+    ("renames", "said"), [(0, "what was at that name is untouched"), (1, "has changed already")]
+)
+def test_what_is_said_of_a_disk_that_fails(run, monkeypatch, renames, said):
+    done = []
+
+    def rename(path, to, real=disk.rename):
+        if len(done) == renames:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        done.append(to)
+        real(path, to)
+
+    monkeypatch.setattr(disk, "rename", rename)
+    message = refusal(CannotContinue, run)
+    assert said in message
+    assert "No space left on device" in message
+    assert "run the same command to" in message
+
+
 def test_a_new_shard_is_never_beside_an_old_last_one(tmp_path, run, monkeypatch):
     run()
     folder, seen = tmp_path / "out", []
