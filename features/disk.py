@@ -8,6 +8,7 @@ are written directly.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 
@@ -50,3 +51,8 @@ def unlink(path: Path) -> None:
 def mkdir(path: Path) -> None:
     """Make a folder, if it is not there."""
     path.mkdir(exist_ok=True)
+
+
+def free(folder: Path) -> int:
+    """Bytes that this user can still write there."""
+    return shutil.disk_usage(folder).free

@@ -1,10 +1,10 @@
 """Stage one on one screen: read → normalise → encode what is new → write.
 
-In come files of tweets, out goes a feature file (`features/store.py`) and a summary, timed part by
-part. What is encoded is in the journal at once (`features/journal.py`), so a run that was stopped,
-however that came, goes on where it was and ends in the same bytes: batches depend on the input and the
-encoder alone, and those that the journal has are skipped. Parsing of options and printing are the
-command line's.
+In come files of tweets, out goes a feature file (`features/store.py`), or a folder of shards
+(`features/shards.py`), and a summary, timed part by part. What is encoded (`features/encoding.py`) is in
+the journal at once (`features/journal.py`), so a run that was stopped, however that came, goes on where
+it was and ends in the same bytes: batches depend on the input and the encoder alone, and those that the
+journal has are skipped. Parsing of options and printing are the command line's.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from features.pooling import DEFAULT_POOLING, parse_poolings
 from features.rejects import RejectLog, rejects_path
 from features.resume import fit_journal, stopping
 from features.shards import Asked, Shards
+from features.space import shortage, vector_bytes
 from features.spec import EncoderSpec, make_spec
 from features.store import DIGEST_BYTES
 from features.summary import ExtractSummary, Progress, clock, summarise, timed
@@ -175,6 +176,16 @@ def extract(
                 progress(Progress(rows, None if read is None else share))
 
         def load() -> FrozenEncoder:
+            warning = shortage(
+                output.parent,
+                rows_read=reader.rows_read,
+                fraction_read=reader.fraction_read(),
+                vector_bytes=vector_bytes(checkpoint, views, store_dtype),
+                shard_rows=shard_rows,
+                there=shards.bytes_there(),
+            )
+            if warning is not None:
+                say(warning)
             there = None if shards.precision is None else (output, shards.precision)
             return _load_encoder(
                 checkpoint, spec, views, dtype, device, backend, max_batch_tokens, there

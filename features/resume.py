@@ -103,7 +103,7 @@ def stopping(
 ) -> Iterator[None]:
     """Turn what the disk says, or Ctrl-C, into one clear line that says how to go on."""
     before = _identity(output)
-    replaced = _SOME_SHARDS if of_folder else _REPLACED
+    replaced = _CHANGED if of_folder else _REPLACED
     try:
         yield
     except (OSError, sqlite3.Error) as error:
@@ -121,14 +121,16 @@ def stopping(
 
 
 _REPLACED = "has its new content already, but the run did not come to its end"
-_SOME_SHARDS = "has some of its new shards already, but the run did not come to its end"
+_CHANGED = "has changed already, but the run did not come to its end"
 _FINISH = "run the same command to finish it"
 
 
-def _identity(path: Path) -> quarantine.Identity | None:
+def _identity(path: Path) -> list[quarantine.Identity]:
+    """Of the file, or of all in the folder; none where there is neither."""
     with suppress(OSError):
-        return quarantine.identity(path)
-    return None
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        return [quarantine.identity(file) for file in files if file.is_file()]
+    return []
 
 
 def _kept(journal: Journal | None) -> str:

@@ -105,6 +105,11 @@ class Shards:
         """Rows so far, of all shards."""
         return self._builder.first_row + self._builder.n_rows
 
+    def bytes_there(self) -> int:
+        """Bytes of what is kept of earlier runs: shards and the journal."""
+        kept = [*self._there.values(), self._journal.path] if self._shard_rows is not None else []
+        return sum(path.stat().st_size for path in kept or [self._journal.path])
+
     def close(self) -> None:
         """Close what is open."""
         if self._store is not None:

@@ -220,7 +220,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("points", [9, pytest.param(10**9, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("points", [4, pytest.param(10**9, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", OPTIONS)
 def test_stopped_anywhere_it_ends_in_the_same_bytes(tmp_path, run, monkeypatch, case, points):
     before, options = OPTIONS[case]
@@ -250,6 +250,25 @@ def test_stopped_anywhere_it_ends_in_the_same_bytes(tmp_path, run, monkeypatch, 
         run(**again)
         assert content(folder) == expected, stop
         assert names_in(tmp_path) == ["out", "tweets.csv"], stop
+
+
+@pytest.mark.parametrize(
+    ("renames", "said"), [(0, "what was at that name is untouched"), (1, "has changed already")]
+)
+def test_what_is_said_of_a_disk_that_fails(run, monkeypatch, renames, said):
+    done = []
+
+    def rename(path, to, real=disk.rename):
+        if len(done) == renames:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        done.append(to)
+        real(path, to)
+
+    monkeypatch.setattr(disk, "rename", rename)
+    message = refusal(CannotContinue, run)
+    assert said in message
+    assert "No space left on device" in message
+    assert "run the same command to" in message
 
 
 def test_a_new_shard_is_never_beside_an_old_last_one(tmp_path, run, monkeypatch):
@@ -284,6 +303,42 @@ def test_what_the_journal_has_of_a_later_shard_outlives_one_that_is_made_again(
     summary = run()
     assert summary.resumed > 0
     assert content(folder) == expected
+
+
+# ------------------------------------------------------------------------------------- the free space
+
+
+@pytest.mark.parametrize(
+    ("free", "shard_rows", "warned"),
+    [
+        # 21 rows of two views of 32 float16 numbers: 2,688 bytes, twice in a file; columns are 1,344, and
+        # the journal has its first 128 bytes already.
+        (6_720, None, False),
+        (6_500, None, True),
+        (4_000, N, True),
+        (6_720, N, False),
+        (0, None, True),
+    ],
+)
+def test_a_disk_that_is_too_small_is_named_before_the_model_is_loaded(
+    run, monkeypatch, free, shard_rows, warned
+):
+    monkeypatch.setattr(disk, "free", lambda folder: free)
+    events = []
+    load = MODULE._load_encoder
+
+    def loaded(*arguments):
+        events.append("loaded")
+        return load(*arguments)
+
+    monkeypatch.setattr(MODULE, "_load_encoder", loaded)
+    run(shard_rows=shard_rows, output="a.h5" if shard_rows is None else "out", say=events.append)
+    assert events[-1] == "loaded"
+    assert [("free" in event and "continue" in event) for event in events[:-1]] == [True] * warned
+    # Where nothing is to be encoded, nothing is expected.
+    events.clear()
+    run(shard_rows=shard_rows, output="a.h5" if shard_rows is None else "out", say=events.append)
+    assert events == []
 
 
 # ----------------------------------------------------------------------------------- what is refused
