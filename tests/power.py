@@ -66,6 +66,10 @@ class Disk:
         """What a kill leaves: the system goes on."""
         return {path: self._content(number, "kept") for path, number in self._live.items()}
 
+    def synced(self) -> dict[str, bytes]:
+        """What is there whatever happens."""
+        return {path: self._content(number, "lost") for path, number in self._durable.items()}
+
     def after_power_loss(self, rng: random.Random) -> dict[str, bytes]:
         """One of the many states in which the machine may come up again."""
         if rng.random() < 0.5:  # a file system that keeps the order of names
@@ -109,9 +113,9 @@ class Disk:
 
 def states(
     before: Mapping[str, bytes], trace: Sequence[tuple[Any, ...]], n: int, seed: int
-) -> list[tuple[str, dict[str, bytes]]]:
-    """Give `n` different states (fewer if there are no more), each with what it is named by."""
-    found: dict[tuple[Any, ...], tuple[str, dict[str, bytes]]] = {}
+) -> list[tuple[str, dict[str, bytes], dict[str, bytes]]]:
+    """Give `n` different states (fewer if there are no more): its name, what was synced, the state."""
+    found: dict[tuple[Any, ...], tuple[str, dict[str, bytes], dict[str, bytes]]] = {}
     cuts = _telling(trace)
     for number in range(20 * n):
         rng = random.Random(f"{seed} {number}")
@@ -126,7 +130,7 @@ def states(
         state = disk.after_power_loss(rng)
         # What is in scratch makes no other state: it is thrown away.
         known_by = tuple(sorted(item for item in state.items() if SCRATCH not in item[0]))
-        found.setdefault(known_by, (f"seed {seed}, state {number}", state))
+        found.setdefault(known_by, (f"seed {seed}, state {number}", disk.synced(), state))
         if len(found) == n:
             break
     return list(found.values())

@@ -60,6 +60,20 @@ def test_the_trace_is_what_happened(harness, name):
     assert journal_name(name) not in traced
 
 
+@every
+def test_the_journal_goes_last(harness, name):
+    """Until the file has its name, what is in the journal only grows."""
+    reference = harness.reference(name)
+    output, most = SCENARIOS[name].output, 0
+    for n in range(len(reference.trace) + 1):
+        there = disk_after(reference, n).running()
+        if there.get(output) != reference.after[output]:
+            kept = kept_in(there.get(journal_name(name), b""))
+            assert kept >= most, reference.trace[n - 1][:2]
+            most = kept
+    assert most > 0
+
+
 @sampled(13)
 @every
 def test_killed_at_each_operation(harness, name, step):
@@ -200,9 +214,15 @@ def test_killed_at_random(harness, kills):
 @every
 def test_power_loss(harness, name, n):
     reference = harness.reference(name)
-    for number, state in states(reference.before, reference.trace, n, SEED):
+    output, journal = SCENARIOS[name].output, journal_name(name)
+    found = states(reference.before, reference.trace, n, SEED)
+    assert len(found) == n
+    for number, synced, state in found:
         harness.put(state)
         try:
+            if state.get(output) != reference.after[output]:
+                kept = kept_in(synced.get(journal, b""))
+                assert kept_in(state.get(journal, b"")) >= kept, "vectors that were synced are lost"
             harness.check_seen(name)
             harness.check_continues(name)
         except AssertionError as error:
@@ -223,9 +243,9 @@ def test_a_writer_that_does_not_sync_would_be_found(harness, left_out):
     whole = (reference.before[output], reference.after[output])
     found = states(reference.before, trace, 400, seed=1)
     if left_out == "sync":
-        assert any(state[output] not in whole for _, state in found)
+        assert any(state[output] not in whole for *_, state in found)
     else:  # the journal is gone and the file is not there
-        lost = [s for _, s in found if s[output] == whole[0] and journal_name("extended") not in s]
+        lost = [s for *_, s in found if s[output] == whole[0] and journal_name("extended") not in s]
         assert any(len(s) == len(reference.before) for s in lost)
 
 
