@@ -117,15 +117,20 @@ def states(
     """Give `n` different states (fewer if there are no more): its name, what was synced, the state."""
     found: dict[tuple[Any, ...], tuple[str, dict[str, bytes], dict[str, bytes]]] = {}
     cuts = _telling(trace)
+    appended = [
+        position
+        for position, (kind, *arguments) in enumerate(trace)
+        if kind == "write" and "journal" in arguments[0][1]
+    ]
     for number in range(20 * n):
         rng = random.Random(f"{seed} {number}")
         cut = cuts[number % len(cuts)]
         # The thread that syncs the journal may have done so at any time; the recorded run was short.
-        synced = rng.randint(0, 2 * len(trace))
+        synced = rng.choice(appended) if rng.random() < 0.7 else None
         disk = Disk(before)
         for position, operation in enumerate(trace[:cut]):
             disk.do(*operation)
-            if position == synced and operation[0] == "write" and "journal" in operation[1][1]:
+            if position == synced:
                 disk.do("sync", operation[1])
         state = disk.after_power_loss(rng)
         # What is in scratch makes no other state: it is thrown away.
