@@ -1,19 +1,17 @@
-"""Rows in, a finished shard out: what a run of stage one collects beside its journal.
+"""Rows in, finished shards out: what a run of stage one collects beside its journal.
 
 Which texts there are and the rows that use them go to scratch files in a hidden folder beside the
 output, so that memory does not grow with the input; their vectors are in the journal
-(`features/journal.py`). `commit` builds the shard there, syncs it, reads it back and renames it, so
-that a finished file appears at once or not at all. Scratch is made again by every run, from the input,
-and that of a killed one is thrown away.
+(`features/journal.py`) or in shards that are finished (`features/finished.py`). `commit` builds a
+shard there, syncs it, reads it back and renames it, so that a finished file appears at once or not at
+all. Scratch is made again by every run, from the input, and that of a killed one is thrown away.
 """
 
 from __future__ import annotations
 
-import math
-import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from features import disk
+from features.finished import FinishedRows
 from features.journal import PLACE, Journal, Places
+from features.records import Records, slices
 from features.store import (
     DIGEST_BYTES,
     EMPTY,
@@ -36,9 +36,18 @@ from features.store import (
     write_shard,
 )
 
+# Where a text's vectors are: `row`, counted over all shards, or, where that is -1, its place in the
+# journal.
 _TEXT = np.dtype(
-    [("digest", "u1", DIGEST_BYTES), ("n_tokens", "<i4"), ("truncated", "?"), ("place", PLACE)]
+    [
+        ("digest", "u1", DIGEST_BYTES),
+        ("n_tokens", "<i4"),
+        ("truncated", "?"),
+        ("row", "<i8"),
+        ("place", PLACE),
+    ]
 )
+_TABLE = "CREATE TABLE {} (digest BLOB PRIMARY KEY, slot INTEGER) WITHOUT ROWID"
 _ROW = np.dtype(
     [("slot", "<i8"), ("label", "<i4"), ("flags", "u1"), ("id_start", "<i8"), ("id_bytes", "<i4")]
 )
@@ -47,32 +56,31 @@ _ROW = np.dtype(
 class ShardBuilder:
     """Scratch files of one run of `extract`; use it as a context manager.
 
-    A distinct text has a slot. The texts of `previous`, the store that is extended, have the numbers
-    of their rows there as slots; new texts are numbered behind them in the order of `add_texts`.
+    A distinct text has a slot. Those of the shards before come first (`known`); those that the shard at
+    work has brought, from the shard that it replaces or newly encoded, are numbered behind them (`fresh`).
 
     Parameters
     ----------
     output : Path
-        The final name; its folder must exist.
+        The final name, of a file or a folder; its folder must exist.
     journal : Journal
         Of this output, so that nobody else is at these files; holds the vectors of new texts.
-    previous : FeatureStore, optional
-        What is at that name already.
+
+    Attributes
+    ----------
+    first_row, n_rows : int
+        Rows of the shards before, and of the shard at work.
     """
 
-    def __init__(
-        self, output: Path, journal: Journal, previous: FeatureStore | None = None
-    ) -> None:
-        self._output = output
+    def __init__(self, output: Path, journal: Journal) -> None:
         self._journal = journal
-        self._previous = previous
-        self._n_previous = 0 if previous is None else previous.n_rows
+        self._finished = FinishedRows()
         self._folder = output.with_name(f".{output.name}.partial")
         self._files: dict[str, BinaryIO] = {}
         self._label_codes: dict[str, int] = {}
         self._id_position = self._longest_id = 0
-        self.n_rows = 0
-        self.n_texts = 0  # slots
+        self.first_row = self.n_rows = 0
+        self._n_known = self._n_fresh = 0
         if self._folder.exists():  # a killed run's
             shutil.rmtree(self._folder)
         self._folder.mkdir(mode=0o700)
@@ -83,11 +91,8 @@ class ShardBuilder:
             undo.callback(self._index.close)
             self._index.execute("PRAGMA journal_mode = OFF")
             self._index.execute("PRAGMA synchronous = OFF")
-            self._index.execute(
-                "CREATE TABLE text (digest BLOB PRIMARY KEY, slot INTEGER) WITHOUT ROWID"
-            )
-            if previous is not None:
-                self._take_over(previous)
+            self._index.execute(_TABLE.format("known"))
+            self._index.execute(_TABLE.format("fresh"))
             undo.pop_all()
 
     def __enter__(self) -> ShardBuilder:
@@ -99,6 +104,7 @@ class ShardBuilder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._finished.close()
         self._index.close()
         self._throw_away()
 
@@ -112,9 +118,13 @@ class ShardBuilder:
 
     def slots(self, digests: Sequence[bytes]) -> dict[bytes, int]:
         """Give the slots of those texts that are known."""
-        find = "SELECT slot FROM text WHERE digest = ?"
+        # A text of the shards before is read from there, whatever the shard at work has had.
+        find = (
+            "SELECT coalesce((SELECT slot FROM known WHERE digest = ?1), "
+            "(SELECT slot FROM fresh WHERE digest = ?1))"
+        )
         found = ((digest, self._index.execute(find, (digest,)).fetchone()) for digest in digests)
-        return {digest: row[0] for digest, row in found if row}
+        return {digest: slot for digest, (slot,) in found if slot is not None}
 
     def add_texts(
         self,
@@ -122,8 +132,8 @@ class ShardBuilder:
         n_tokens: Sequence[int],
         truncated: Sequence[bool],
         places: Places,
-    ) -> dict[bytes, int]:
-        """Add new texts, and give the slots that they took.
+    ) -> None:
+        """Add new texts.
 
         Parameters
         ----------
@@ -135,10 +145,8 @@ class ShardBuilder:
         texts = np.zeros(len(digests), _TEXT)
         texts["digest"] = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)
         texts["n_tokens"], texts["truncated"], texts["place"] = n_tokens, truncated, places
-        self._append("texts", texts)
-        first = self.n_texts
-        self._remember(digests)
-        return {digest: slot for slot, digest in enumerate(digests, start=first)}
+        texts["row"] = -1
+        self._add_fresh(texts)
 
     def add_rows(
         self,
@@ -171,30 +179,28 @@ class ShardBuilder:
         names = self._names(label_names)
         if self.n_rows != store.n_rows or names != list(store.label_names):
             return False
-        rows, texts = self._records("rows", _ROW), self._records("texts", _TEXT)
+        rows = self._records("rows", _ROW)
         codes = self._recoding(names)
         labels = store.labels()
         return all(
             np.array_equal(codes[some["label"]], labels[part])
-            and np.array_equal(texts.take(some["slot"])["digest"], store.digests(part))
+            and np.array_equal(self._texts(some["slot"])["digest"], store.digests(part))
             and [name.decode() for name in self._ids(some)] == store.ids(part)
-            for part in _slices(self.n_rows)
+            for part in slices(self.n_rows)
             for some in (rows.read(part),)
         )
 
     def n_unique(self) -> int:
-        """How many different texts the rows have."""
-        used = np.zeros(self.n_texts, np.bool_)
-        rows = self._records("rows", _ROW)
-        for part in _slices(self.n_rows):
-            used[rows.read(part)["slot"]] = True
-        return int(np.count_nonzero(used))
+        """How many different texts the rows have, those of the shards before and of this one."""
+        return self._n_known + int(np.count_nonzero(self._first_rows() >= 0))
 
-    def commit(self, shard: Shard, label_names: Sequence[str] | None) -> None:
-        """Build the shard, and rename it to the output.
+    def commit(self, path: Path, shard: Shard, label_names: Sequence[str] | None) -> None:
+        """Build the shard at work, and rename it to its name.
 
         Parameters
         ----------
+        path : Path
+            Its name, on the file system of the output.
         shard : Shard
             Its attributes; `label_names` is filled in here.
         label_names : sequence of str, optional
@@ -202,24 +208,16 @@ class ShardBuilder:
         """
         names = self._names(label_names)
         shard = replace(shard, label_names=names)
-        if self._previous is not None:
-            for number, view in enumerate(shard.views):
-                for _, block in self._previous.blocks(view):
-                    self._append(f"previous-{number}", block.astype(shard.store_dtype))
-        rows, texts = self._records("rows", _ROW), self._records("texts", _TEXT)
+        rows = self._records("rows", _ROW)
         codes = self._recoding(names)
-        previous = {
-            view: self._records(f"previous-{number}", np.dtype(shard.store_dtype), width)
-            for number, (view, width) in enumerate(shard.views.items())
-        }
 
-        def vectors_of(view: str, slots: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-            is_new = slots >= self._n_previous
-            vectors = np.empty((len(slots), shard.views[view]), shard.store_dtype)
+        def vectors_of(view: str, texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            is_new = texts["row"] < 0
+            vectors = np.empty((len(texts), shard.views[view]), shard.store_dtype)
             if is_new.any():
-                vectors[is_new] = self._journal.read(view, texts.take(slots[is_new])["place"])
+                vectors[is_new] = self._journal.read(view, texts["place"][is_new])
             if not is_new.all():
-                vectors[~is_new] = previous[view].take(slots[~is_new])
+                vectors[~is_new] = self._finished.take(view, texts["row"][~is_new])
             return vectors
 
         def rows_of(name: str, part: slice) -> npt.NDArray[Any]:
@@ -228,36 +226,85 @@ class ShardBuilder:
                 return np.array(self._ids(some), dtype=f"S{max(1, self._longest_id)}")
             if name == "label":
                 return np.asarray(codes[some["label"]])
+            texts = self._texts(some["slot"])
             if name == "flags":
-                return np.asarray(some["flags"] | texts.take(some["slot"])["truncated"] * TRUNCATED)
+                return np.asarray(some["flags"] | texts["truncated"] * TRUNCATED)
             if name in ("digest", "n_tokens"):
-                return np.asarray(texts.take(some["slot"])[name])
-            return vectors_of(name, some["slot"])
+                return np.asarray(texts[name])
+            return vectors_of(name, texts)
 
         aside = self._folder / "shard.h5"
         write_shard(aside, shard, n_rows=self.n_rows, id_bytes=self._longest_id, rows_of=rows_of)
-        disk.rename(aside, self._output)
-        disk.sync_folder(self._output.parent)
+        self._finished.close()  # it may be what is replaced
+        disk.rename(aside, path)
+        disk.sync_folder(path.parent)
 
-    def _take_over(self, previous: FeatureStore) -> None:
-        """Know the texts of the previous store; its vectors are copied only if `commit` is called."""
-        for rows in _slices(previous.n_rows):
-            digests = previous.digests(rows)
-            texts = np.zeros(len(digests), _TEXT)
-            texts["digest"], texts["n_tokens"] = digests, previous.n_tokens(rows)
-            texts["truncated"] = (previous.flags(rows) & TRUNCATED) != 0
-            self._append("texts", texts)
-            self._remember([digest.tobytes() for digest in digests])
+    def take_over(self, store: FeatureStore) -> None:
+        """Know the texts of the shard that is at the place of the one at work."""
+        self._finished.put(self.first_row, store.paths[0])
+        for rows in slices(store.n_rows):
+            texts = np.zeros(rows.stop - rows.start, _TEXT)
+            texts["digest"], texts["n_tokens"] = store.digests(rows), store.n_tokens(rows)
+            texts["truncated"] = (store.flags(rows) & TRUNCATED) != 0
+            texts["row"] = np.arange(rows.start, rows.stop) + self.first_row
+            self._add_fresh(texts)
 
-    def _remember(self, digests: Sequence[bytes]) -> None:
+    def settle(self, path: Path) -> None:
+        """Begin the next shard: the one at work is finished, and its texts are read from there.
+
+        A text that it did not use, of a shard that it has replaced, is forgotten.
+        """
+        first_rows, fresh = self._first_rows(), self._records("fresh", _TEXT)
+        for part in slices(self._n_fresh):
+            used = first_rows[part] >= 0
+            texts = fresh.read(part)[used]
+            texts["row"] = first_rows[part][used] + self.first_row
+            self._append("known", texts)
+            self._remember("known", texts, self._n_known)
+            self._n_known += len(texts)
+        self._finished.put(self.first_row, path)
+        for name in ("fresh", "rows", "ids"):
+            self._file(name).truncate(0)
+        self._index.execute("DROP TABLE fresh")
+        self._index.execute(_TABLE.format("fresh"))
+        self.first_row += self.n_rows
+        self.n_rows = self._n_fresh = self._id_position = self._longest_id = 0
+        self._label_codes = {}
+
+    def _first_rows(self) -> npt.NDArray[np.int64]:
+        """The row of the shard at work that uses a fresh text first, -1 where none does."""
+        first_rows = np.full(self._n_fresh, -1, np.int64)
+        rows = self._records("rows", _ROW)
+        for part in slices(self.n_rows):
+            slots, places = np.unique(rows.read(part)["slot"], return_index=True)
+            fresh = slots >= self._n_known
+            slots, places = slots[fresh] - self._n_known, places[fresh] + part.start
+            new = first_rows[slots] < 0
+            first_rows[slots[new]] = places[new]
+        return first_rows
+
+    def _texts(self, slots: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        texts = np.empty(len(slots), _TEXT)
+        known = slots < self._n_known
+        texts[known] = self._records("known", _TEXT).take(slots[known])
+        texts[~known] = self._records("fresh", _TEXT).take(slots[~known] - self._n_known)
+        return texts
+
+    def _add_fresh(self, texts: npt.NDArray[Any]) -> None:
+        self._append("fresh", texts)
+        self._remember("fresh", texts, self._n_known + self._n_fresh)
+        self._n_fresh += len(texts)
+
+    def _remember(self, table: str, texts: npt.NDArray[Any], first: int) -> None:
+        digests = texts["digest"].tobytes()
+        keys = (digests[i : i + DIGEST_BYTES] for i in range(0, len(digests), DIGEST_BYTES))
         self._index.execute("BEGIN")
-        # A previous store has rows with the same text: the first one stands for them.
+        # A shard has rows with the same text: the first one stands for them.
         self._index.executemany(
-            "INSERT OR IGNORE INTO text VALUES (?, ?)",
-            ((digest, slot) for slot, digest in enumerate(digests, start=self.n_texts)),
+            f"INSERT OR IGNORE INTO {table} VALUES (?, ?)",
+            ((key, slot) for slot, key in enumerate(keys, start=first)),
         )
         self._index.execute("COMMIT")
-        self.n_texts += len(digests)
 
     def _names(self, label_names: Sequence[str] | None) -> list[str]:
         return sort_labels(set(self._label_codes)) if label_names is None else list(label_names)
@@ -283,47 +330,6 @@ class ShardBuilder:
             self._files[name] = (self._folder / name).open("a+b")
         return self._files[name]
 
-    def _records(self, name: str, dtype: np.dtype[Any], *shape: int) -> _Records:
-        """What was appended under a name, as records of a dtype and shape; maybe none."""
-        return _Records(self._file(name), dtype, shape)
-
-
-class _Records:
-    """Equally long records in a scratch file, by number.
-
-    They are read, not mapped: mapped pages count as memory of the process for as long as the map
-    lives, and with a million tweets that is most of the file.
-    """
-
-    def __init__(self, file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        self._file, self._dtype, self._shape = file, dtype, shape
-        self._bytes = dtype.itemsize * math.prod(shape)
-        self._n = file.seek(0, os.SEEK_END) // self._bytes
-
-    def __len__(self) -> int:
-        return self._n
-
-    def read(self, part: slice) -> npt.NDArray[Any]:
-        """Records from `part.start` to `part.stop`, which must both be there."""
-        records = np.empty((part.stop - part.start, *self._shape), self._dtype)
-        self._file.seek(part.start * self._bytes)
-        self._file.readinto(records)  # type: ignore[attr-defined]  # typeshed's BinaryIO lacks it
-        return records
-
-    def take(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Records by number, in any order; neighbours in the file are read in one go."""
-        ordered, places = np.unique(numbers, return_inverse=True)
-        records = np.empty((len(ordered), *self._shape), self._dtype)
-        ends = [*(np.flatnonzero(np.diff(ordered) != 1) + 1).tolist(), len(ordered)]
-        start = 0
-        for end in ends if len(ordered) else []:
-            self._file.seek(int(ordered[start]) * self._bytes)
-            self._file.readinto(records[start:end])  # type: ignore[attr-defined]
-            start = end
-        return np.asarray(records[places])
-
-
-def _slices(n_rows: int) -> Iterator[slice]:
-    """Cut rows into blocks, so that memory does not grow with them."""
-    for start in range(0, n_rows, 65_536):
-        yield slice(start, min(start + 65_536, n_rows))
+    def _records(self, name: str, dtype: np.dtype[Any]) -> Records:
+        """What was appended under a name; maybe none."""
+        return Records(self._file(name), dtype)

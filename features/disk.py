@@ -8,6 +8,7 @@ are written directly.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 
@@ -45,3 +46,13 @@ def rename(path: Path, to: Path) -> None:
 def unlink(path: Path) -> None:
     """Remove a name, if it is there."""
     path.unlink(missing_ok=True)
+
+
+def mkdir(path: Path) -> None:
+    """Make a folder, if it is not there."""
+    path.mkdir(exist_ok=True)
+
+
+def free(folder: Path) -> int:
+    """Bytes that this user can still write there."""
+    return shutil.disk_usage(folder).free

@@ -10,39 +10,35 @@ command line's.
 from __future__ import annotations
 
 import hashlib
-import json
-import platform
-import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from features import quarantine
-from features.batching import read_ahead, windows
+from features.batching import read_ahead
 from features.building import ShardBuilder
 from features.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
-from features.errors import CannotContinue, FileRefused, InputError, first_line
-from features.journal import PLACE, Header, Journal, Places
+from features.encoding import Encoding, NewTexts, worker_thread
+from features.errors import InputError
+from features.journal import Journal
 from features.normalize import normalizer
 from features.paths import check_replaceable
 from features.pooling import DEFAULT_POOLING, parse_poolings
 from features.rejects import RejectLog, rejects_path
+from features.resume import fit_journal, stopping
+from features.shards import Asked, Shards
+from features.space import shortage, vector_bytes
 from features.spec import EncoderSpec, make_spec
-from features.store import DIGEST_BYTES, FeatureStore, Shard
+from features.store import DIGEST_BYTES
 from features.summary import ExtractSummary, Progress, clock, summarise, timed
 from features.tweets import Reject, Tweet, TweetReader
-from features.version import __version__
 
 if TYPE_CHECKING:
-    from features.encoder import FrozenEncoder, Tokens
+    from features.encoder import FrozenEncoder
 
 STORE_DTYPES = ("float16", "float32")
 # Rows that are sorted by length together. More fill batches better and hold more in memory; beyond
@@ -71,10 +67,11 @@ def extract(
     mapping: str | Path | None = None,
     strict: bool = False,
     overwrite: bool = False,
+    shard_rows: int | None = None,
     progress: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> ExtractSummary:
-    """Encode tweets once, and cache their vectors in an HDF5 file.
+    """Encode tweets once, and cache their vectors in an HDF5 file, or in a folder of them.
 
     If `output` is there already and of the same encoder, its vectors are used: with the same input
     nothing is done, with a longer one only new texts are encoded. A run that was interrupted or killed
@@ -85,7 +82,7 @@ def extract(
     inputs : path or sequence of paths
         See `TweetReader`, as for `text_column` to `mapping`.
     output : path
-        The feature file.
+        The feature file, or the folder of its shards.
     model, revision, pooling, max_length, normalize, dtype, device, backend, max_batch_tokens
         See `FrozenEncoder`.
     store_dtype : str
@@ -93,7 +90,10 @@ def extract(
     strict : bool
         Stop at the first row that can't be used, instead of writing it to `<output>.rejects.jsonl`.
     overwrite : bool
-        Replace `output`, whatever is there.
+        Replace `output`, whatever is there; of a folder, the shards. A run that does so goes on where
+        it was, too.
+    shard_rows : int, optional
+        Write a folder of files of so many rows at most, `part-00000.h5`..., each finished by itself.
     progress : callable, optional
         Called after each batch.
     say : callable, optional
@@ -125,8 +125,7 @@ def extract(
         labels=labels,
         mapping=mapping,
     )
-    for written in (output, rejects_path(output)):
-        check_replaceable(written, [*paths, labels, mapping])
+    _check_output(output, shard_rows, [*paths, labels, mapping])
     with clock(seconds, "load"):
         checkpoint = find_checkpoint(model, revision=revision)
         spec = make_spec(
@@ -137,23 +136,29 @@ def extract(
         )
     normalise = normalizer(spec.normalizer)
 
+    in_folder = shard_rows is not None
     with ExitStack() as stack:
-        with _stopping(output):
-            journal = stack.enter_context(Journal(output, overwrite=overwrite))
-        stack.enter_context(_stopping(output, journal))
-        previous = None
-        if output.exists() and not overwrite:
-            previous = stack.enter_context(_open_previous(output, spec, views, dtype, store_dtype))
-            if dtype == "auto" and previous.precision == "float32":
-                dtype = "float32"
-        dtype = _resume(journal, spec, views, dtype, store_dtype, overwrite=overwrite)
+        with stopping(output, of_folder=in_folder):
+            journal = stack.enter_context(Journal(output, overwrite=overwrite, of_folder=in_folder))
+        stack.enter_context(stopping(output, journal, of_folder=in_folder))
+        names = [Path(path).name for path in paths]
+        dtype = fit_journal(journal, spec, views, dtype, store_dtype, overwrite=overwrite)
+        shards = Shards(
+            output,
+            shard_rows,
+            Asked(spec, views, dtype, store_dtype),
+            journal,
+            names,
+            overwrite=overwrite,
+            say=say,
+        )
+        stack.enter_context(closing(shards))
+        if dtype == "auto" and shards.precision == "float32":
+            dtype = "float32"
         for line in journal.remarks():
             say(line)
-        builder = stack.enter_context(ShardBuilder(output, journal, previous))
+        builder = stack.enter_context(ShardBuilder(output, journal))
         rejects = stack.enter_context(RejectLog(output, strict=strict))
-        encoder: FrozenEncoder | None = None
-        encoded = encoded_tokens = resumed = 0
-        content = hashlib.sha256()  # of ids, labels and normalised texts, in order
         share = 0.0
         stopped = threading.Event()
 
@@ -164,121 +169,85 @@ def extract(
             if progress is not None:
                 # Reading runs ahead, so what is read is not yet what is done; and it is known in bytes,
                 # so the share is held where later rows are shorter.
-                rows = builder.n_rows + of_window
+                rows = shards.rows + of_window
                 read = reader.fraction_read()
                 done = (rows + rejects.count) / max(1, reader.rows_read)
                 share = max(share, min(1.0, (read or 0.0) * done))
                 progress(Progress(rows, None if read is None else share))
 
-        def encode(encoder: FrozenEncoder, digests: list[bytes], tokens: Tokens) -> Places:
-            """Run the batches that the journal lacks, and give the places of all texts there."""
-            nonlocal encoded, encoded_tokens, resumed
-            places = np.zeros(len(digests), PLACE)
-            plan = encoder.plan(tokens)
-            found = {}
-            for number, rows in enumerate(plan):
-                there = journal.find([digests[row] for row in rows])
-                if there is not None:
-                    found[number] = places[rows] = there
-                    resumed += len(rows)
-            done = sum(map(len, found.values()))
-            with clock(seconds, "forward"):
-                for rows, vectors in encoder.run_batches(tokens, plan, skip=found):
-                    places[rows] = journal.append([digests[row] for row in rows], vectors)
-                    encoded += len(rows)
-                    encoded_tokens += sum(len(tokens.ids[row]) for row in rows)
-                    done += len(rows)
-                    report(done)
-            if not places["finite"].all():
-                raise CannotContinue(
-                    f"a vector has values that are not finite in {encoder.dtype}; compute in float32 "
-                    "(--dtype float32)"
-                )
-            return places
+        def load() -> FrozenEncoder:
+            warning = shortage(
+                output.parent,
+                rows_read=reader.rows_read,
+                fraction_read=reader.fraction_read(),
+                vector_bytes=vector_bytes(checkpoint, views, store_dtype),
+                shard_rows=shard_rows,
+                there=shards.bytes_there(),
+            )
+            if warning is not None:
+                say(warning)
+            there = None if shards.precision is None else (output, shards.precision)
+            return _load_encoder(
+                checkpoint, spec, views, dtype, device, backend, max_batch_tokens, there
+            )
 
-        def write(batch: _Encoded) -> None:
-            window = batch.window
-            places = None if batch.places is None else batch.places.result()
+        def write(waiting: _Waiting) -> None:
+            if waiting.new is not None:
+                waiting.new.places.result()
             with clock(seconds, "write"):
-                if places is not None and batch.tokens is not None:
-                    tokens = batch.tokens
-                    builder.add_texts(list(batch.new), tokens.lengths, tokens.truncated, places)
-                slots = builder.slots(window.digests)
-                builder.add_rows(
-                    [tweet.id for tweet in window.tweets],
-                    [tweet.label for tweet in window.tweets],
-                    [slots[digest] for digest in window.digests],
-                    [not text.strip() for text in window.texts],
-                    [tweet.repaired for tweet in window.tweets],
-                )
-                for tweet, digest in zip(window.tweets, window.digests, strict=True):
-                    content.update(json.dumps([tweet.id, tweet.label]).encode() + digest)
+                if waiting.new is not None:
+                    shards.add_texts(waiting.new)
+                window = waiting.window
+                shards.add(window.tweets, window.texts, window.digests)
             report()
 
         # One window is read and the next one tokenised while a third is in the model, and what comes out
-        # of it is written behind.
-        screened = stack.enter_context(closing(read_ahead(_screen(reader, normalise, seconds), 1)))
-        forward = stack.enter_context(_worker(stopped))
-        waiting: _Encoded | None = None
+        # of it is written behind; but a shard is finished before anything of the next one begins.
+        screened = _screen(reader, normalise, seconds, shard_rows)
+        screened = stack.enter_context(closing(read_ahead(screened, 1)))
+        worker = stack.enter_context(worker_thread(stopped))
+        encoding = Encoding(load, journal, store_dtype, worker, seconds, report)
+        waiting: _Waiting | None = None
         for window in screened:
             rejects.add(window.rejects)
             if not window.tweets:
                 continue
-            known = builder.slots(window.digests).keys() | (waiting.new if waiting else {}).keys()
-            new = {
+            if waiting is None:
+                shards.begin(builder, encoding)
+            elif window.shard != waiting.window.shard:
+                write(waiting)
+                waiting = None
+                with clock(seconds, "write"):
+                    shards.finish(reader.label_order, last=False)
+                    shards.next()
+            known = set(builder.slots(window.digests))
+            if waiting is not None and waiting.new is not None:
+                known.update(waiting.new.digests)
+            texts = {
                 digest: text
                 for digest, text in zip(window.digests, window.texts, strict=True)
                 if digest not in known
             }
-            tokens = places = None
-            if new:
-                if encoder is None:  # not before there is something to encode
-                    with clock(seconds, "load"):
-                        encoder = _load_encoder(
-                            checkpoint,
-                            spec,
-                            views,
-                            dtype,
-                            device,
-                            backend,
-                            max_batch_tokens,
-                            previous,
-                        )
-                    journal.begin(
-                        Header(spec, encoder.views, store_dtype, encoder.precision, encoder.dtype)
-                    )
-                with clock(seconds, "tokenise"):
-                    tokens = encoder.tokenize(list(new.values()))
-                places = forward.submit(encode, encoder, list(new), tokens)
-            if waiting:
+            new = encoding.submit(texts) if texts else None
+            if waiting is not None:
                 write(waiting)
-            waiting = _Encoded(window, new, tokens, places)
-        if waiting:
-            write(waiting)
-
-        if not builder.n_rows:
+            waiting = _Waiting(window, new)
+        if waiting is None:
             raise InputError(f"no usable tweet in {', '.join(map(str, paths))}{rejects.hint()}")
-        outcome = "written" if previous is None else "extended"
-        if encoder is None and previous and builder.repeats(previous, reader.label_order):
-            outcome = "unchanged"
-        else:
-            with clock(seconds, "write"):
-                source = encoder or previous
-                assert source is not None, "rows without a previous store were encoded"
-                provenance = _provenance(paths, encoder, previous, content.hexdigest())
-                shard = Shard(spec, source.views, [], source.precision, store_dtype, provenance)
-                builder.commit(shard, reader.label_order)
+        write(waiting)
+        with clock(seconds, "write"):
+            shards.finish(reader.label_order, last=True)
         unique = builder.n_unique()
         journal.remove()
     seconds["total"] = perf_counter() - started
-    flops = encoder.flops_per_token * encoded_tokens if encoder else 0.0
-    return summarise(output, outcome, unique, encoded, resumed, flops, rejects, encoder, seconds)
+    return summarise(output, shards.outcome(), unique, encoding, rejects, seconds)
 
 
 @dataclass(frozen=True)
 class _Window:
     """Rows that are handled together: what can be used, as normalised texts with digests, and the rest."""
 
+    shard: int
     tweets: list[Tweet]
     rejects: list[Reject]
     texts: list[str]
@@ -286,104 +255,51 @@ class _Window:
 
 
 @dataclass(frozen=True)
-class _Encoded:
-    """A window on its way through the model: its new texts by digest, their tokens and vectors to be."""
+class _Waiting:
+    """A window whose new texts are in the model; None where it has none."""
 
     window: _Window
-    new: dict[bytes, str]
-    tokens: Tokens | None
-    places: Future[Places] | None
+    new: NewTexts | None
 
 
 def _screen(
-    reader: TweetReader, normalise: Callable[[str], str], seconds: dict[str, float]
+    reader: TweetReader,
+    normalise: Callable[[str], str],
+    seconds: dict[str, float],
+    shard_rows: int | None,
 ) -> Iterator[_Window]:
-    for rows in timed(windows(reader, WINDOW), seconds, "read"):
+    for shard, rows in timed(_windows(reader, shard_rows), seconds, "read"):
         with clock(seconds, "read"):
             tweets = [row for row in rows if isinstance(row, Tweet)]
             texts = [normalise(tweet.text) for tweet in tweets]
             rejects = [row for row in rows if isinstance(row, Reject)]
-            window = _Window(tweets, rejects, texts, [text_digest(text) for text in texts])
+            digests = [text_digest(text) for text in texts]
+            window = _Window(shard, tweets, rejects, texts, digests)
         yield window
+
+
+def _windows(
+    rows: Iterable[Tweet | Reject], shard_rows: int | None
+) -> Iterator[tuple[int, list[Tweet | Reject]]]:
+    """Cut rows into windows, each with the number of its shard; none lies in two shards."""
+    shard = usable = 0
+    window: list[Tweet | Reject] = []
+    for row in rows:
+        full = usable == shard_rows and isinstance(row, Tweet)
+        if window and (full or len(window) == WINDOW):
+            yield shard, window
+            window = []
+        if full:
+            shard, usable = shard + 1, 0
+        window.append(row)
+        usable += isinstance(row, Tweet)
+    if window:
+        yield shard, window
 
 
 def text_digest(text: str) -> bytes:
     """Identify a normalised text: BLAKE2b-128 of its UTF-8."""
     return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
-
-
-def _open_previous(
-    output: Path, spec: EncoderSpec, views: Sequence[str], dtype: str, store_dtype: str
-) -> FeatureStore:
-    """Open the file that is there, if its vectors are what this run would make."""
-    try:
-        previous = FeatureStore(output)
-        with ExitStack() as undo:
-            undo.callback(previous.close)
-            for read in (previous.labels, previous.digests, previous.n_tokens, previous.flags):
-                read()  # what `ShardBuilder` will need, so that damage is found here
-            undo.pop_all()
-    except FileRefused as error:
-        raise FileRefused(f"{error}; {_CURE}") from error
-    differing = _differences(previous, spec, views, dtype, store_dtype)
-    if differing:
-        previous.close()
-        raise InputError(f"{output} was made by another encoder ({differing}): {_CURE}")
-    return previous
-
-
-def _resume(
-    journal: Journal,
-    spec: EncoderSpec,
-    views: Sequence[str],
-    dtype: str,
-    store_dtype: str,
-    *,
-    overwrite: bool,
-) -> str:
-    """Check that the journal's vectors are what this run would make, and give their dtype.
-
-    They may be a night's work, and the call a slip: so it is refused, as with a finished file.
-    """
-    if journal.header is None:
-        return dtype
-    differing = _differences(journal.header, spec, views, dtype, store_dtype)
-    if dtype not in ("auto", journal.header.dtype) and not differing:
-        differing = f"dtype: {journal.header.dtype} in the file, {dtype} asked for"
-    if not differing:
-        return journal.header.dtype
-    if not overwrite:
-        raise InputError(
-            f"{journal.path} holds {journal.kept:,} vectors of a run that was interrupted, by another "
-            f"encoder ({differing}): {_CURE}"
-        )
-    journal.clear()
-    return dtype
-
-
-_CURE = "give another -o, or --overwrite to replace the file"
-
-
-def _differences(
-    there: FeatureStore | Header,
-    spec: EncoderSpec,
-    views: Sequence[str],
-    dtype: str,
-    store_dtype: str,
-) -> str:
-    """What differs between the vectors that are there and those that are asked for; empty if nothing."""
-    differing = there.spec.differences(spec)
-    asked = {"auto": None, "float32": "float32", "int8": "int8"}.get(dtype, "half")
-    for name, found, wanted in (
-        ("views", sorted(there.views), sorted(views)),
-        ("store dtype", there.store_dtype, store_dtype),
-        ("precision", there.precision, asked or there.precision),
-    ):
-        if found != wanted:
-            shown = [", ".join(v) if isinstance(v, list) else v for v in (found, wanted)]
-            differing.append(f"{name}: {shown[0]} here, {shown[1]} there")
-    listed = "; ".join(differing)
-    return listed.replace(" here,", " in the file,").replace(" there", " asked for")
 
 
 def _load_encoder(
@@ -394,7 +310,7 @@ def _load_encoder(
     device: str,
     backend: str,
     max_batch_tokens: int | None,
-    previous: FeatureStore | None,
+    there: tuple[Path, str] | None,
 ) -> FrozenEncoder:
     from features.encoder import FrozenEncoder  # torch: only where something is encoded
 
@@ -407,78 +323,32 @@ def _load_encoder(
         max_batch_tokens=max_batch_tokens,
         backend=backend,
     )
-    if previous is not None and encoder.precision != previous.precision:
+    if there is not None and encoder.precision != there[1]:
         raise InputError(
-            f"{previous} was made in {previous.precision} precision, and this machine would compute in "
+            f"{there[0]} was made in {there[1]} precision, and this machine would compute in "
             f"{encoder.dtype}; the two are not mixed in one file: give --dtype bfloat16 or --overwrite"
         )
     return encoder
 
 
-def _provenance(
-    paths: Sequence[str | Path],
-    encoder: FrozenEncoder | None,
-    previous: FeatureStore | None,
-    input_digest: str,
-) -> dict[str, Any]:
-    packages = ("torch", "transformers", "tokenizers", "h5py", "numpy")
-    return {
-        "frostline": __version__,
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
-        "inputs": [Path(path).name for path in paths],
-        "device": str(encoder.device) if encoder else None,
-        "dtype": encoder.dtype if encoder else None,
-        "input_digest": input_digest,
-        "extends_rows": previous.n_rows if previous else 0,
-    }
-
-
-@contextmanager
-def _worker(stopped: threading.Event) -> Iterator[ThreadPoolExecutor]:
-    """Give a thread for the model that ends when the run does, at the next batch."""
-    worker = ThreadPoolExecutor(1, "encode")
-    patient = True
-    try:
-        yield worker
-    except KeyboardInterrupt:
-        patient = False  # a batch of a large model takes seconds: what is in the model is lost
-        raise
-    finally:
-        stopped.set()
-        worker.shutdown(wait=patient, cancel_futures=True)
-
-
-@contextmanager
-def _stopping(output: Path, journal: Journal | None = None) -> Iterator[None]:
-    """Turn what the disk says, or Ctrl-C, into one clear line that says how to go on."""
-    before = _identity(output)
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        if _identity(output) != before:
-            raise CannotContinue(f"{output} {_REPLACED}: {reason}; {_FINISH}") from error
-        raise CannotContinue(
-            f"{output} cannot be written: {reason}; what was at that name is untouched{_kept(journal)}"
-        ) from error
-    except KeyboardInterrupt as error:
-        if _identity(output) != before:
-            raise KeyboardInterrupt(f"interrupted; {output} {_REPLACED}; {_FINISH}") from error
-        kept = _kept(journal) or "; no output was changed"
-        raise KeyboardInterrupt(f"interrupted{kept}") from error
-
-
-_REPLACED = "has its new content already, but the run did not come to its end"
-_FINISH = "run the same command to finish it"
-
-
-def _identity(path: Path) -> quarantine.Identity | None:
-    with suppress(OSError):
-        return quarantine.identity(path)
-    return None
-
-
-def _kept(journal: Journal | None) -> str:
-    if journal is None or not journal.kept:
-        return ""
-    return f"; run the same command to continue: {journal.kept:,} of the vectors are kept"
+def _check_output(
+    output: Path, shard_rows: int | None, inputs: Sequence[str | Path | None]
+) -> None:
+    """Refuse an output that can't take its name, and a file for a folder or the other way round."""
+    check_replaceable(rejects_path(output), inputs)
+    if shard_rows is None:
+        if output.is_dir():
+            raise InputError(
+                f"{output} is a folder; give the name of a file in it, or --shard-rows for a folder of "
+                "shards"
+            )
+        check_replaceable(output, inputs)
+        return
+    if shard_rows < 1:
+        raise InputError(f"shard rows is {shard_rows}; it must be at least 1")
+    if output.is_symlink() or not output.is_dir():
+        check_replaceable(output, inputs)
+        if output.exists():
+            raise InputError(
+                f"{output} is a file; --shard-rows makes a folder: give another -o, or leave it out"
+            )

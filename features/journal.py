@@ -38,6 +38,7 @@ import numpy.typing as npt
 
 from features import disk
 from features.errors import CannotContinue, FileRefused, first_line
+from features.records import runs
 from features.spec import EncoderSpec
 from features.store import DIGEST_BYTES
 
@@ -95,7 +96,8 @@ def journal_path(output: Path) -> Path:
 class Journal:
     """The journal of an output, locked; use it as a context manager.
 
-    At the end it stays if it holds vectors, for the next run, and goes if it holds none.
+    At the end it stays if it holds vectors, for the next run, and goes if it holds none; that of a folder
+    stays once it is begun, unless it is removed, as it says that the folder is not finished.
 
     Parameters
     ----------
@@ -103,6 +105,8 @@ class Journal:
         The final name; its folder must exist.
     overwrite : bool
         Whether a journal that can't be used is emptied instead of refused.
+    of_folder : bool
+        Whether the output is a folder of shards.
 
     Attributes
     ----------
@@ -110,6 +114,8 @@ class Journal:
         None before `begin`, in a new journal.
     kept : int
         Vectors in it.
+    end : int
+        Where the next record goes.
     locked : bool
         False where the file system has no locks, so that nothing keeps a second writer out.
 
@@ -121,11 +127,12 @@ class Journal:
         There is something else at the journal's name, or the journal of another version.
     """
 
-    def __init__(self, output: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, output: Path, *, overwrite: bool = False, of_folder: bool = False) -> None:
         self.path = journal_path(output)
         self.header: Header | None = None
         self.kept = 0
         self._output = output
+        self._of_folder = of_folder
         self._found: dict[bytes, tuple[int, npt.NDArray[np.bool_]]] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -134,15 +141,15 @@ class Journal:
         self._handle, self.locked = _open_locked(self.path, output)
         try:
             self._claim()
-            self._end = OWNER_BYTES
+            self.end = self._batches_start = OWNER_BYTES
             try:
                 self._scan()
             except FileRefused:
                 if not overwrite:
                     raise
                 self.clear()
-            if self._end < os.fstat(self._handle).st_size:
-                disk.truncate(self._handle, self._end)
+            if self.end < os.fstat(self._handle).st_size:
+                disk.truncate(self._handle, self.end)
         except BaseException:
             os.close(self._handle)
             raise
@@ -161,7 +168,7 @@ class Journal:
         self._closing.set()
         self._syncer.join()
         with self._lock:
-            if self.kept:
+            if self.kept or (self._of_folder and self.header and not self._removed):
                 with suppress(
                     OSError
                 ):  # a lost sync loses seconds, and another error is on its way
@@ -175,7 +182,7 @@ class Journal:
         """Say what the vectors are, before the first is appended; nothing where that is said already."""
         if self.header is None:
             self._append(_HEADER, header.to_json())
-            self.header = header
+            self.header, self._batches_start = header, self.end
 
     def remarks(self) -> Iterator[str]:
         """What whoever started this run should know, a line each."""
@@ -231,15 +238,23 @@ class Journal:
         start, size, row = (places[name].astype(np.int64) for name in ("start", "size", "row"))
         ordered, numbers = np.unique(start + size * before + row * sizes[view], return_inverse=True)
         vectors = np.empty((len(ordered), self.header.views[view]), self.header.store_dtype)
-        for run in _runs(ordered, sizes[view]):
+        for run in runs(ordered, sizes[view]):
             _read_into(self._handle, vectors[run], int(ordered[run.start]))
         return np.asarray(vectors[numbers])
 
     def clear(self) -> None:
         """Throw away what it holds, to be begun again."""
-        self._end = OWNER_BYTES
-        disk.truncate(self._handle, self._end)
+        self.end = self._batches_start = OWNER_BYTES
+        disk.truncate(self._handle, self.end)
         self.header, self.kept, self._found = None, 0, {}
+
+    def forget(self, start: int) -> None:
+        """Cut off the batches from an offset on, 0 for all: their vectors are elsewhere."""
+        with self._lock:
+            self.end = max(start, self._batches_start)
+            disk.truncate(self._handle, self.end)
+            self._found = {key: there for key, there in self._found.items() if there[0] < self.end}
+            self.kept = sum(len(finite) for _, finite in self._found.values())
 
     def remove(self) -> None:
         """Remove it: all that it holds is elsewhere."""
@@ -263,7 +278,7 @@ class Journal:
 
     def _scan(self) -> None:
         """Read the records that are whole."""
-        for kind, content in _records(self._handle, self._end):
+        for kind, content in _records(self._handle, self.end):
             try:
                 self._take(kind, content)
             except (
@@ -278,12 +293,13 @@ class Journal:
                     f"{self.path}, left by a run that was interrupted, cannot be used: "
                     f"{first_line(error)}; --overwrite starts again"
                 ) from error
-            self._end += _FRAME.size + len(content)
+            self.end += _FRAME.size + len(content)
 
     def _take(self, kind: int, content: bytes) -> None:
         """Know what the record at `_end` holds."""
         if kind == _HEADER and self.header is None:
             self.header = Header.from_json(content)
+            self._batches_start = self.end + _FRAME.size + len(content)
             return
         if kind != _BATCH or self.header is None:
             raise ValueError(f"a record of kind {kind} is out of place")
@@ -292,7 +308,7 @@ class Journal:
             raise ValueError(f"a batch of {n} texts has {len(content)} bytes")
         end = 4 + n * DIGEST_BYTES
         finite = np.frombuffer(content, np.bool_, n, end).copy()
-        self._found[_key([content[4:end]])] = self._end + _FRAME.size, finite
+        self._found[_key([content[4:end]])] = self.end + _FRAME.size, finite
         self.kept += n
 
     def _append(self, kind: int, content: bytes) -> int:
@@ -303,10 +319,10 @@ class Journal:
                 raise self._failure
             if self._closing.is_set():
                 raise CannotContinue(f"{self._output}: the run has ended")
-            start = self._end
+            start = self.end
             os.lseek(self._handle, start, os.SEEK_SET)
             disk.write(self._handle, struct.pack("<I", zlib.crc32(tail)) + tail)
-            self._end += _CRC_BYTES + len(tail)
+            self.end += _CRC_BYTES + len(tail)
             self._unsynced = True
         return start + _FRAME.size
 
@@ -402,12 +418,3 @@ def _places(start: int, finite: npt.NDArray[np.bool_]) -> Places:
 
 def _key(digests: Sequence[bytes]) -> bytes:
     return blake2b(b"".join(digests), digest_size=16).digest()
-
-
-def _runs(offsets: npt.NDArray[np.int64], step: int) -> Iterator[slice]:
-    """Cut sorted offsets into runs of neighbours."""
-    ends = [*(np.flatnonzero(np.diff(offsets) != step) + 1).tolist(), len(offsets)]
-    start = 0
-    for end in ends if len(offsets) else []:
-        yield slice(start, end)
-        start = end

@@ -18,7 +18,8 @@ as one. Row i of every dataset is row i of the input::
         ├── spec          JSON, the whole `EncoderSpec`
         ├── fingerprint   SHA-256 of the spec
         ├── precision     "float32" | "half" | "int8"   of the forward pass
-        └── provenance    JSON: versions, device, dtype, digest of the input
+        ├── provenance    JSON: versions, device, dtype, digest of the input
+        └── part          JSON, which shard of a folder it is (`features/parts.py`); not in a single file
 
 Every dataset is chunked by rows (views at about half a MiB) and carries fletcher32 checksums, HDF5
 keeps one over each of its own structures, and behind it all lies a seal, a digest of every bit before it
@@ -43,6 +44,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -53,6 +55,7 @@ import numpy.typing as npt
 
 from features import disk, quarantine
 from features.errors import CannotContinue, FileRefused, InputError, first_line
+from features.parts import Part, check_whole, in_order
 from features.pooling import parse_pooling
 from features.seal import seal
 from features.spec import EncoderSpec
@@ -97,6 +100,7 @@ class Shard:
     precision: str
     store_dtype: str
     provenance: Mapping[str, Any]
+    part: Part | None = None
 
     @property
     def datasets(self) -> set[str]:
@@ -261,6 +265,7 @@ def _attributes(shard: Shard) -> dict[str, str | int]:
         "fingerprint": shard.spec.fingerprint,
         "precision": shard.precision,
         "provenance": json.dumps(shard.provenance),
+        **({} if shard.part is None else {"part": shard.part.to_json()}),
     }
 
 
@@ -311,17 +316,17 @@ class FeatureStore:
     """
 
     def __init__(self, path: str | Path | Sequence[str | Path]) -> None:
-        self.paths = _shard_paths(path)
         self._files: list[h5py.File] = []
         with ExitStack() as undo:
             undo.callback(self.close)
-            quarantine.admit(self.paths)  # one child for all of them
-            for shard_path in self.paths:
-                self._files.append(_open(shard_path))
+            self.paths = self._open_all(path)
             shards = [read_shard(file) for file in self._files]
             first = shards[0]
             for shard_path, shard in zip(self.paths[1:], shards[1:], strict=True):
                 check_same_encoder(shard_path, shard, self.paths[0], first)
+            rows = [len(file["label"]) for file in self._files]
+            if isinstance(path, str | Path) and Path(path).is_dir():
+                check_whole(Path(path), self.paths, [shard.part for shard in shards], rows)
             undo.pop_all()
         self.shards = shards
         self.spec = first.spec
@@ -330,11 +335,32 @@ class FeatureStore:
         self.store_dtype = first.store_dtype
         self.provenance = [shard.provenance for shard in shards]
         names = {name for shard in shards for name in shard.label_names}
-        # One shard keeps the order of its own names, which a mapping may have given.
-        self.label_names = list(first.label_names) if len(shards) == 1 else sort_labels(names)
+        # Shards that agree keep the order of their names, which a mapping may have given.
+        agree = all(shard.label_names == first.label_names for shard in shards)
+        self.label_names = list(first.label_names) if agree else sort_labels(names)
         self._codes = [_recoded(shard.label_names, self.label_names) for shard in shards]
-        self._starts = np.cumsum([0, *(len(file["label"]) for file in self._files)])
+        self._starts = np.cumsum([0, *rows])
         self.n_rows = int(self._starts[-1])
+
+    def _open_all(self, path: str | Path | Sequence[str | Path]) -> list[Path]:
+        """Open the files as they were at one moment, whatever a writer does meanwhile."""
+        for _ in range(_TRIES):
+            paths = _shard_paths(path)
+            try:
+                quarantine.admit(paths)  # one child for all of them
+                for shard_path in paths:
+                    self._files.append(_open(shard_path))
+                if len(paths) == 1 or (
+                    _shard_paths(path) == paths
+                    and [quarantine.identity(shard_path) for shard_path in paths]
+                    == [quarantine.identity(file.id.get_vfd_handle()) for file in self._files]
+                ):
+                    return paths
+            except FileNotFoundError:  # replaced or removed since it was listed
+                pass
+            self.close()
+            self._files.clear()
+        raise FileRefused(f"{path} changes again and again while it is opened")
 
     def __enter__(self) -> FeatureStore:
         return self
@@ -425,6 +451,20 @@ class FeatureStore:
                 parts = [_read(file, name, rows).astype(dtype, copy=False) for name in names]
                 yield int(offset) + rows.start, parts[0] if len(parts) == 1 else np.hstack(parts)
 
+    def take(self, view: str, rows: npt.NDArray[np.int64]) -> Array:
+        """Read vectors of single rows as they are stored; `rows` ascend. Each chunk is read once."""
+        vectors = np.empty((len(rows), self.views[view]), self.store_dtype)
+        for offset, end, file in zip(self._starts[:-1], self._starts[1:], self._files, strict=True):
+            low, high = np.searchsorted(rows, [offset, end])
+            wanted = rows[low:high] - offset
+            chunks = wanted // file[view].chunks[0]
+            for start, stop in pairwise([0, *np.flatnonzero(np.diff(chunks)) + 1, len(wanted)]):
+                if start < stop:
+                    some = wanted[start:stop]
+                    block = _read(file, view, slice(int(some[0]), int(some[-1]) + 1))
+                    vectors[low + start : low + stop] = block[some - some[0]]
+        return vectors
+
     def labels(self) -> npt.NDArray[np.int32]:
         """Codes into `label_names`, (N,); -1 where there is no label."""
         parts = []
@@ -481,7 +521,7 @@ def _shard_paths(path: str | Path | Sequence[str | Path]) -> list[Path]:
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(p) for p in path]
     if len(paths) == 1 and paths[0].is_dir():
         folder = paths[0]
-        paths = sorted(folder.glob("*.h5"))
+        paths = in_order(list(folder.glob("*.h5")))
         if not paths:
             raise InputError(f"{folder} is a folder without feature files (*.h5)")
     if not paths:
@@ -532,6 +572,8 @@ def read_shard(file: h5py.File) -> Shard:
         views = [str(name) for name in json.loads(texts["views"])]
         label_names = [str(name) for name in json.loads(texts["label_names"])]
         provenance = json.loads(texts["provenance"])
+        said = read_attribute(file, "part")
+        part = None if said is None else Part.from_json(str(said))
         precision = texts["precision"]
         if precision not in PRECISIONS or not isinstance(provenance, dict):
             raise ValueError(f"precision is {precision!r}")
@@ -561,6 +603,7 @@ def read_shard(file: h5py.File) -> Shard:
         texts["precision"],
         stored.pop(),
         provenance,
+        part,
     )
 
 

@@ -15,7 +15,7 @@ from features.rejects import RejectLog
 from features.store import EMPTY, REPAIRED, TRUNCATED, FeatureStore
 
 if TYPE_CHECKING:
-    from features.encoder import FrozenEncoder
+    from features.encoding import Encoding
 
 T = TypeVar("T")
 
@@ -82,14 +82,13 @@ def summarise(
     output: Path,
     outcome: str,
     unique: int,
-    encoded: int,
-    resumed: int,
-    flops: float,
+    encoding: Encoding,
     rejects: RejectLog,
-    encoder: FrozenEncoder | None,
     seconds: dict[str, float],
 ) -> ExtractSummary:
-    """Count what is in the finished file, by reading it back."""
+    """Count what is in the finished file or folder, by reading it back."""
+    encoder = encoding.encoder
+    flops = encoder.flops_per_token * encoding.tokens if encoder else 0.0
     with FeatureStore(output) as store:
         flags, codes = store.flags(), store.labels()
         return ExtractSummary(
@@ -97,8 +96,8 @@ def summarise(
             outcome=outcome,
             rows=store.n_rows,
             unique=unique,
-            encoded=encoded,
-            resumed=resumed,
+            encoded=encoding.encoded,
+            resumed=encoding.resumed,
             tokens=int(store.n_tokens().sum(dtype=np.int64)),
             truncated=int(np.count_nonzero(flags & TRUNCATED)),
             empty=int(np.count_nonzero(flags & EMPTY)),
@@ -115,7 +114,7 @@ def summarise(
             compute=f"{encoder.device}, {encoder.dtype}" if encoder else "",
             seconds=seconds,
             gflops=flops / 1e9 / seconds["forward"] if flops else 0.0,
-            file_bytes=output.stat().st_size,
+            file_bytes=sum(path.stat().st_size for path in store.paths),
         )
 
 

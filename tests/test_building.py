@@ -41,7 +41,9 @@ def vectors_of(texts):
 def building(path, dtype="float32", previous=None):
     with Journal(path) as journal:
         journal.begin(Header(SPEC, VIEWS, dtype, "float32", "float32"))
-        with ShardBuilder(path, journal, previous) as builder:
+        with ShardBuilder(path, journal) as builder:
+            if previous is not None:
+                builder.take_over(previous)
             yield journal, builder
         journal.remove()
 
@@ -54,12 +56,13 @@ def add(run, texts, ids=None, labels=None):
     if new:
         # In another order, as by length.
         places = journal.append([digest(text) for text in new[::-1]], vectors_of(new[::-1]))
-        known |= builder.add_texts(
+        builder.add_texts(
             [digest(text) for text in new],
             [len(text) for text in new],
             [len(text) > 5 for text in new],
             places[::-1],
         )
+        known = builder.slots([digest(text) for text in texts])
     first = builder.n_rows
     builder.add_rows(
         ids or [f"row {first + i}" for i in range(len(texts))],
@@ -71,16 +74,16 @@ def add(run, texts, ids=None, labels=None):
     return new
 
 
-def commit(run, label_names=None):
+def commit(run, path, label_names=None):
     journal, builder = run
     shard = Shard(SPEC, VIEWS, [], "float32", journal.header.store_dtype, {})
-    builder.commit(shard, label_names)
+    builder.commit(path, shard, label_names)
 
 
 def make(path, windows, dtype="float32", previous=None, **options):
     with building(path, dtype, previous) as run:
         new = [add(run, window, **options) for window in windows]
-        commit(run)
+        commit(run, path)
     return new
 
 
@@ -110,9 +113,10 @@ def test_flags_of_a_row_add_up(tmp_path):
     with building(tmp_path / "a.h5") as run:
         journal, builder = run
         places = journal.append([digest("x")], vectors_of(["x"]))
-        slots = builder.add_texts([digest("x")], [3], [True], places)
+        builder.add_texts([digest("x")], [3], [True], places)
+        slots = builder.slots([digest("x")])
         builder.add_rows(["1", "2"], [None, None], [slots[digest("x")]] * 2, [True, 0], [True, 0])
-        commit(run)
+        commit(run, tmp_path / "a.h5")
     with FeatureStore(tmp_path / "a.h5") as store:
         assert store.flags().tolist() == [TRUNCATED | EMPTY | REPAIRED, TRUNCATED]
 
@@ -128,7 +132,7 @@ def test_labels(tmp_path, given, names, codes):
     with building(tmp_path / "a.h5") as run:
         add(run, list("ab"), labels=["pos", None])
         add(run, list("cd"), labels=["neg", "pos"])
-        commit(run, given)
+        commit(run, tmp_path / "a.h5", given)
     with FeatureStore(tmp_path / "a.h5") as store:
         assert store.label_names == names
         assert store.labels().tolist() == codes
@@ -327,7 +331,9 @@ previous = FeatureStore(path) if path.exists() else None
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 spec = EncoderSpec("m", None, "a" * 64, "b" * 64, "c" * 64, 128, "none")
 try:
-    with Journal(path) as journal, ShardBuilder(path, journal, previous) as builder:
+    with Journal(path) as journal, ShardBuilder(path, journal) as builder:
+        if previous is not None:
+            builder.take_over(previous)
         journal.begin(Header(spec, {"cls": 384}, "float32", "float32", "float32"))
         texts = [i.to_bytes(16, "big") for i in range(n)]
         known = builder.slots(texts)
@@ -335,7 +341,7 @@ try:
         places = journal.append(new, {"cls": np.ones((len(new), 384), np.float32)})
         builder.add_texts(new, [3] * len(new), [False] * len(new), places)
         builder.add_rows(list(map(str, range(n))), [None] * n, range(n), [False] * n, [False] * n)
-        builder.commit(Shard(spec, {"cls": 384}, [], "float32", "float32", {}), None)
+        builder.commit(path, Shard(spec, {"cls": 384}, [], "float32", "float32", {}), None)
         journal.remove()
     print("committed")
 except (OSError, sqlite3.Error) as error:
