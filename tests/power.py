@@ -53,8 +53,7 @@ class Disk:
             _rename(self._durable, mine)
         elif kind == "rename":
             source, target = arguments
-            self._change("link", target, self._live[source])
-            self._change("drop", source)
+            self._change("link", target, self._live[source], source)
         elif kind == "unlink":
             if arguments[0] in self._live:
                 number = self._live[arguments[0]]
@@ -157,11 +156,14 @@ def _folder(path: str) -> str:
 
 
 def _rename(names: dict[str, int], changes: Sequence[tuple[Any, ...]]) -> None:
-    for kind, path, *number in changes:
-        if kind == "link":
-            names[path] = number[0]
-        else:
+    for kind, path, *more in changes:
+        if kind == "drop":
             names.pop(path, None)
+            continue
+        number, *source = more
+        names[path] = number
+        for old in source:  # a rename is whole, or did not happen
+            names.pop(old, None)
 
 
 def _applied(content: bytes, operations: Sequence[tuple[Any, ...]], keep: Any = None) -> bytes:
