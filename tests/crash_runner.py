@@ -8,6 +8,7 @@ go back on standard output.
 import contextlib
 import dataclasses
 import faulthandler
+import fcntl
 import json
 import mmap
 import os
@@ -93,7 +94,9 @@ def described(kind, arguments):
         handle, *rest = arguments
         file = (os.fstat(handle).st_ino, str(Path(f"/proc/self/fd/{handle}").readlink()))
         if kind == "write":
-            return file, os.lseek(handle, 0, os.SEEK_CUR), bytes(memoryview(rest[0]).cast("B"))
+            appends = fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_APPEND
+            start = os.lseek(handle, 0, os.SEEK_END if appends else os.SEEK_CUR)
+            return file, start, bytes(memoryview(rest[0]).cast("B"))
         return file, *rest
     return tuple(os.fspath(path) for path in arguments)
 

@@ -21,7 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from power import Disk
+
+from features import FeatureStore, quarantine
+from features.errors import FrostlineError
 
 REPOSITORY = Path(__file__).parents[1]
 POOLING = ["cls", "mean"]
@@ -55,6 +59,13 @@ SCENARIOS = {
     "extended": Scenario(before={}),
     "replaced": Scenario({"overwrite": True}, before={"pooling": ["max"]}),
     "resumed": Scenario(killed_at=9),
+    "three shards": Scenario({"shard_rows": 16}, output="out"),
+    "shards extended": Scenario({"shard_rows": 16}, before={"shard_rows": 16}, output="out"),
+    "shards replaced": Scenario(
+        {"shard_rows": 16, "overwrite": True},
+        before={"shard_rows": 16, "pooling": ["max"]},
+        output="out",
+    ),
 }
 
 
@@ -66,6 +77,11 @@ class Reference:
     after: dict[str, bytes]
     trace: list[tuple[Any, ...]]
     seconds: float
+    outputs: list[str]  # feature files among those after
+
+    def n_new(self, files: Mapping[str, bytes]) -> int:
+        """How many feature files are finished."""
+        return sum(files.get(path) == self.after[path] for path in self.outputs)
 
 
 class Harness:
@@ -151,24 +167,34 @@ class Harness:
             after = self.files()
             root = f"{self.case}/"
             operations = [tuple(_relative(part, root) for part in op) for op in _load(trace)]
-            self._references[name] = Reference(before, after, operations, answer["seconds"])
+            self._references[name] = Reference(
+                before, after, operations, answer["seconds"], list(finals(name, after))
+            )
         return self._references[name]
 
     def check_seen(self, name: str) -> None:
         """What a reader finds at the final name is what was there or what will be, whole."""
-        reference, output = self.reference(name), SCENARIOS[name].output
-        found = self.files().get(output)
-        assert found in (reference.before.get(output), reference.after[output]), "a mixture"
+        reference, files = self.reference(name), finals(name, self.files())
+        before, after = (finals(name, there) for there in (reference.before, reference.after))
+        for path, content in files.items():
+            assert content in (before.get(path), after.get(path)), f"{path} is neither old nor new"
+            quarantine.vouch(self.case / path)
+        if reference.outputs == [SCENARIOS[name].output]:  # a folder is emptied by --overwrite
+            assert files or not before, "what was there is gone"
+        if files not in (before, after):
+            with pytest.raises(FrostlineError):
+                FeatureStore(self.case / SCENARIOS[name].output)
 
     def check_continues(self, name: str, kept: int | None = None) -> dict[str, Any]:
         """The same command ends as if nothing had happened, and uses what is `kept`."""
         there = kept_in(self.files().get(journal_name(name), b""))
+        n_new = self.reference(name).n_new(self.files())
         assert kept is None or there == kept, "vectors that were written are lost"
         answer = self.run(SCENARIOS[name])
         assert answer["ended"] == 0 and "error" not in answer, answer
         said = [line for line in answer["said"] if " vectors of a run that was interrupted" in line]
         assert [line.split()[0] for line in said] == ([f"{there:,}"] if there else []), answer
-        if answer["outcome"] != "unchanged":
+        if n_new == 0:  # else some of them are in a shard already
             assert answer["resumed"] == there, answer
         self.check_finished(name)
         return answer
@@ -217,6 +243,16 @@ def write_tweets(path: Path, n: int) -> Path:
             row = [f"t{i}", texts[i % len(texts)], "good" if i % 3 else "bad"]
             writer.writerow([*row, "one cell too many"] if i == 17 else row)
     return path
+
+
+def finals(name: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files that a reader of the output would read."""
+    output = SCENARIOS[name].output
+    return {
+        path: content
+        for path, content in files.items()
+        if path == output or (path.startswith(f"{output}/") and not path.startswith(f"{output}/."))
+    }
 
 
 def journal_name(name: str) -> str:

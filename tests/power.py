@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
+SCRATCH = ".partial/"
 BLOCK = 512  # what a disk writes at once
 MODES = ("kept", "lost", "prefix", "torn", "zeros")
 
@@ -52,8 +53,7 @@ class Disk:
             _rename(self._durable, mine)
         elif kind == "rename":
             source, target = arguments
-            self._change("link", target, self._live[source])
-            self._change("drop", source)
+            self._change("link", target, self._live[source], source)
         elif kind == "unlink":
             if arguments[0] in self._live:
                 number = self._live[arguments[0]]
@@ -64,6 +64,10 @@ class Disk:
     def running(self) -> dict[str, bytes]:
         """What a kill leaves: the system goes on."""
         return {path: self._content(number, "kept") for path, number in self._live.items()}
+
+    def synced(self) -> dict[str, bytes]:
+        """What is there whatever happens."""
+        return {path: self._content(number, "lost") for path, number in self._durable.items()}
 
     def after_power_loss(self, rng: random.Random) -> dict[str, bytes]:
         """One of the many states in which the machine may come up again."""
@@ -108,24 +112,43 @@ class Disk:
 
 def states(
     before: Mapping[str, bytes], trace: Sequence[tuple[Any, ...]], n: int, seed: int
-) -> list[tuple[str, dict[str, bytes]]]:
-    """Give `n` different states (fewer if there are no more), each with what it is named by."""
-    found: dict[tuple[Any, ...], tuple[str, dict[str, bytes]]] = {}
+) -> list[tuple[str, dict[str, bytes], dict[str, bytes]]]:
+    """Give `n` different states (fewer if there are no more): its name, what was synced, the state."""
+    found: dict[tuple[Any, ...], tuple[str, dict[str, bytes], dict[str, bytes]]] = {}
+    cuts = _telling(trace)
+    appended = [
+        position
+        for position, (kind, *arguments) in enumerate(trace)
+        if kind == "write" and "journal" in arguments[0][1]
+    ]
     for number in range(20 * n):
         rng = random.Random(f"{seed} {number}")
-        cut = number % (len(trace) + 1)
+        cut = cuts[number % len(cuts)]
         # The thread that syncs the journal may have done so at any time; the recorded run was short.
-        synced = rng.randint(0, 2 * len(trace))
+        synced = rng.choice(appended) if rng.random() < 0.7 else None
         disk = Disk(before)
         for position, operation in enumerate(trace[:cut]):
             disk.do(*operation)
-            if position == synced and operation[0] == "write" and "journal" in operation[1][1]:
+            if position == synced:
                 disk.do("sync", operation[1])
         state = disk.after_power_loss(rng)
-        found.setdefault(tuple(sorted(state.items())), (f"seed {seed}, state {number}", state))
+        # What is in scratch makes no other state: it is thrown away.
+        known_by = tuple(sorted(item for item in state.items() if SCRATCH not in item[0]))
+        found.setdefault(known_by, (f"seed {seed}, state {number}", disk.synced(), state))
         if len(found) == n:
             break
     return list(found.values())
+
+
+def _telling(trace: Sequence[tuple[Any, ...]]) -> list[int]:
+    """Where to cut: once in scratch, as each cut there is like the other; often where names change."""
+    cuts = [len(trace) // 2]
+    for position, (kind, *arguments) in enumerate(trace):
+        if kind in ("rename", "sync_folder", "unlink"):
+            cuts += [position + 1] * 4
+        elif kind == "sync" or SCRATCH not in arguments[0][1]:
+            cuts.append(position + 1)
+    return cuts
 
 
 def _folder(path: str) -> str:
@@ -133,11 +156,14 @@ def _folder(path: str) -> str:
 
 
 def _rename(names: dict[str, int], changes: Sequence[tuple[Any, ...]]) -> None:
-    for kind, path, *number in changes:
-        if kind == "link":
-            names[path] = number[0]
-        else:
+    for kind, path, *more in changes:
+        if kind == "drop":
             names.pop(path, None)
+            continue
+        number, *source = more
+        names[path] = number
+        for old in source:  # a rename is whole, or did not happen
+            names.pop(old, None)
 
 
 def _applied(content: bytes, operations: Sequence[tuple[Any, ...]], keep: Any = None) -> bytes:
