@@ -7,10 +7,11 @@ but the model's own; `features/extract.py` does that.
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +29,7 @@ from features.backends import (
 )
 from features.batching import token_batches
 from features.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
-from features.errors import CannotContinue, FileRefused, InputError, first_line
+from features.errors import FileRefused, InputError, NotFinite, first_line
 from features.model import Block, StockModel, load
 from features.normalize import normalizer
 from features.pooling import DEFAULT_POOLING, HiddenStates, parse_poolings
@@ -194,8 +195,10 @@ class FrozenEncoder:
         samples = self.tokenize([self._normalize(text) for text in CALIBRATION_TEXTS])
         n_probe = len(PROBE_TEXTS)
         probe = Tokens(samples.ids[:n_probe], samples.truncated[:n_probe])
+        self._load_stock = partial(load, checkpoint, probe.ids[1].tolist(), self._padding_id())
+        self._reference: Reference | None = None  # loaded anew where a text overflows
         stock = replace(
-            load(checkpoint, probe.ids[1].tolist(), self._padding_id()),
+            self._load_stock(),
             samples=tuple(tuple(ids.tolist()) for ids in samples.ids),
         )
         self._check_vocabulary(stock)
@@ -232,6 +235,13 @@ class FrozenEncoder:
         -------
         dict of str to float32 array (N, D)
             One matrix a view, rows in the order of `texts`.
+
+        Raises
+        ------
+        NotFinite
+            The vectors of some texts overflow, in float32 too.
+        InputError
+            The first texts, in int8, are too far from float32.
         """
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise InputError(
@@ -240,6 +250,14 @@ class FrozenEncoder:
         slots: dict[str, int] = {}
         rows = [slots.setdefault(self._normalize(text), len(slots)) for text in texts]
         unique = self.run(self.tokenize(list(slots)))
+        bad = set(not_finite(unique).tolist())
+        if bad:
+            where = [number for number, row in enumerate(rows) if row in bad]
+            raise NotFinite(
+                f"the vectors of {len(where)} of {len(texts)} texts (the first is number {where[0]}) are "
+                f"not finite, in float32 too: {self.spec.model} can't read them; leave them out",
+                where,
+            )
         return {view: matrix[rows] for view, matrix in unique.items()}
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
@@ -280,7 +298,7 @@ class FrozenEncoder:
         return np.asarray(ids if len(ids) else [unknown], dtype=np.int32)
 
     def run(self, tokens: Tokens) -> dict[str, Matrix]:
-        """Run the forward pass and pool.
+        """Run the forward pass and pool; what is not finite is run again by `run_alone`.
 
         Parameters
         ----------
@@ -290,27 +308,42 @@ class FrozenEncoder:
         Returns
         -------
         dict of str to float32 array (N, D)
-            One matrix a view, rows in the order of `tokens`.
+            One matrix a view, rows in the order of `tokens`; see `not_finite`.
 
         Raises
         ------
-        CannotContinue
-            A vector is not finite: the values overflowed in half precision.
         InputError
             The first texts, in int8, are too far from float32.
         """
+        vectors = self._run(tokens)
+        bad = not_finite(vectors)
+        if len(bad):
+            for view, matrix in self.run_alone([tokens.ids[i] for i in bad]).items():
+                vectors[view][bad] = matrix
+        return vectors
+
+    def run_alone(self, ids: Sequence[npt.NDArray[np.int32]]) -> dict[str, Matrix]:
+        """Run texts one by one, and in float32, by the stock model, those that overflow even so.
+
+        One that overflows can take its neighbours in a packed batch with it (`features/attention.py`).
+        What is not finite in the end is the model's own. Shapes are those of `run`.
+        """
+        each = [self._pool_batch(self._backends[0], [text]) for text in ids]
+        for number, vectors in enumerate(each):
+            if len(not_finite(vectors)):
+                if self._reference is None:
+                    self._reference = Reference(
+                        self._load_stock(), self._layers, pooler=self._pooler
+                    )
+                each[number] = self._pool_batch(self._reference, [ids[number]])
+        return {view: np.concatenate([vectors[view] for vectors in each]) for view in self.views}
+
+    def _run(self, tokens: Tokens) -> dict[str, Matrix]:
         n = len(tokens.ids)
         vectors = {view: np.empty((n, width), np.float32) for view, width in self.views.items()}
         for rows, matrices in self.run_batches(tokens, self.plan(tokens)):
             for view, matrix in matrices.items():
                 vectors[view][rows] = matrix
-        for view, matrix in vectors.items():
-            if not np.isfinite(matrix).all():
-                row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
-                raise CannotContinue(
-                    f"view {view!r} has values that are not finite in {self.dtype} (text {row} of {n}); "
-                    "compute in float32 (--dtype float32)"
-                )
         return vectors
 
     def plan(self, tokens: Tokens) -> list[Rows]:
@@ -425,13 +458,12 @@ class FrozenEncoder:
         ]
         self._backends: list[Backend] = [reference]
         self.dtype = "float32"
-        exact = self.run(probe) if candidates else {}
+        exact = self._run(probe) if candidates else {}
         for self.dtype in candidates:
             self._backends = [make(self.dtype, self.device)]
-            # A model that overflows in this precision is not run in it.
-            with suppress(CannotContinue):
-                if _least_mean_cosine(exact, self.run(probe)) >= MIN_HALF_COSINE:
-                    break
+            # A model that overflows in this precision is not run in it: NaN is not above anything.
+            if _least_mean_cosine(exact, self._run(probe)) >= MIN_HALF_COSINE:
+                break
         else:
             self.dtype = "float32" if asked == "auto" else asked
             self._backends = [make(self.dtype, self.device)]
@@ -442,10 +474,10 @@ class FrozenEncoder:
         step = -(-len(tokens.ids) // _PROVING_TEXTS)
         some = Tokens(tokens.ids[::step], tokens.truncated[::step])
         in_int8, self._exact = self._backends, None
-        found = self.run(some)
+        found = self._run(some)
         self._backends, self.dtype = [exact], "float32"
         try:
-            cosine = _least_mean_cosine(self.run(some), found)
+            cosine = _least_mean_cosine(self._run(some), found)
         finally:
             self._backends, self.dtype = in_int8, "int8"
         if not cosine >= MIN_INT8_COSINE:
@@ -499,6 +531,12 @@ def _streams(n: int) -> Iterator[Callable[[Callable[[T], R], Iterable[T]], Itera
         torch.set_num_threads(threads)
 
 
+def not_finite(vectors: Mapping[str, Matrix]) -> Rows:
+    """Numbers of the rows that have a value, in any view, that is not finite."""
+    finite = [np.isfinite(matrix).all(axis=1) for matrix in vectors.values()]
+    return np.flatnonzero(~np.logical_and.reduce(finite))
+
+
 def _least_mean_cosine(a: dict[str, Matrix], b: dict[str, Matrix]) -> float:
     """Mean over the texts of cos(a, b), for the view where it is least."""
 
@@ -506,7 +544,8 @@ def _least_mean_cosine(a: dict[str, Matrix], b: dict[str, Matrix]) -> float:
         norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
         return float(np.mean((x * y).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)))
 
-    return min(mean_cosine(a[view], b[view]) for view in a)
+    # numpy's, which lets a NaN through.
+    return float(np.min([mean_cosine(a[view], b[view]) for view in a]))
 
 
 def _load_tokenizer(checkpoint: Checkpoint) -> Any:

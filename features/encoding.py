@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from features.errors import CannotContinue
 from features.journal import PLACE, Header, Journal, Places
 from features.summary import clock
 
@@ -52,6 +52,8 @@ class Encoding:
         None until something is to be encoded.
     encoded, resumed, tokens : int
         Texts that it read, texts that the journal had, tokens that it read.
+    unusable : set of bytes
+        Digests of texts whose vectors are not finite, in float32 too.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Encoding:
     ) -> None:
         self.encoder: FrozenEncoder | None = None
         self.encoded = self.resumed = self.tokens = 0
+        self.unusable: set[bytes] = set()
         self._make = make
         self._journal = journal
         self._store_dtype = store_dtype
@@ -115,12 +118,21 @@ class Encoding:
                 self.tokens += sum(len(tokens.ids[row]) for row in rows)
                 done += len(rows)
                 self._report(done)
-        if not places["finite"].all():
-            raise CannotContinue(
-                f"a vector has values that are not finite in {encoder.dtype}; compute in float32 "
-                "(--dtype float32)"
-            )
+            for row in np.flatnonzero(~places["finite"]):
+                places[row] = self._encode_alone(encoder, digests[row], tokens.ids[row])
+        self.unusable.update(digests[row] for row in np.flatnonzero(~places["finite"]))
         return places
+
+    def _encode_alone(
+        self, encoder: FrozenEncoder, digest: bytes, ids: npt.NDArray[np.int32]
+    ) -> Places:
+        """Give the place of a text that was not finite among others, run again."""
+        there = self._journal.find([digest])
+        if there is None or not there["finite"].all():
+            vectors = encoder.run_alone([ids])
+            there = self._journal.append([digest], vectors)
+        place: Places = there[0]
+        return place
 
 
 @contextmanager

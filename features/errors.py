@@ -4,6 +4,8 @@ A message says what was wrong, with the value, what is allowed, and the cure. An
 escapes from the library is a bug of ours.
 """
 
+from collections.abc import Sequence
+
 
 class FrostlineError(Exception):
     """Base of the errors that a user can meet."""
@@ -27,6 +29,14 @@ class CannotContinue(FrostlineError):
     """The call was right, but the machine cannot go on: no memory, no disk, values overflow."""
 
     exit_code = 4
+
+
+class NotFinite(CannotContinue):
+    """Vectors of some texts overflow, in float32 too; `texts` are their numbers."""
+
+    def __init__(self, message: str, texts: Sequence[int]) -> None:
+        super().__init__(message)
+        self.texts = tuple(texts)
 
 
 def first_line(error: BaseException) -> str:

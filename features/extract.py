@@ -197,8 +197,10 @@ def extract(
             with clock(seconds, "write"):
                 if waiting.new is not None:
                     shards.add_texts(waiting.new)
-                window = waiting.window
-                shards.add(window.tweets, window.texts, window.digests)
+                window = waiting.window.without(encoding.unusable)
+                rejects.add(window.rejects)
+                if window.tweets:
+                    shards.add(window.tweets, window.texts, window.digests)
             report()
 
         # One window is read and the next one tokenised while a third is in the model, and what comes out
@@ -217,10 +219,11 @@ def extract(
             elif window.shard != waiting.window.shard:
                 write(waiting)
                 waiting = None
-                with clock(seconds, "write"):
-                    shards.finish(reader.label_order, last=False)
-                    shards.next()
-            known = set(builder.slots(window.digests))
+                if builder.n_rows:  # or all are rejects, and the next rows are the first
+                    with clock(seconds, "write"):
+                        shards.finish(reader.label_order, last=False)
+                        shards.next()
+            known = encoding.unusable | set(builder.slots(window.digests))
             if waiting is not None and waiting.new is not None:
                 known.update(waiting.new.digests)
             texts = {
@@ -252,6 +255,22 @@ class _Window:
     rejects: list[Reject]
     texts: list[str]
     digests: list[bytes]
+
+    def without(self, unusable: set[bytes]) -> _Window:
+        """The rows whose texts have vectors; the others are all of its rejects."""
+        good = [n for n, digest in enumerate(self.digests) if digest not in unusable]
+        reason = "its vector is not finite, in float32 too"
+        return _Window(
+            self.shard,
+            [self.tweets[n] for n in good],
+            [
+                tweet.rejected(reason)
+                for tweet, digest in zip(self.tweets, self.digests, strict=True)
+                if digest in unusable
+            ],
+            [self.texts[n] for n in good],
+            [self.digests[n] for n in good],
+        )
 
 
 @dataclass(frozen=True)

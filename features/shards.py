@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from features import disk, quarantine
 from features.building import ShardBuilder
 from features.encoding import Encoding, NewTexts
@@ -145,11 +147,22 @@ class Shards:
     def add_texts(self, new: NewTexts) -> None:
         """Add texts of the shard at work, once the model is through with them."""
         places = new.places.result()
-        self._builder.add_texts(new.digests, new.tokens.lengths, new.tokens.truncated, places)
+        rows = np.flatnonzero(places["finite"])
+        self._builder.add_texts(
+            [new.digests[row] for row in rows],
+            [len(new.tokens.ids[row]) for row in rows],
+            [new.tokens.truncated[row] for row in rows],
+            places[rows],
+        )
 
     def finish(self, label_names: Sequence[str] | None, *, last: bool) -> None:
         """Leave the shard at work as it is, if it is that already, or put the new one in its place."""
         path = self._path(self._number)
+        if not self._builder.n_rows:
+            raise InputError(
+                f"no row for {path} can be used: their vectors are not finite, see the rejects; use another "
+                "model, or a larger --shard-rows"
+            )
         part = None
         if self._shard_rows is not None:
             part = Part(self._number, self._builder.first_row, self._shard_rows, last)

@@ -14,7 +14,7 @@ import sys
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -45,12 +45,18 @@ MAX_ID_BYTES = 256
 
 @dataclass(frozen=True, slots=True)
 class Tweet:
-    """One usable row; `repaired` says that bytes or characters that are no text became U+FFFD."""
+    """One usable row, and where it stands; `repaired` says that what is no text became U+FFFD."""
 
     id: str
     text: str
     label: str | None = None
     repaired: bool = False
+    source: str = field(default="", compare=False)
+    line: int = field(default=0, compare=False)
+
+    def rejected(self, reason: str) -> Reject:
+        """Give the reject that it becomes, when it turns out later that it can't be used."""
+        return Reject(self.source, self.line, reason, shown(self.text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +263,9 @@ class TweetReader:
             return reject(f"id is longer than {MAX_ID_BYTES} bytes")
         if label is not None:
             label = NOT_UNICODE.sub("\ufffd", label)
-        return Tweet(identity, repaired_text, label, repaired_text != text)
+        return Tweet(
+            identity, repaired_text, label, repaired_text != text, where.source, where.line
+        )
 
     def _check_labels_file(self) -> None:
         assert self._labels is not None

@@ -113,7 +113,10 @@ _label_columns = _options(
 )
 _machine = _options(
     click.option(
-        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."
+        "--device",
+        default="auto",
+        show_default=True,
+        help="auto, cpu, cuda, cuda:N or mps; several GPUs as cuda:0,cuda:1.",
     ),
     click.option(
         "--backend",
@@ -192,7 +195,11 @@ _memory = click.option(
 @main.command("extract")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The feature file (.h5)."
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The feature file (.h5), or a folder with --shard-rows.",
 )
 @click.option(
     "--model",
@@ -240,6 +247,12 @@ _memory = click.option(
 @_columns
 @_label_columns
 @_strict
+@click.option(
+    "--shard-rows",
+    type=int,
+    metavar="N",
+    help="Write a folder of files of N rows at most, each finished by itself.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the output, whatever is there.")
 def extract_command(
     inputs: Sequence[str], output: Path, pooling: Sequence[str], **options: Any

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from features.batching import live_windows
 from features.checkpoint import Checkpoint, find_checkpoint
-from features.errors import FileRefused, InputError
+from features.errors import FileRefused, InputError, NotFinite
 from features.formats import printable
 from features.rejects import RejectLog
 from features.spec import EncoderSpec, make_spec
@@ -33,7 +33,7 @@ from pipeline.output import replacing
 from pipeline.priors import importance
 
 if TYPE_CHECKING:
-    from features.encoder import FrozenEncoder
+    from features.encoder import FrozenEncoder, Matrix
 
 # Rows that are encoded together when they are there, and the seconds to wait for more of them when
 # the input pauses.
@@ -157,10 +157,9 @@ def score_tweets(
     for window in live_windows(rows, _WINDOW, _PATIENCE, characters):
         on_rejects(row for row in window if isinstance(row, Reject))
         tweets = [row for row in window if isinstance(row, Tweet)]
+        tweets, vectors = _encoded(tweets, encoders, on_rejects)
         if not tweets:
             continue
-        texts = [tweet.text for tweet in tweets]
-        vectors = {one.spec.fingerprint: one.encode(texts) for one in encoders}
         # Rounded as the cached vectors are that the head was fitted on, so that scoring a text and
         # scoring its cached vector agree.
         views = [
@@ -171,10 +170,28 @@ def score_tweets(
         ]
         yield Scores(
             [tweet.id for tweet in tweets],
-            texts,
+            [tweet.text for tweet in tweets],
             [tweet.label for tweet in tweets],
             head.predict_proba(np.hstack(views)),
         )
+
+
+def _encoded(
+    tweets: list[Tweet],
+    encoders: Sequence[FrozenEncoder],
+    on_rejects: Callable[[Iterable[Reject]], None],
+) -> tuple[list[Tweet], dict[str, dict[str, Matrix]]]:
+    """Encode tweets by each encoder; those that one of them can't read are left out of all."""
+    while True:
+        texts = [tweet.text for tweet in tweets]
+        try:
+            return tweets, {one.spec.fingerprint: one.encode(texts) for one in encoders}
+        except NotFinite as error:
+            bad = set(error.texts)
+            on_rejects(
+                tweets[n].rejected("its vector is not finite, in float32 too") for n in sorted(bad)
+            )
+            tweets = [tweet for n, tweet in enumerate(tweets) if n not in bad]
 
 
 def score_stores(head: Head, stores: Joined) -> Iterator[Scores]:
