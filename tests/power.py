@@ -133,7 +133,11 @@ def states(
                 disk.do("sync", operation[1])
         state = disk.after_power_loss(rng)
         # What is in scratch makes no other state: it is thrown away.
-        known_by = tuple(sorted(item for item in state.items() if SCRATCH not in item[0]))
+        # What was synced does: it says what must not be lost.
+        known_by = tuple(
+            tuple(sorted(item for item in files.items() if SCRATCH not in item[0]))
+            for files in (disk.synced(), state)
+        )
         found.setdefault(known_by, (f"seed {seed}, state {number}", disk.synced(), state))
         if len(found) == n:
             break
