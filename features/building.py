@@ -36,6 +36,8 @@ from features.store import (
     write_shard,
 )
 
+# Below the number of parameters that every sqlite takes.
+_ASKED_TOGETHER = 500
 # Where a text's vectors are: `row`, counted over all shards, or, where that is -1, its place in the
 # journal.
 _TEXT = np.dtype(
@@ -118,13 +120,18 @@ class ShardBuilder:
 
     def slots(self, digests: Sequence[bytes]) -> dict[bytes, int]:
         """Give the slots of those texts that are known."""
+        found: dict[bytes, int] = {}
         # A text of the shards before is read from there, whatever the shard at work has had.
-        find = (
-            "SELECT coalesce((SELECT slot FROM known WHERE digest = ?1), "
-            "(SELECT slot FROM fresh WHERE digest = ?1))"
-        )
-        found = ((digest, self._index.execute(find, (digest,)).fetchone()) for digest in digests)
-        return {digest: slot for digest, (slot,) in found if slot is not None}
+        for table in ("fresh", "known"):
+            for start in range(0, len(digests), _ASKED_TOGETHER):
+                some = digests[start : start + _ASKED_TOGETHER]
+                marks = ",".join("?" * len(some))
+                found.update(
+                    self._index.execute(
+                        f"SELECT digest, slot FROM {table} WHERE digest IN ({marks})", some
+                    )
+                )
+        return found
 
     def add_texts(
         self,

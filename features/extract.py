@@ -44,6 +44,8 @@ STORE_DTYPES = ("float16", "float32")
 # Rows that are sorted by length together. More fill batches better and hold more in memory; beyond
 # some thousands of tweets padding is below 2 %.
 WINDOW = 8192
+# The first one, which nothing else is done beside.
+_FIRST_WINDOW = 2048
 
 
 def extract(
@@ -302,12 +304,13 @@ def _windows(
 ) -> Iterator[tuple[int, list[Tweet | Reject]]]:
     """Cut rows into windows, each with the number of its shard; none lies in two shards."""
     shard = usable = held = 0
+    longest = min(_FIRST_WINDOW, WINDOW)
     window: list[Tweet | Reject] = []
     for row in rows:
         full = usable == shard_rows and isinstance(row, Tweet)
-        if window and (full or len(window) == WINDOW or held >= HEAVIEST):
+        if window and (full or len(window) == longest or held >= HEAVIEST):
             yield shard, window
-            window, held = [], 0
+            window, held, longest = [], 0, WINDOW
         if full:
             shard, usable = shard + 1, 0
         window.append(row)
