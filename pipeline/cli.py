@@ -6,9 +6,7 @@ import json
 import os
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,19 +21,17 @@ from features.paths import check_replaceable
 from features.pooling import DEFAULT_POOLING
 from features.rejects import RejectLog, rejects_path
 from features.store import FeatureStore
-from features.summary import Progress
 from features.verify import verify
 from features.version import __version__
-from pipeline import report, verdict
+from pipeline import options, report, terminal, verdict
 from pipeline.calibration import METHODS
 from pipeline.compare import compare
 from pipeline.fit import fit
 from pipeline.head import Head, load_head, save_head
 from pipeline.matching import Matching
-from pipeline.metrics import METRICS
 from pipeline.output import replacing
 from pipeline.predict import check_output, evaluate, is_store, scored, write_scores
-from pipeline.trials import CLASS_WEIGHTS, FOLDS
+from pipeline.trials import FOLDS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -77,119 +73,6 @@ def main() -> None:
     frostline fit tweets.h5 -o head.joblib           fit a head on the vectors (stage two)
     frostline predict head.joblib new.csv -o out.csv label new tweets
     """  # noqa: D301  # click reads the \b
-
-
-def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """Apply several options, the first one shown first."""
-
-    def apply(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return apply
-
-
-_columns = _options(
-    click.option("--text-column", metavar="NAME", help="Column of the texts [text, tweet, …]."),
-    click.option(
-        "--id-column", metavar="NAME", help="Column of the ids [id, tweet_id, …; row number]."
-    ),
-)
-_label_columns = _options(
-    click.option("--label-column", metavar="NAME", help="Column of the labels [label, sentiment]."),
-    click.option(
-        "--labels",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="Labels of a .txt input, one a line (TweetEval's layout).",
-    ),
-    click.option(
-        "--mapping",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="Lines of value<TAB>name that name the labels (TweetEval's mapping.txt).",
-    ),
-)
-_machine = _options(
-    click.option(
-        "--device",
-        default="auto",
-        show_default=True,
-        help="auto, cpu, cuda, cuda:N or mps; several GPUs as cuda:0,cuda:1.",
-    ),
-    click.option(
-        "--backend",
-        default="auto",
-        show_default=True,
-        help="auto, torch, openvino or onnx: what runs the model; speed only.",
-    ),
-    click.option(
-        "--max-batch-tokens",
-        type=int,
-        metavar="N",
-        help="Tokens in a batch; speed and memory only [by device].",
-    ),
-)
-_models = click.option(
-    "--model",
-    "models",
-    multiple=True,
-    help="Where the head's model lies on this machine; one for each of its encoders.",
-)
-_strict = click.option("--strict", is_flag=True, help="Stop at the first row that can't be used.")
-_json = click.option(
-    "--json",
-    "json_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Write the results there too.",
-)
-
-_metric = click.option(
-    "--metric",
-    type=click.Choice(METRICS),
-    default="macro-recall",
-    show_default=True,
-    help="What C is chosen by.",
-)
-_class_weight = click.option(
-    "--class-weight",
-    type=click.Choice(CLASS_WEIGHTS),
-    default="balanced",
-    show_default=True,
-    help="Whether all classes or all rows count alike.",
-)
-_prior = click.option(
-    "--prior",
-    metavar="PRIOR",
-    help="Shares of the classes that the probabilities are for: uniform, training, or "
-    "a=0.2,b=0.5,c=0.3 [as fitted: uniform if balanced, else training].",
-)
-_moved_prior = click.option(
-    "--prior",
-    metavar="PRIOR",
-    help="Move the head to other shares of the classes: uniform, training, or a=0.2,b=0.5,c=0.3.",
-)
-_fold_seed = click.option(
-    "--seed",
-    type=click.IntRange(0, 2**32 - 1),
-    default=0,
-    show_default=True,
-    help="Of the folds and the bootstrap.",
-)
-_max_iter = click.option(
-    "--max-iter",
-    type=int,
-    default=1000,
-    show_default=True,
-    help="Passes of the solver over the vectors at most.",
-)
-_memory = click.option(
-    "--memory",
-    metavar="SIZE",
-    help="Vectors to hold, e.g. 2GiB; more are streamed [a quarter of what is free].",
-)
 
 
 @main.command("extract")
@@ -243,10 +126,10 @@ _memory = click.option(
     show_default=True,
     help="Precision of the vectors on disk.",
 )
-@_machine
-@_columns
-@_label_columns
-@_strict
+@options.machine
+@options.columns
+@options.label_columns
+@options.strict
 @click.option(
     "--shard-rows",
     type=int,
@@ -255,7 +138,7 @@ _memory = click.option(
 )
 @click.option("--overwrite", is_flag=True, help="Replace the output, whatever is there.")
 def extract_command(
-    inputs: Sequence[str], output: Path, pooling: Sequence[str], **options: Any
+    inputs: Sequence[str], output: Path, pooling: Sequence[str], **chosen: Any
 ) -> None:
     """Encode tweets once and cache their vectors.
 
@@ -263,8 +146,8 @@ def extract_command(
     input. Running it again encodes only texts that are new; after an interruption, a crash or a full disk
     the same command goes on where it was.
     """
-    with _progress() as show:
-        summary = extract(inputs, output, pooling=pooling, progress=show, say=_remark, **options)
+    with terminal.progress() as show:
+        summary = extract(inputs, output, pooling=pooling, progress=show, say=_remark, **chosen)
     click.echo(report.extract_text(summary))
 
 
@@ -311,21 +194,21 @@ def _remark(line: str) -> None:
     metavar="FEATURES",
     help="Choose C and measure on these vectors instead.",
 )
-@_metric
+@options.metric
 @click.option(
     "--one-standard-error",
     is_flag=True,
     help="Choose the smallest C within one standard error of the best.",
 )
-@_class_weight
-@_prior
+@options.class_weight
+@options.prior
 @click.option(
     "--calibrate",
     type=click.Choice(METHODS),
     help="Fit a temperature on held-out rows and fold it in [temperature; none with a fixed C alone].",
 )
-@_fold_seed
-@_max_iter
+@options.fold_seed
+@options.max_iter
 @click.option(
     "--tol",
     type=float,
@@ -333,15 +216,15 @@ def _remark(line: str) -> None:
     show_default=True,
     help="Certified relative distance to the optimum to stop at.",
 )
-@_memory
-@_json
+@options.memory
+@options.json_file
 def fit_command(
     features: Sequence[str],
     output: Path,
     pooling: Sequence[str],
     validation: Sequence[Path],
     json_file: Path | None,
-    **options: Any,
+    **chosen: Any,
 ) -> None:
     """Fit a head on cached vectors, and measure it on rows that it has not seen.
 
@@ -351,7 +234,7 @@ def fit_command(
     inputs: list[str | Path | None] = [*features, *validation]
     check_replaceable(output, inputs)
     _check_json(json_file, [*inputs, output])
-    result = fit(features, pooling=pooling or None, validation=validation or None, **options)
+    result = fit(features, pooling=pooling or None, validation=validation or None, **chosen)
     save_head(result.head, output)
     _write_json(json_file, result.head.metadata)
     click.echo(f"{report.fit_text(result)}\n\n{printable(str(output))} written")
@@ -368,24 +251,24 @@ def fit_command(
 @click.option(
     "--cv", type=int, default=FOLDS, show_default=True, metavar="K", help="Folds, the same for all."
 )
-@_metric
-@_class_weight
-@_prior
-@_fold_seed
-@_max_iter
-@_memory
-@_json
+@options.metric
+@options.class_weight
+@options.prior
+@options.fold_seed
+@options.max_iter
+@options.memory
+@options.json_file
 def compare_command(
-    features: Sequence[str], combine: Sequence[str], json_file: Path | None, **options: Any
+    features: Sequence[str], combine: Sequence[str], json_file: Path | None, **chosen: Any
 ) -> None:
     """Measure every view of cached vectors in the same cross-validation.
 
     Says which view is best, and which ones can't be told apart from it.
     """
     _check_json(json_file, list(features))
-    with _lines() as show:
+    with terminal.lines() as show:
         result = compare(
-            features, combine=[spec.split(",") for spec in combine], progress=show, **options
+            features, combine=[spec.split(",") for spec in combine], progress=show, **chosen
         )
     _write_json(json_file, result.to_dict())
     click.echo(report.comparison_text(result))
@@ -407,11 +290,11 @@ def compare_command(
     is_flag=True,
     help="Put a ' before cells of .csv and .tsv that a spreadsheet would run as formulas.",
 )
-@_models
-@_moved_prior
-@_machine
-@_columns
-@_strict
+@options.models
+@options.moved_prior
+@options.machine
+@options.columns
+@options.strict
 def predict_command(
     head: Path,
     inputs: Sequence[str],
@@ -420,7 +303,7 @@ def predict_command(
     excel_safe: bool,
     prior: str | None,
     strict: bool,
-    **options: Any,
+    **chosen: Any,
 ) -> None:
     """Label tweets, or cached vectors (.h5), with a head.
 
@@ -434,8 +317,8 @@ def predict_command(
             check_replaceable(written_to, [head, *inputs])
     with (
         RejectLog(None if to_stdout else Path(output), strict=strict) as rejects,
-        scored(fitted, inputs, rejects=rejects, on_matching=_say, **options) as scores,
-        _counter(quiet=to_stdout) as show,
+        scored(fitted, inputs, rejects=rejects, on_matching=_say, **chosen) as scores,
+        terminal.counter(quiet=to_stdout) as show,
     ):
         written = write_scores(
             fitted,
@@ -453,7 +336,7 @@ def predict_command(
 @main.command("evaluate")
 @click.argument("head", type=click.Path(path_type=Path))
 @click.argument("inputs", nargs=-1, required=True, metavar="LABELLED...")
-@_models
+@options.models
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
@@ -461,12 +344,12 @@ def predict_command(
     show_default=True,
     help="Of the bootstrap.",
 )
-@_moved_prior
-@_machine
-@_columns
-@_label_columns
-@_strict
-@_json
+@options.moved_prior
+@options.machine
+@options.columns
+@options.label_columns
+@options.strict
+@options.json_file
 def evaluate_command(
     head: Path,
     inputs: Sequence[str],
@@ -474,15 +357,15 @@ def evaluate_command(
     prior: str | None,
     strict: bool,
     json_file: Path | None,
-    **options: Any,
+    **chosen: Any,
 ) -> None:
     """Measure a head on labelled tweets or cached vectors."""
-    _check_json(json_file, [head, *inputs, options["labels"], options["mapping"]])
+    _check_json(json_file, [head, *inputs, chosen["labels"], chosen["mapping"]])
     fitted = _head(head, prior)
     with (
         RejectLog(None, strict=strict) as rejects,
         scored(
-            fitted, inputs, rejects=rejects, require_labels=True, on_matching=_say, **options
+            fitted, inputs, rejects=rejects, require_labels=True, on_matching=_say, **chosen
         ) as scores,
     ):
         metrics, unlabelled = evaluate(fitted, scores, seed=seed)
@@ -509,7 +392,7 @@ def inspect_command(file: Path) -> None:
 
 @main.command("verify")
 @click.argument("paths", nargs=-1, required=True, metavar="FEATURES...")
-@_json
+@options.json_file
 def verify_command(paths: Sequence[str], json_file: Path | None) -> None:
     """Check every bit and every row of feature files, or of folders of them.
 
@@ -518,7 +401,7 @@ def verify_command(paths: Sequence[str], json_file: Path | None) -> None:
     _check_json(json_file, list(paths))
     found = []
     for path in paths:
-        with _share() as show:
+        with terminal.share() as show:
             found.append(verify(path, progress=show))
         for line in verdict.lines_of(found[-1]):
             click.echo(line)
@@ -549,56 +432,3 @@ def _write_json(path: Path | None, content: Any) -> None:
     if path is not None:
         with replacing(path) as aside:
             aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Progress], None]]:
-    """Show rate and time left on a terminal; nothing in a pipe."""
-    from tqdm import tqdm
-
-    form = "{percentage:3.0f}% |{bar:24}| {postfix} [{elapsed}<{remaining}]"
-    started: list[float] = []
-    with tqdm(total=1.0, bar_format=form, disable=not sys.stderr.isatty(), leave=False) as bar:
-
-        def show(progress: Progress) -> None:
-            if not started:  # the clock starts with the first batch: loading the model has no rate
-                started.append(time.monotonic())
-                bar.reset()
-            rate = progress.rows / max(1.0, time.monotonic() - started[0])
-            bar.set_postfix_str(f"{progress.rows:,} tweets, {rate:,.0f}/s", refresh=False)
-            bar.update((progress.fraction or 0.0) - bar.n)
-
-        yield show
-
-
-@contextmanager
-def _share() -> Iterator[Callable[[float], None]]:
-    """Show the share that is done on a terminal; nothing in a pipe."""
-    from tqdm import tqdm
-
-    form = "{percentage:3.0f}% |{bar:24}| [{elapsed}<{remaining}]"
-    with tqdm(total=1.0, bar_format=form, disable=not sys.stderr.isatty(), leave=False) as bar:
-        yield lambda share: bar.update(share - bar.n)
-
-
-@contextmanager
-def _lines() -> Iterator[Callable[[int, int], None]]:
-    """Show which line of a table is being made on a terminal; nothing in a pipe."""
-    from tqdm import tqdm
-
-    with tqdm(unit=" views", disable=not sys.stderr.isatty(), leave=False) as bar:
-
-        def show(done: int, of: int) -> None:
-            bar.total = of
-            bar.update(done - bar.n)
-
-        yield show
-
-
-@contextmanager
-def _counter(*, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Show the rows and their rate on a terminal; nothing in a pipe or into one."""
-    from tqdm import tqdm
-
-    with tqdm(unit=" tweets", disable=quiet or not sys.stderr.isatty(), leave=False) as bar:
-        yield lambda rows: bar.update(rows - bar.n)
