@@ -144,6 +144,8 @@ class TorchBackend:
 
     def _run(self, **tensors: torch.Tensor) -> tuple[dict[int, torch.Tensor], torch.Tensor | None]:
         """Run the model on tensors by the names that transformers gives them."""
+        if self._device.type == "cuda":  # or the copy would wait for what is at work there
+            tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
         inputs = {k: tensor.to(self._device, non_blocking=True) for k, tensor in tensors.items()}
         if self._taps is None:
             output = self.model(**inputs, output_hidden_states=True)
