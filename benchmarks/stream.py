@@ -95,9 +95,9 @@ def counted(rows: Rows) -> tuple[Rows, Callable[[], int]]:
     """The same rows, and how often they have been gone through."""
     begun: list[None] = []
 
-    def pieces() -> Iterator[Any]:
+    def pieces(start: int) -> Iterator[Any]:
         begun.append(None)
-        return rows.pieces()
+        return rows.pieces(start)
 
     return Rows(rows.shape, rows.dtype, pieces, rows.in_memory), lambda: len(begun)
 

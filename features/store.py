@@ -270,12 +270,15 @@ def _attributes(shard: Shard) -> dict[str, str | int]:
     }
 
 
-def _row_slices(n_rows: int, row_bytes: int, block_bytes: int) -> Iterator[slice]:
-    """Cut the rows into blocks of whole chunks, at least one: so many bytes, `_BLOCK_ROWS` at most."""
+def _row_slices(n_rows: int, row_bytes: int, block_bytes: int, first: int = 0) -> Iterator[slice]:
+    """Cut the rows into blocks of whole chunks, at least one: so many bytes, `_BLOCK_ROWS` at most.
+
+    The one that holds the first row that is wanted begins with it.
+    """
     chunk = max(1, _CHUNK_BYTES // row_bytes)
     step = max(chunk, min(block_bytes // row_bytes, _BLOCK_ROWS) // chunk * chunk)
-    for start in range(0, n_rows, step):
-        yield slice(start, min(start + step, n_rows))
+    for start in range(first - first % step, n_rows, step):
+        yield slice(max(first, start), min(start + step, n_rows))
 
 
 class FeatureStore:
@@ -439,8 +442,9 @@ class FeatureStore:
         views: str | Sequence[str],
         dtype: npt.DTypeLike = np.float32,
         block_bytes: int | None = None,
+        start: int = 0,
     ) -> Iterator[tuple[int, Array]]:
-        """Iterate over (number of the first row, block of rows) in bounded memory.
+        """Iterate over (number of the first row, block of rows) in bounded memory, from a row on.
 
         `dtype` is that of the blocks; `store_dtype` leaves the vectors as they are. Blocks are of
         about 32 MiB as float32, where nothing else is said.
@@ -448,7 +452,11 @@ class FeatureStore:
         names = [views] if isinstance(views, str) else list(views)
         row_bytes = sum(self.views[name] for name in names) * 4
         for offset, file in zip(self._starts[:-1], self._files, strict=True):
-            for rows in _row_slices(len(file["label"]), row_bytes, block_bytes or _BLOCK_BYTES):
+            n_rows = len(file["label"])
+            first = max(0, start - int(offset))
+            if first >= n_rows:
+                continue
+            for rows in _row_slices(n_rows, row_bytes, block_bytes or _BLOCK_BYTES, first):
                 parts = [_read(file, name, rows).astype(dtype, copy=False) for name in names]
                 yield int(offset) + rows.start, parts[0] if len(parts) == 1 else np.hstack(parts)
 

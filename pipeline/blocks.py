@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,10 +32,11 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 T = TypeVar("T")
 
-# Rows that are read, converted and multiplied together.
-BLOCK_ROWS = 1024
-# Rows that are converted together: they stay in the cache between the steps.
-_ROWS_IN_CACHE = 128
+# Rows that are read, converted and multiplied together. Each of the steps on a block hands Python's
+# lock on: with fewer rows, threads wait for each other more than they compute.
+BLOCK_ROWS = 2048
+# Values that are converted together, for the same reason so many: they just stay in the cache.
+_VALUES_IN_CACHE = 2**19
 # Rows are read in pieces of about this size, and one piece is read while the one before is worked on.
 _PIECE_BYTES = 8 * 2**20
 _PIECES_AHEAD = 2
@@ -50,14 +52,14 @@ class Rows:
     dtype : numpy dtype
         float16, float32 or float64, as stored.
     pieces : callable
-        Gives an iterator over consecutive rows, (n, D) each, together N.
+        Gives an iterator over consecutive rows from a given one on, (n, D) each, up to N.
     in_memory : bool
         Whether reading is free.
     """
 
     shape: tuple[int, int]
     dtype: np.dtype[Any]
-    pieces: Callable[[], Iterator[Array]]
+    pieces: Callable[[int], Iterator[Array]]
     in_memory: bool = False
 
     @classmethod
@@ -65,14 +67,16 @@ class Rows:
         """Wrap an array, or an HDF5 dataset, (N, D)."""
         shape = (int(vectors.shape[0]), int(vectors.shape[1]))
         if isinstance(vectors, np.ndarray):
-            return cls(shape, vectors.dtype, lambda: iter([vectors]), in_memory=True)
+            return cls(shape, vectors.dtype, lambda start: iter([vectors[start:]]), in_memory=True)
         step = max(1, _PIECE_BYTES // (shape[1] * vectors.dtype.itemsize))
         if chunks := vectors.chunks:  # whole ones: a part of one is read and checked like all of it
             step = max(1, step // chunks[0]) * chunks[0]
 
-        def pieces() -> Iterator[Array]:
-            for start in range(0, shape[0], step):
-                yield vectors[start : start + step]
+        def pieces(start: int) -> Iterator[Array]:
+            while start < shape[0]:
+                stop = start - start % step + step
+                yield vectors[start:stop]
+                start = stop
 
         return cls(shape, vectors.dtype, pieces)
 
@@ -81,12 +85,12 @@ class Rows:
         """The precision of the blocks: float64 for float64, else float32."""
         return np.result_type(self.dtype, np.float32)
 
-    def blocks(self) -> Iterator[Array]:
+    def blocks(self, start: int = 0) -> Iterator[Array]:
         """Iterate over blocks of raw rows, of `BLOCK_ROWS` each; what lies in a file is read ahead."""
         if self.in_memory:
-            yield from cut(self.pieces(), BLOCK_ROWS)
-        else:
-            with ReadAhead(self.pieces()) as pieces:
+            yield from cut(self.pieces(start), BLOCK_ROWS)
+        elif start < self.shape[0]:
+            with ReadAhead(self.pieces(start)) as pieces:
                 yield from cut(pieces, BLOCK_ROWS)
 
 
@@ -201,48 +205,52 @@ class Workers:
 
 @dataclass(frozen=True)
 class Standardised:
-    """Vectors z = (x - center) * inverse_scale, held in memory or computed in each pass.
+    """Vectors z = (x - center) * inverse_scale; the first are held, the others computed in each pass.
 
     Attributes
     ----------
     center, inverse_scale : float array (D,)
         In the precision of the blocks. Mean, and 1 / standard deviation or 0 for a constant column,
         of the rows by their weights.
+    held : float array (H, D)
+        z of the first rows: of all, or of whole blocks.
     """
 
     rows: Rows
     center: Array
     inverse_scale: Array
-    held: Array | None
+    held: Array
     workers: Workers
 
-    def sweep(self, function: Callable[[slice, Array], T], rows: int = BLOCK_ROWS) -> Iterator[T]:
-        """Apply ``function(rows, z)`` to blocks of so many rows, in threads; give results in order."""
+    @property
+    def in_memory(self) -> bool:
+        """Whether all are held."""
+        return len(self.held) == self.rows.shape[0]
 
-        def of_block(at: slice, block: Array) -> list[T]:
-            results = []
-            for start in range(0, len(block), rows):
-                part = block[start : start + rows]
-                first = at.start + start
-                results.append(
-                    function(
-                        slice(first, first + len(part)),
-                        part if self.held is not None else self.standardise(part),
-                    )
-                )
-            return results
+    def sweep(self, function: Callable[[slice, Array], T]) -> Iterator[T]:
+        """Apply ``function(rows, z)`` to blocks of rows, in threads; give the results in order.
 
-        blocks = self.rows.blocks() if self.held is None else cut([self.held], BLOCK_ROWS)
+        z is the function's only until it returns: the next block may come into the same memory.
+        """
+        scratch = threading.local()  # fresh memory for each block would cost as much as filling it
+
+        def of_block(at: slice, block: Array) -> T:
+            if at.start < len(self.held):
+                return function(at, block)
+            if not hasattr(scratch, "z"):
+                scratch.z = np.empty((BLOCK_ROWS, block.shape[1]), self.center.dtype)
+            return function(at, self._standardise(block, scratch.z[: len(block)]))
+
+        blocks = chain(cut([self.held], BLOCK_ROWS), self.rows.blocks(len(self.held)))
         with self.workers.one_blas_thread():
-            for results in self.workers.map(of_block, _numbered(blocks)):
-                yield from results
+            yield from self.workers.map(of_block, _numbered(blocks))
 
-    def standardise(self, block: Array) -> Array:
-        """Standardise raw rows (n, D), whose values are known to be finite."""
-        z = np.empty(block.shape, self.center.dtype)
-        for start in range(0, len(block), _ROWS_IN_CACHE):
-            part = z[start : start + _ROWS_IN_CACHE]
-            _widen(block[start : start + _ROWS_IN_CACHE], part)
+    def _standardise(self, block: Array, z: Array) -> Array:
+        """Standardise raw rows (n, D), whose values are known to be finite, into z."""
+        rows = max(1, _VALUES_IN_CACHE // block.shape[1])
+        for start in range(0, len(block), rows):
+            part = z[start : start + rows]
+            _widen(block[start : start + rows], part)
             part -= self.center
             part *= self.inverse_scale
         return z
@@ -264,7 +272,7 @@ def _widen(half: Array, out: Array) -> None:
 
 
 def standardised(rows: Rows, weight: Floats, *, memory: int, workers: Workers) -> Standardised:
-    """Standardise vectors by their own moments; hold them if they fit.
+    """Standardise vectors by their own moments; hold as many as fit.
 
     Parameters
     ----------
@@ -277,11 +285,12 @@ def standardised(rows: Rows, weight: Floats, *, memory: int, workers: Workers) -
     workers : Workers
     """
     dtype = rows.computed_in
-    fits = rows.shape[0] * rows.shape[1] * dtype.itemsize <= memory
-    held = np.empty(rows.shape, dtype) if fits else None
+    fit = memory // max(1, rows.shape[1] * dtype.itemsize)
+    n_held = rows.shape[0] if fit >= rows.shape[0] else fit - fit % BLOCK_ROWS
+    held = np.empty((n_held, rows.shape[1]), dtype)
 
     def moments(at: slice, block: Array) -> tuple[float, Floats, Floats]:
-        if held is not None:
+        if at.start < n_held:
             held[at] = block
         return _moments(block.astype(dtype), weight[at])
 
@@ -300,16 +309,15 @@ def standardised(rows: Rows, weight: Floats, *, memory: int, workers: Workers) -
     # A column is constant if what varies in it is rounding of its own size.
     constant = std <= 10 * np.finfo(np.float32).eps * np.abs(mean)
     inverse = np.where(constant, 0.0, 1 / np.where(constant, 1.0, std))
-    result = Standardised(rows, mean.astype(dtype), inverse.astype(dtype), held, workers)
-    if held is not None:
+    center, scale = mean.astype(dtype), inverse.astype(dtype)
 
-        def in_place(at: slice, block: Array) -> None:
-            block -= result.center
-            block *= result.inverse_scale
+    def in_place(at: slice, block: Array) -> None:
+        block -= center
+        block *= scale
 
-        for _ in result.sweep(in_place):
-            pass
-    return result
+    for _ in workers.map(in_place, _numbered(cut([held], BLOCK_ROWS))):
+        pass
+    return Standardised(rows, center, scale, held, workers)
 
 
 def _moments(block: Array, weight: Floats) -> tuple[float, Floats, Floats]:

@@ -284,7 +284,7 @@ def fit(
         "gap": solution.gap,
         "tol": tol,
         "max_iter": max_iter,
-        "in_memory": data.vectors.held is not None,
+        "in_memory": data.vectors.in_memory,
         "measured_on": measured_on,
         "metric": metric,
         "grid": [

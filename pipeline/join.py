@@ -24,7 +24,7 @@ from features.pooling import parse_pooling
 from features.store import FeatureStore
 from pipeline.blocks import Array, cut
 from pipeline.head import Source, views_for
-from pipeline.matching import Mask, Matching, match, same_texts
+from pipeline.matching import Mask, Matching, match, nth, same_texts
 
 # Bytes of joined rows that are handed on together.
 _PIECE_BYTES = 8 * 2**20
@@ -145,25 +145,26 @@ class Joined:
         return [store.fingerprint for store in self.stores].index(source.spec.fingerprint)
 
     def blocks(
-        self, sources: Sequence[Source], dtype: npt.DTypeLike | None = None
+        self, sources: Sequence[Source], dtype: npt.DTypeLike | None = None, start: int = 0
     ) -> Iterator[Array]:
-        """Iterate over blocks of joined rows (n, D), in order; without a dtype as they are stored."""
+        """Iterate over blocks of joined rows (n, D) from one on; without a dtype as they are stored."""
         if len(self.stores) == 1:
             (store,) = self.stores
             views = [source.view for source in sources]
-            for _, block in store.blocks(views, dtype=dtype or store.store_dtype):
+            for _, block in store.blocks(views, dtype=dtype or store.store_dtype, start=start):
                 yield block
             return
         rows = max(1, _PIECE_BYTES // (4 * sum(source.width for source in sources)))
-        columns = [cut(self._pieces(source, dtype), rows) for source in sources]
+        columns = [cut(self._pieces(source, dtype, start), rows) for source in sources]
         for parts in zip(*columns, strict=True):
             yield np.hstack(parts)
 
-    def _pieces(self, source: Source, dtype: npt.DTypeLike | None) -> Iterator[Array]:
+    def _pieces(self, source: Source, dtype: npt.DTypeLike | None, start: int) -> Iterator[Array]:
         number = self._number(source)
         store, kept = self.stores[number], self.kept[number]
-        for start, block in store.blocks(source.view, dtype=dtype or store.store_dtype):
-            yield block[kept[start : start + len(block)]]
+        first = nth(kept, start)
+        for at, block in store.blocks(source.view, dtype=dtype or store.store_dtype, start=first):
+            yield block[kept[at : at + len(block)]]
 
     def ids(self, rows: slice) -> list[str]:
         """Ids of some rows."""

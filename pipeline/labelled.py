@@ -16,6 +16,7 @@ from features.errors import InputError
 from pipeline.blocks import Array, Rows
 from pipeline.head import Source
 from pipeline.join import Joined
+from pipeline.matching import nth
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,12 @@ def labelled_rows(stores: Joined, sources: Sequence[Source], labels: Sequence[st
     y = known[stores.codes]
     has_label = y >= 0
 
-    def pieces() -> Iterator[Array]:
-        start = 0
-        for piece in stores.blocks(sources):
-            kept = has_label[start : start + len(piece)]
+    def pieces(start: int) -> Iterator[Array]:
+        at = nth(has_label, start)
+        for piece in stores.blocks(sources, start=at):
+            kept = has_label[at : at + len(piece)]
             yield piece if kept.all() else piece[kept]
-            start += len(piece)
+            at += len(piece)
 
     return Labelled(
         Rows(

@@ -185,3 +185,9 @@ def same_texts(digests: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.integ
     graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(n_nodes, n_nodes))
     _, component = connected_components(graph, directed=False)
     return np.asarray(component[nodes[0]][:, None])
+
+
+def nth(kept: Mask, n: int) -> int:
+    """Give the place of the n-th row that is kept, counted from 0; behind the last, the end."""
+    places = np.flatnonzero(kept)
+    return int(places[n]) if n < len(places) else len(kept)

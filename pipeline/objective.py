@@ -28,9 +28,10 @@ from pipeline.blocks import BLOCK_ROWS, Array, Floats, Standardised
 
 # Rows for each column that the Gram matrix is summed over, at most; it only preconditions.
 _GRAM_ROWS = 64
-# OpenBLAS takes products of up to so many multiplications without packing their operands first, which
-# is most of the work where one of them is thin. With fewer rows than this, calling costs more.
-_SMALL = 1_000_000
+# OpenBLAS takes products of up to so many multiplications, and z' with weights up to so many results,
+# without packing their operands first, which is most of the work where one of them is thin. With fewer
+# rows than the last, calling costs more. (Its sgemm_small_kernel_permit for Skylake-X and later.)
+_SMALL, _SMALL_RESULT = 1_000_000, 1200
 _LEAST_ROWS = 96
 
 
@@ -186,14 +187,22 @@ class Objective:
         # (K, A, ...): reductions over the classes then run along contiguous memory.
         by_class = theta.transpose(1, 0, 2)
         weights = (by_class[:, :, 1:] * self.inverse_std[sets]).astype(dtype)
-        weights = weights.reshape(n_classes * n_models, self.n_columns)
+        weights = weights.reshape(-1, self.n_columns)
         intercepts = by_class[:, :, :1].astype(dtype)
 
-        def of_block(at: slice, z: Array) -> tuple[Floats, Floats, Array, Floats]:
+        columns = n_models * n_classes
+        rows = min(_SMALL // (columns * self.n_columns), _SMALL_RESULT // columns)
+        rows = rows if rows >= _LEAST_ROWS else BLOCK_ROWS
+
+        def of_block(at: slice, z: Array) -> tuple[Floats, Floats, Floats, Floats]:
             z = z.astype(dtype, copy=False)
             n = len(z)
+            parts = [slice(start, start + rows) for start in range(0, n, rows)]
             s = self._weights(at).astype(dtype)[sets]  # (A, n)
-            p = (weights @ z.T).reshape(n_classes, n_models, n)
+            products = np.empty((columns, n), dtype)
+            for part in parts:
+                np.matmul(weights, z[part].T, out=products[:, part])
+            p = products.reshape(n_classes, n_models, n)
             p += intercepts
             p -= p.max(axis=0)
             truth = p[self.y[at], :, np.arange(n)].T  # (A, n)
@@ -212,15 +221,16 @@ class Objective:
             of_truth = self.y[at]
             for k in range(n_classes):  # several times faster than by an index of rows and classes
                 weighted[k] -= s * (of_truth == k)
-            of_weights = weighted.reshape(n_classes * n_models, n) @ z
+            residuals = weighted.reshape(columns, n)
+            of_weights = np.zeros(weights.shape)
+            for part in parts:
+                of_weights += residuals[:, part] @ z[part]
             return loss, weighted.sum(axis=2, dtype=np.float64), of_weights, curvature
 
-        rows = min(BLOCK_ROWS, _SMALL // (n_models * n_classes * self.n_columns))
-        rows = rows if rows >= _LEAST_ROWS else BLOCK_ROWS
         loss, curvature = np.zeros(n_models), np.zeros((n_models, n_classes, n_classes))
         of_intercepts = np.zeros((n_classes, n_models))
-        of_weights = np.zeros((n_classes * n_models, self.n_columns))
-        for block in self.vectors.sweep(of_block, rows):
+        of_weights = np.zeros(weights.shape)
+        for block in self.vectors.sweep(of_block):
             loss += block[0]
             of_intercepts += block[1]
             of_weights += block[2]

@@ -23,8 +23,8 @@ from pipeline.blocks import (
 def in_pieces(X, sizes):
     """Rows that come in pieces of these sizes, again and again, and are never held by themselves."""
 
-    def pieces():
-        start, number = 0, 0
+    def pieces(start):
+        number = 0
         while start < len(X):
             step = sizes[number % len(sizes)]
             yield X[start : start + step]
@@ -136,14 +136,17 @@ def test_moments(case, dtype):
 
 @pytest.mark.parametrize("sizes", [[1000], [1], [BLOCK_ROWS], [7, 5000, 1], [BLOCK_ROWS + 1]])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_streamed_blocks_are_the_held_ones_to_the_bit(sizes, dtype):
-    X = (np.random.default_rng(1).normal(size=(3333, 6)) * 7 + 2).astype(dtype)
+@pytest.mark.parametrize("n_held", [0, 2 * BLOCK_ROWS - 1, 2 * BLOCK_ROWS, 3 * BLOCK_ROWS + 260])
+def test_streamed_blocks_are_the_held_ones_to_the_bit(sizes, dtype, n_held):
+    X = (np.random.default_rng(1).normal(size=(3 * BLOCK_ROWS + 261, 6)) * 7 + 2).astype(dtype)
     weight = np.random.default_rng(2).integers(0, 3, len(X)).astype(float)
     held = standardised(Rows.of(X), weight, memory=2**30, workers=Workers())
-    streamed = standardised(in_pieces(X, sizes), weight, memory=0, workers=Workers())
-    assert streamed.held is None
+    memory = n_held * X.shape[1] * 4
+    streamed = standardised(in_pieces(X, sizes), weight, memory=memory, workers=Workers())
+    assert len(streamed.held) == n_held // BLOCK_ROWS * BLOCK_ROWS
+    assert not streamed.in_memory
     blocks = list(streamed.sweep(lambda at, z: (at, z.copy())))
-    assert [at.stop - at.start for at, _ in blocks] == [1024, 1024, 1024, 261]
+    assert [at.start for at, _ in blocks] == list(range(0, len(X), BLOCK_ROWS))
     np.testing.assert_array_equal(np.concatenate([z for _, z in blocks]), held.held)
 
 
@@ -180,6 +183,7 @@ def test_a_dataset_comes_in_whole_chunks(tmp_path):
         rows = Rows.of(dataset)
         assert (rows.shape, rows.dtype, rows.in_memory) == ((300, 4), np.float16, False)
         np.testing.assert_array_equal(np.concatenate(list(rows.blocks())), X)
+        np.testing.assert_array_equal(np.concatenate(list(rows.blocks(78))), X[78:])
         plain = Rows.of(file.create_dataset("y", data=X))
         np.testing.assert_array_equal(np.concatenate(list(plain.blocks())), X)
 

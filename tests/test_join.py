@@ -14,6 +14,7 @@ from stores import OTHER_SPEC, SPEC, blobs, digests_of, write_store
 
 from features.errors import FileRefused, InputError
 from pipeline import compare, fit, report
+from pipeline.blocks import BLOCK_ROWS
 from pipeline.join import open_joined
 from pipeline.matching import same_texts
 
@@ -39,6 +40,17 @@ def pair(data, tmp_path):
 
 def read(stores, sources):
     return np.concatenate(list(stores.blocks(sources)))
+
+
+@pytest.mark.parametrize("start", [0, 1, 77, N - 1, N])
+def test_blocks_from_a_row_on(start, pair, data):
+    with open_joined(pair) as stores:
+        sources = stores.choose(["1:cls", "2:mean"])
+        blocks = [
+            np.empty((0, sum(s.width for s in sources))),
+            *stores.blocks(sources, start=start),
+        ]
+        np.testing.assert_array_equal(np.concatenate(blocks), read(stores, sources)[start:])
 
 
 def rows_of(path, rows, *, spec, prefix="text", labels=None, **options):
@@ -266,12 +278,12 @@ def test_fit_on_two_is_the_fit_on_their_columns(pair, data, tmp_path):
     assert OTHER_SPEC.fingerprint in shown
 
 
-@pytest.mark.parametrize("memory", ["1GiB", 0])
+@pytest.mark.parametrize("memory", [None, BLOCK_ROWS * 6 * 4, 0])
 def test_rows_that_match_are_fitted(memory, tmp_path):
-    """What one store lacks is as if it had never been in the other; held or streamed."""
-    X, y = blobs(2500, 6, 3)
-    ids, texts = [f"i{n}" for n in range(2500)], [f"text {n}" for n in range(2500)]
-    there = np.arange(2500) % 5 != 2
+    """What one store lacks is as if it had never been in the other; held, streamed, or half of both."""
+    X, y = blobs(6000, 6, 3)
+    ids, texts = [f"i{n}" for n in range(6000)], [f"text {n}" for n in range(6000)]
+    there = np.arange(6000) % 5 != 2
     some = np.flatnonzero(there)
     write_store(tmp_path / "a.h5", X[:, :4], y, ids=ids, texts=texts)
     options = {"ids": [ids[n] for n in some], "texts": [texts[n] for n in some]}
@@ -279,10 +291,10 @@ def test_rows_that_match_are_fitted(memory, tmp_path):
     write_store(tmp_path / "whole.h5", X[some], y[some], **options)
     both = fit([tmp_path / "a.h5", tmp_path / "b.h5"], C=0.1, memory=memory)
     whole = fit(tmp_path / "whole.h5", C=0.1, memory=memory)
-    assert both.head.metadata["in_memory"] == (memory != 0)
+    assert both.head.metadata["in_memory"] == (memory is None)
     np.testing.assert_array_equal(both.head.coef, whole.head.coef)
     assert both.metrics == whole.metrics
-    assert both.matching.left_out == {str(tmp_path / "a.h5"): 500, str(tmp_path / "b.h5"): 0}
+    assert both.matching.left_out == {str(tmp_path / "a.h5"): 1200, str(tmp_path / "b.h5"): 0}
 
 
 def test_stores_of_two_types(data, tmp_path):

@@ -162,7 +162,7 @@ def test_sums_do_not_depend_on_how_the_rows_are_read(width, sizes, dtype):
     theta = some_theta(3, 3, X.shape[1])
     held = at(objective_of(X, y, 3, [0.1, 1, 10], training, weight), theta, dtype)
     streamed = objective_of(X, y, 3, [0.1, 1, 10], training, weight, in_pieces(X, sizes), memory=0)
-    assert streamed.vectors.held is None
+    assert not streamed.vectors.in_memory
     for name in ("value", "gradient", "curvature"):
         np.testing.assert_array_equal(
             getattr(held, name), getattr(at(streamed, theta, dtype), name)

@@ -251,8 +251,8 @@ def test_memory_and_blocks_of_any_size_give_the_same(sizes):
     problems = [Problem(C, t) for C in CS for t in (TrainingSet(), TrainingSet(folds == 0))]
     held = prepare(Rows.of(X), y, n_classes=3, memory=2**30)
     streamed = prepare(in_pieces(X, sizes), y, n_classes=3, memory=1000)
-    assert held.vectors.held is not None
-    assert streamed.vectors.held is None
+    assert held.vectors.in_memory
+    assert not streamed.vectors.in_memory
     for one, other in zip(solve(held, problems), solve(streamed, problems), strict=True):
         np.testing.assert_array_equal(one.coef, other.coef)
         np.testing.assert_array_equal(one.held_out, other.held_out)

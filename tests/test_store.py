@@ -158,6 +158,11 @@ def test_blocks_are_bounded_and_make_the_whole(tmp_path, monkeypatch):
         whole = np.vstack([block for _, block in blocks])
         np.testing.assert_array_equal(whole, np.vstack([c["cls"] for c in columns]))
         np.testing.assert_array_equal(whole, store.read("cls"))
+        for start in (1, 499, 500, 777, 999):
+            numbers, rest = zip(*store.blocks("cls", start=start), strict=True)
+            assert numbers[0] == start
+            np.testing.assert_array_equal(np.vstack(rest), whole[start:])
+        assert list(store.blocks("cls", start=1000)) == []
         chosen = np.arange(1000) % 7 == 0
         np.testing.assert_array_equal(store.read("cls", chosen), whole[chosen])
 
