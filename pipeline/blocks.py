@@ -1,7 +1,7 @@
 """Vectors by the block: from memory, or streamed from a file in bounded memory; no maths of models.
 
 In come raw vectors (N, D) as an array, an HDF5 dataset, or anything that can be read piece by piece.
-Out go standardised blocks, to be gone through as often as wanted. A block always holds the same rows,
+Out go centred blocks, to be gone through as often as wanted. A block always holds the same rows,
 `BLOCK_ROWS` of them, however the vectors were read: a sum over blocks, taken in their order, does not
 depend on where the vectors lie, on the size of what is read at once or on the number of threads.
 
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -204,21 +204,25 @@ class Workers:
 
 
 @dataclass(frozen=True)
-class Standardised:
-    """Vectors z = (x - center) * inverse_scale; the first are held, the others computed in each pass.
+class Centred:
+    """Vectors z = x - center; the first are held, the others computed in each pass.
+
+    What is left to standardise them, a scale for each column, goes into the weights that z is multiplied
+    with: that is a step less on every value.
 
     Attributes
     ----------
-    center, inverse_scale : float array (D,)
-        In the precision of the blocks. Mean, and 1 / standard deviation or 0 for a constant column,
-        of the rows by their weights.
+    center : float array (D,)
+        Mean of the rows by their weights, in the precision of the blocks.
+    inverse_scale : float64 array (D,)
+        1 / standard deviation, or 0 for a constant column.
     held : float array (H, D)
         z of the first rows: of all, or of whole blocks.
     """
 
     rows: Rows
     center: Array
-    inverse_scale: Array
+    inverse_scale: Floats
     held: Array
     workers: Workers
 
@@ -227,10 +231,11 @@ class Standardised:
         """Whether all are held."""
         return len(self.held) == self.rows.shape[0]
 
-    def sweep(self, function: Callable[[slice, Array], T]) -> Iterator[T]:
+    def sweep(self, function: Callable[[slice, Array], T], every: int = 1) -> Iterator[T]:
         """Apply ``function(rows, z)`` to blocks of rows, in threads; give the results in order.
 
-        z is the function's only until it returns: the next block may come into the same memory.
+        z is the function's only until it returns: the next block may come into the same memory. With
+        `every`, only each so-manieth block is taken.
         """
         scratch = threading.local()  # fresh memory for each block would cost as much as filling it
 
@@ -239,20 +244,19 @@ class Standardised:
                 return function(at, block)
             if not hasattr(scratch, "z"):
                 scratch.z = np.empty((BLOCK_ROWS, block.shape[1]), self.center.dtype)
-            return function(at, self._standardise(block, scratch.z[: len(block)]))
+            return function(at, self._centre(block, scratch.z[: len(block)]))
 
         blocks = chain(cut([self.held], BLOCK_ROWS), self.rows.blocks(len(self.held)))
         with self.workers.one_blas_thread():
-            yield from self.workers.map(of_block, _numbered(blocks))
+            yield from self.workers.map(of_block, islice(_numbered(blocks), 0, None, every))
 
-    def _standardise(self, block: Array, z: Array) -> Array:
-        """Standardise raw rows (n, D), whose values are known to be finite, into z."""
+    def _centre(self, block: Array, z: Array) -> Array:
+        """Centre raw rows (n, D), whose values are known to be finite, into z."""
         rows = max(1, _VALUES_IN_CACHE // block.shape[1])
         for start in range(0, len(block), rows):
             part = z[start : start + rows]
             _widen(block[start : start + rows], part)
             part -= self.center
-            part *= self.inverse_scale
         return z
 
 
@@ -271,8 +275,8 @@ def _widen(half: Array, out: Array) -> None:
     out *= np.float32(2.0**112)
 
 
-def standardised(rows: Rows, weight: Floats, *, memory: int, workers: Workers) -> Standardised:
-    """Standardise vectors by their own moments; hold as many as fit.
+def centred(rows: Rows, weight: Floats, *, memory: int, workers: Workers) -> Centred:
+    """Centre vectors by their own mean, find their scale, and hold as many as fit.
 
     Parameters
     ----------
@@ -309,15 +313,14 @@ def standardised(rows: Rows, weight: Floats, *, memory: int, workers: Workers) -
     # A column is constant if what varies in it is rounding of its own size.
     constant = std <= 10 * np.finfo(np.float32).eps * np.abs(mean)
     inverse = np.where(constant, 0.0, 1 / np.where(constant, 1.0, std))
-    center, scale = mean.astype(dtype), inverse.astype(dtype)
+    center = mean.astype(dtype)
 
     def in_place(at: slice, block: Array) -> None:
         block -= center
-        block *= scale
 
     for _ in workers.map(in_place, _numbered(cut([held], BLOCK_ROWS))):
         pass
-    return Standardised(rows, center, scale, held, workers)
+    return Centred(rows, center, inverse, held, workers)
 
 
 def _moments(block: Array, weight: Floats) -> tuple[float, Floats, Floats]:

@@ -10,8 +10,8 @@ objective; with two classes that penalises their difference, w = W[1] - W[0], by
 does this, with C/2 in the place of C: P is then half of scikit-learn's.
 
 Models differ by C and by the rows that they leave out, whose weight is 0. One pass over the data
-evaluates all: the vectors are standardised once, by all rows; what a model's own rows have as another
-standard deviation goes into its weights. Products are taken over blocks of rows, in float32 or float64,
+evaluates all: the vectors are centred once, by all rows; the standard deviation of a model's own rows goes
+into its weights, and the difference of the means into its intercept. Products are taken over blocks of rows, in float32 or float64,
 and their sums in float64, in the order of the rows. How it is minimised is in `pipeline/solver.py`.
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.blocks import BLOCK_ROWS, Array, Floats, Standardised
+from pipeline.blocks import BLOCK_ROWS, Array, Centred, Floats
 
 # Rows for each column that the Gram matrix is summed over, at most; it only preconditions.
 _GRAM_ROWS = 64
@@ -80,8 +80,8 @@ class Objective:
 
     Parameters
     ----------
-    vectors : Standardised
-        z, N x D.
+    vectors : Centred
+        N x D.
     y : int array (N,)
         Classes 0 to K-1.
     weight : float array (N,)
@@ -96,7 +96,7 @@ class Objective:
 
     def __init__(
         self,
-        vectors: Standardised,
+        vectors: Centred,
         y: npt.NDArray[np.integer[Any]],
         weight: Floats,
         n_classes: int,
@@ -131,14 +131,14 @@ class Objective:
         return weights
 
     def _statistics(self) -> tuple[Array, Floats]:
-        """1 / standard deviation of the columns of z, (T, D), and the rows of each class, (T, K)."""
+        """1 / standard deviation of the columns, (T, D), and the rows of each class, (T, K)."""
         class_rows = np.zeros((len(self.sets), self.n_classes))
         for start in range(0, len(self.y), BLOCK_ROWS):
             at = slice(start, min(start + BLOCK_ROWS, len(self.y)))
             for row, weights in zip(class_rows, self._weights(at), strict=True):
                 row += np.bincount(self.y[at], weights, self.n_classes)
-        inverse = np.repeat(self.vectors.inverse_scale[None] > 0, len(self.sets), axis=0)
-        inverse = inverse.astype(np.float64)
+        of_all = self.vectors.inverse_scale
+        inverse = np.repeat(of_all[None], len(self.sets), axis=0)
         folds = [(t, one.held_out) for t, one in enumerate(self.sets) if one.held_out is not None]
         if not folds:
             return inverse, class_rows
@@ -154,8 +154,9 @@ class Objective:
             total += n
             first += of_z
             second += of_squares
-        mean = first / total[:, None]
-        variance = second / total[:, None] - mean**2
+        # In standard deviations of all rows.
+        mean = of_all * first / total[:, None]
+        variance = of_all**2 * second / total[:, None] - mean**2
         # What is constant in these rows, up to rounding, gets no weight, as in a fit of them alone.
         varies = variance > 1e-12 * (mean**2 + 1e-6)
         found = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
@@ -252,29 +253,26 @@ class Objective:
             if held_out is not None:
                 block = at.start // BLOCK_ROWS
                 first = self._first_score[self.set_of[model]][block]
-                first += np.count_nonzero(held_out[block * BLOCK_ROWS : at.start])
                 found = log_p[:, position, held_out[at]].T
                 scores[model][first : first + len(found)] = found
 
 
-def mean_gram(vectors: Standardised, weight: Floats) -> Floats:
-    """The mean of z z' by weights (N,), (D, D): from all rows, or from enough of many.
+def mean_gram(vectors: Centred, weight: Floats) -> Floats:
+    """The mean of z z' by weights (N,), (D, D), z standardised: from all rows, or from enough of many.
 
     Whole blocks are taken, evenly over the rows.
     """
     n_rows, n_columns = vectors.rows.shape
     every = max(1, n_rows // max(_GRAM_ROWS * n_columns, BLOCK_ROWS))
 
-    def of_block(at: slice, z: Array) -> tuple[float, Array] | None:
-        if at.start // BLOCK_ROWS % every:
-            return None
+    def of_block(at: slice, z: Array) -> tuple[float, Array]:
         s = weight[at]
-        scaled = z * np.sqrt(s).astype(z.dtype)[:, None]
+        scaled = z * vectors.inverse_scale.astype(z.dtype)
+        scaled *= np.sqrt(s).astype(z.dtype)[:, None]
         return float(s.sum()), scaled.T @ scaled
 
     total, gram = 0.0, np.zeros((n_columns, n_columns), vectors.center.dtype)
-    for found in vectors.sweep(of_block):
-        if found is not None:
-            total += found[0]
-            gram += found[1]
+    for of_weights, of_products in vectors.sweep(of_block, every):
+        total += of_weights
+        gram += of_products
     return gram.astype(np.float64) / total

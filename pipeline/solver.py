@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.blocks import Floats, Rows, Standardised, Workers, standardised
+from pipeline.blocks import Centred, Floats, Rows, Workers, centred
 from pipeline.descent import Gram, Point, descend
 from pipeline.objective import Objective, TrainingSet, mean_gram
 
@@ -101,7 +101,7 @@ class Solution:
 class Data:
     """Vectors and classes, prepared for any number of fits by `prepare`."""
 
-    vectors: Standardised
+    vectors: Centred
     y: npt.NDArray[np.integer[Any]]
     weight: Floats
     n_classes: int
@@ -135,7 +135,7 @@ def prepare(
         Typical ones: they enter the preconditioner only.
     """
     weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
-    vectors = standardised(rows, weight, memory=memory, workers=Workers())
+    vectors = centred(rows, weight, memory=memory, workers=Workers())
     typical = weight if class_weight is None else weight * class_weight[y]
     values, basis = np.linalg.eigh(mean_gram(vectors, typical))
     return Data(vectors, y, weight, n_classes, Gram(np.maximum(values, 0.0), basis))
@@ -172,12 +172,11 @@ def _solve(data: Data, problems: Sequence[Problem], max_iter: int) -> list[Solut
     point = descend(
         objective, data.gram, point, tol=tol, max_passes=max_iter, dtype=_DOUBLE, scores=scores
     )
-    inverse = data.vectors.inverse_scale.astype(np.float64)
     center = data.vectors.center.astype(np.float64)
     solutions = []
     for m, problem in enumerate(problems):
-        # z = (x - center) * inverse goes into the weights.
-        coef = point.theta[m, :, 1:] * (inverse * objective.inverse_std[objective.set_of[m]])
+        # z = (x - center) / std goes into the weights.
+        coef = point.theta[m, :, 1:] * objective.inverse_std[objective.set_of[m]]
         solutions.append(
             Solution(
                 problem.C,
@@ -200,11 +199,10 @@ def _start(data: Data, objective: Objective, problems: Sequence[Problem]) -> Poi
     intercepts = np.log(np.maximum(share, np.exp(-200.0)))
     intercepts -= intercepts.mean(axis=1, keepdims=True)  # their sum stays 0 from here
     theta[:, :, 0] = intercepts[objective.set_of]
-    inverse = data.vectors.inverse_scale.astype(np.float64)
     for one, problem, t in zip(theta, problems, objective.set_of, strict=True):
         if (guess := problem.start) is not None:
-            both = inverse * objective.inverse_std[t]
-            one[:, 1:] = guess.coef / np.where(both > 0, both, np.inf)
+            inverse = objective.inverse_std[t]
+            one[:, 1:] = guess.coef / np.where(inverse > 0, inverse, np.inf)
             one[:, 0] = guess.intercept + guess.coef @ data.vectors.center.astype(np.float64)
     unknown = np.full(len(problems), np.inf)
     return Point(theta, unknown, np.zeros(len(problems), np.intp))

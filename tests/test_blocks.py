@@ -13,10 +13,10 @@ from pipeline.blocks import (
     Rows,
     Workers,
     _widen,
+    centred,
     cut,
     default_memory,
     parse_memory,
-    standardised,
 )
 
 
@@ -117,12 +117,12 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_moments(case, dtype):
     X = CASES[case](np.random.default_rng(0)).astype(dtype)
-    vectors = standardised(Rows.of(X), np.ones(len(X)), memory=2**30, workers=Workers())
+    vectors = centred(Rows.of(X), np.ones(len(X)), memory=2**30, workers=Workers())
     exact = X.astype(np.float64)
     constant = exact.std(axis=0) <= 1e-6 * np.abs(exact.mean(axis=0))
     np.testing.assert_array_equal(vectors.inverse_scale == 0, constant)
-    Z = vectors.held
-    assert Z.dtype == (np.float64 if dtype is np.float64 else np.float32)
+    Z = vectors.held * vectors.inverse_scale
+    assert vectors.held.dtype == (np.float64 if dtype is np.float64 else np.float32)
     rough = np.float32 if dtype is np.float16 else dtype
     off = (
         30
@@ -140,9 +140,9 @@ def test_moments(case, dtype):
 def test_streamed_blocks_are_the_held_ones_to_the_bit(sizes, dtype, n_held):
     X = (np.random.default_rng(1).normal(size=(3 * BLOCK_ROWS + 261, 6)) * 7 + 2).astype(dtype)
     weight = np.random.default_rng(2).integers(0, 3, len(X)).astype(float)
-    held = standardised(Rows.of(X), weight, memory=2**30, workers=Workers())
+    held = centred(Rows.of(X), weight, memory=2**30, workers=Workers())
     memory = n_held * X.shape[1] * 4
-    streamed = standardised(in_pieces(X, sizes), weight, memory=memory, workers=Workers())
+    streamed = centred(in_pieces(X, sizes), weight, memory=memory, workers=Workers())
     assert len(streamed.held) == n_held // BLOCK_ROWS * BLOCK_ROWS
     assert not streamed.in_memory
     blocks = list(streamed.sweep(lambda at, z: (at, z.copy())))
@@ -161,9 +161,9 @@ def test_every_float16_is_widened_exactly():
 def test_weights_are_copies_of_rows():
     X = np.random.default_rng(3).normal(size=(1500, 4)) + 10
     weight = np.random.default_rng(4).integers(0, 4, len(X))
-    weighted = standardised(Rows.of(X), weight.astype(float), memory=2**30, workers=Workers())
+    weighted = centred(Rows.of(X), weight.astype(float), memory=2**30, workers=Workers())
     copies = X.repeat(weight, axis=0)
-    repeated = standardised(Rows.of(copies), np.ones(len(copies)), memory=2**30, workers=Workers())
+    repeated = centred(Rows.of(copies), np.ones(len(copies)), memory=2**30, workers=Workers())
     np.testing.assert_allclose(weighted.center, repeated.center, rtol=1e-12)
     np.testing.assert_allclose(weighted.inverse_scale, repeated.inverse_scale, rtol=1e-12)
 
@@ -173,7 +173,7 @@ def test_what_is_not_finite_is_refused():
         X = np.zeros((2000, 3), np.float32)
         X[1500, 1] = value
         with pytest.raises(InputError, match="not finite"):
-            standardised(Rows.of(X), np.ones(2000), memory=2**30, workers=Workers())
+            centred(Rows.of(X), np.ones(2000), memory=2**30, workers=Workers())
 
 
 def test_a_dataset_comes_in_whole_chunks(tmp_path):

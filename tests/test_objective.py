@@ -6,13 +6,13 @@ from sklearn.preprocessing import StandardScaler
 from stores import blobs
 from test_blocks import in_pieces
 
-from pipeline.blocks import Rows, Workers, standardised
+from pipeline.blocks import Rows, Workers, centred
 from pipeline.objective import Objective, TrainingSet, mean_gram
 
 
 def objective_of(X, y, n_classes, Cs, training, weight=None, rows=None, memory=2**30):
     weight = np.ones(len(y)) if weight is None else weight
-    vectors = standardised(rows or Rows.of(X), weight, memory=memory, workers=Workers())
+    vectors = centred(rows or Rows.of(X), weight, memory=memory, workers=Workers())
     return Objective(vectors, y, weight, n_classes, Cs, training)
 
 
@@ -179,12 +179,14 @@ def test_large_logits_overflow_nothing():
 
 def test_gram_is_the_weighted_mean_of_products():
     X, _, weight, _ = case(3, n_rows=3000)
-    vectors = standardised(Rows.of(X), np.ones(len(X)), memory=2**30, workers=Workers())
-    exact = (vectors.held * weight[:, None]).T @ vectors.held / weight.sum()
+    vectors = centred(Rows.of(X), np.ones(len(X)), memory=2**30, workers=Workers())
+    Z = vectors.held * vectors.inverse_scale
+    exact = (Z * weight[:, None]).T @ Z / weight.sum()
     # Five columns: a block of rows tells enough, and the others are left out.
     np.testing.assert_allclose(mean_gram(vectors, weight), exact, atol=0.15)
     wide = np.random.default_rng(0).normal(size=(1500, 40))
-    vectors = standardised(Rows.of(wide), np.ones(1500), memory=2**30, workers=Workers())
+    vectors = centred(Rows.of(wide), np.ones(1500), memory=2**30, workers=Workers())
     s = weight[:1500]
-    exact = (vectors.held * s[:, None]).T @ vectors.held / s.sum()
+    Z = vectors.held * vectors.inverse_scale
+    exact = (Z * s[:, None]).T @ Z / s.sum()
     np.testing.assert_allclose(mean_gram(vectors, s), exact, rtol=1e-9, atol=1e-12)
