@@ -294,9 +294,11 @@ def centred(rows: Rows, weight: Floats, *, memory: int, workers: Workers) -> Cen
     held = np.empty((n_held, rows.shape[1]), dtype)
 
     def moments(at: slice, block: Array) -> tuple[float, Floats, Floats]:
+        wide = np.empty(block.shape, dtype)
+        _widen(block, wide)
         if at.start < n_held:
-            held[at] = block
-        return _moments(block.astype(dtype), weight[at])
+            held[at] = wide
+        return _moments(wide, weight[at])
 
     total, mean, squares = 0.0, np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
     with workers.one_blas_thread(), np.errstate(invalid="ignore"):
