@@ -188,6 +188,12 @@ def _remark(line: str) -> None:
     help="Times that the rows are cut into folds; C is chosen by the mean.",
 )
 @click.option(
+    "--near-identical",
+    type=float,
+    metavar="COSINE",
+    help="Keep texts whose vectors are as close in one fold, as identical ones always are.",
+)
+@click.option(
     "--validation",
     multiple=True,
     type=click.Path(path_type=Path),

@@ -26,6 +26,7 @@ from pipeline.join import open_joined
 from pipeline.labelled import classes_of, labelled_rows, validation_rows
 from pipeline.matching import Matching
 from pipeline.metrics import Metrics, measure
+from pipeline.near import group_near
 from pipeline.priors import fitted_prior, importance, parse_prior
 from pipeline.selection import C_GRID, Candidate
 from pipeline.solver import Problem, Solution, prepare, softmax, solve
@@ -87,6 +88,7 @@ def fit(
     C: float | str = "auto",
     cv: int | None = None,
     repeats: int = 1,
+    near_identical: float | None = None,
     validation: str | Path | Sequence[str | Path] | None = None,
     metric: str = "macro-recall",
     one_standard_error: bool = False,
@@ -117,6 +119,9 @@ def fit(
     repeats : int
         Times that the rows are cut into folds, with seeds `seed`, `seed + 1`, …; C is chosen by the
         mean over all, and the metrics are those of the first.
+    near_identical : float, optional
+        A cosine: texts whose vectors are at least as close are in the same fold, as identical texts
+        always are; see `pipeline/near.py`.
     validation : path or sequence of paths, optional
         Labelled vectors of the same encoders to choose C and to measure on, instead of folds.
     metric : str
@@ -166,9 +171,10 @@ def fit(
     check_options(
         class_weight=class_weight, metric=metric, max_iter=max_iter, tol=tol, repeats=repeats
     )
-    if validation is not None and (one_standard_error or repeats > 1):
+    if validation is not None and (one_standard_error or repeats > 1 or near_identical is not None):
         raise InputError(
-            "--one-standard-error and --repeats need folds: leave out --validation, or leave them out"
+            "--one-standard-error, --repeats and --near-identical need folds: leave out --validation, or "
+            "leave them out"
         )
     n_folds = FOLDS if cv is None else cv
     fixed = C != "auto"
@@ -194,9 +200,13 @@ def fit(
                 measured_on += f", without {unmatched} that do not match"
         else:
             held = None
+            texts, judged_by = rows.texts, "each text by a model that did not see it"
+            if near_identical is not None:
+                texts = group_near(rows.X, texts, near_identical, memory=bytes_of(memory))
+                judged_by += f", nor one nearly the same ({len(np.unique(texts)):,} groups)"
             trials = fold_trials(
                 rows.y,
-                rows.texts,
+                texts,
                 labels,
                 class_weight=class_weight,
                 n_folds=n_folds,
@@ -206,7 +216,7 @@ def fit(
             )
             groups = np.repeat(np.arange(n_tried), [len(one.y) for one in trials[:n_tried]])
             measured_on = (
-                f"{n_folds}-fold cross-validation, each text by a model that did not see it"
+                f"{n_folds}-fold cross-validation, {judged_by}"
                 if n_tried > 1
                 else f"a held-out fold of {len(trials[0].y)} rows, by a model fitted on the rest"
             )
@@ -279,6 +289,7 @@ def fit(
         "prior": stated.tolist(),
         "calibration": calibration,
         "seed": seed,
+        "near_identical": near_identical,
         "iterations": solution.iterations,
         "converged": solution.converged,
         "gap": solution.gap,

@@ -81,8 +81,7 @@ def make_folds(
 
     Folds are stratified by class, and rows of identical texts (retweets) are in the same fold, so
     that no text is scored by a model that was trained on it. Identical is what has the same digest,
-    that is, the same text after normalising; near-identical texts are not looked for, as a store holds
-    no texts.
+    that is, the same text after normalising, or what the caller has grouped (`pipeline/near.py`).
 
     Parameters
     ----------
