@@ -241,6 +241,7 @@ def extract(
             raise InputError(f"no usable tweet in {', '.join(map(str, paths))}{rejects.hint()}")
         write(waiting)
         with clock(seconds, "write"):
+            rejects.settle()
             shards.finish(reader.label_order, last=True)
         unique = builder.n_unique()
         journal.remove()

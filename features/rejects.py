@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
 
+from features import disk
 from features.errors import InputError
 from features.formats import printable
 from features.tweets import Reject
@@ -37,12 +38,12 @@ class RejectLog:
         self.path = None if output is None else rejects_path(output)
         self.count = 0
         self._strict = strict
-        self._file: TextIO | None = None
+        self._handle: int | None = None
         self._first: Reject | None = None
 
     def __enter__(self) -> RejectLog:
         if self.path is not None:
-            self.path.unlink(missing_ok=True)  # those of an earlier run
+            disk.unlink(self.path)  # those of an earlier run
         return self
 
     def __exit__(
@@ -51,8 +52,9 @@ class RejectLog:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._file is not None and self.path is not None:
-            self._file.close()
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
 
     def add(self, rejects: Iterable[Reject]) -> None:
         """Write them down.
@@ -62,15 +64,29 @@ class RejectLog:
         InputError
             If `strict`, for the first one.
         """
-        for reject in rejects:
-            if self._strict:
-                raise InputError(f"{reject.source}, line {reject.line}: {reject.reason} (--strict)")
-            if self._file is None:
-                self._first = reject
-                # "x": not through a link that somebody put there meanwhile
-                self._file = sys.stderr if self.path is None else self.path.open("x")
-            self._file.write(printable(json.dumps(dataclasses.asdict(reject))) + "\n")
-            self.count += 1
+        rejects = list(rejects)
+        if not rejects:
+            return
+        if self._first is None:
+            self._first = rejects[0]
+        if self._strict:
+            first = rejects[0]
+            raise InputError(f"{first.source}, line {first.line}: {first.reason} (--strict)")
+        lines = "".join(printable(json.dumps(dataclasses.asdict(one))) + "\n" for one in rejects)
+        self.count += len(rejects)
+        if self.path is None:
+            sys.stderr.write(lines)
+            return
+        if self._handle is None:
+            # O_EXCL: not through a link that somebody put there meanwhile
+            self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        disk.write(self._handle, lines.encode())
+
+    def settle(self) -> None:
+        """Bring them to the disk; for the time before the output takes its name."""
+        if self._handle is not None and self.path is not None:
+            disk.sync(self._handle)
+            disk.sync_folder(self.path.parent)
 
     def hint(self) -> str:
         """Say what was rejected, for the end of a message; empty if nothing was."""

@@ -257,7 +257,13 @@ def scored(
     encoders = encoders_for(
         head, models=models, device=device, backend=backend, max_batch_tokens=max_batch_tokens
     )
-    yield score_tweets(head, reader, encoders, on_rejects=rejects.add)
+    yield _settling(score_tweets(head, reader, encoders, on_rejects=rejects.add), rejects)
+
+
+def _settling(scores: Iterator[Scores], rejects: RejectLog) -> Iterator[Scores]:
+    """All scores; what was rejected is on the disk when they end, which is before they have their name."""
+    yield from scores
+    rejects.settle()
 
 
 @dataclass(frozen=True)

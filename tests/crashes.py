@@ -260,6 +260,11 @@ def journal_name(name: str) -> str:
     return f".{SCENARIOS[name].output}.journal"
 
 
+def rejects_name(name: str) -> str:
+    """Where the rejects of a scenario are."""
+    return f"{SCENARIOS[name].output}.rejects.jsonl"
+
+
 def kept_in(journal: bytes) -> int:
     """Count the vectors of the whole records in a journal; not the code under test's own reading."""
     kept, start = 0, 128

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from crashes import SCENARIOS, Harness, disk_after, finals, journal_name, kept_in
+from crashes import SCENARIOS, Harness, disk_after, finals, journal_name, kept_in, rejects_name
 from power import states
 
 pytestmark = pytest.mark.skipif(
@@ -214,6 +214,9 @@ def test_power_loss_breaks_no_file_and_loses_nothing_that_was_synced(harness, na
     for label, synced, state in states(reference.before, reference.trace, 600, SEED):
         for path, content in finals(name, state).items():
             assert content in (old.get(path), reference.after.get(path)), f"{label}: {path}"
+        if reference.n_new(state) == len(reference.outputs):  # then the rejects are there as well
+            rejects = rejects_name(name)
+            assert state.get(rejects) == reference.after[rejects], label
         if reference.n_new(state) == 0:  # else they may be in a shard
             kept, least = (kept_in(files.get(journal, b"")) for files in (state, synced))
             assert kept >= least, label
