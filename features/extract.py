@@ -359,7 +359,10 @@ def _check_output(
     output: Path, shard_rows: int | None, inputs: Sequence[str | Path | None]
 ) -> None:
     """Refuse an output that can't take its name, and a file for a folder or the other way round."""
-    check_replaceable(rejects_path(output), inputs)
+    if output.name in ("", ".."):
+        raise InputError(
+            f"output {str(output)!r} has no name of its own; give a file's, or with --shard-rows a folder's"
+        )
     if shard_rows is None:
         if output.is_dir():
             raise InputError(
@@ -367,12 +370,12 @@ def _check_output(
                 "shards"
             )
         check_replaceable(output, inputs)
-        return
-    if shard_rows < 1:
+    elif shard_rows < 1:
         raise InputError(f"shard rows is {shard_rows}; it must be at least 1")
-    if output.is_symlink() or not output.is_dir():
+    elif output.is_symlink() or not output.is_dir():
         check_replaceable(output, inputs)
         if output.exists():
             raise InputError(
                 f"{output} is a file; --shard-rows makes a folder: give another -o, or leave it out"
             )
+    check_replaceable(rejects_path(output), inputs)

@@ -66,6 +66,7 @@ FORMAT = "frostline-features"
 VERSION = 1
 TRUNCATED, EMPTY, REPAIRED = 1, 2, 4
 DIGEST_BYTES = 16
+SIGNATURE = b"\x89HDF\r\n\x1a\n"  # how an HDF5 file begins
 
 # Bytes of a chunk of a view: small enough to read a few rows, large enough to stream.
 _CHUNK_BYTES = 512 * 1024
@@ -559,7 +560,10 @@ def open_file(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except (OSError, RuntimeError, ValueError) as error:
-        raise FileRefused(f"{path} is not a readable HDF5 file: {first_line(error)}") from error
+        raise FileRefused(
+            f"{path} is not a readable HDF5 file: {first_line(error)}; feature files are made by "
+            "`frostline extract`"
+        ) from error
 
 
 def read_shard(file: h5py.File) -> Shard:

@@ -288,7 +288,11 @@ def _read_mapping(path: Path) -> dict[str, str]:
         value, tab, label = line.partition("\t")
         if not tab or not label.strip():
             raise InputError(f"{path}, line {number}: must be value<TAB>name, is {shown(line)}")
-        mapping[value.strip()] = label.strip()
+        if mapping.setdefault(value.strip(), label.strip()) != label.strip():
+            raise InputError(
+                f"{path}, line {number}: {shown(value.strip())} has another name already, "
+                f"{shown(mapping[value.strip()])}"
+            )
     if not mapping:
         raise InputError(f"{path} maps nothing; its lines must be value<TAB>name")
     return mapping

@@ -239,6 +239,10 @@ def fit_command(
     """
     inputs: list[str | Path | None] = [*features, *validation]
     check_replaceable(output, inputs)
+    if is_store(output):
+        raise InputError(
+            f"{output} is, or is named as, cached vectors; name a head, e.g. head.joblib"
+        )
     _check_json(json_file, [*inputs, output])
     result = fit(features, pooling=pooling or None, validation=validation or None, **chosen)
     save_head(result.head, output)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -24,6 +24,7 @@ from features.errors import FileRefused, InputError, NotFinite
 from features.formats import printable
 from features.rejects import RejectLog
 from features.spec import EncoderSpec, make_spec
+from features.store import SIGNATURE
 from features.tweets import Reject, Tweet, TweetReader, characters
 from pipeline.head import Head
 from pipeline.join import Joined, open_joined
@@ -211,8 +212,15 @@ def score_stores(head: Head, stores: Joined) -> Iterator[Scores]:
 
 
 def is_store(path: str | Path) -> bool:
-    """Whether an input is cached vectors rather than tweets."""
-    return str(path).endswith((".h5", ".hdf5")) or Path(path).is_dir()
+    """Whether an input is cached vectors rather than tweets: by its name, or by how it begins."""
+    path = Path(path)
+    if path.suffix in (".h5", ".hdf5") or path.is_dir():
+        return True
+    with suppress(OSError, ValueError):  # what can't be read is said by who reads it
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(len(SIGNATURE)) == SIGNATURE
+    return False
 
 
 @contextmanager

@@ -178,6 +178,8 @@ BAD = [
     ("fit few.h5 -o NEW.joblib", 2, "class 'positive' has 3 rows"),
     ("fit s.h5 -o no/NEW.joblib", 2, "does not exist"),
     ("fit s.h5 -o folder", 2, "folder is a folder"),
+    ("fit s.h5 -o two.h5", 2, "two.h5 is, or is named as, cached vectors"),
+    ("fit s.h5 -o NEW.h5", 2, "NEW.h5 is, or is named as, cached vectors"),
     (FIT + "--pooling mean", 2, "no view 'mean'"),
     (FIT + "--pooling 2:cls", 2, "there is no encoder 2"),
     ("fit s.h5 other.h5 s.h5 -o NEW.joblib", 2, "a folder of their own"),

@@ -418,7 +418,13 @@ def test_outputs_that_cannot_be(tmp_path):
     hard_link.hardlink_to(path)
     assert "is a folder; give the name of a file" in refusal(InputError, path, tmp_path)
     message = refusal(InputError, path, tmp_path / "gone" / "a.h5")
-    assert f"the folder {tmp_path / 'gone'} does not exist" in message
+    assert message.startswith(
+        f"{tmp_path / 'gone' / 'a.h5'}: the folder {tmp_path / 'gone'} does not"
+    )
+    for nameless in ("", ".", "/", "..", tmp_path / ".."):
+        for shard_rows in (None, 8):
+            message = refusal(InputError, path, nameless, shard_rows=shard_rows)
+            assert f"output {str(Path(nameless))!r} has no name of its own" in message
     for output in (path, hard_link):
         for overwrite in (False, True):
             message = refusal(InputError, path, output, overwrite=overwrite)

@@ -601,6 +601,13 @@ def test_shards_and_folders(made_up, tmp_path):
     assert table(out) == rows
 
 
+def test_vectors_are_known_by_what_they_are(made_up, tmp_path):
+    (tmp_path / "vectors").symlink_to(made_up[1])
+    for name, out in (("vectors", "out.csv"), (made_up[1], "expected.csv")):
+        done("predict", tmp_path / "head.joblib", tmp_path / name, "-o", tmp_path / out)
+    assert (tmp_path / "out.csv").read_text() == (tmp_path / "expected.csv").read_text()
+
+
 def test_texts_of_vectors_are_not_there(made_up, tmp_path):
     out = tmp_path / "out.csv"
     result = run("predict", tmp_path / "head.joblib", made_up[1], "-o", out, "--with-text")

@@ -439,6 +439,7 @@ def test_labels_go_with_one_text_file(tmp_path):
         ("0 negative\n", "line 1: must be value<TAB>name"),
         ("0\tnegative\n1\t\n", "line 2: must be value<TAB>name"),
         ("\n\n", "maps nothing"),
+        ("0\tnegative\n0\tpositive\n", 'line 2: "0" has another name already, "negative"'),
         (b"0\tn\xe9gatif\n", "cannot be read"),
         (None, "no such file"),
     ],
