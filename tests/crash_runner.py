@@ -32,8 +32,9 @@ OPERATIONS = ("write", "truncate", "sync", "sync_folder", "rename", "unlink", "m
 class Shim:
     """Counts the operations of `features/disk.py`, and records them or ends the run at one of them.
 
-    `at` is the number of an operation, `moment` is `before`, `half` (of the bytes are written) or
-    `after`. With an `error` it fails there instead of dying, with `lasting` at every later write too;
+    `at` is a lane and a number in it, `moment` is `before`, `half` (of the bytes are written) or
+    `after`. The lane `rejects` has the writes to that file, which come from another thread than those
+    to the journal, so that their order changes; the lane `rest` has all others. With an `error` it fails there instead of dying, with `lasting` at every later write too;
     with another `signal` than that which can't be caught it may go on.
     """
 
@@ -50,7 +51,8 @@ class Shim:
         self.at, self.moment, self.error, self.lasting = at, moment, error, lasting
         self.signal = signal
         self.trace = [] if record else None
-        self.n = 0
+        self.n = {"rest": 0, "rejects": 0}
+        self._reached = False
         self._lock = threading.RLock()
 
     def install(self):
@@ -61,16 +63,19 @@ class Shim:
     def _wrapped(self, kind, original):
         def operation(*arguments):
             with self._lock:
-                here = self.n == self.at
-                later = self.lasting and self.at is not None and self.n > self.at
-                self.n += 1
+                what = described(kind, arguments)
+                lane = lane_of(kind, *what)
+                here = [lane, self.n[lane]] == self.at
+                later = self.lasting and self._reached
+                self._reached |= here
+                self.n[lane] += 1
                 if (here and self.moment == "before") or (later and kind == "write"):
                     self._stop()
                 if here and self.moment == "half":
                     original(arguments[0], memoryview(arguments[1]).cast("B")[: half(arguments[1])])
                     self._stop()
                 if self.trace is not None:
-                    self.trace.append((kind, *described(kind, arguments)))
+                    self.trace.append((kind, *what))
                 original(*arguments)
                 if here and self.moment == "after":
                     self._stop()
@@ -99,6 +104,11 @@ def described(kind, arguments):
             return file, start, bytes(memoryview(rest[0]).cast("B"))
         return file, *rest
     return tuple(os.fspath(path) for path in arguments)
+
+
+def lane_of(kind, *arguments):
+    """Where an operation is counted."""
+    return "rejects" if kind == "write" and arguments[0][1].endswith(".rejects.jsonl") else "rest"
 
 
 def forked(do, seconds=SECONDS):
@@ -149,7 +159,7 @@ def work(inputs, output, options, plan, limit=None, trace=None):
         answer = {"interrupted": str(error)}
     if trace is not None:
         Path(trace).write_bytes(pickle.dumps(shim.trace))
-    return {"said": said, "operations": shim.n, **answer}
+    return {"said": said, "operations": sum(shim.n.values()), **answer}
 
 
 def run(delay=None, **order):

@@ -43,7 +43,7 @@ class Scenario:
     before : dict, optional
         Options of an earlier, finished run over the first `N_BEFORE` tweets; None, there was none.
     killed_at : int, optional
-        Number of the operation at which an earlier run of the very same was killed.
+        Number of the operation at which an earlier run of the very same was killed, but for rejects.
     output : str
         Its name.
     """
@@ -158,7 +158,7 @@ class Harness:
                 finished = self._extract(self._fewer, scenario, scenario.before, plan={})
                 assert finished["outcome"] == "written", finished
             if scenario.killed_at is not None:
-                self.run(scenario, plan={"at": scenario.killed_at})
+                self.run(scenario, plan={"at": ["rest", scenario.killed_at]})
             before = self.files()
             trace = self._folder / "trace"
             answer = self.run(scenario, trace=str(trace))

@@ -4,9 +4,11 @@ import errno
 import random
 import re
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from crash_runner import lane_of
 from crashes import SCENARIOS, Harness, disk_after, finals, journal_name, kept_in, rejects_name
 from power import states
 
@@ -32,13 +34,17 @@ def harness(tmp_path_factory, tiny_model):
 
 
 def points(trace, moments):
-    """Each operation, numbered, with each of the moments that it has."""
-    return [
-        (number, moment)
-        for number, (kind, *_) in enumerate(trace)
-        for moment in moments
-        if (moment == "half") <= (kind == "write")
-    ]
+    """Each operation with each of the moments that it has: its position, lane and number, and the moment."""
+    counts, found = Counter(), []
+    for position, operation in enumerate(trace):
+        lane = lane_of(*operation)
+        found += [
+            (position, [lane, counts[lane]], moment)
+            for moment in moments
+            if (moment == "half") <= (operation[0] == "write")
+        ]
+        counts[lane] += 1
+    return found
 
 
 def some_of(items, count, name):
@@ -77,27 +83,31 @@ def test_the_journal_goes_last(harness, name):
 @every
 def test_killed_at_each_operation(harness, name, count):
     reference = harness.reference(name)
-    for at, moment in some_of(points(reference.trace, ("before", "half", "after")), count, name):
+    moments = ("before", "half", "after")
+    for position, at, moment in some_of(points(reference.trace, moments), count, name):
         harness.put(reference.before)
         answer = harness.run(SCENARIOS[name], plan={"at": at, "moment": moment})
         assert answer["ended"] == -9, answer
-        there = disk_after(reference, at + (moment == "after")).running()
+        there = disk_after(reference, position + (moment == "after")).running()
+        kept = kept_in(there.get(journal_name(name), b"")) if at[0] == "rest" else None
         try:
             harness.check_seen(name)
-            harness.check_continues(name, kept=kept_in(there.get(journal_name(name), b"")))
+            harness.check_continues(name, kept=kept)
         except AssertionError as error:
-            raise AssertionError(f"killed {moment} {at}: {reference.trace[at][:2]}") from error
+            raise AssertionError(
+                f"killed {moment} {at}: {reference.trace[position][:2]}"
+            ) from error
 
 
 @sampled(5)
 def test_killed_twice(harness, count):
     reference = harness.reference("new")
     rng = random.Random(3)
-    for at in some_of(range(len(reference.trace)), count, "new"):
-        again = rng.randrange(len(reference.trace))
+    every_one = [at for _, at, _ in points(reference.trace, ("before",))]
+    for first in some_of(every_one, count, "new"):
         harness.put(reference.before)
-        for number in (at, again):
-            harness.run(SCENARIOS["new"], plan={"at": number, "moment": "before"})
+        for at in (first, rng.choice(every_one)):
+            harness.run(SCENARIOS["new"], plan={"at": at, "moment": "before"})
             harness.check_seen("new")
         harness.check_continues("new")
 
@@ -116,14 +126,14 @@ def test_an_error_at_each_operation(harness, name, count):
         # A disk that is full stays so.
         for lasting in ((False, True) if error == errno.ENOSPC else (False,))
     ]
-    for at, moment, error, lasting in some_of(cases, count, name):
+    for position, at, moment, error, lasting in some_of(cases, count, name):
         harness.put(reference.before)
         plan = {"at": at, "moment": moment, "error": error, "lasting": lasting}
         answer = harness.run(SCENARIOS[name], plan=plan)
         try:
             check_refused_or_done(harness, name, answer)
         except AssertionError as failure:
-            raise AssertionError(f"{plan}: {reference.trace[at][:2]}, {answer}") from failure
+            raise AssertionError(f"{plan}: {reference.trace[position][:2]}, {answer}") from failure
 
 
 @sampled(3)
@@ -168,7 +178,7 @@ def check_said(harness, name, message, unchanged):
 @every
 def test_interrupted_at_each_operation(harness, name, count):
     reference = harness.reference(name)
-    for at, moment in some_of(points(reference.trace, ("before", "after")), count, name):
+    for position, at, moment in some_of(points(reference.trace, ("before", "after")), count, name):
         harness.put(reference.before)
         plan = {"at": at, "moment": moment, "signal": signal.SIGINT}
         answer = harness.run(SCENARIOS[name], plan=plan)
@@ -181,7 +191,7 @@ def test_interrupted_at_each_operation(harness, name, count):
             else:
                 harness.check_finished(name)
         except AssertionError as failure:
-            raise AssertionError(f"{plan}: {reference.trace[at][:2]}, {answer}") from failure
+            raise AssertionError(f"{plan}: {reference.trace[position][:2]}, {answer}") from failure
 
 
 # ------------------------------------------------------------------------------------ at any time
