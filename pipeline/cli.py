@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -46,6 +47,12 @@ class _Commands(click.Group):
             message, code = str(error), error.exit_code
         except MemoryError:
             message, code = "the machine ran out of memory", CannotContinue.exit_code
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # who reads has had enough, which click knows
+                raise
+            reason = error.strerror or str(error)
+            message = f"{error.filename}: {reason}" if error.filename else f"the output: {reason}"
+            code = CannotContinue.exit_code
         except KeyboardInterrupt as interrupt:
             message, code = str(interrupt) or "interrupted; no output was changed", 130
         click.echo(f"Error: {printable(message)}", err=True)

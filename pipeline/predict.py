@@ -380,7 +380,8 @@ def _rows(head: Head, block: Scores, with_text: bool) -> Iterator[dict[str, Any]
 def _opened(output: str | Path, stdout: TextIO | None) -> Iterator[TextIO]:
     """Open standard output, or a file beside `output` that takes its name at the end."""
     if str(output) == "-":
-        assert stdout is not None, "the caller says what standard output is"
+        if stdout is None:
+            raise InputError("standard output is closed; give the name of a file with -o")
         yield stdout
         return
     with (

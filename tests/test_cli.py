@@ -443,6 +443,33 @@ def test_reader_that_goes_away(files):
     assert "Exception ignored" not in errors
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+@pytest.mark.parametrize(
+    "command", ["predict head.joblib s.h5", "inspect s.h5", "inspect head.joblib"]
+)
+def test_standard_output_that_takes_nothing(files, command):
+    name, *paths = command.split()
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline", name, *(files / path for path in paths)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+    assert done.returncode == 4
+    assert done.stderr == "Error: the output: No space left on device\n"
+
+
+def test_standard_output_that_is_closed(files):
+    command = [sys.executable, "-m", "pipeline", "predict", files / "head.joblib", files / "s.h5"]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert done.returncode == 2
+    assert done.stderr == ("Error: standard output is closed; give the name of a file with -o\n")
+
+
 def wait_until(condition, process):
     for _ in range(1200):
         assert process.poll() is None, process.stderr.read()
