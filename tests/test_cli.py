@@ -449,7 +449,7 @@ def test_reader_that_goes_away(files):
 )
 def test_standard_output_that_takes_nothing(files, command):
     name, *paths = command.split()
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "pipeline", name, *(files / path for path in paths)],
             stdout=full,
