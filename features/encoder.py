@@ -7,6 +7,7 @@ but the model's own; `features/extract.py` does that.
 from __future__ import annotations
 
 import queue
+import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -261,10 +262,20 @@ class FrozenEncoder:
         return {view: matrix[rows] for view, matrix in unique.items()}
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """Turn normalised texts into token ids, cut to `spec.max_length`."""
-        limit = self.spec.max_length
+        """Turn normalised texts into token ids, cut to `spec.max_length`.
+
+        Raises
+        ------
+        FileRefused
+            The tokenizer fails at one of them.
+        """
         if not texts:
             return Tokens([], [])
+        with _foreign(f"model {self.spec.model!r}: its tokenizer cannot read texts"):
+            return self._tokenized(texts)
+
+    def _tokenized(self, texts: Sequence[str]) -> Tokens:
+        limit = self.spec.max_length
         if self._tokenizer.is_fast:
             fast = self._tokenizer.backend_tokenizer
             fast.no_padding()
@@ -488,7 +499,8 @@ class FrozenEncoder:
 
     def _count_special_tokens(self) -> tuple[int, int]:
         """How many special tokens the tokenizer puts before and behind a text."""
-        mask = self._tokenizer("a b", return_special_tokens_mask=True)["special_tokens_mask"]
+        with _foreign(f"model {self.spec.model!r}: its tokenizer cannot read texts"):
+            mask = self._tokenizer("a b", return_special_tokens_mask=True)["special_tokens_mask"]
         first = mask.index(0) if 0 in mask else len(mask)
         return first, mask[::-1].index(0) if 0 in mask else 0
 
@@ -549,15 +561,24 @@ def _least_mean_cosine(a: dict[str, Matrix], b: dict[str, Matrix]) -> float:
 
 
 def _load_tokenizer(checkpoint: Checkpoint) -> Any:
-    try:
-        # A tweet that says "[SEP]" says these five characters; it ends nothing.
+    with _foreign(f"model {checkpoint.name!r}: its tokenizer cannot be loaded"):
+        # A tweet that says "[SEP]" says these five characters; it ends nothing. Texts are cut here, to
+        # the spec's length, whatever the tokenizer says of its own.
         return transformers.AutoTokenizer.from_pretrained(
             checkpoint.folder,
             trust_remote_code=False,
             local_files_only=True,
             split_special_tokens=True,
+            model_max_length=sys.maxsize,
         )
-    except Exception as error:  # the border to foreign code and foreign files: any type can come
-        raise FileRefused(
-            f"model {checkpoint.name!r}: its tokenizer cannot be loaded: {first_line(error)}"
-        ) from error
+
+
+@contextmanager
+def _foreign(failed: str) -> Iterator[None]:
+    """The border to foreign code that runs on foreign files: any type of error can come, panics of Rust too."""
+    try:
+        yield
+    except (KeyboardInterrupt, GeneratorExit, SystemExit):
+        raise
+    except BaseException as error:
+        raise FileRefused(f"{failed}: {first_line(error)}") from error

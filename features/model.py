@@ -135,11 +135,12 @@ def load(checkpoint: Checkpoint, probe: Sequence[int], padding_id: int) -> Stock
             raise ValueError("its layers don't give one vector a token")
         n_embeddings = int(module.get_input_embeddings().weight.shape[0])
         layers = _find_layers(module, ids, states)
+        heeds_padding = agree(padded.last_hidden_state[:, : ids.shape[1]], states[-1])
+        first_position = _first_position(module, probe, padding_id) if heeds_padding else None
     except Exception as error:  # the border to foreign code: any type can come
         raise FileRefused(
             f"model {checkpoint.name!r} does not run as an encoder of texts: {first_line(error)}"
         ) from error
-    heeds_padding = agree(padded.last_hidden_state[:, : ids.shape[1]], states[-1])
     return StockModel(
         module=module,
         layers=layers,
@@ -151,7 +152,7 @@ def load(checkpoint: Checkpoint, probe: Sequence[int], padding_id: int) -> Stock
         padding_id=padding_id,
         probe=tuple(probe),
         heeds_padding=heeds_padding,
-        first_position=_first_position(module, probe, padding_id) if heeds_padding else None,
+        first_position=first_position,
     )
 
 

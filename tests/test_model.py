@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -280,6 +281,18 @@ def test_a_config_with_more_layers_than_the_weights_is_refused(tiny_model, tmp_p
         stock_model(deeper)
 
 
+# What says that it puts a token around texts, and does not say which.
+TEMPLATE = {
+    "type": "TemplateProcessing",
+    "single": [
+        {"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+        {"Sequence": {"id": "A", "type_id": 0}},
+    ],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+    "special_tokens": {},
+}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -296,6 +309,52 @@ def test_a_config_that_does_not_fit_is_refused(tiny_model, tmp_path, change):
     folder = variant(tiny_model("bert"), tmp_path / "m", config=change)
     with pytest.raises(FileRefused, match=str(folder)):
         FrozenEncoder(folder)
+
+
+# An architecture, what is changed in its files, and what is said.
+BROKEN = {
+    "positions beyond the table": (
+        "xlm-roberta",
+        {"config": {"pad_token_id": 3}},
+        "does not run as an encoder of texts: index",
+    ),
+    "a norm of no number": (
+        "electra",
+        {"config": {"layer_norm_eps": -0.5}},
+        "does not run as an encoder of texts",
+    ),
+    "an unknown token that is unknown": (
+        "bert",
+        {"tokenizer_config": {"unk_token": "gelu_new"}},
+        r"its tokenizer cannot read texts: WordPiece error: Missing \[UNK\]",
+    ),
+    "a template of tokens that are not there": (
+        "albert",
+        {"tokenizer": {"post_processor": TEMPLATE}},
+        "its tokenizer cannot (be loaded|read texts)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_models_that_fail_at_a_text_are_refused(tiny_model, tmp_path, case):
+    architecture, change, said = BROKEN[case]
+    folder = variant(tiny_model(architecture), tmp_path / "m", **change)
+    with pytest.raises(FileRefused, match=said) as caught:
+        FrozenEncoder(folder, normalize="none").encode(["ok \u2603 \U0001f9ff"])
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("said", ["long", "", [], {}, None], ids=repr)
+def test_a_length_that_the_tokenizer_says_in_other_words_is_no_harm(tiny_model, tmp_path, said):
+    folder = variant(
+        tiny_model("bert"), tmp_path / "m", tokenizer_config={"model_max_length": said}
+    )
+    texts = ["so happy for you", "the bus is late " * 40]
+    found = FrozenEncoder(folder, pooling="mean", dtype="float32").encode(texts)
+    expected = FrozenEncoder(tiny_model("bert"), pooling="mean", dtype="float32").encode(texts)
+    np.testing.assert_array_equal(found["mean"], expected["mean"])
 
 
 @pytest.mark.parametrize(
