@@ -24,17 +24,10 @@ import numpy.typing as npt
 from features import disk
 from features.finished import FinishedRows
 from features.journal import PLACE, Journal, Places
+from features.layout import DIGEST_BYTES, EMPTY, REPAIRED, TRUNCATED, Shard, sort_labels
 from features.records import Records, slices
-from features.store import (
-    DIGEST_BYTES,
-    EMPTY,
-    REPAIRED,
-    TRUNCATED,
-    FeatureStore,
-    Shard,
-    sort_labels,
-    write_shard,
-)
+from features.store import FeatureStore
+from features.writing import write_shard
 
 # Below the number of parameters that every sqlite takes.
 _ASKED_TOGETHER = 500

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import FileRefused
-from features.store import EMPTY, REPAIRED, TRUNCATED, FeatureStore
+from features.layout import EMPTY, REPAIRED, TRUNCATED
+from features.store import FeatureStore
 
 # As an unsigned integer, a value that is finite is below its type's infinity, but for the sign.
 _BITS = {"float16": (np.uint16, 0x7FFF, 0x7C00), "float32": (np.uint32, 0x7FFFFFFF, 0x7F800000)}

@@ -1,6 +1,6 @@
 """Stage one on one screen: read → normalise → encode what is new → write.
 
-In come files of tweets, out goes a feature file (`features/store.py`), or a folder of shards
+In come files of tweets, out goes a feature file (`features/layout.py`), or a folder of shards
 (`features/shards.py`), and a summary, timed part by part. What is encoded (`features/encoding.py`) is in
 the journal at once (`features/journal.py`), so a run that was stopped, however that came, goes on where
 it was and ends in the same bytes: batches depend on the input and the encoder alone, and those that the
@@ -25,6 +25,7 @@ from features.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
 from features.encoding import Encoding, NewTexts, worker_thread
 from features.errors import InputError
 from features.journal import Journal
+from features.layout import DIGEST_BYTES
 from features.normalize import normalizer
 from features.paths import check_replaceable
 from features.pooling import DEFAULT_POOLING, parse_poolings
@@ -33,7 +34,6 @@ from features.resume import fit_journal, stopping
 from features.shards import Asked, Shards
 from features.space import shortage, vector_bytes
 from features.spec import EncoderSpec, make_spec
-from features.store import DIGEST_BYTES
 from features.summary import ExtractSummary, Progress, clock, summarise, timed
 from features.tweets import Reject, Tweet, TweetReader, characters
 

@@ -38,9 +38,9 @@ import numpy.typing as npt
 
 from features import disk
 from features.errors import CannotContinue, FileRefused, first_line
+from features.layout import DIGEST_BYTES
 from features.records import runs
 from features.spec import EncoderSpec
-from features.store import DIGEST_BYTES
 
 VERSION = 1
 MAGIC = b"frostline-journal\n"

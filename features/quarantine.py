@@ -2,7 +2,7 @@
 
 HDF5 is a large C library, and a file from elsewhere can make it crash, loop or fill the memory. So
 whatever this process has not written itself is first opened, checked and walked through by the same
-code (`features/store.py`, `features/strict.py`) in a child with limits of time and memory; what
+code (`features/layout.py`, `features/strict.py`) in a child with limits of time and memory; what
 ends badly there is refused here. One child does for all shards of a store, once a process.
 
 There is no receipt in the file or beside it that would spare a file the child: a stranger could write
@@ -22,6 +22,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from features.errors import CannotContinue, FileRefused
+from features.layout import open_file, read_shard
+from features.strict import check_storage
 
 # An honest file of 150 MB takes 0.2 s, nearly all of it the start of Python.
 CPU_SECONDS = 20
@@ -106,9 +108,6 @@ def _ending(code: int, errors: str) -> str:
 def child() -> None:
     """Run in the child: take the order from standard input, answer on standard output."""
     order = json.loads(sys.stdin.read())
-    from features.store import open_file, read_shard  # before the limits: it is ours
-    from features.strict import check_storage
-
     cpu, memory = order["limits"]["cpu"], order["limits"]["memory"]
     for limit, value in (
         (resource.RLIMIT_CORE, 0),

@@ -23,11 +23,12 @@ from features.building import ShardBuilder
 from features.encoding import Encoding, NewTexts
 from features.errors import FileRefused, InputError
 from features.journal import Journal
+from features.layout import Shard
 from features.parts import Part, aside_path, leftovers, part_path, parts_there
 from features.resume import CURE, check_encoder, open_previous
 from features.seal import check_seal
 from features.spec import EncoderSpec
-from features.store import FeatureStore, Shard
+from features.store import FeatureStore
 from features.tweets import Tweet
 from features.version import __version__
 

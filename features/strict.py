@@ -2,7 +2,7 @@
 
 HDF5 is a file system of its own: names that lead into other files, filters that load plugins, shapes
 that no file could hold, types that allocate what they say. A feature file needs none of it, so it is
-held to exactly what `features/store.py` writes, but that texts in attributes may be of variable
+held to exactly what `features/writing.py` writes, but that texts in attributes may be of variable
 length. Nothing here reads vectors; what the attributes mean is the store's, and what lies behind it all
 is `features/seal.py`'s.
 """

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from features.layout import EMPTY, REPAIRED, TRUNCATED
 from features.rejects import RejectLog
-from features.store import EMPTY, REPAIRED, TRUNCATED, FeatureStore
+from features.store import FeatureStore
 
 if TYPE_CHECKING:
     from features.encoding import Encoding

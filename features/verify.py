@@ -22,9 +22,10 @@ from features import contents, quarantine
 from features.errors import FileRefused, InputError
 from features.gaps import gaps
 from features.journal import journal_path
+from features.layout import Shard, check_same_encoder
 from features.parts import Part
 from features.seal import check_seal
-from features.store import FeatureStore, Shard, check_same_encoder
+from features.store import FeatureStore
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,11 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import FileRefused, InputError
+from features.layout import PRECISIONS
 from features.paths import check_input
 from features.pooling import parse_pooling
 from features.spec import EncoderSpec
-from features.store import PRECISIONS, FeatureStore
+from features.store import FeatureStore
 from pipeline.output import replacing
 from pipeline.priors import parse_prior, shift
 from pipeline.solver import softmax

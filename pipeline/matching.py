@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import InputError
-from features.store import FeatureStore, sort_labels
+from features.layout import sort_labels
+from features.store import FeatureStore
 
 Mask = npt.NDArray[np.bool_]
 

@@ -22,9 +22,9 @@ from features.batching import live_windows
 from features.checkpoint import Checkpoint, find_checkpoint
 from features.errors import FileRefused, InputError, NotFinite
 from features.formats import printable
+from features.layout import SIGNATURE
 from features.rejects import RejectLog
 from features.spec import EncoderSpec, make_spec
-from features.store import SIGNATURE
 from features.tweets import Reject, Tweet, TweetReader, characters
 from pipeline.head import Head
 from pipeline.join import Joined, open_joined

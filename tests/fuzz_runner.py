@@ -29,8 +29,8 @@ from stores import LABELS, make_head, write_store
 
 from features.errors import FrostlineError
 from features.journal import Header, Journal, journal_path
+from features.layout import open_file, read_shard
 from features.spec import EncoderSpec
-from features.store import open_file, read_shard
 from features.strict import check_storage
 from features.tweets import TweetReader
 from pipeline.head import load_head, save_head

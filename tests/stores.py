@@ -5,8 +5,9 @@ import hashlib
 
 import numpy as np
 
+from features.layout import Shard
 from features.spec import EncoderSpec
-from features.store import Shard, write_shard
+from features.writing import write_shard
 from pipeline.head import Head, Source
 
 SPEC = EncoderSpec("no-such-model", None, "a" * 64, "b" * 64, "c" * 64, 128, "tweeteval/1")

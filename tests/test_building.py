@@ -14,8 +14,9 @@ from features import disk
 from features.building import ShardBuilder
 from features.errors import CannotContinue, FileRefused
 from features.journal import Header, Journal
+from features.layout import EMPTY, REPAIRED, TRUNCATED, Shard
 from features.spec import EncoderSpec
-from features.store import EMPTY, REPAIRED, TRUNCATED, FeatureStore, Shard
+from features.store import FeatureStore
 
 SPEC = EncoderSpec("some-model", None, "a" * 64, "b" * 64, "c" * 64, 128, "none")
 VIEWS = {"cls": 4, "mean": 3}
@@ -146,8 +147,8 @@ def test_ids_of_every_length(tmp_path):
 
 
 def test_more_rows_than_a_block_holds(tmp_path, monkeypatch):
-    monkeypatch.setattr("features.store._CHUNK_BYTES", 256)
-    monkeypatch.setattr("features.store._BLOCK_BYTES", 1024)
+    monkeypatch.setattr("features.layout.CHUNK_BYTES", 256)
+    monkeypatch.setattr("features.layout.BLOCK_BYTES", 1024)
     texts = [str(i % 700) for i in range(2000)]
     make(tmp_path / "a.h5", [texts[:900], texts[900:]])
     with FeatureStore(tmp_path / "a.h5") as store:
@@ -324,7 +325,8 @@ import numpy as np
 from features.building import ShardBuilder
 from features.journal import Header, Journal
 from features.spec import EncoderSpec
-from features.store import FeatureStore, Shard
+from features.layout import Shard
+from features.store import FeatureStore
 
 path, limit, n = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 previous = FeatureStore(path) if path.exists() else None

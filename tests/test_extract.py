@@ -13,8 +13,8 @@ import pytest
 from features import FeatureStore, FrozenEncoder, extract
 from features.errors import CannotContinue, FileRefused, InputError
 from features.extract import text_digest
+from features.layout import EMPTY, REPAIRED, TRUNCATED
 from features.normalize import normalizer
-from features.store import EMPTY, REPAIRED, TRUNCATED
 
 REPOSITORY = Path(__file__).parents[1]
 # The name `features.extract` is that of the function.

@@ -21,8 +21,9 @@ from stores import blobs, make_head, write_store
 from features import extract as extract_file
 from features.batching import live_windows
 from features.errors import FrostlineError, InputError
+from features.layout import EMPTY, REPAIRED, TRUNCATED
 from features.rejects import RejectLog
-from features.store import EMPTY, REPAIRED, TRUNCATED, FeatureStore
+from features.store import FeatureStore
 from features.tweets import Reject, Tweet, TweetReader, characters
 from pipeline.cli import main
 from pipeline.head import save_head

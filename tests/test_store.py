@@ -9,18 +9,10 @@ import numpy as np
 import pytest
 
 from features.errors import FileRefused, InputError
+from features.layout import EMPTY, FORMAT, REPAIRED, TRUNCATED, VERSION, Shard, sort_labels
 from features.spec import EncoderSpec
-from features.store import (
-    EMPTY,
-    FORMAT,
-    REPAIRED,
-    TRUNCATED,
-    VERSION,
-    FeatureStore,
-    Shard,
-    sort_labels,
-    write_shard,
-)
+from features.store import FeatureStore
+from features.writing import write_shard
 
 SPEC = EncoderSpec("some-model", None, "a" * 64, "b" * 64, "c" * 64, 128, "tweeteval/1")
 OTHER_SPEC = dataclasses.replace(SPEC, weights="d" * 64, model="other-model")
@@ -146,8 +138,8 @@ def test_chosen_rows(path):
 
 
 def test_blocks_are_bounded_and_make_the_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("features.store._CHUNK_BYTES", 1000)
-    monkeypatch.setattr("features.store._BLOCK_BYTES", 4000)
+    monkeypatch.setattr("features.layout.CHUNK_BYTES", 1000)
+    monkeypatch.setattr("features.layout.BLOCK_BYTES", 4000)
     columns = [write(tmp_path / f"{seed}.h5", 500, seed=seed) for seed in range(2)]
     with FeatureStore(tmp_path) as store:
         blocks = list(store.blocks("cls"))

@@ -79,7 +79,7 @@ def test_a_folder(tmp_path, children):
 
 
 def test_a_store_of_several_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("features.store._CHUNK_BYTES", 512)
+    monkeypatch.setattr("features.layout.CHUNK_BYTES", 512)
     monkeypatch.setattr(contents, "_BLOCK_BYTES", 2048)
     monkeypatch.setattr(contents, "_COLUMN_ROWS", 50)
     texts = [f"text {i % 90}" for i in range(N)]
