@@ -7,19 +7,17 @@ but the model's own; `features/extract.py` does that.
 from __future__ import annotations
 
 import queue
-import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import transformers
 
 from features.backends import (
     Backend,
@@ -30,13 +28,14 @@ from features.backends import (
 )
 from features.batching import token_batches
 from features.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
-from features.errors import FileRefused, InputError, NotFinite, first_line
+from features.errors import FileRefused, InputError, NotFinite
 from features.model import Block, StockModel, load
 from features.normalize import normalizer
 from features.pooling import DEFAULT_POOLING, HiddenStates, parse_poolings
 from features.probe import CALIBRATION_TEXTS, PROBE_TEXTS
 from features.reference import Reference
 from features.spec import EncoderSpec, make_spec
+from features.tokenizer import TextTokenizer, Tokens
 
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
@@ -55,27 +54,6 @@ _DTYPES = {
     "float16": torch.float16,
     "int8": torch.int8,
 }
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Texts as token ids, special tokens included.
-
-    Attributes
-    ----------
-    ids : list of int32 arrays
-        One a text, of at most `max_length`.
-    truncated : list of bool
-        Whether the text had more tokens than that.
-    """
-
-    ids: list[npt.NDArray[np.int32]]
-    truncated: list[bool]
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of each text."""
-        return [len(ids) for ids in self.ids]
 
 
 class FrozenEncoder:
@@ -190,13 +168,13 @@ class FrozenEncoder:
         self._make_backend = find_backend(backend, self.device)
         self.spec = spec
         self._normalize = normalizer(spec.normalizer)
-        self._tokenizer = _load_tokenizer(checkpoint)
-        self._prefix, self._suffix = self._count_special_tokens()
-        self._special = frozenset(self._tokenizer.all_special_ids) - {self._tokenizer.unk_token_id}
+        self._tokenizer = TextTokenizer(checkpoint, spec.max_length)
         samples = self.tokenize([self._normalize(text) for text in CALIBRATION_TEXTS])
         n_probe = len(PROBE_TEXTS)
         probe = Tokens(samples.ids[:n_probe], samples.truncated[:n_probe])
-        self._load_stock = partial(load, checkpoint, probe.ids[1].tolist(), self._padding_id())
+        self._load_stock = partial(
+            load, checkpoint, probe.ids[1].tolist(), self._tokenizer.padding_id
+        )
         self._reference: Reference | None = None  # loaded anew where a text overflows
         stock = replace(
             self._load_stock(),
@@ -269,44 +247,7 @@ class FrozenEncoder:
         FileRefused
             The tokenizer fails at one of them.
         """
-        if not texts:
-            return Tokens([], [])
-        with _foreign(f"model {self.spec.model!r}: its tokenizer cannot read texts"):
-            return self._tokenized(texts)
-
-    def _tokenized(self, texts: Sequence[str]) -> Tokens:
-        limit = self.spec.max_length
-        if self._tokenizer.is_fast:
-            fast = self._tokenizer.backend_tokenizer
-            fast.no_padding()
-            fast.enable_truncation(limit, direction=self._tokenizer.truncation_side)
-            encodings = fast.encode_batch_fast(list(texts))
-            return Tokens(
-                [self._as_array(encoding.ids) for encoding in encodings],
-                [bool(encoding.overflowing) for encoding in encodings],
-            )
-        whole = self._tokenizer(list(texts), truncation=False, padding=False, verbose=False)
-        cut = self._tokenizer(list(texts), truncation=True, max_length=limit, padding=False)
-        return Tokens(
-            [self._as_array(ids) for ids in cut["input_ids"]],
-            [len(ids) > limit for ids in whole["input_ids"]],
-        )
-
-    def _as_array(self, ids: Sequence[int]) -> npt.NDArray[np.int32]:
-        """Token ids of a text; one unknown token where a tokenizer makes none of an empty text.
-
-        Some vocabularies hold special tokens as pieces of text too, so that a tweet that says "[SEP]"
-        would end itself: such pieces are unknown.
-        """
-        unknown = int(self._tokenizer.unk_token_id or self._padding_id())
-        content = slice(self._prefix, len(ids) - self._suffix)
-        if not self._special.isdisjoint(ids[content]):
-            ids = [
-                *ids[: content.start],
-                *(unknown if token in self._special else token for token in ids[content]),
-                *ids[content.stop :],
-            ]
-        return np.asarray(ids if len(ids) else [unknown], dtype=np.int32)
+        return self._tokenizer.tokenize(texts)
 
     def run(self, tokens: Tokens) -> dict[str, Matrix]:
         """Run the forward pass and pool; what is not finite is run again by `run_alone`.
@@ -431,7 +372,7 @@ class FrozenEncoder:
         width = block.layers[self._layers[0]].shape[1]
         position = torch.arange(width, device=block.lengths.device)
         ends = block.lengths[:, None]
-        content = (position >= self._prefix) & (position < ends - self._suffix)
+        content = (position >= self._tokenizer.prefix) & (position < ends - self._tokenizer.suffix)
         # Asking an accelerator would wait for it.
         full = self.device.type == "cpu" and bool((block.lengths == width).all())
         attended = None if full else position < ends
@@ -444,7 +385,7 @@ class FrozenEncoder:
                 raise InputError(
                     f"pooling 'pooler': {self.spec.model} has no trained pooler; take cls or mean"
                 )
-            if pooling.tokens == "cls" and self._prefix == 0:
+            if pooling.tokens == "cls" and self._tokenizer.prefix == 0:
                 raise InputError(
                     f"pooling {pooling.name!r}: {self.spec.model} puts no special token before a text; "
                     "take mean"
@@ -497,26 +438,14 @@ class FrozenEncoder:
                 f"{len(some.ids)} of these texts, and must keep {MIN_INT8_COSINE}; give --dtype auto"
             )
 
-    def _count_special_tokens(self) -> tuple[int, int]:
-        """How many special tokens the tokenizer puts before and behind a text."""
-        with _foreign(f"model {self.spec.model!r}: its tokenizer cannot read texts"):
-            mask = self._tokenizer("a b", return_special_tokens_mask=True)["special_tokens_mask"]
-        first = mask.index(0) if 0 in mask else len(mask)
-        return first, mask[::-1].index(0) if 0 in mask else 0
-
     def _check_vocabulary(self, stock: StockModel) -> None:
         """Refuse a tokenizer that gives ids for which the model has no embedding."""
-        tokens, embeddings = len(self._tokenizer), stock.n_embeddings
+        tokens, embeddings = self._tokenizer.n_tokens, stock.n_embeddings
         if tokens > embeddings:
             raise FileRefused(
                 f"model {self.spec.model!r}: its tokenizer has {tokens} tokens, its weights embed "
                 f"{embeddings}; the two don't belong together"
             )
-
-    def _padding_id(self) -> int:
-        # Padding is masked, so that any id will do where the tokenizer has none; but models that
-        # number positions by what is not padding need the right one.
-        return int(self._tokenizer.pad_token_id or 0)
 
 
 @contextmanager
@@ -558,27 +487,3 @@ def _least_mean_cosine(a: dict[str, Matrix], b: dict[str, Matrix]) -> float:
 
     # numpy's, which lets a NaN through.
     return float(np.min([mean_cosine(a[view], b[view]) for view in a]))
-
-
-def _load_tokenizer(checkpoint: Checkpoint) -> Any:
-    with _foreign(f"model {checkpoint.name!r}: its tokenizer cannot be loaded"):
-        # A tweet that says "[SEP]" says these five characters; it ends nothing. Texts are cut here, to
-        # the spec's length, whatever the tokenizer says of its own.
-        return transformers.AutoTokenizer.from_pretrained(
-            checkpoint.folder,
-            trust_remote_code=False,
-            local_files_only=True,
-            split_special_tokens=True,
-            model_max_length=sys.maxsize,
-        )
-
-
-@contextmanager
-def _foreign(failed: str) -> Iterator[None]:
-    """The border to foreign code that runs on foreign files: any type of error can come, panics of Rust too."""
-    try:
-        yield
-    except (KeyboardInterrupt, GeneratorExit, SystemExit):
-        raise
-    except BaseException as error:
-        raise FileRefused(f"{failed}: {first_line(error)}") from error

@@ -16,7 +16,8 @@ from features.journal import PLACE, Header, Journal, Places
 from features.summary import clock
 
 if TYPE_CHECKING:
-    from features.encoder import FrozenEncoder, Tokens
+    from features.encoder import FrozenEncoder
+    from features.tokenizer import Tokens
 
 
 @dataclass(frozen=True)

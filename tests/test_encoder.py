@@ -28,8 +28,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from features import FrozenEncoder
+from features.checkpoint import find_checkpoint
 from features.errors import InputError
 from features.model import Block
+from features.tokenizer import TextTokenizer
 
 MAX_LENGTH = 24
 TOLERANCE = 1e-5
@@ -149,7 +151,8 @@ def test_texts_up_to_the_last_position_of_the_model(tiny_model, architecture):
     assert encoder.spec.max_length == POSITIONS
     tokens = encoder.tokenize(TEXTS)
     assert max(tokens.lengths) == POSITIONS
-    whole = encoder._tokenizer(TEXTS, verbose=False)["input_ids"]
+    stock = transformers.AutoTokenizer.from_pretrained(folder)
+    whole = stock(list(TEXTS), truncation=False, verbose=False)["input_ids"]
     assert tokens.truncated == [len(ids) > POSITIONS for ids in whole]
     expected = by_definition(folder, TEXTS, "mean", POSITIONS)
     np.testing.assert_allclose(encoder.encode(TEXTS)["mean"], expected, rtol=0, atol=TOLERANCE)
@@ -503,13 +506,14 @@ def test_auto_leaves_a_half_precision_that_overflows(overflowing, monkeypatch):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_names_of_special_tokens_in_a_text_are_text(tiny_model, architecture):
     """Else a tweet could end itself, mask itself, or be nothing but padding."""
-    encoder = FrozenEncoder(tiny_model(architecture), normalize="none", dtype="float32")
-    tokenizer = encoder._tokenizer
-    special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
-    special.pop(tokenizer.unk_token_id, None)  # what is unknown in it may be said to be unknown
+    folder = tiny_model(architecture)
+    stock = transformers.AutoTokenizer.from_pretrained(folder)
+    special = dict(zip(stock.all_special_ids, stock.all_special_tokens, strict=True))
+    special.pop(stock.unk_token_id, None)  # what is unknown in it may be said to be unknown
     said = " ".join(["a", *special.values(), "".join(special.values()), "b"])
-    (ids,) = encoder.tokenize([said]).ids
-    inner = ids[encoder._prefix : len(ids) - encoder._suffix]
+    tokenizer = TextTokenizer(find_checkpoint(folder), max_length=1000)
+    (ids,) = tokenizer.tokenize([said]).ids
+    inner = ids[tokenizer.prefix : len(ids) - tokenizer.suffix]
     assert len(inner) > 2
     assert not {special[i] for i in inner.tolist() if i in special}
 

@@ -129,6 +129,7 @@ def test_only_main_imports_the_command_line(path):
 FREE_OF = {
     "features/layout.py": ["torch", "transformers", "features.quarantine"],
     "features/writing.py": ["torch", "transformers", "features.store"],
+    "features/tokenizer.py": ["torch", "h5py"],
     "features/store.py": ["torch", "transformers", "features.writing"],
     "features/journal.py": ["torch", "transformers", "h5py"],
     "features/building.py": ["torch", "transformers"],
