@@ -24,7 +24,8 @@ from sklearn.preprocessing import StandardScaler
 from features import FeatureStore, extract
 from pipeline import fit
 from pipeline.join import open_joined
-from pipeline.predict import evaluate, score_stores
+from pipeline.predict import score_stores
+from pipeline.scores import evaluate
 
 VIEWS = ["cls", "cls@last4+sum", "mean", "mean@-2", "mean@last4+sum", "mean@last4+concat"]
 

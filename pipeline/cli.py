@@ -31,8 +31,10 @@ from pipeline.fit import fit
 from pipeline.head import Head, load_head, save_head
 from pipeline.matching import Matching
 from pipeline.output import replacing
-from pipeline.predict import check_output, evaluate, is_store, scored, write_scores
+from pipeline.predict import is_store, scored
+from pipeline.scores import evaluate
 from pipeline.trials import FOLDS
+from pipeline.write_scores import check_output, write_scores
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -7,21 +7,16 @@ vectors are scored without any model.
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from features.batching import live_windows
 from features.checkpoint import Checkpoint, find_checkpoint
 from features.errors import FileRefused, InputError, NotFinite
-from features.formats import printable
 from features.layout import SIGNATURE
 from features.rejects import RejectLog
 from features.spec import EncoderSpec, make_spec
@@ -29,9 +24,7 @@ from features.tweets import Reject, Tweet, TweetReader, characters
 from pipeline.head import Head
 from pipeline.join import Joined, open_joined
 from pipeline.matching import Matching
-from pipeline.metrics import Metrics, measure
-from pipeline.output import replacing
-from pipeline.priors import importance
+from pipeline.scores import Scores
 
 if TYPE_CHECKING:
     from features.encoder import FrozenEncoder, Matrix
@@ -40,28 +33,6 @@ if TYPE_CHECKING:
 # the input pauses.
 _WINDOW = 2048
 _PATIENCE = 0.05
-# What a cell of a spreadsheet begins with where it is not taken as it stands.
-# https://owasp.org/www-community/attacks/CSV_Injection
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Some scored rows, in input order.
-
-    Attributes
-    ----------
-    ids, texts : list of str
-        Texts are those of the input; None for cached vectors.
-    labels : list of str or None
-        Those of the input, if it has any: the truth, not the prediction.
-    proba : float64 array (rows, K)
-    """
-
-    ids: list[str]
-    texts: list[str] | None
-    labels: list[str | None]
-    proba: npt.NDArray[np.float64]
 
 
 def encoders_for(
@@ -272,192 +243,3 @@ def _settling(scores: Iterator[Scores], rejects: RejectLog) -> Iterator[Scores]:
     """All scores; what was rejected is on the disk when they end, which is before they have their name."""
     yield from scores
     rejects.settle()
-
-
-@dataclass(frozen=True)
-class Written:
-    """What went to the output: rows by predicted label, and the first rows for a look."""
-
-    counts: dict[str, int]
-    first: list[dict[str, Any]]
-
-    @property
-    def rows(self) -> int:
-        """All of them."""
-        return sum(self.counts.values())
-
-
-def write_scores(
-    head: Head,
-    scores: Iterable[Scores],
-    output: str | Path,
-    *,
-    with_text: bool = False,
-    excel_safe: bool = False,
-    stdout: TextIO | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> Written:
-    """Write scores as CSV, TSV or JSON Lines.
-
-    Parameters
-    ----------
-    head : Head
-        Names the columns: `id`, `text` if asked for, `label`, and `p_<label>` for each class.
-    scores : iterable of Scores
-    output : path
-        `.csv`, `.tsv` or `.jsonl`; it appears by rename when all is written. `-`: JSON Lines on
-        `stdout`, brought out after each block.
-    with_text : bool
-        Whether the texts come along.
-    excel_safe : bool
-        Whether cells of `.csv` and `.tsv` that a spreadsheet would take for a formula get a `'`
-        before them.
-    progress : callable, optional
-        Called after each block with the number of rows so far.
-    """
-    suffix = check_output(output, excel_safe=excel_safe)
-    columns = ["id", *(["text"] if with_text else []), "label", *(f"p_{n}" for n in head.labels)]
-    counts = dict.fromkeys(head.labels, 0)
-    first: list[dict[str, Any]] = []
-    with _opened(output, stdout) as file:
-        write = _WRITERS[suffix](file, columns)
-        for block in scores:
-            if with_text and block.texts is None:
-                raise InputError("--with-text: cached vectors come without their texts")
-            rows = list(_rows(head, block, with_text))
-            write([_without_formulas(row) for row in rows] if excel_safe else rows)
-            file.flush()
-            first.extend(rows[: 5 - len(first)])
-            for row in rows:
-                counts[row["label"]] += 1
-            if progress is not None:
-                progress(sum(counts.values()))
-        if not sum(counts.values()):
-            raise InputError("no usable tweet in the input; the output is as it was")
-    return Written(counts, first)
-
-
-def check_output(output: str | Path, *, excel_safe: bool = False) -> str:
-    """Give the format of an output by its name, or say why it can't be one."""
-    suffix = ".jsonl" if str(output) == "-" else Path(output).suffix.lower()
-    if suffix not in _WRITERS:
-        raise InputError(
-            f"{output}: unknown format; the name must end in one of {', '.join(_WRITERS)}, or be - for "
-            "JSON Lines on standard output"
-        )
-    if excel_safe and suffix == ".jsonl":
-        raise InputError(
-            f"--excel-safe is for .csv and .tsv, not for {output}: JSON has no formulas"
-        )
-    if not Path(output).parent.is_dir():
-        raise InputError(
-            f"{output}: the folder {Path(output).parent} does not exist; make it first"
-        )
-    return suffix
-
-
-def _without_formulas(row: dict[str, Any]) -> dict[str, Any]:
-    """Make texts of the cells that a spreadsheet would run (OWASP's list, and their full-width twins)."""
-    return {
-        name: f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULAS) else cell
-        for name, cell in row.items()
-    }
-
-
-def _rows(head: Head, block: Scores, with_text: bool) -> Iterator[dict[str, Any]]:
-    texts: Sequence[str] = block.texts or [""] * len(block.ids)
-    # Six digits: more than half precision carries. The label is the argmax of what is printed.
-    proba = block.proba.round(6)
-    for identity, text, winner, row in zip(
-        block.ids, texts, proba.argmax(axis=1), proba.tolist(), strict=True
-    ):
-        cells = {"id": identity} | ({"text": text} if with_text else {})
-        cells["label"] = head.labels[winner]
-        yield cells | {f"p_{name}": p for name, p in zip(head.labels, row, strict=True)}
-
-
-@contextmanager
-def _opened(output: str | Path, stdout: TextIO | None) -> Iterator[TextIO]:
-    """Open standard output, or a file beside `output` that takes its name at the end."""
-    if str(output) == "-":
-        if stdout is None:
-            raise InputError("standard output is closed; give the name of a file with -o")
-        yield stdout
-        return
-    with (
-        replacing(Path(output)) as aside,
-        aside.open("w", encoding="utf-8", newline="") as file,
-    ):
-        yield file
-
-
-_Writer = Callable[[list[dict[str, Any]]], None]
-
-
-def _csv_writer(file: TextIO, columns: list[str], delimiter: str = ",") -> _Writer:
-    def writer(quoting: Literal[0, 1]) -> csv.DictWriter[str]:
-        return csv.DictWriter(
-            file, columns, delimiter=delimiter, lineterminator="\n", quoting=quoting
-        )
-
-    plain, quoted = writer(csv.QUOTE_MINIMAL), writer(csv.QUOTE_ALL)
-    plain.writeheader()
-
-    def write(rows: list[dict[str, Any]]) -> None:
-        for row in rows:
-            # Before Python 3.13 a carriage return alone was not reason enough for quotes.
-            odd = any("\r" in cell for cell in row.values() if isinstance(cell, str))
-            (quoted if odd else plain).writerow(row)
-
-    return write
-
-
-def _tsv_writer(file: TextIO, columns: list[str]) -> _Writer:
-    return _csv_writer(file, columns, "\t")
-
-
-def _jsonl_writer(file: TextIO, columns: list[str]) -> _Writer:
-    def write(rows: list[dict[str, Any]]) -> None:
-        # On a terminal raw control characters would run; inside JSON their escapes mean the same.
-        file.writelines(printable(json.dumps(row, ensure_ascii=False)) + "\n" for row in rows)
-
-    return write
-
-
-_WRITERS = {".csv": _csv_writer, ".tsv": _tsv_writer, ".jsonl": _jsonl_writer}
-
-
-def evaluate(head: Head, scores: Iterable[Scores], *, seed: int = 0) -> tuple[Metrics, int]:
-    """Measure a head on scored rows that have labels, under the prior that it answers for.
-
-    Returns
-    -------
-    metrics : Metrics
-    unlabelled : int
-        Rows that were left out because they have no label.
-
-    Raises
-    ------
-    InputError
-        No row has a label, or one has a label that the head does not know.
-    """
-    codes: list[int] = []
-    proba: list[npt.NDArray[np.float64]] = []
-    unlabelled = 0
-    for block in scores:
-        labelled = [i for i, label in enumerate(block.labels) if label is not None]
-        unlabelled += len(block.labels) - len(labelled)
-        for i in labelled:
-            if block.labels[i] not in head.labels:
-                raise InputError(
-                    f"label {block.labels[i]!r} of row {block.ids[i]!r} is none of the head's: "
-                    f"{', '.join(head.labels)}; give a --mapping, or fit a head on these labels"
-                )
-            codes.append(head.labels.index(str(block.labels[i])))
-        proba.append(block.proba[labelled])
-    if not codes:
-        raise InputError("no row has a label to measure on; name the column with --label-column")
-    y = np.array(codes)
-    weight = None if head.prior is None else importance(y, head.prior)
-    metrics = measure(y, np.concatenate(proba), head.labels, seed=seed, weight=weight)
-    return metrics, unlabelled

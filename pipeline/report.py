@@ -13,7 +13,7 @@ from pipeline.fit import FitResult
 from pipeline.head import Head, Source
 from pipeline.matching import Matching
 from pipeline.metrics import Metrics
-from pipeline.predict import Written
+from pipeline.write_scores import Written
 
 
 def table(rows: Sequence[Sequence[object]]) -> str:

@@ -30,14 +30,9 @@ from pipeline.cli import main
 from pipeline.fit import fit
 from pipeline.head import load_head, save_head
 from pipeline.join import open_joined
-from pipeline.predict import (
-    check_output,
-    evaluate,
-    score_stores,
-    score_tweets,
-    scored,
-    write_scores,
-)
+from pipeline.predict import score_stores, score_tweets, scored
+from pipeline.scores import evaluate
+from pipeline.write_scores import check_output, write_scores
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 VIEW = "mean@last4+sum"

@@ -11,7 +11,7 @@ from features.store import FeatureStore
 from pipeline import report
 from pipeline.fit import fit
 from pipeline.metrics import measure
-from pipeline.predict import Written
+from pipeline.write_scores import Written
 
 ODD = "a\x1b[31mb\r\nc\x00\u202e\u2028"
 
