@@ -26,7 +26,7 @@ from pipeline.matching import Matching
 from pipeline.metrics import Metrics, measure, score
 from pipeline.priors import Floats, fitted_prior, importance, parse_prior
 from pipeline.selection import C_GRID
-from pipeline.solver import prepare, solve
+from pipeline.solver import prepare, solve_grid
 from pipeline.trials import (
     FOLDS,
     SELECTION_TOL,
@@ -36,7 +36,6 @@ from pipeline.trials import (
     fold_trials,
     judge,
     training_set,
-    trial_problems,
 )
 
 
@@ -222,8 +221,13 @@ def compare(
                 memory=held,
                 class_weight=everything.class_weight,
             )
-            problems = trial_problems(C_GRID, trials, SELECTION_TOL)
-            solutions = solve(data, problems, max_iter=max_iter)
+            solutions = solve_grid(
+                data,
+                C_GRID,
+                [trial.training for trial in trials],
+                tol=SELECTION_TOL,
+                max_iter=max_iter,
+            )
             outcome = judge(C_GRID, trials, solutions, metric=metric, fitted=fitted, stated=stated)
             logits = np.concatenate(outcome.logits).astype(np.float64)
             measured.append(

@@ -21,7 +21,7 @@ Indices = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
 
 # Pairs of steps and changes of the gradient that are kept.
-_PAIRS = 6
+_PAIRS = 10
 # Armijo's condition: P falls by this share of what its slope promises.
 _ARMIJO = 1e-4
 # What is known of P, relatively, with products of this precision; and the steps without progress after

@@ -29,7 +29,7 @@ from pipeline.metrics import Metrics, measure
 from pipeline.near import group_near
 from pipeline.priors import fitted_prior, importance, parse_prior
 from pipeline.selection import C_GRID, Candidate
-from pipeline.solver import Problem, Solution, prepare, softmax, solve
+from pipeline.solver import Problem, mixed, prepare, softmax, solve, solve_grid
 from pipeline.trials import (
     FOLDS,
     SELECTION_TOL,
@@ -39,7 +39,6 @@ from pipeline.trials import (
     fold_trials,
     judge,
     training_set,
-    trial_problems,
 )
 
 
@@ -229,11 +228,13 @@ def fit(
         )
         loaded = time.perf_counter()
 
-        enough = tol if fixed else max(tol, SELECTION_TOL)
-        problems = trial_problems(grid, trials, enough)
+        judging = [trial.training for trial in trials]
         if fixed:  # the head's own goes along with those that judge it
-            problems.append(Problem(grid[0], everything, tol))
-        solutions = solve(data, problems, max_iter=max_iter)
+            problems = [Problem(grid[0], one, tol) for one in (*judging, everything)]
+            solutions = solve(data, problems, max_iter=max_iter)
+        else:
+            enough = max(tol, SELECTION_TOL)
+            solutions = solve_grid(data, grid, judging, tol=enough, max_iter=max_iter)
         outcome = judge(
             grid,
             trials,
@@ -248,7 +249,7 @@ def fit(
         selected = time.perf_counter()
         solution = solutions[-1]
         if not fixed:
-            problem = Problem(outcome.best.C, everything, tol, _between(outcome.solutions))
+            problem = Problem(outcome.best.C, everything, tol, mixed(outcome.solutions))
             (solution,) = solve(data, [problem], max_iter=max_iter)
     judged = slice(0, len(trials) // repeats)
     y = np.concatenate([trial.y for trial in trials[judged]])
@@ -351,12 +352,3 @@ def _calibration(asked: str | None, *, possible: bool) -> str:
 
 def _of_calibration(metrics: Metrics) -> dict[str, float]:
     return {"log_loss": metrics.log_loss, "calibration_error": metrics.calibration_error}
-
-
-def _between(solutions: Sequence[Solution]) -> Solution:
-    """Give the mean of some models, to start the next from."""
-    return dataclasses.replace(
-        solutions[0],
-        coef=np.mean([one.coef for one in solutions], axis=0),
-        intercept=np.mean([one.intercept for one in solutions], axis=0),
-    )

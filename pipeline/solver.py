@@ -27,8 +27,8 @@ pass that certifies a fit also gives the scores of the rows that it left out. No
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -156,6 +156,68 @@ def solve(data: Data, problems: Sequence[Problem], *, max_iter: int = 1000) -> l
     for first in range(0, len(problems), at_once):
         solutions += _solve(data, problems[first : first + at_once], max_iter)
     return solutions
+
+
+def solve_grid(
+    data: Data,
+    grid: Sequence[float],
+    training: Sequence[TrainingSet],
+    *,
+    tol: float,
+    max_iter: int = 1000,
+) -> list[Solution]:
+    """Fit every C of a grid on every training set; those of one C follow each other.
+
+    About every third C goes first, all of them together. The others start from the cubic through their
+    four nearest neighbours, over log C, which leaves them 2 to 5 passes of their 8 to 30, and go
+    together as well.
+
+    Parameters
+    ----------
+    data : Data
+    grid : sequence of float
+        Ascending.
+    training : sequence of TrainingSet
+    tol, max_iter
+        As for `Problem` and `solve`; `max_iter` is for each of the two parts.
+    """
+    found: dict[int, list[Solution]] = {}
+    for part in in_two(len(grid)):
+        problems = [
+            Problem(grid[n], one, tol, _interpolated(grid, n, found, t) if found else None)
+            for n in part
+            for t, one in enumerate(training)
+        ]
+        solutions = solve(data, problems, max_iter=max_iter)
+        at = range(0, len(solutions), len(training))
+        found |= {n: solutions[i : i + len(training)] for n, i in zip(part, at, strict=True)}
+    return [solution for n in range(len(grid)) for solution in found[n]]
+
+
+def in_two(n: int) -> list[list[int]]:
+    """Which of `n` values `solve_grid` takes first, both ends among them, and which then."""
+    first = np.unique(np.linspace(0, n - 1, n // 3 + 2).round().astype(int)).tolist()
+    rest = [i for i in range(n) if i not in first]
+    return [first, rest] if rest else [first]
+
+
+def _interpolated(
+    grid: Sequence[float], n: int, found: Mapping[int, Sequence[Solution]], training: int
+) -> Solution:
+    """Guess a model from those of other C on the same rows, by Lagrange's polynomial."""
+    near = sorted(found, key=lambda m: abs(m - n))[:4]
+    at = np.log(grid)
+    shares = [np.prod([(at[n] - at[m]) / (at[k] - at[m]) for m in near if m != k]) for k in near]
+    return mixed([found[k][training] for k in near], shares)
+
+
+def mixed(solutions: Sequence[Solution], shares: Sequence[float] | None = None) -> Solution:
+    """Give a mean of some models, to start another from; shares sum to 1."""
+    return replace(
+        solutions[0],
+        coef=np.average([one.coef for one in solutions], axis=0, weights=shares),
+        intercept=np.average([one.intercept for one in solutions], axis=0, weights=shares),
+    )
 
 
 def _solve(data: Data, problems: Sequence[Problem], max_iter: int) -> list[Solution]:

@@ -19,7 +19,7 @@ from pipeline.metrics import METRICS, score
 from pipeline.objective import TrainingSet
 from pipeline.priors import Floats, importance, shift
 from pipeline.selection import Candidate, choose, make_folds
-from pipeline.solver import Problem, Solution, balanced_weights, softmax
+from pipeline.solver import Solution, balanced_weights, softmax
 
 FOLDS = 5
 # Certificate of the models that only choose C. On 45,616 tweets it moves the log-loss of a fold by
@@ -117,11 +117,6 @@ def fold_trials(
     ]
 
 
-def trial_problems(grid: Sequence[float], trials: Sequence[Trial], tol: float) -> list[Problem]:
-    """Every C with every trial; those of one C follow each other."""
-    return [Problem(C, trial.training, tol) for C in grid for trial in trials]
-
-
 def judge(
     grid: Sequence[float],
     trials: Sequence[Trial],
@@ -139,9 +134,9 @@ def judge(
     Parameters
     ----------
     grid, trials
-        As for `trial_problems`.
+        Every C was tried with every trial.
     solutions : sequence of Solution
-        Of its problems, in their order; what follows them is not looked at.
+        Those of one C follow each other; what follows all of them is not looked at.
     metric : str
         What C is chosen by.
     fitted, stated : float arrays (K,)

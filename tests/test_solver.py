@@ -1,5 +1,9 @@
+import itertools
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
@@ -8,7 +12,15 @@ from test_blocks import in_pieces
 
 from pipeline.blocks import Rows
 from pipeline.objective import TrainingSet
-from pipeline.solver import Problem, balanced_weights, prepare, softmax, solve
+from pipeline.solver import (
+    Problem,
+    balanced_weights,
+    in_two,
+    prepare,
+    softmax,
+    solve,
+    solve_grid,
+)
 
 CS = (1e-4, 1e-2, 1.0, 100.0)
 
@@ -289,6 +301,41 @@ def test_a_start_near_the_optimum_saves_passes():
     assert np.abs(warm.predict_proba(X) - cold.predict_proba(X)).max() <= 1e-3
     again = solve(data, [Problem(1.0, TrainingSet(), start=warm)])[0]
     assert again.iterations <= 3
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 13, 20])
+def test_a_grid_gives_what_its_problems_give(n):
+    X, y = correlated()
+    grid = np.geomspace(1e-3, 1, n).tolist()
+    out = np.random.default_rng(0).random(len(y)) < 0.2
+    training = [TrainingSet(out), TrainingSet()]
+    data = prepare(Rows.of(X), y, n_classes=3, memory=2**30)
+    found = solve_grid(data, grid, training, tol=1e-11)
+    each = solve(data, [Problem(C, one, 1e-11) for C in grid for one in training])
+    assert len(found) == len(each) == 2 * n
+    for one, other in zip(found, each, strict=True):
+        assert one.C == other.C and one.converged
+        assert np.abs(one.predict_proba(X) - other.predict_proba(X)).max() <= 1e-5
+        np.testing.assert_allclose(np.exp(one.held_out), np.exp(other.held_out), rtol=0, atol=1e-5)
+
+
+def test_most_of_a_grid_costs_few_passes():
+    X, y = correlated()
+    grid = np.geomspace(1e-3, 1, 13).tolist()
+    data = prepare(Rows.of(X), y, n_classes=3, memory=2**30)
+    found = solve_grid(data, grid, [TrainingSet()], tol=1e-3)
+    each = solve(data, [Problem(C, TrainingSet(), 1e-3) for C in grid])
+    first, rest = in_two(13)
+    assert all(found[n].iterations == each[n].iterations for n in first)
+    assert all(found[n].iterations < each[n].iterations for n in rest)
+
+
+@given(st.integers(1, 200))
+def test_a_grid_is_cut_in_two(n):
+    parts = in_two(n)
+    assert sorted(itertools.chain(*parts)) == list(range(n))
+    assert {0, n - 1} <= set(parts[0])
+    assert all(parts)
 
 
 def test_an_unreachable_tolerance_is_said():
