@@ -16,7 +16,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -177,6 +177,8 @@ class Workers:
             (lib["num_threads"] for lib in self._controller.info() if lib["user_api"] == "blas"),
             default=1,
         )
+        # One for all passes: on a few thousand rows, starting threads would take as long as the pass.
+        self._pool = ThreadPoolExecutor(self.count)
 
     def one_blas_thread(self) -> AbstractContextManager[Any]:
         """Keep BLAS to one thread, for as long as the blocks have several."""
@@ -189,18 +191,18 @@ class Workers:
             for call in calls:
                 yield function(*call)
             return
-        with ThreadPoolExecutor(self.count) as pool:
-            under_way: deque[Future[T]] = deque()
-            try:
-                for call in calls:
-                    under_way.append(pool.submit(function, *call))
-                    if len(under_way) > self.count:
-                        yield under_way.popleft().result()
-                while under_way:
+        under_way: deque[Future[T]] = deque()
+        try:
+            for call in calls:
+                under_way.append(self._pool.submit(function, *call))
+                if len(under_way) > self.count:
                     yield under_way.popleft().result()
-            finally:
-                for future in under_way:
-                    future.cancel()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
+            wait(under_way)
 
 
 @dataclass(frozen=True)
