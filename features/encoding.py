@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from features.clock import clock
 from features.journal import PLACE, Header, Journal, Places
-from features.summary import clock
 
 if TYPE_CHECKING:
     from features.encoder import FrozenEncoder

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from features.batching import HEAVIEST, read_ahead
 from features.building import ShardBuilder
 from features.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
+from features.clock import clock, timed
 from features.encoding import Encoding, NewTexts, worker_thread
 from features.errors import InputError
 from features.journal import Journal
@@ -34,7 +35,7 @@ from features.resume import fit_journal, stopping
 from features.shards import Asked, Shards
 from features.space import shortage, vector_bytes
 from features.spec import EncoderSpec, make_spec
-from features.summary import ExtractSummary, Progress, clock, summarise, timed
+from features.summary import ExtractSummary, Progress, summarise
 from features.tweets import Reject, Tweet, TweetReader, characters
 
 if TYPE_CHECKING:

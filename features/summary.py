@@ -1,24 +1,16 @@
-"""What a run of stage one says of itself: while it works, when it is done, and how long it took."""
+"""What a run of stage one says of itself: while it works, and when it is done."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from features.encoding import Encoding
 from features.layout import EMPTY, REPAIRED, TRUNCATED
 from features.rejects import RejectLog
 from features.store import FeatureStore
-
-if TYPE_CHECKING:
-    from features.encoding import Encoding
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -117,25 +109,3 @@ def summarise(
             gflops=flops / 1e9 / seconds["forward"] if flops else 0.0,
             file_bytes=sum(path.stat().st_size for path in store.paths),
         )
-
-
-@contextmanager
-def clock(seconds: dict[str, float], part: str) -> Iterator[None]:
-    """Add the seconds that a block takes to a part."""
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[part] += time.perf_counter() - start
-
-
-def timed(items: Iterable[T], seconds: dict[str, float], part: str) -> Iterator[T]:
-    """Iterate, and count the time that the iterator itself takes."""
-    iterator = iter(items)
-    while True:
-        with clock(seconds, part):
-            try:
-                item = next(iterator)
-            except StopIteration:
-                return
-        yield item
