@@ -4,7 +4,8 @@ A message says what was wrong, with the value, what is allowed, and the cure. An
 escapes from the library is a bug of ours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class FrostlineError(Exception):
@@ -42,3 +43,20 @@ class NotFinite(CannotContinue):
 def first_line(error: BaseException) -> str:
     """Give what another library's error says, short enough for a message of ours."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+@contextmanager
+def foreign(failed: str) -> Iterator[None]:
+    """The border to foreign code that runs on foreign files: any type of error can come, Rust's panics too.
+
+    Raises
+    ------
+    FileRefused
+        For each of them: what failed, and what the other library says. Our own errors pass.
+    """
+    try:
+        yield
+    except (FrostlineError, KeyboardInterrupt, GeneratorExit, SystemExit):
+        raise
+    except BaseException as error:
+        raise FileRefused(f"{failed}: {first_line(error)}") from error

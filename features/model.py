@@ -20,7 +20,7 @@ from torch import nn
 
 from features.attention import PACKED, join, packing
 from features.checkpoint import Checkpoint
-from features.errors import FileRefused, InputError, first_line
+from features.errors import FileRefused, InputError, foreign
 
 # Numbers that a model may have beside its weights, e.g. tables of positions.
 _UNSAVED = 2**24
@@ -123,7 +123,7 @@ def load(checkpoint: Checkpoint, probe: Sequence[int], padding_id: int) -> Stock
     ids = torch.tensor([list(probe)])
     beside = torch.nn.functional.pad(ids, (0, 5), value=padding_id)
     attended = torch.arange(beside.shape[1])[None] < ids.shape[1]
-    try:
+    with foreign(f"model {checkpoint.name!r} does not run as an encoder of texts"):
         with torch.inference_mode():
             output = module(
                 input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True
@@ -137,10 +137,6 @@ def load(checkpoint: Checkpoint, probe: Sequence[int], padding_id: int) -> Stock
         layers = _find_layers(module, ids, states)
         heeds_padding = agree(padded.last_hidden_state[:, : ids.shape[1]], states[-1])
         first_position = _first_position(module, probe, padding_id) if heeds_padding else None
-    except Exception as error:  # the border to foreign code: any type can come
-        raise FileRefused(
-            f"model {checkpoint.name!r} does not run as an encoder of texts: {first_line(error)}"
-        ) from error
     return StockModel(
         module=module,
         layers=layers,
@@ -216,23 +212,18 @@ def _load(checkpoint: Checkpoint) -> tuple[Any, list[str]]:
     bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.disable_progress_bar()
     try:
-        model_config = _config(checkpoint)
-        _check_size(checkpoint, model_config)
-        model, info = transformers.AutoModel.from_pretrained(
-            checkpoint.folder,
-            config=model_config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except FileRefused:
-        raise
-    except Exception as error:  # the border to foreign code and foreign files: any type can come
-        raise FileRefused(
-            f"model {checkpoint.name!r} cannot be loaded: {first_line(error)}"
-        ) from error
+        with foreign(f"model {checkpoint.name!r} cannot be loaded"):
+            model_config = _config(checkpoint)
+            _check_size(checkpoint, model_config)
+            model, info = transformers.AutoModel.from_pretrained(
+                checkpoint.folder,
+                config=model_config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
     finally:
         transformers.logging.set_verbosity(verbosity)
         if bars:

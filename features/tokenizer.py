@@ -7,8 +7,7 @@ whatever the tokenizer's files ask for. Texts are normalised already (`features/
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy.typing as npt
 import transformers
 
 from features.checkpoint import Checkpoint
-from features.errors import FileRefused, first_line
+from features.errors import foreign
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class TextTokenizer:
 
     def __init__(self, checkpoint: Checkpoint, max_length: int) -> None:
         self._name, self._max_length = checkpoint.name, max_length
-        with _foreign(f"model {checkpoint.name!r}: its tokenizer cannot be loaded"):
+        with foreign(f"model {checkpoint.name!r}: its tokenizer cannot be loaded"):
             tokenizer = transformers.AutoTokenizer.from_pretrained(
                 checkpoint.folder,
                 trust_remote_code=False,
@@ -70,7 +69,7 @@ class TextTokenizer:
                 model_max_length=sys.maxsize,
             )
         self._tokenizer = tokenizer
-        with _foreign(f"model {checkpoint.name!r}: its tokenizer cannot read texts"):
+        with foreign(f"model {checkpoint.name!r}: its tokenizer cannot read texts"):
             mask = tokenizer("a b", return_special_tokens_mask=True)["special_tokens_mask"]
         self.prefix = mask.index(0) if 0 in mask else len(mask)
         self.suffix = mask[::-1].index(0) if 0 in mask else 0
@@ -91,7 +90,7 @@ class TextTokenizer:
         """
         if not texts:
             return Tokens([], [])
-        with _foreign(f"model {self._name!r}: its tokenizer cannot read texts"):
+        with foreign(f"model {self._name!r}: its tokenizer cannot read texts"):
             return self._tokenized(texts)
 
     def _tokenized(self, texts: Sequence[str]) -> Tokens:
@@ -118,23 +117,11 @@ class TextTokenizer:
         Some vocabularies hold special tokens as pieces of text too, so that a tweet that says "[SEP]"
         would end itself: such pieces are unknown.
         """
-        unknown = self._unknown_id
         content = slice(self.prefix, len(ids) - self.suffix)
         if not self._special.isdisjoint(ids[content]):
             ids = [
                 *ids[: content.start],
-                *(unknown if token in self._special else token for token in ids[content]),
+                *(self._unknown_id if token in self._special else token for token in ids[content]),
                 *ids[content.stop :],
             ]
-        return np.asarray(ids if len(ids) else [unknown], dtype=np.int32)
-
-
-@contextmanager
-def _foreign(failed: str) -> Iterator[None]:
-    """The border to foreign code that runs on foreign files: any type of error can come, panics of Rust too."""
-    try:
-        yield
-    except (KeyboardInterrupt, GeneratorExit, SystemExit):
-        raise
-    except BaseException as error:
-        raise FileRefused(f"{failed}: {first_line(error)}") from error
+        return np.asarray(ids if len(ids) else [self._unknown_id], dtype=np.int32)
