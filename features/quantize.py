@@ -46,6 +46,11 @@ _PLAIN, _GELU = ("none", ""), ("gelu", "none")
 #: low bits of the sum, in two's complement: rounding and converting for the price of an addition.
 ROUNDER = 1.5 * 2.0**23
 
+#: Integers are handed over as unsigned ones, this much higher: x86 multiplies unsigned by signed bytes,
+#: and for signed by signed ones oneDNN has an optimised kernel with AMX only, elsewhere one that is
+#: thousands of times slower. It takes the zero point off in 32 bits, so the result is that of signed ones.
+ZERO = 128
+
 
 def missing_instructions() -> str | None:
     """Say what this machine lacks for 8-bit layers, or nothing if it lacks nothing."""
@@ -108,15 +113,17 @@ class _Packed:
 class _Columns:
     """Turns rows of floats into 8-bit integers, with a fixed step a column."""
 
+    scale = (1.0, ZERO)
+
     def __init__(self, steps: Tensor) -> None:
         self.inverse = 1.0 / steps
-        self.rounder = torch.tensor(ROUNDER)
+        self.rounder = torch.tensor(ROUNDER + ZERO)
 
     def integers(self, x: Tensor) -> Tensor:
-        """Round x / steps to the next integers, half to even, cut off at ±127; (M, K) int8."""
+        """Round x / steps to the next integers, half to even, cut off at ±127; (M, K) uint8, `ZERO` up."""
         rounded = torch.addcmul(self.rounder, x.float(), self.inverse)
-        rounded.clamp_(ROUNDER - TOP, ROUNDER + TOP)
-        return rounded.view(torch.int32).to(torch.int8)
+        rounded.clamp_(ROUNDER + ZERO - TOP, ROUNDER + ZERO + TOP)
+        return rounded.view(torch.int32).to(torch.uint8)
 
 
 def _filled(x: Tensor) -> Tensor:
@@ -189,14 +196,16 @@ class Int8Linear(nn.Module):
         """
         rows = self._columns.integers(_filled(x))
         if residual is None:
-            y = self._packed.product(rows, self._dtype or x.dtype, gelu=self._gelu)
+            y = self._packed.product(
+                rows, self._dtype or x.dtype, scale=self._columns.scale, gelu=self._gelu
+            )
         elif self._gelu or residual.dtype != (self._dtype or x.dtype):
             raise ValueError(
                 f"a residual in {residual.dtype} for a result in {self._dtype or x.dtype}"
                 + (" after a GELU" if self._gelu else "")
             )
         else:
-            y = self._packed.product_plus(rows, _filled(residual))
+            y = self._packed.product_plus(rows, _filled(residual), scale=self._columns.scale)
         return _unfilled(y, x)
 
     def plus(self, x: Tensor, residual: Tensor) -> Tensor:
@@ -251,7 +260,9 @@ class Int8FeedForward(nn.Module):
         if residual is not None and residual.dtype != x.dtype:
             raise ValueError(f"a residual in {residual.dtype} for a result in {x.dtype}")
         rows = self._columns.integers(_filled(x))
-        between = self._up.product(rows, torch.uint8, gelu=True, out_scale=self._between)
+        between = self._up.product(
+            rows, torch.uint8, scale=self._columns.scale, gelu=True, out_scale=self._between
+        )
         if residual is None:
             y = self._down.product(between, x.dtype, scale=self._between)
         else:
