@@ -1,14 +1,15 @@
-"""The table of ways to run the frozen forward pass, and what a device is good at.
+"""The table of ways to run the frozen forward pass, and of the devices that they run on.
 
 A backend is made from a `StockModel`, for the hidden states that are wanted, on a device and in a
 precision, and then runs batches of token ids: see `Backend`. To add one is to add a row. Which one
-ran is not part of what makes vectors comparable: all of them compute the same.
+ran is not part of what makes vectors comparable: all of them compute the same. Which one is the fastest
+here is measured (`features/trial.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from importlib import import_module
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -16,8 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from features.choice import HALF, PLAIN, PREPACKED, Candidate
 from features.errors import InputError
-from features.model import Block, StockModel
+from features.exports import ExportPlace
+from features.model import StockModel
+from features.pooling import Block
+from features.tokenizer import TextTokenizer
 
 
 class Backend(Protocol):
@@ -30,26 +35,35 @@ class Backend(Protocol):
         """Run one batch."""
 
 
-class MakeBackend(Protocol):
-    """What makes one, and the precisions in which it can."""
+@dataclass(frozen=True)
+class BackendRow:
+    """A row of the table.
 
-    dtypes: tuple[torch.dtype, ...]
+    Attributes
+    ----------
+    packages : tuple of str
+        What must be installed.
+    devices : tuple of str
+        The kinds of device that it runs on.
+    dtypes : tuple of str
+        What it can compute in.
+    kernels : tuple of str
+        Its ways to compute linear layers, where there are several.
+    """
 
-    def __call__(
-        self,
-        stock: StockModel,
-        layers: Sequence[int],
-        *,
-        pooler: bool,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> Backend:
-        """Take the model over, for these hidden states."""
+    packages: tuple[str, ...]
+    devices: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    kernels: tuple[str, ...] = ("",)
 
 
-# What the CPU must have for bfloat16 products to be faster than float32 ones (x86: AMX tiles or
-# AVX-512 BF16; Arm: BF16 instructions). Without them bfloat16 is emulated and slow.
-_CPU_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
+BACKENDS = {
+    "torch": BackendRow(
+        ("torch",), ("cpu", "cuda", "mps"), ("float32", *HALF, "int8"), (PREPACKED, PLAIN)
+    ),
+    "openvino": BackendRow(("openvino",), ("cpu",), ("float32", "bfloat16")),
+    "onnx": BackendRow(("onnxruntime", "onnx"), ("cpu",), ("float32",)),
+}
 
 # Tokens of a batch. Measured for the CPU with `benchmarks/extract.py --batch-tokens`, for layers that are
 # 384 wide: fewer are too little work for a call, more fall out of the cache. Accelerators want more.
@@ -57,41 +71,86 @@ _BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536, "mps": 16_384}
 _CPU_WIDTH = 384
 _LEAST_BATCH_TOKENS = 512
 
-# By name: where its class is, the packages that it needs, and the kinds of device that it runs on.
-BACKENDS = {
-    "torch": ("features.torch_backend.TorchBackend", ("torch",), ("cpu", "cuda", "mps")),
-    "openvino": ("features.openvino_backend.OpenVinoBackend", ("openvino",), ("cpu",)),
-    "onnx": ("features.onnx_backend.OnnxBackend", ("onnxruntime", "onnx"), ("cpu",)),
-}
 
-
-def find_backend(name: str, device: torch.device) -> MakeBackend:
-    """Turn `auto` or a name of the table into what makes such backends.
-
-    `auto` is torch: it is the fastest in half precision and int8, within some percent of OpenVINO in float32
-    (`benchmarks/extract.py`), and always there.
+def check_backend(name: str, device: torch.device) -> None:
+    """Refuse a backend that is not to be had, by name.
 
     Raises
     ------
     InputError
         There is no such backend, its package is not installed, or it can't use the device.
     """
-    name = "torch" if name == "auto" else name
     if name not in BACKENDS:
         raise InputError(f"unknown backend {name!r}: choose one of auto, {', '.join(BACKENDS)}")
-    path, packages, devices = BACKENDS[name]
-    if device.type not in devices:
+    row = BACKENDS[name]
+    if device.type not in row.devices:
         raise InputError(
-            f"backend {name!r} runs on {', '.join(devices)}, not on {device}: give --backend torch"
+            f"backend {name!r} runs on {', '.join(row.devices)}, not on {device}: give --backend torch"
         )
-    for package in packages:
+    for package in row.packages:
         if find_spec(package) is None:
             raise InputError(
                 f"backend {name!r} needs the package {package}: pip install 'frostline[{name}]'"
             )
-    module, _, attribute = path.rpartition(".")
-    make: MakeBackend = getattr(import_module(module), attribute)
-    return make
+
+
+def backends_on(device: torch.device) -> list[str]:
+    """Names of the backends that are installed and run on a device, in the order of the table."""
+    return [
+        name
+        for name, row in BACKENDS.items()
+        if device.type in row.devices and all(map(find_spec, row.packages))
+    ]
+
+
+def make_backend(
+    candidate: Candidate,
+    stock: StockModel,
+    layers: Sequence[int],
+    *,
+    pooler: bool,
+    device: torch.device,
+    place: ExportPlace | None = None,
+    tokenizer: TextTokenizer | None = None,
+) -> Backend:
+    """Make the backend of a candidate.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    stock, layers, pooler, device
+        See `TorchBackend`.
+    place, tokenizer : optional
+        See `make_exported`.
+
+    Raises
+    ------
+    InputError, FileRefused
+        It can't run this model so.
+    """
+    if candidate.backend == "torch":
+        from features.torch_backend import TorchBackend
+
+        return TorchBackend(
+            stock,
+            layers,
+            pooler=pooler,
+            device=device,
+            dtype=getattr(torch, candidate.dtype),
+            kernels=candidate.kernels or PREPACKED,
+        )
+    from features.exporting import make_exported
+
+    return make_exported(
+        candidate.backend,
+        stock,
+        layers,
+        pooler=pooler,
+        device=device,
+        dtype=candidate.dtype,
+        place=place,
+        tokenizer=tokenizer,
+    )
 
 
 def default_batch_tokens(device: torch.device, hidden_size: int) -> int:
@@ -138,14 +197,10 @@ def _choose_device(name: str, *, mps: bool) -> torch.device:
     return torch.device(name)
 
 
-def half_dtypes(device: torch.device) -> tuple[torch.dtype, ...]:
-    """The half-precision types that this device computes faster than float32, best first.
+def half_dtypes(device: torch.device) -> tuple[str, ...]:
+    """The half-precision types to try on a kind of device, best first.
 
-    float16 has three more bits of mantissa than bfloat16, bfloat16 the range of float32.
+    float16 has three more bits of mantissa than bfloat16, bfloat16 the range of float32. On the CPU it is
+    measured which of them is faster than float32, if any.
     """
-    if device.type == "cuda":
-        return (torch.float16, torch.bfloat16)
-    if device.type == "mps":
-        return (torch.float16,)
-    capabilities = torch.cpu.get_capabilities()
-    return (torch.bfloat16,) if any(capabilities.get(c) for c in _CPU_BFLOAT16) else ()
+    return {"cuda": ("float16", "bfloat16"), "mps": ("float16",)}.get(device.type, HALF)

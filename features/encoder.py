@@ -7,57 +7,40 @@ but the model's own; `features/extract.py` does that.
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from features.backends import (
-    Backend,
-    choose_devices,
-    default_batch_tokens,
-    find_backend,
-    half_dtypes,
-)
 from features.batching import token_batches
 from features.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
-from features.errors import FileRefused, InputError, NotFinite
-from features.model import Block, StockModel, load
+from features.choice import Choice, Runtime
+from features.engine import Engine, Matrix, least_mean_cosine, load_engine
+from features.errors import InputError, NotFinite
 from features.normalize import normalizer
-from features.pooling import DEFAULT_POOLING, HiddenStates, parse_poolings
-from features.probe import CALIBRATION_TEXTS, PROBE_TEXTS
-from features.reference import Reference
+from features.pooling import DEFAULT_POOLING, parse_poolings
 from features.spec import EncoderSpec, make_spec
-from features.tokenizer import TextTokenizer, Tokens
+from features.streams import streams
+from features.tokenizer import Tokens
 
-Matrix = npt.NDArray[np.float32]
+if TYPE_CHECKING:
+    from features.backends import Backend
+
 Rows = npt.NDArray[np.intp]
-T = TypeVar("T")
-R = TypeVar("R")
 
-# Half precision is taken by `dtype="auto"` only where every view keeps at least this mean cosine to
-# float32 on `PROBE_TEXTS`; the contract of the design.
-MIN_HALF_COSINE = 0.9999
-# 8-bit integers must keep this on texts of the run.
+# 8-bit integers must keep this mean cosine to float32 on texts of the run.
 MIN_INT8_COSINE = 0.99
 _PROVING_TEXTS = 64
-_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "int8": torch.int8,
-}
+DTYPES = ("float32", "bfloat16", "float16", "int8")
 
 
 class FrozenEncoder:
     """A frozen Hugging Face encoder that turns texts into pooled contextual embeddings.
+
+    What runs the model is measured when it is loaded, and remembered for the next time
+    (`features/trial.py`); `choice` says what was taken.
 
     Parameters
     ----------
@@ -70,17 +53,19 @@ class FrozenEncoder:
     normalize : str
         `tweeteval` or `none`.
     dtype : str
-        `auto`, `float32`, `bfloat16`, `float16` or `int8`. `auto` takes half precision where the device
-        is faster in it and every view keeps a mean cosine of 0.9999 to float32, else float32. `int8`
+        `auto`, `float32`, `bfloat16`, `float16` or `int8`. `auto` takes half precision where it is measured
+        to be faster and every view keeps a mean cosine of 0.9999 to float32, else float32. `int8`
         computes products of 8-bit integers, on the CPU: another encoder, with vectors about a percent
-        away. It is refused where the mean cosine to float32 on texts of the run is below 0.99.
+        away. It is refused where it is not faster, or where the mean cosine to float32 on texts of the
+        run is below 0.99.
     device : str
         `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; several GPUs, each with its own batches, as in
         `cuda:0,cuda:1`.
     max_batch_tokens : int, optional
         Tokens in a batch. Changes the speed, not the vectors.
     backend : str
-        `auto`, or a row of `features.backends.BACKENDS`. Changes the speed, not the vectors.
+        `auto`, the fastest of those that are installed, or a row of `features.backends.BACKENDS`. Changes
+        the speed, not the vectors.
     revision : str, optional
         Branch, tag or commit of a hub model.
 
@@ -90,8 +75,12 @@ class FrozenEncoder:
         What makes its vectors comparable.
     views : dict of str to int
         Canonical name of each view and its width D.
-    dtype : str
-        What the forward pass computes in. Vectors come out in float32.
+    choice : Choice
+        What runs the model, and the rates by which it was chosen.
+    dtype, device : str
+        What the forward pass computes in, and on. Vectors come out in float32.
+    flops_per_token : float
+        See `StockModel.flops_per_token`.
 
     Examples
     --------
@@ -123,7 +112,7 @@ class FrozenEncoder:
             normalize=normalize,
             quantize="int8" if dtype == "int8" else "none",
         )
-        self._load(checkpoint, spec, pooling, dtype, device, max_batch_tokens, backend)
+        self._load(checkpoint, spec, pooling, Runtime(dtype, device, backend, max_batch_tokens))
 
     @classmethod
     def from_checkpoint(
@@ -132,14 +121,11 @@ class FrozenEncoder:
         spec: EncoderSpec,
         *,
         pooling: str | Sequence[str] = DEFAULT_POOLING,
-        dtype: str = "auto",
-        device: str = "auto",
-        max_batch_tokens: int | None = None,
-        backend: str = "auto",
+        runtime: Runtime | None = None,
     ) -> FrozenEncoder:
         """Load the encoder of a spec that was made from, or checked against, these files."""
         encoder = cls.__new__(cls)
-        encoder._load(checkpoint, spec, pooling, dtype, device, max_batch_tokens, backend)
+        encoder._load(checkpoint, spec, pooling, runtime or Runtime())
         return encoder
 
     def _load(
@@ -147,60 +133,46 @@ class FrozenEncoder:
         checkpoint: Checkpoint,
         spec: EncoderSpec,
         pooling: str | Sequence[str],
-        dtype: str,
-        device: str,
-        max_batch_tokens: int | None,
-        backend: str,
+        runtime: Runtime,
     ) -> None:
-        self._poolings = parse_poolings(pooling)
-        if dtype not in ("auto", *_DTYPES):
-            raise InputError(f"unknown dtype {dtype!r}: choose one of auto, {', '.join(_DTYPES)}")
-        if max_batch_tokens is not None and max_batch_tokens < 1:
-            raise InputError(f"max batch tokens is {max_batch_tokens}; it must be at least 1")
-        quantized = spec.quantization != "none"
-        if quantized != (dtype == "int8"):
-            raise InputError(
-                f"dtype {dtype!r} can't make the vectors of an encoder with quantization "
-                f"{spec.quantization!r}; give --dtype {'int8' if quantized else 'auto'}"
-            )
-        self._devices = choose_devices(device)
-        self.device = self._devices[0]
-        self._make_backend = find_backend(backend, self.device)
+        poolings = parse_poolings(pooling)
+        _check_runtime(runtime, spec)
         self.spec = spec
         self._normalize = normalizer(spec.normalizer)
-        self._tokenizer = TextTokenizer(checkpoint, spec.max_length)
-        samples = self.tokenize([self._normalize(text) for text in CALIBRATION_TEXTS])
-        n_probe = len(PROBE_TEXTS)
-        probe = Tokens(samples.ids[:n_probe], samples.truncated[:n_probe])
-        self._load_stock = partial(
-            load, checkpoint, probe.ids[1].tolist(), self._tokenizer.padding_id
-        )
-        self._reference: Reference | None = None  # loaded anew where a text overflows
-        stock = replace(
-            self._load_stock(),
-            samples=tuple(tuple(ids.tolist()) for ids in samples.ids),
-        )
-        self._check_vocabulary(stock)
-        self._max_batch_tokens = max_batch_tokens or default_batch_tokens(
-            self.device, stock.hidden_size
-        )
-        self.views = self._check_views(stock)
-        self._n_layers = stock.n_layers
-        numbers = {
-            n
-            for p in self._poolings
-            for n in p.layer_numbers(stock.n_layers)
-            if p.tokens != "pooler"
-        }
-        self._pooler = any(p.tokens == "pooler" for p in self._poolings)
-        self._layers = sorted(numbers | ({stock.n_layers} if self._pooler else set()))
-        self.flops_per_token = stock.flops_per_token(self._layers[-1])
-        self._choose_dtype(stock, dtype, probe)
+        self._engine = load_engine(checkpoint, spec, poolings, runtime)
+        self._reference: Backend | None = None  # loaded where a text overflows
+        # What int8 has to be compared with, until it has been.
+        self._unproved = self.dtype == "int8"
+
+    @property
+    def choice(self) -> Choice:
+        """What runs the model, and the rates by which it was chosen."""
+        return self._engine.choice
+
+    @property
+    def views(self) -> dict[str, int]:
+        """Canonical name of each view and its width D."""
+        return self._engine.views.widths
+
+    @property
+    def dtype(self) -> str:
+        """What the forward pass computes in."""
+        return self._engine.choice.candidate.dtype
+
+    @property
+    def device(self) -> str:
+        """What it runs on; the first, where it is several."""
+        return self._engine.device
+
+    @property
+    def flops_per_token(self) -> float:
+        """Operations of the linear layers on a token, see `StockModel.flops_per_token`."""
+        return self._engine.flops_per_token
 
     @property
     def precision(self) -> str:
         """`float32`, `half` or `int8`: a store holds vectors of one of them, never two."""
-        return self.dtype if self.dtype in ("float32", "int8") else "half"
+        return self._engine.choice.candidate.precision
 
     def encode(self, texts: Sequence[str]) -> dict[str, Matrix]:
         """Encode raw texts: normalise, tokenise, run, pool.
@@ -247,7 +219,7 @@ class FrozenEncoder:
         FileRefused
             The tokenizer fails at one of them.
         """
-        return self._tokenizer.tokenize(texts)
+        return self._engine.tokenizer.tokenize(texts)
 
     def run(self, tokens: Tokens) -> dict[str, Matrix]:
         """Run the forward pass and pool; what is not finite is run again by `run_alone`.
@@ -267,7 +239,7 @@ class FrozenEncoder:
         InputError
             The first texts, in int8, are too far from float32.
         """
-        vectors = self._run(tokens)
+        vectors = self._run(tokens, self._engine.backends)
         bad = not_finite(vectors)
         if len(bad):
             for view, matrix in self.run_alone([tokens.ids[i] for i in bad]).items():
@@ -280,20 +252,24 @@ class FrozenEncoder:
         One that overflows can take its neighbours in a packed batch with it (`features/attention.py`).
         What is not finite in the end is the model's own. Shapes are those of `run`.
         """
-        each = [self._pool_batch(self._backends[0], [text]) for text in ids]
+        engine = self._engine
+        each = [engine.vectors(engine.backends[0], [text]) for text in ids]
         for number, vectors in enumerate(each):
             if len(not_finite(vectors)):
-                if self._reference is None:
-                    self._reference = Reference(
-                        self._load_stock(), self._layers, pooler=self._pooler
-                    )
-                each[number] = self._pool_batch(self._reference, [ids[number]])
+                each[number] = engine.vectors(self._load_reference(), [ids[number]])
         return {view: np.concatenate([vectors[view] for vectors in each]) for view in self.views}
 
-    def _run(self, tokens: Tokens) -> dict[str, Matrix]:
+    def _load_reference(self) -> Backend:
+        if self._reference is None:
+            self._reference = self._engine.load_reference()
+        return self._reference
+
+    def _run(self, tokens: Tokens, backends: Sequence[Backend]) -> dict[str, Matrix]:
         n = len(tokens.ids)
         vectors = {view: np.empty((n, width), np.float32) for view, width in self.views.items()}
-        for rows, matrices in self.run_batches(tokens, self.plan(tokens)):
+        self._prove(tokens)
+        plan = _plan(tokens, self.choice.max_batch_tokens, backends[0])
+        for rows, matrices in _batches(self._engine, backends, tokens, plan, ()):
             for view, matrix in matrices.items():
                 vectors[view][rows] = matrix
         return vectors
@@ -306,11 +282,7 @@ class FrozenEncoder:
         list of int arrays
             Numbers of texts; each text once.
         """
-        # The longest first: a device that is too small for a batch says so at once, and no stream has
-        # a long one left when the others are through.
-        return token_batches(
-            tokens.lengths, self._max_batch_tokens, one_length=self._backends[0].one_length
-        )[::-1]
+        return _plan(tokens, self.choice.max_batch_tokens, self._engine.backends[0])
 
     def run_batches(
         self, tokens: Tokens, plan: Sequence[Rows], skip: Container[int] = ()
@@ -335,155 +307,74 @@ class FrozenEncoder:
         vectors : dict of str to float32 array (B, D)
             One matrix a view; maybe not finite, where half precision overflows.
         """
-        if self._exact is not None and tokens.ids:
-            self._prove(tokens, self._exact)
-        idle: queue.SimpleQueue[Backend] = queue.SimpleQueue()
-        for _ in range(self._backends[0].streams):
-            for backend in self._backends:
-                idle.put(backend)
+        self._prove(tokens)
+        yield from _batches(self._engine, self._engine.backends, tokens, plan, skip)
 
-        def run_batch(rows: Rows) -> tuple[Rows, dict[str, Matrix]]:
-            backend = idle.get()
-            try:
-                return rows, self._pool_batch(backend, [tokens.ids[i] for i in rows])
-            finally:
-                idle.put(backend)
-
-        # By the plan, not by what is left of it: products in several threads add up in another order.
-        with _streams(min(idle.qsize(), len(plan))) as run_all:
-            yield from run_all(run_batch, (r for n, r in enumerate(plan) if n not in skip))
-
-    def _pool_batch(
-        self, backend: Backend, ids: Sequence[npt.NDArray[np.int32]]
-    ) -> dict[str, Matrix]:
-        """Run a batch and pool it."""
-        vectors = {
-            view: np.empty((len(ids), width), np.float32) for view, width in self.views.items()
-        }
-        for block in backend.forward(ids):
-            hidden = self._hidden_states(block)
-            with torch.inference_mode():
-                for pooling in self._poolings:
-                    pooled = pooling.pool(hidden, self._n_layers)
-                    vectors[pooling.name][block.texts] = pooled.cpu().numpy()
-        return vectors
-
-    def _hidden_states(self, block: Block) -> HiddenStates:
-        width = block.layers[self._layers[0]].shape[1]
-        position = torch.arange(width, device=block.lengths.device)
-        ends = block.lengths[:, None]
-        content = (position >= self._tokenizer.prefix) & (position < ends - self._tokenizer.suffix)
-        # Asking an accelerator would wait for it.
-        full = self.device.type == "cpu" and bool((block.lengths == width).all())
-        attended = None if full else position < ends
-        return HiddenStates(block.layers, attended, content, block.pooler)
-
-    def _check_views(self, stock: StockModel) -> dict[str, int]:
-        """Widths of the views, once all of them can be had from this model."""
-        for pooling in self._poolings:
-            if pooling.tokens == "pooler" and not stock.has_pooler:
-                raise InputError(
-                    f"pooling 'pooler': {self.spec.model} has no trained pooler; take cls or mean"
-                )
-            if pooling.tokens == "cls" and self._tokenizer.prefix == 0:
-                raise InputError(
-                    f"pooling {pooling.name!r}: {self.spec.model} puts no special token before a text; "
-                    "take mean"
-                )
-        return {p.name: p.width(stock.n_layers, stock.hidden_size) for p in self._poolings}
-
-    def _choose_dtype(self, stock: StockModel, asked: str, probe: Tokens) -> None:
-        """Make the backends in the asked precision; `auto` proves it on the probe."""
-
-        def make(dtype: str, device: torch.device) -> Backend:
-            return self._make_backend(
-                stock, self._layers, pooler=self._pooler, device=device, dtype=_DTYPES[dtype]
-            )
-
-        reference = Reference(stock, self._layers, pooler=self._pooler)
-        # What int8 has to be compared with, until it has been.
-        self._exact = reference if asked == "int8" else None
-        candidates = [
-            str(dtype).removeprefix("torch.")
-            for dtype in half_dtypes(self.device)
-            if asked == "auto" and dtype in self._make_backend.dtypes
-        ]
-        self._backends: list[Backend] = [reference]
-        self.dtype = "float32"
-        exact = self._run(probe) if candidates else {}
-        for self.dtype in candidates:
-            self._backends = [make(self.dtype, self.device)]
-            # A model that overflows in this precision is not run in it: NaN is not above anything.
-            if _least_mean_cosine(exact, self._run(probe)) >= MIN_HALF_COSINE:
-                break
-        else:
-            self.dtype = "float32" if asked == "auto" else asked
-            self._backends = [make(self.dtype, self.device)]
-        self._backends += [make(self.dtype, device) for device in self._devices[1:]]
-
-    def _prove(self, tokens: Tokens, exact: Backend) -> None:
+    def _prove(self, tokens: Tokens) -> None:
         """Refuse int8 if it leaves the vectors of these texts too far from those in float32."""
+        if not self._unproved or not tokens.ids:
+            return
+        self._unproved = False
         step = -(-len(tokens.ids) // _PROVING_TEXTS)
         some = Tokens(tokens.ids[::step], tokens.truncated[::step])
-        in_int8, self._exact = self._backends, None
-        found = self._run(some)
-        self._backends, self.dtype = [exact], "float32"
-        try:
-            cosine = _least_mean_cosine(self._run(some), found)
-        finally:
-            self._backends, self.dtype = in_int8, "int8"
+        found = self._run(some, self._engine.backends)
+        cosine = least_mean_cosine(self._run(some, [self._load_reference()]), found)
+        self._reference = None  # as large as the model, and hardly ever needed again
         if not cosine >= MIN_INT8_COSINE:
+            self._unproved = True
             raise InputError(
                 f"dtype int8: {self.spec.model} keeps a mean cosine of only {cosine:.4f} to float32 on "
                 f"{len(some.ids)} of these texts, and must keep {MIN_INT8_COSINE}; give --dtype auto"
             )
 
-    def _check_vocabulary(self, stock: StockModel) -> None:
-        """Refuse a tokenizer that gives ids for which the model has no embedding."""
-        tokens, embeddings = self._tokenizer.n_tokens, stock.n_embeddings
-        if tokens > embeddings:
-            raise FileRefused(
-                f"model {self.spec.model!r}: its tokenizer has {tokens} tokens, its weights embed "
-                f"{embeddings}; the two don't belong together"
-            )
+
+def _check_runtime(runtime: Runtime, spec: EncoderSpec) -> None:
+    """Refuse what can't be meant, before any file is read."""
+    dtype, tokens = runtime.dtype, runtime.max_batch_tokens
+    if dtype not in ("auto", *DTYPES):
+        raise InputError(f"unknown dtype {dtype!r}: choose one of auto, {', '.join(DTYPES)}")
+    if tokens is not None and tokens < 1:
+        raise InputError(f"max batch tokens is {tokens}; it must be at least 1")
+    quantized = spec.quantization != "none"
+    if quantized != (dtype == "int8"):
+        raise InputError(
+            f"dtype {dtype!r} can't make the vectors of an encoder with quantization "
+            f"{spec.quantization!r}; give --dtype {'int8' if quantized else 'auto'}"
+        )
 
 
-@contextmanager
-def _streams(n: int) -> Iterator[Callable[[Callable[[T], R], Iterable[T]], Iterator[R]]]:
-    """Give a `map` that runs n calls at a time, each in a thread of one core, or a plain one.
+def _plan(tokens: Tokens, max_batch_tokens: int, backend: Backend) -> list[Rows]:
+    # The longest first: a device that is too small for a batch says so at once, and no stream has
+    # a long one left when the others are through.
+    return token_batches(tokens.lengths, max_batch_tokens, one_length=backend.one_length)[::-1]
 
-    With several, results come in the order in which they are done.
-    """
-    if n < 2:
-        yield map
-        return
-    threads = torch.get_num_threads()
-    # What is set in one thread counts for those that come after it as well, hence the way back.
-    pool = ThreadPoolExecutor(n, "forward", initializer=torch.set_num_threads, initargs=(1,))
 
-    def run_all(call: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        for done in as_completed([pool.submit(call, item) for item in items]):
-            yield done.result()
+def _batches(
+    engine: Engine,
+    backends: Sequence[Backend],
+    tokens: Tokens,
+    plan: Sequence[Rows],
+    skip: Container[int],
+) -> Iterator[tuple[Rows, dict[str, Matrix]]]:
+    """Run batches on all streams of some backends."""
+    idle: queue.SimpleQueue[Backend] = queue.SimpleQueue()
+    for _ in range(backends[0].streams):
+        for backend in backends:
+            idle.put(backend)
 
-    try:
-        yield run_all
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+    def run_batch(rows: Rows) -> tuple[Rows, dict[str, Matrix]]:
+        backend = idle.get()
+        try:
+            return rows, engine.vectors(backend, [tokens.ids[i] for i in rows])
+        finally:
+            idle.put(backend)
+
+    # By the plan, not by what is left of it: products in several threads add up in another order.
+    with streams(min(idle.qsize(), len(plan))) as run_all:
+        yield from run_all(run_batch, (r for n, r in enumerate(plan) if n not in skip))
 
 
 def not_finite(vectors: Mapping[str, Matrix]) -> Rows:
     """Numbers of the rows that have a value, in any view, that is not finite."""
     finite = [np.isfinite(matrix).all(axis=1) for matrix in vectors.values()]
     return np.flatnonzero(~np.logical_and.reduce(finite))
-
-
-def _least_mean_cosine(a: dict[str, Matrix], b: dict[str, Matrix]) -> float:
-    """Mean over the texts of cos(a, b), for the view where it is least."""
-
-    def mean_cosine(x: Matrix, y: Matrix) -> float:
-        norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-        return float(np.mean((x * y).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)))
-
-    # numpy's, which lets a NaN through.
-    return float(np.min([mean_cosine(a[view], b[view]) for view in a]))

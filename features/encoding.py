@@ -87,7 +87,14 @@ class Encoding:
         """Give the encoder, and say in the journal what its vectors are, if it is not said."""
         encoder = self.load()
         self._journal.begin(
-            Header(encoder.spec, encoder.views, self._store_dtype, encoder.precision, encoder.dtype)
+            Header(
+                encoder.spec,
+                encoder.views,
+                self._store_dtype,
+                encoder.precision,
+                encoder.dtype,
+                encoder.choice,
+            )
         )
         return encoder
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from features.batching import HEAVIEST, read_ahead
 from features.building import ShardBuilder
 from features.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
+from features.choice import Runtime
 from features.clock import clock, timed
 from features.encoding import Encoding, NewTexts, worker_thread
 from features.errors import InputError
@@ -156,8 +157,6 @@ def extract(
             say=say,
         )
         stack.enter_context(closing(shards))
-        if dtype == "auto" and shards.precision == "float32":
-            dtype = "float32"
         for line in journal.remarks():
             say(line)
         builder = stack.enter_context(ShardBuilder(output, journal))
@@ -189,10 +188,9 @@ def extract(
             )
             if warning is not None:
                 say(warning)
-            there = None if shards.precision is None else (output, shards.precision)
-            return _load_encoder(
-                checkpoint, spec, views, dtype, device, backend, max_batch_tokens, there
-            )
+            begun = None if journal.header is None else journal.header.choice
+            runtime = Runtime(dtype, device, backend, max_batch_tokens, shards.precision, begun)
+            return _load_encoder(checkpoint, spec, views, runtime, say)
 
         def write(waiting: _Waiting) -> None:
             if waiting.new is not None:
@@ -331,27 +329,18 @@ def _load_encoder(
     checkpoint: Checkpoint,
     spec: EncoderSpec,
     views: Sequence[str],
-    dtype: str,
-    device: str,
-    backend: str,
-    max_batch_tokens: int | None,
-    there: tuple[Path, str] | None,
+    runtime: Runtime,
+    say: Callable[[str], None],
 ) -> FrozenEncoder:
-    from features.encoder import FrozenEncoder  # torch: only where something is encoded
+    from features.encoder import FrozenEncoder  # numpy and more: only where something is encoded
 
-    encoder = FrozenEncoder.from_checkpoint(
-        checkpoint,
-        spec,
-        pooling=views,
-        dtype=dtype,
-        device=device,
-        max_batch_tokens=max_batch_tokens,
-        backend=backend,
-    )
-    if there is not None and encoder.precision != there[1]:
-        raise InputError(
-            f"{there[0]} was made in {there[1]} precision, and this machine would compute in "
-            f"{encoder.dtype}; the two are not mixed in one file: give --dtype bfloat16 or --overwrite"
+    encoder = FrozenEncoder.from_checkpoint(checkpoint, spec, pooling=views, runtime=runtime)
+    begun = runtime.begun
+    by_hand = runtime.backend != "auto"
+    if begun is not None and not by_hand and begun.candidate != encoder.choice.candidate:
+        say(
+            f"the interrupted run was begun with {begun.candidate}, which is not to be had here now; it goes "
+            f"on with {encoder.choice.candidate}, and what it has encoded is kept"
         )
     return encoder
 

@@ -37,6 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features import disk
+from features.choice import Choice
 from features.errors import CannotContinue, FileRefused, first_line
 from features.layout import DIGEST_BYTES
 from features.records import runs
@@ -60,17 +61,23 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 @dataclass(frozen=True)
 class Header:
-    """What the vectors of a journal are; views with their widths, `dtype` is that of the forward pass."""
+    """What the vectors of a journal are; views with their widths, `dtype` is that of the forward pass.
+
+    `choice` is what ran the model, so that the run goes on with the same; journals of version 0.1.0 don't
+    have it.
+    """
 
     spec: EncoderSpec
     views: Mapping[str, int]
     store_dtype: str
     precision: str
     dtype: str
+    choice: Choice | None = None
 
     def to_json(self) -> bytes:
         """Give the content of the record."""
         content = {**vars(self), "spec": self.spec.to_dict(), "version": VERSION}
+        content["choice"] = None if self.choice is None else self.choice.to_dict()
         return json.dumps(content, sort_keys=True).encode()
 
     @classmethod
@@ -79,7 +86,11 @@ class Header:
         fields = json.loads(content)
         if fields.pop("version") != VERSION:
             raise ValueError("it is of another version of frostline")
-        return cls(**{**fields, "spec": EncoderSpec.from_dict(fields["spec"])})
+        choice = fields.pop("choice", None)
+        return cls(
+            **{**fields, "spec": EncoderSpec.from_dict(fields["spec"])},
+            choice=None if choice is None else Choice.from_dict(choice),
+        )
 
     @property
     def row_bytes(self) -> dict[str, int]:

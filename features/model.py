@@ -75,6 +75,15 @@ class StockModel:
         assert isinstance(found, nn.ModuleList), "`_find_layers` looks at these only"
         return list(found)
 
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Columns into and out of the widest linear layer."""
+        linear = [part for part in self.module.modules() if isinstance(part, nn.Linear)]
+        widest = max(linear, key=lambda part: part.weight.numel(), default=None)
+        if widest is None:
+            return self.hidden_size, self.hidden_size
+        return widest.in_features, widest.out_features
+
     def flops_per_token(self, deepest: int) -> float:
         """Multiplications and additions in the linear layers up to hidden state `deepest`, a token.
 
@@ -335,25 +344,3 @@ class LayerTaps:
         if call == deepest:
             raise DeepestReached
         self._of_thread.calls += 1
-
-
-@dataclass(frozen=True)
-class Block:
-    """Hidden states of some neighbouring texts of a batch, B of at most T tokens.
-
-    Attributes
-    ----------
-    texts : slice
-        Which texts of the batch.
-    lengths : Tensor (B,), int64
-        Tokens of each; what lies behind them is padding.
-    layers : dict of int to Tensor (B, T, H)
-        By number: 0 the embeddings, L the last.
-    pooler : Tensor (B, H), optional
-        What the model's own pooler gives.
-    """
-
-    texts: slice
-    lengths: torch.Tensor
-    layers: dict[int, torch.Tensor]
-    pooler: torch.Tensor | None = None

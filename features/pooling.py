@@ -1,8 +1,9 @@
 """Which vector to take: the pooling grammar, and its maths on hidden states.
 
 In comes a text such as `mean@last4+sum`, out goes a `Pooling` that turns the hidden states of a
-batch into one float32 vector a tweet. The forward pass is not here, and neither is torch: only
-methods of the tensors are used, so that commands that never run a model can still read the grammar.
+batch into one float32 vector a tweet. The maths is the same for tensors of torch and for arrays of
+numpy, which exported models give. The forward pass is not here, and torch is not imported, so that
+commands that never run a model can still read the grammar.
 
 The grammar is ``TOKENS[@LAYERS][+COMBINE]``:
 
@@ -22,14 +23,17 @@ difference, the other way round).
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
 
 from features.errors import InputError
 
-if TYPE_CHECKING:
-    import torch
+# A tensor of torch, or an array of numpy.
+Tensor = Any
 
 # The version of the maths below. It is part of an encoder's fingerprint: raise it whenever the
 # same hidden states would give other vectors.
@@ -57,7 +61,7 @@ class HiddenStates:
     Attributes
     ----------
     layers : mapping of int to Tensor (B, T, H)
-        By number: 0 is the embedding layer, L the last.
+        Of torch or numpy, as all here. By number: 0 is the embedding layer, L the last.
     attended : Tensor (B, T), bool, or None
         True where there is a token, False where there is padding (left or right). None says that
         nothing is padded.
@@ -67,10 +71,46 @@ class HiddenStates:
         The output of the model's own pooler.
     """
 
-    layers: Mapping[int, torch.Tensor]
-    attended: torch.Tensor | None
-    content: torch.Tensor
-    pooler: torch.Tensor | None = None
+    layers: Mapping[int, Tensor]
+    attended: Tensor | None
+    content: Tensor
+    pooler: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Hidden states of some neighbouring texts of a batch, B of at most T tokens.
+
+    Attributes
+    ----------
+    texts : slice
+        Which texts of the batch.
+    lengths : Tensor (B,), int64
+        Tokens of each; what lies behind them is padding.
+    layers : dict of int to Tensor (B, T, H)
+        By number: 0 the embeddings, L the last.
+    pooler : Tensor (B, H), optional
+        What the model's own pooler gives.
+    """
+
+    texts: slice
+    lengths: Tensor
+    layers: dict[int, Tensor]
+    pooler: Tensor | None = None
+
+    def hidden_states(self, prefix: int, suffix: int) -> HiddenStates:
+        """Mask the padding, and the special tokens that stand before and behind each text."""
+        width = next(iter(self.layers.values())).shape[1]
+        rows = self.lengths[:, None]
+        if isinstance(rows, np.ndarray):
+            position: Tensor = np.arange(width)
+        else:
+            position = sys.modules["torch"].arange(width, device=rows.device)
+        content = (position >= prefix) & (position < rows - suffix)
+        # Asking an accelerator would wait for it.
+        waits = not isinstance(rows, np.ndarray) and rows.device.type != "cpu"
+        full = not waits and bool((self.lengths == width).all())
+        return HiddenStates(self.layers, None if full else position < rows, content, self.pooler)
 
 
 @dataclass(frozen=True)
@@ -136,7 +176,7 @@ class Pooling:
         n_states = len(self.layer_numbers(n_layers))
         return hidden_size * (n_states if self.combine == "concat" else 1)
 
-    def pool(self, hidden: HiddenStates, n_layers: int) -> torch.Tensor:
+    def pool(self, hidden: HiddenStates, n_layers: int) -> Tensor:
         """Pool one batch.
 
         Returns
@@ -146,52 +186,55 @@ class Pooling:
         """
         if self.tokens == "pooler":
             assert hidden.pooler is not None, "the encoder refuses `pooler` for models without one"
-            return hidden.pooler.float()
+            return _float32(hidden.pooler)
         states = [hidden.layers[number] for number in self.layer_numbers(n_layers)]
         if self.tokens == "max" and self.combine != "concat":
-            return _over_tokens("max", self._combined([s.float() for s in states]), hidden)
+            return _over_tokens("max", self._combined([_float32(s) for s in states]), hidden)
         # The others are linear: tokens first gives the same, and leaves less to add up.
         vectors = [_over_tokens(self.tokens, state, hidden) for state in states]
-        return _concat(vectors) if self.combine == "concat" else self._combined(vectors)
+        if self.combine == "concat":
+            return _library(vectors[0]).concatenate(vectors, 1)
+        return self._combined(vectors)
 
-    def _combined(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _combined(self, parts: Sequence[Tensor]) -> Tensor:
         total = sum(parts[1:], start=parts[0])
         return total / len(parts) if self.combine == "mean" else total
 
 
-def _over_tokens(tokens: str, states: torch.Tensor, hidden: HiddenStates) -> torch.Tensor:
-    """(B, T, H) and masks (B, T) to (B, H), in float32."""
-    import torch  # whoever has states has it already
+def _library(states: Tensor) -> Any:
+    """The module that the states are of, numpy or torch, whose functions go by the same names."""
+    return np if isinstance(states, np.ndarray) else sys.modules["torch"]
 
-    attended = hidden.attended
+
+def _float32(states: Tensor) -> Tensor:
+    if isinstance(states, np.ndarray):
+        return states.astype(np.float32, copy=False)
+    return states.float()
+
+
+def _over_tokens(tokens: str, states: Tensor, hidden: HiddenStates) -> Tensor:
+    """(B, T, H) and masks (B, T) to (B, H), in float32."""
+    library, attended = _library(states), hidden.attended
     if tokens == "cls":
         if attended is None:
-            return states[:, 0].float()
-        first = attended.int().argmax(dim=1)  # not 0 where the padding is on the left
-        rows = first.new_ones(len(first)).cumsum(dim=0) - 1
-        return states[rows, first].float()
+            return _float32(states[:, 0])
+        first = (attended * 1).argmax(1)  # not 0 where the padding is on the left
+        rows = (first * 0 + 1).cumsum(0) - 1
+        return _float32(states[rows, first])
     if tokens == "max":
         if attended is not None:
-            states = states.masked_fill(~attended.unsqueeze(-1), float("-inf"))
-        return states.amax(dim=1).float()
+            states = library.where(attended[:, :, None], states, -library.inf)
+        return _float32(library.amax(states, 1))
     mask = hidden.content if tokens == "mean-content" else attended
     if mask is None:
-        return states.sum(dim=1, dtype=torch.float32) / states.shape[1]
+        return states.sum(1, dtype=library.float32) / states.shape[1]
     # A text without content has no tokens to take the mean of: its `mean-content` is zero, and its
     # row carries the flag `empty`. Where a mask is false the state may be anything, so it is
     # replaced rather than multiplied by zero.
-    kept = states.masked_fill(~mask.unsqueeze(-1), 0.0)
-    return kept.sum(dim=1, dtype=torch.float32) / mask.sum(dim=1, keepdim=True).clamp(min=1)
-
-
-def _concat(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Several (B, H) side by side: (B, len(parts) * H)."""
-    wide = parts[0].new_empty((parts[0].shape[0], sum(part.shape[1] for part in parts)))
-    start = 0
-    for part in parts:
-        wide[:, start : start + part.shape[1]] = part
-        start += part.shape[1]
-    return wide
+    kept = library.where(mask[:, :, None], states, 0.0)
+    return _float32(
+        kept.sum(1, dtype=library.float32) / library.clip(mask.sum(1), 1, None)[:, None]
+    )
 
 
 def parse_pooling(text: str) -> Pooling:

@@ -6,8 +6,9 @@ bits. All steps are fixed when a module is built, one a column where the input i
 (as in SmoothQuant, Xiao et al. 2023, arXiv:2211.10438) and one a row of the weights: so a row of the
 output depends on its row of the input alone, whatever else is in the batch.
 
-Does not: choose which layers of a model to replace, judge the result (whoever builds an encoder of
-these measures its vectors against float32), train, or run anywhere but on a CPU. NaN does not
+Does not: choose which layers of a model to replace, judge the result or the speed (whoever builds an
+encoder of these measures both against float32, see :mod:`features.products`), train, or run anywhere
+but on a CPU. NaN does not
 survive a conversion to integers: check what comes in.
 """
 
@@ -27,12 +28,7 @@ from features.calibration import (
     gelu_step,
     quantize_weight,
 )
-from features.errors import InputError
 from features.fusion import joined
-
-#: Instruction sets that add products of 8-bit integers up in 32 bits. Without one of them oneDNN
-#: would add pairs up in 16 bits, where large products saturate: another result, not just a slower.
-INSTRUCTIONS = ("amx_int8", "avx512_vnni", "avx_vnni")
 
 #: For fewer rows oneDNN may pick another kernel, whose GELU differs in the last bit (seen for up to 6
 #: rows of narrow layers): so that a row never depends on the size of its batch, small ones are
@@ -52,23 +48,7 @@ ROUNDER = 1.5 * 2.0**23
 ZERO = 128
 
 
-def missing_instructions() -> str | None:
-    """Say what this machine lacks for 8-bit layers, or nothing if it lacks nothing."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return "this build of torch has no oneDNN"
-    capabilities = torch.cpu.get_capabilities()
-    if any(capabilities.get(name, False) for name in INSTRUCTIONS):
-        return None
-    return f"this CPU has none of {', '.join(INSTRUCTIONS)}"
-
-
-def _check_machine() -> None:
-    if (lacking := missing_instructions()) is not None:
-        raise InputError(f"dtype int8 cannot run here: {lacking}; give --dtype auto")
-
-
 def _check(weight: Tensor, inputs: Inputs) -> None:
-    _check_machine()
     if inputs.peak.shape != (weight.shape[1],):
         raise ValueError(f"inputs of {len(inputs.peak)} columns for a weight {tuple(weight.shape)}")
 
@@ -154,11 +134,6 @@ class Int8Linear(nn.Module):
         Apply the exact GELU to the result; such a layer takes no residual.
     dtype : torch.dtype or None
         Of the result: float32 or bfloat16; None for that of the input.
-
-    Raises
-    ------
-    InputError
-        If this CPU cannot, see :func:`missing_instructions`.
     """
 
     def __init__(
@@ -222,11 +197,6 @@ class Int8FeedForward(nn.Module):
         From K to F columns, and from F back to N.
     up_inputs, down_inputs : Inputs
         What goes into each, from :func:`features.calibration.calibrate`.
-
-    Raises
-    ------
-    InputError
-        If this CPU cannot, see :func:`missing_instructions`.
     """
 
     def __init__(
@@ -295,7 +265,6 @@ class Quantized:
                 ids = torch.tensor([list(text)])
                 model(input_ids=ids, attention_mask=torch.ones_like(ids))
 
-        _check_machine()
         self._model = model
         self._inputs = calibrate(model, run)
         self._attention = attention

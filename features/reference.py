@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from features.model import Block, StockModel
+from features.model import StockModel
+from features.pooling import Block
 
 
 class Reference:

@@ -12,7 +12,6 @@ import platform
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from features.encoding import Encoding, NewTexts
 from features.errors import FileRefused, InputError
 from features.journal import Journal
 from features.layout import Shard
+from features.machine import versions
 from features.parts import Part, aside_path, leftovers, part_path, parts_there
 from features.resume import CURE, check_encoder, open_previous
 from features.seal import check_seal
@@ -31,6 +31,9 @@ from features.spec import EncoderSpec
 from features.store import FeatureStore
 from features.tweets import Tweet
 from features.version import __version__
+
+# Whose versions a shard remembers, where they are installed.
+_PACKAGES = ("torch", "transformers", "tokenizers", "openvino", "onnxruntime", "h5py", "numpy")
 
 
 @dataclass(frozen=True)
@@ -263,15 +266,18 @@ class Shards:
         encoder, like, asked = self._encoding.encoder, self._like, self._asked
         if encoder is not None:
             views, precision = encoder.views, encoder.precision
-            made: dict[str, Any] = {"device": str(encoder.device), "dtype": encoder.dtype}
+            made: dict[str, Any] = {
+                "device": encoder.device,
+                "dtype": encoder.dtype,
+                "choice": encoder.choice.to_dict(),
+            }
         else:
             assert like is not None, "rows without a shard before them were encoded"
             views, precision = dict(like.views), like.precision
-            made = {name: like.provenance.get(name) for name in ("device", "dtype")}
-        packages = ("torch", "transformers", "tokenizers", "h5py", "numpy")
+            made = {name: like.provenance.get(name) for name in ("device", "dtype", "choice")}
         provenance: dict[str, Any] = {
             "frostline": __version__,
-            "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+            "versions": {"python": platform.python_version(), **versions(_PACKAGES)},
             "inputs": list(self._inputs),
             **made,
             "input_digest": self._content.hexdigest(),

@@ -36,6 +36,9 @@ class ExtractSummary:
         Over all rows.
     truncated, empty, repaired, rejected : int
         Rows that were cut, had no text, had bytes that are no text; rows left out.
+    compute, chosen : str
+        Device and dtype of the forward pass; what ran it, and the rates by which it was chosen. Empty
+        where nothing was encoded.
     seconds : dict of str to float
         `load`, `read`, `tokenise`, `forward`, `write`, `total`. Reading, the forward pass and writing go
         on at the same time, so that their sum can be more than the total.
@@ -61,6 +64,7 @@ class ExtractSummary:
     model: str
     precision: str
     compute: str
+    chosen: str
     seconds: dict[str, float]
     gflops: float
     file_bytes: int
@@ -105,6 +109,7 @@ def summarise(
             model=store.spec.model,
             precision=store.precision,
             compute=f"{encoder.device}, {encoder.dtype}" if encoder else "",
+            chosen=encoder.choice.said() if encoder else "",
             seconds=seconds,
             gflops=flops / 1e9 / seconds["forward"] if flops else 0.0,
             file_bytes=sum(path.stat().st_size for path in store.paths),

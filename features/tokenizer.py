@@ -2,17 +2,21 @@
 
 A text that says "[SEP]" says these five characters; it is cut to `max_length` and never padded,
 whatever the tokenizer's files ask for. Texts are normalised already (`features/normalize.py`).
+transformers is asked once what a model's tokenizer is; what it says can be kept as a file, and opened
+again without it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import transformers
+import tokenizers
 
 from features.checkpoint import Checkpoint
 from features.errors import foreign
@@ -39,46 +43,60 @@ class Tokens:
         return [len(ids) for ids in self.ids]
 
 
-class TextTokenizer:
-    """The tokenizer of a checkpoint.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-    max_length : int
-        Tokens that are read of a text, special tokens included.
+@dataclass(frozen=True)
+class Vocabulary:
+    """What is known of a tokenizer besides how it cuts.
 
     Attributes
     ----------
     prefix, suffix : int
         Special tokens that it puts before and behind a text.
-    padding_id : int
-        The token to pad with.
+    padding_id, unknown_id : int
+        The token to pad with, and the one for what it doesn't know.
     n_tokens : int
         How many it knows.
+    special : tuple of int
+        The tokens that no text may say, ascending.
+    truncation_side : str
+        `right` or `left`.
     """
 
-    def __init__(self, checkpoint: Checkpoint, max_length: int) -> None:
-        self._name, self._max_length = checkpoint.name, max_length
-        with foreign(f"model {checkpoint.name!r}: its tokenizer cannot be loaded"):
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                checkpoint.folder,
-                trust_remote_code=False,
-                local_files_only=True,
-                split_special_tokens=True,
-                model_max_length=sys.maxsize,
-            )
-        self._tokenizer = tokenizer
-        with foreign(f"model {checkpoint.name!r}: its tokenizer cannot read texts"):
-            mask = tokenizer("a b", return_special_tokens_mask=True)["special_tokens_mask"]
-        self.prefix = mask.index(0) if 0 in mask else len(mask)
-        self.suffix = mask[::-1].index(0) if 0 in mask else 0
-        self.n_tokens = len(tokenizer)
-        # Padding is masked, so that any id will do where the tokenizer has none; but models that
-        # number positions by what is not padding need the right one.
-        self.padding_id = int(tokenizer.pad_token_id or 0)
-        self._unknown_id = int(tokenizer.unk_token_id or self.padding_id)
-        self._special = frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    prefix: int
+    suffix: int
+    padding_id: int
+    unknown_id: int
+    n_tokens: int
+    special: tuple[int, ...]
+    truncation_side: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Vocabulary:
+        """Read what `to_dict` gave."""
+        return cls(**{**content, "special": tuple(content["special"])})
+
+
+# From texts to their token ids, and whether each was cut.
+Cut = Callable[[Sequence[str]], tuple[list[list[int]], list[bool]]]
+
+
+class TextTokenizer:
+    """A tokenizer that is ready to run; made by `load_tokenizer` or `open_tokenizer`.
+
+    Attributes
+    ----------
+    vocabulary : Vocabulary
+    content : str or None
+        Its tokenizer.json, as it is used; None where it is not a fast one.
+    """
+
+    def __init__(self, name: str, vocabulary: Vocabulary, cut: Cut, content: str | None) -> None:
+        self.vocabulary, self.content = vocabulary, content
+        self._name, self._cut = name, cut
+        self._special = frozenset(vocabulary.special)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Turn normalised texts into token ids, cut to `max_length`.
@@ -91,25 +109,8 @@ class TextTokenizer:
         if not texts:
             return Tokens([], [])
         with foreign(f"model {self._name!r}: its tokenizer cannot read texts"):
-            return self._tokenized(texts)
-
-    def _tokenized(self, texts: Sequence[str]) -> Tokens:
-        limit = self._max_length
-        if self._tokenizer.is_fast:
-            fast = self._tokenizer.backend_tokenizer
-            fast.no_padding()
-            fast.enable_truncation(limit, direction=self._tokenizer.truncation_side)
-            encodings = fast.encode_batch_fast(list(texts))
-            return Tokens(
-                [self._as_array(encoding.ids) for encoding in encodings],
-                [bool(encoding.overflowing) for encoding in encodings],
-            )
-        whole = self._tokenizer(list(texts), truncation=False, padding=False, verbose=False)
-        cut = self._tokenizer(list(texts), truncation=True, max_length=limit, padding=False)
-        return Tokens(
-            [self._as_array(ids) for ids in cut["input_ids"]],
-            [len(ids) > limit for ids in whole["input_ids"]],
-        )
+            found, truncated = self._cut(texts)
+            return Tokens([self._as_array(ids) for ids in found], truncated)
 
     def _as_array(self, ids: Sequence[int]) -> npt.NDArray[np.int32]:
         """Token ids of a text; one unknown token where a tokenizer makes none of an empty text.
@@ -117,11 +118,85 @@ class TextTokenizer:
         Some vocabularies hold special tokens as pieces of text too, so that a tweet that says "[SEP]"
         would end itself: such pieces are unknown.
         """
-        content = slice(self.prefix, len(ids) - self.suffix)
+        unknown = self.vocabulary.unknown_id
+        content = slice(self.vocabulary.prefix, len(ids) - self.vocabulary.suffix)
         if not self._special.isdisjoint(ids[content]):
             ids = [
                 *ids[: content.start],
-                *(self._unknown_id if token in self._special else token for token in ids[content]),
+                *(unknown if token in self._special else token for token in ids[content]),
                 *ids[content.stop :],
             ]
-        return np.asarray(ids if len(ids) else [self._unknown_id], dtype=np.int32)
+        return np.asarray(ids if len(ids) else [unknown], dtype=np.int32)
+
+
+def load_tokenizer(checkpoint: Checkpoint, max_length: int) -> TextTokenizer:
+    """Load the tokenizer of a checkpoint, as transformers understands its files.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    max_length : int
+        Tokens that are read of a text, special tokens included.
+
+    Raises
+    ------
+    FileRefused
+        It cannot be loaded, or not run.
+    """
+    import transformers
+
+    with foreign(f"model {checkpoint.name!r}: its tokenizer cannot be loaded"):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            checkpoint.folder,
+            trust_remote_code=False,
+            local_files_only=True,
+            split_special_tokens=True,
+            model_max_length=sys.maxsize,
+        )
+    with foreign(f"model {checkpoint.name!r}: its tokenizer cannot read texts"):
+        mask = tokenizer("a b", return_special_tokens_mask=True)["special_tokens_mask"]
+    # Padding is masked, so that any id will do where the tokenizer has none; but models that
+    # number positions by what is not padding need the right one.
+    padding_id = int(tokenizer.pad_token_id or 0)
+    vocabulary = Vocabulary(
+        prefix=mask.index(0) if 0 in mask else len(mask),
+        suffix=mask[::-1].index(0) if 0 in mask else 0,
+        padding_id=padding_id,
+        unknown_id=int(tokenizer.unk_token_id or padding_id),
+        n_tokens=len(tokenizer),
+        special=tuple(sorted({*tokenizer.all_special_ids} - {tokenizer.unk_token_id})),
+        truncation_side=tokenizer.truncation_side,
+    )
+    if tokenizer.is_fast:
+        fast = tokenizer.backend_tokenizer
+        cut = _fast(fast, max_length, vocabulary.truncation_side)
+        return TextTokenizer(checkpoint.name, vocabulary, cut, fast.to_str())
+
+    def slowly(texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
+        whole = tokenizer(list(texts), truncation=False, padding=False, verbose=False)
+        kept = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
+        return kept["input_ids"], [len(ids) > max_length for ids in whole["input_ids"]]
+
+    return TextTokenizer(checkpoint.name, vocabulary, slowly, None)
+
+
+def open_tokenizer(
+    name: str, content: str, vocabulary: Vocabulary, max_length: int
+) -> TextTokenizer:
+    """Open what an earlier `load_tokenizer` found out, without transformers."""
+    with foreign(f"model {name!r}: its tokenizer cannot be loaded"):
+        fast = tokenizers.Tokenizer.from_str(content)
+    cut = _fast(fast, max_length, vocabulary.truncation_side)
+    return TextTokenizer(name, vocabulary, cut, content)
+
+
+def _fast(fast: tokenizers.Tokenizer, max_length: int, truncation_side: str) -> Cut:
+    fast.no_padding()
+    fast.enable_truncation(max_length, direction=truncation_side)
+    fast.encode_special_tokens = True  # it is no part of its file
+
+    def cut(texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
+        encodings = fast.encode_batch_fast(list(texts))
+        return [e.ids for e in encodings], [bool(e.overflowing) for e in encodings]
+
+    return cut

@@ -19,11 +19,13 @@ import torch
 from torch import nn
 
 from features.attention import PACKED, join, packing
-from features.backends import half_dtypes
 from features.batching import pad
+from features.choice import PREPACKED
 from features.errors import CannotContinue, InputError
 from features.fusion import Packed, can_fuse, fuse
-from features.model import Block, DeepestReached, LayerTaps, StockModel
+from features.model import DeepestReached, LayerTaps, StockModel
+from features.pooling import Block
+from features.products import rate
 from features.quantize import Quantized
 
 # A packed batch is filled up to a multiple of this many tokens. oneDNN generates code for each number of
@@ -46,18 +48,17 @@ class TorchBackend:
         Whether to give the pooler's output as well.
     device, dtype : device, dtype
         `float32`, `bfloat16`, `float16`, or `int8` for products of 8-bit integers, on the CPU.
+    kernels : str
+        On the CPU: `prepacked` for linear layers that are laid out for oneDNN once and fused, where that
+        can be; `plain` for torch's own.
 
     Attributes
     ----------
-    dtypes : tuple of dtype
-        What such backends can compute in.
     one_length : bool
         Whether the texts of a batch must be of one length.
     streams : int
         How many batches are best run at a time, each in a thread of its own.
     """
-
-    dtypes = (torch.float32, torch.bfloat16, torch.float16, torch.int8)
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class TorchBackend:
         pooler: bool,
         device: torch.device,
         dtype: torch.dtype,
+        kernels: str = PREPACKED,
     ) -> None:
         self._layers, self._pooler, self._device = tuple(layers), pooler, device
         self._n_layers, self._padding_id = stock.n_layers, stock.padding_id
@@ -79,14 +81,14 @@ class TorchBackend:
             and not pooler
             and (device.type == "cpu" or (device.type == "cuda" and dtype != torch.float32))
         )
-        on_cpu = device.type == "cpu"
+        fused = device.type == "cpu" and kernels == PREPACKED and stock.layers is not None
         # On the CPU, one a core: work that is cut by texts has nobody to wait for, work that is cut
         # inside of a product has. On a GPU, one computes while the other prepares and fetches.
         self.streams = {"cpu": torch.get_num_threads(), "cuda": 2}.get(device.type, 1)
         self.model = _copied(stock.module, device, torch.float32 if dtype == torch.int8 else dtype)
         if dtype == torch.int8:
             self._quantize(stock)
-        elif on_cpu and stock.layers is not None and can_fuse(dtype):
+        elif fused and can_fuse(dtype):
             self._fuse(stock, dtype)
         if self.packs:
             self.model.set_attn_implementation(PACKED)
@@ -182,9 +184,18 @@ class TorchBackend:
                 "dtype int8: the layers of this model are not known; give --dtype auto"
             )
         samples = stock.samples or (stock.probe,)
-        half = half_dtypes(self._device) if self.packs else ()
-        products = Quantized(self.model, samples, half[0] if half else torch.float32)
+        products = Quantized(self.model, samples, self._attention_dtype(stock))
         fuse(self.model, stock.layers, partial(self._watched, stock.probe), products)
+
+    def _attention_dtype(self, stock: StockModel) -> torch.dtype:
+        """Of queries, keys and values beside 8-bit products: the faster one, by its products."""
+        if not self.packs:
+            return torch.float32
+        rates = {
+            dtype: rate(dtype, PREPACKED, *stock.widths)
+            for dtype in (torch.float32, torch.bfloat16)
+        }
+        return max(rates, key=lambda dtype: rates[dtype])
 
     def _watched(self, text: Sequence[int]) -> torch.Tensor:
         """Run one text without padding: its last hidden states (1, T, H)."""

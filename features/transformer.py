@@ -10,7 +10,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from features.checkpoint import DEFAULT_MODEL
-from features.encoder import FrozenEncoder, Matrix
+from features.encoder import FrozenEncoder
+from features.engine import Matrix
 from features.pooling import DEFAULT_POOLING
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from features.batching import live_windows
 from features.checkpoint import Checkpoint, find_checkpoint
+from features.choice import Runtime
 from features.errors import FileRefused, InputError, NotFinite
 from features.layout import SIGNATURE
 from features.rejects import RejectLog
@@ -27,7 +28,8 @@ from pipeline.matching import Matching
 from pipeline.scores import Scores
 
 if TYPE_CHECKING:
-    from features.encoder import FrozenEncoder, Matrix
+    from features.encoder import FrozenEncoder
+    from features.engine import Matrix
 
 # Rows that are encoded together when they are there, and the seconds to wait for more of them when
 # the input pauses.
@@ -80,10 +82,12 @@ def encoders_for(
                 pooling=[source.view for source in sources],
                 # A head of half-precision vectors takes whichever is faster here; others take their
                 # own.
-                dtype="auto" if sources[0].precision == "half" else sources[0].precision,
-                device=device,
-                backend=backend,
-                max_batch_tokens=max_batch_tokens,
+                runtime=Runtime(
+                    dtype="auto" if sources[0].precision == "half" else sources[0].precision,
+                    device=device,
+                    backend=backend,
+                    max_batch_tokens=max_batch_tokens,
+                ),
             )
         )
     return found

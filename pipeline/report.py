@@ -44,6 +44,7 @@ def extract_text(summary: ExtractSummary) -> str:
         "views": views,
         "encoder": f"{printable(s.model)}, {s.precision} precision"
         + (f" ({s.compute})" if s.compute else ""),
+        **({"chosen": s.chosen} if s.chosen else {}),
     }
     if s.outcome == "unchanged":
         return (

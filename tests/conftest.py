@@ -1,8 +1,11 @@
 """Models for the tests: the packaged MiniLM and tiny random ones. Nothing is fetched."""
 
+import atexit
 import importlib.util
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +16,9 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 # The models are so small that a second thread costs more than it gives: on a busy machine, minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What is remembered of this machine is the tests' own, and goes with them; subprocesses share it.
+os.environ["FROSTLINE_CACHE"] = tempfile.mkdtemp(prefix="frostline-cache-")
+atexit.register(shutil.rmtree, os.environ["FROSTLINE_CACHE"], ignore_errors=True)
 # A shell's background jobs ignore Ctrl-C, and so would the processes that the tests send it to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file
 from features import FrozenEncoder
 from features.checkpoint import find_checkpoint
 from features.errors import InputError
-from features.model import Block
+from features.pooling import Block
 from features.tokenizer import TextTokenizer
 
 MAX_LENGTH = 24

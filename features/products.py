@@ -1,0 +1,126 @@
+"""How fast this machine multiplies matrices, by precision and kernel: measured, in bounded time.
+
+In go the columns of a linear layer, out comes a rate in 1e9 operations a second (two for each weight and
+row). A library may hold a reference kernel that is thousands of times slower than its neighbour behind
+the same call, so sizes grow from a few rows of a few columns on, and end where the next one would take
+too long. Does not: run models (`features/trial.py`), or know processors by their names.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch.nn import functional
+
+from features.choice import PLAIN, PREPACKED
+
+# Rows and share of the columns of what is multiplied, one after the other.
+_STEPS = ((16, 0.125), (64, 0.5), (256, 1.0))
+# No step is begun that would take longer, and the last one is repeated for as long.
+_SECONDS = 0.01
+_REPEATS = 3
+# Rows of extreme integers, whose sums of two products do not fit in 16 bits.
+_EXTREMES = (255, 127)
+
+# From rows, columns in and columns out to a product that is ready to be computed.
+MakeProduct = Callable[[int, int, int], Callable[[], object]]
+
+
+def _plain(dtype: torch.dtype) -> MakeProduct:
+    def make(rows: int, inputs: int, outputs: int) -> Callable[[], object]:
+        x, weight = torch.ones(rows, inputs, dtype=dtype), torch.ones(outputs, inputs, dtype=dtype)
+        return lambda: functional.linear(x, weight)
+
+    return make
+
+
+def _prepacked(dtype: torch.dtype) -> MakeProduct:
+    from features.fusion import PackedLinear
+
+    def make(rows: int, inputs: int, outputs: int) -> Callable[[], object]:
+        x = torch.ones(rows, inputs, dtype=dtype)
+        layer = PackedLinear(torch.ones(outputs, inputs, dtype=dtype), None)
+        return lambda: layer(x)
+
+    return make
+
+
+def _int8(rows: int, inputs: int, outputs: int) -> Callable[[], object]:
+    x = torch.full((rows, inputs), 200, dtype=torch.uint8)
+    return _int8_product(x, torch.ones(outputs, inputs, dtype=torch.int8))
+
+
+def _int8_product(x: torch.Tensor, weight: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """As `features/quantize.py` multiplies: unsigned by signed bytes, with a zero point."""
+    packed = torch.ops.onednn.qlinear_prepack(weight, None)
+    steps, zeros = torch.ones(len(weight)), torch.zeros(len(weight), dtype=torch.int32)
+
+    def product() -> torch.Tensor:
+        found: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
+            x, 1.0, 128, packed, steps, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return found
+
+    return product
+
+
+def rate(dtype: torch.dtype, kernels: str, inputs: int, outputs: int) -> float:
+    """Measure the product of a linear layer.
+
+    Parameters
+    ----------
+    dtype : dtype
+        `int8` for unsigned by signed 8-bit integers.
+    kernels : str
+        `prepacked` or `plain`; of no meaning for int8.
+    inputs, outputs : int
+        Columns of the layer.
+
+    Returns
+    -------
+    float
+        1e9 operations a second; 0 where there is no such product.
+    """
+    if dtype == torch.int8:
+        make: MakeProduct = _int8
+    else:
+        make = {PREPACKED: _prepacked, PLAIN: _plain}[kernels](dtype)
+    found = 0.0
+    for rows, share in _STEPS:
+        columns = [max(16, int(n * share) // 16 * 16) for n in (inputs, outputs)]
+        operations = 2 * rows * columns[0] * columns[1]
+        if found and operations / found / 1e9 > _SECONDS:
+            break
+        try:
+            product = make(rows, *columns)
+            product()  # kernels are generated when they are first needed
+        except (AttributeError, RuntimeError):  # no such operator, or none for this processor
+            return 0.0
+        times: list[float] = []
+        until = time.perf_counter() + _SECONDS
+        while len(times) < _REPEATS and (not times or time.perf_counter() < until):
+            start = time.perf_counter()
+            product()
+            times.append(time.perf_counter() - start)
+        found = operations / max(min(times), 1e-9) / 1e9
+    return found
+
+
+@lru_cache(maxsize=1)
+def int8_is_exact() -> bool:
+    """Whether 8-bit products are added up in 32 bits.
+
+    Without instructions that do, pairs are added up in 16 bits, where large products saturate: another
+    result, not just a slower one.
+    """
+    unsigned, signed = _EXTREMES
+    columns = 64
+    x = torch.full((16, columns), unsigned, dtype=torch.uint8)
+    try:
+        product = _int8_product(x, torch.full((columns, columns), signed, dtype=torch.int8))()
+    except (AttributeError, RuntimeError):
+        return False
+    return bool((product == (unsigned - 128) * signed * columns).all())

@@ -1,0 +1,50 @@
+"""Run batches of a model in several threads, each on one core."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class RunAll(Protocol):
+    """A `map` whose results come in the order in which they are done."""
+
+    def __call__(self, call: Callable[[T], R], items: Iterable[T], /) -> Iterator[R]:
+        """Apply a function to items."""
+
+
+@contextmanager
+def streams(n: int) -> Iterator[RunAll]:
+    """Give a `map` that runs n calls at a time, each in a thread of one core, or a plain one.
+
+    With several, results come in the order in which they are done.
+    """
+    if n < 2:
+        yield map
+        return
+    torch = sys.modules.get("torch")  # exported models run without it, and keep to their threads
+    pool = ThreadPoolExecutor(n, "forward", initializer=_use_one_core)
+    threads = torch.get_num_threads() if torch else 0
+
+    def run_all(call: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        for done in as_completed([pool.submit(call, item) for item in items]):
+            yield done.result()
+
+    try:
+        yield run_all
+    finally:
+        pool.shutdown(cancel_futures=True)
+        if torch:  # what is set in one thread counts for those that come after it as well
+            torch.set_num_threads(threads)
+
+
+def _use_one_core() -> None:
+    torch = sys.modules.get("torch")
+    if torch:
+        torch.set_num_threads(1)
