@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.blocks import BLOCK_ROWS, Array, Centred, Floats
+from pipeline.gemm import multiply
 
 # Rows for each column that the Gram matrix is summed over, at most; it only preconditions.
 _GRAM_ROWS = 64
@@ -202,7 +203,7 @@ class Objective:
             s = self._weights(at).astype(dtype)[sets]  # (A, n)
             products = np.empty((columns, n), dtype)
             for part in parts:
-                np.matmul(weights, z[part].T, out=products[:, part])
+                multiply(weights, z[part].T, out=products[:, part])
             p = products.reshape(n_classes, n_models, n)
             p += intercepts
             p -= p.max(axis=0)
@@ -225,7 +226,7 @@ class Objective:
             residuals = weighted.reshape(columns, n)
             of_weights = np.zeros(weights.shape)
             for part in parts:
-                of_weights += residuals[:, part] @ z[part]
+                of_weights += multiply(residuals[:, part], z[part])
             return loss, weighted.sum(axis=2, dtype=np.float64), of_weights, curvature
 
         loss, curvature = np.zeros(n_models), np.zeros((n_models, n_classes, n_classes))
@@ -269,7 +270,7 @@ def mean_gram(vectors: Centred, weight: Floats) -> Floats:
         s = weight[at]
         scaled = z * vectors.inverse_scale.astype(z.dtype)
         scaled *= np.sqrt(s).astype(z.dtype)[:, None]
-        return float(s.sum()), scaled.T @ scaled
+        return float(s.sum()), multiply(scaled.T, scaled)
 
     total, gram = 0.0, np.zeros((n_columns, n_columns), vectors.center.dtype)
     for of_weights, of_products in vectors.sweep(of_block, every):
