@@ -1,7 +1,8 @@
 """Ways to turn texts into mean-pooled vectors, other people's and ours: one small function each.
 
-`CONTENDERS` is the table. A contender is built in a process of its own from a model folder and gives
-a function from texts to a float32 matrix (N, D), rows in the order of the texts. What has to be
+`contenders` gives the table. A contender is built in a process of its own from a model folder and
+gives a function from texts to a float32 matrix (N, D), rows in the order of the texts, and says what
+runs there: libraries decide by themselves, and not always what they were asked for. What has to be
 exported or quantised first is made by its `prepare`, in yet another process, so that neither the
 time nor the memory for that counts. Every import stands inside the function that needs it.
 """
@@ -42,6 +43,22 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Built:
+    """A contender that is ready to run.
+
+    Attributes
+    ----------
+    encode : callable
+        From texts to vectors.
+    chosen : str
+        What runs them, in a line.
+    """
+
+    encode: Encode
+    chosen: str
+
+
+@dataclass(frozen=True)
 class Contender:
     """One row of the table.
 
@@ -50,7 +67,7 @@ class Contender:
     name, precision : str
         What it is called, and its class: `float32`, `half` or `int8`.
     build : callable
-        Load the model, and give the function that encodes.
+        Load the model, and give it ready to run.
     prepare : callable, optional
         Makes the files that `build` loads; does nothing if they are there.
     needs : tuple of str
@@ -61,7 +78,7 @@ class Contender:
 
     name: str
     precision: str
-    build: Callable[[Place], Encode]
+    build: Callable[[Place], Built]
     prepare: Callable[[Place], None] | None = None
     needs: tuple[str, ...] = ()
     ours: bool = False
@@ -96,25 +113,35 @@ def contenders(
     return [*(CUDA_PEERS if device == "cuda" else CPU_PEERS), *ours]
 
 
-def _frostline(place: Place, precision: str, backend: str, budget: int | None) -> Encode:
+def _frostline(place: Place, precision: str, backend: str, budget: int | None) -> Built:
     from features import FrozenEncoder
 
-    encoder = FrozenEncoder(
+    load = partial(
+        FrozenEncoder,
         place.folder,
         pooling="mean",
         max_length=MAX_LENGTH,
         normalize="none",
-        dtype="auto" if precision == "half" else precision,
         device=place.device,
         max_batch_tokens=budget,
         backend=backend,
     )
+    encoder = load(dtype="auto" if precision == "half" else precision)
+    note = ""
     if encoder.precision != precision:
-        raise Unavailable(f"dtype auto chose {encoder.dtype} on this machine")
-    return lambda texts: encoder.encode(texts)["mean"]
+        # The class is for those who want half precision, whatever it costs here.
+        note = f"; asked for bfloat16: auto takes {encoder.choice.candidate}"
+        encoder = load(dtype="bfloat16")
+    choice = encoder.choice
+    chosen = (
+        f"{choice.said()}; batches of {choice.max_batch_tokens:,} tokens, "
+        f"{choice.streams} at a time{note}"
+    )
+    return Built(lambda texts: encoder.encode(texts)["mean"], chosen)
 
 
-def _sentence_transformers(place: Place, dtype: str, attention: str = "sdpa") -> Encode:
+def _sentence_transformers(place: Place, dtype: str, attention: str = "sdpa") -> Built:
+    import torch
     from sentence_transformers import SentenceTransformer, models
 
     transformer = models.Transformer(
@@ -132,7 +159,9 @@ def _sentence_transformers(place: Place, dtype: str, attention: str = "sdpa") ->
         vectors = model.encode(list(texts), batch_size=size, show_progress_bar=False)
         return vectors.astype(np.float32, copy=False)
 
-    return encode
+    kept = str(next(model.parameters()).dtype).removeprefix("torch.")
+    threads = f"{torch.get_num_threads()} threads, " if place.device == "cpu" else ""
+    return Built(encode, f"torch {kept}, attention {attention}, {threads}batches of {size}")
 
 
 def _export_onnx(place: Place) -> None:
@@ -160,15 +189,18 @@ def _quantize_onnx(place: Place) -> None:
     )
 
 
-def _onnxruntime(place: Place, file: str) -> Encode:
+def _onnxruntime(place: Place, file: str) -> Built:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(
         str(place.scratch / file), providers=["CPUExecutionProvider"]
     )
-    return _sorted_batches(
+    encode = _sorted_batches(
         place, lambda ids, mask: session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
     )
+    threads = session.get_session_options().intra_op_num_threads or "as many as it likes"
+    providers = ", ".join(session.get_providers())
+    return Built(encode, f"{providers}, threads: {threads}, batches of {BATCH[place.device]}")
 
 
 def _convert_openvino(place: Place) -> None:
@@ -182,7 +214,7 @@ def _convert_openvino(place: Place) -> None:
     openvino.save_model(model, target, compress_to_fp16=False)
 
 
-def _openvino(place: Place, hint: str) -> Encode:
+def _openvino(place: Place, hint: str) -> Built:
     import openvino
 
     compiled = openvino.Core().compile_model(
@@ -190,7 +222,17 @@ def _openvino(place: Place, hint: str) -> Encode:
         "CPU",
         {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"},
     )
-    return _sorted_batches(place, lambda ids, mask: compiled([ids, mask])[0])
+    encode = _sorted_batches(place, lambda ids, mask: compiled([ids, mask])[0])
+    # Where the processor has no instructions for a precision, OpenVINO takes another, and goes on.
+    kept = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    threads, streams = (
+        compiled.get_property(name) for name in ("INFERENCE_NUM_THREADS", "NUM_STREAMS")
+    )
+    return Built(
+        encode,
+        f"asked for {hint}, computes in {kept}, {threads} threads, {streams} at a time, "
+        f"batches of {BATCH[place.device]}",
+    )
 
 
 def _sorted_batches(place: Place, forward: Callable[[Any, Any], Any]) -> Encode:

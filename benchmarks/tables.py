@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from peers import REFERENCE, Contender
 
+from features.machine import n_cores, processor, settings, versions
+
 CLASSES = ("float32", "half", "int8")
 GEMM_SIZE = 4096
-VERSIONS = ("torch", "transformers", "sentence-transformers", "onnxruntime", "openvino", "numpy")
+VERSIONS = ("torch", "openvino", "onnxruntime", "sentence-transformers", "transformers", "numpy")
 
 
 @dataclass
 class Measured:
-    """A contender, why it did not run (to the end), and what was measured of it."""
+    """A contender, why it did not run (to the end), what runs it, and what was measured of it."""
 
     contender: Contender
     reason: str | None = None
+    chosen: str | None = None
     seconds: list[float] = field(default_factory=list)
     cosine: float | None = None
     peak: float | None = None
@@ -35,7 +36,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all entries have in common."""
+    """What all entries have in common; `gemm` has the GFLOP/s of those products that were measured."""
 
     model: str
     device: str
@@ -47,13 +48,20 @@ class Setting:
 
 def heading(setting: Setting, tweets: Path, rounds: int) -> list[str]:
     """What was run on what."""
+    name, instruction_sets = processor()
+    found = versions(VERSIONS)
+    said = settings()
     return [
+        "",
+        f"{name}, {n_cores()} cores: {' '.join(instruction_sets) or 'instruction sets not known'}",
+        "Environment: " + (" ".join(f"{k}={v}" for k, v in said.items()) or "nothing set"),
+        ", ".join(f"{package} {found.get(package, 'not installed')}" for package in VERSIONS),
         "",
         f"{setting.model} ({setting.flop_per_token / 1e6:.1f} MFLOP a token), {setting.texts:,} texts "
         f"of {tweets.name}, {setting.tokens / setting.texts:.1f} tokens on average, {setting.device}, "
         f"{rounds} rounds",
-        f"One {GEMM_SIZE}^3 product in torch: {setting.gemm['float32']:,.0f} GFLOP/s in float32, "
-        f"{setting.gemm['half']:,.0f} in {_half(setting)}",
+        f"One {GEMM_SIZE}^3 product in torch, GFLOP/s: "
+        f"{_product(setting, 'float32')} in float32, {_product(setting, 'half')} in {_half(setting)}",
     ]
 
 
@@ -63,8 +71,8 @@ def table(entries: Sequence[Measured], precision: str, setting: Setting) -> list
     if not in_class:
         return []
     slowest = _median(entries, REFERENCE)
-    best = min((e.median for e in in_class if e.seconds and not e.contender.ours), default=None)
-    peak = setting.gemm["float32" if precision == "float32" else "half"]
+    best = _best_peer(entries, precision)
+    peak = setting.gemm.get("float32" if precision == "float32" else "half")
     of = "float32" if precision == "float32" else _half(setting)
     lines = [
         "",
@@ -86,7 +94,7 @@ def table(entries: Sequence[Measured], precision: str, setting: Setting) -> list
             _ratio(slowest, entry.median),
             _ratio(best, entry.median),
             f"{useful:,.0f}",
-            f"{100 * useful / peak:.0f}",
+            "" if peak is None else f"{100 * useful / peak:.0f}",
             "" if entry.cosine is None else f"{entry.cosine:.6f}",
             "" if entry.peak is None else f"{entry.peak:,.0f}",
         ]
@@ -94,53 +102,47 @@ def table(entries: Sequence[Measured], precision: str, setting: Setting) -> list
     return lines
 
 
-def claims(entries: Sequence[Measured], setting: Setting) -> list[str]:
+def chosen(entries: Sequence[Measured]) -> list[str]:
+    """What runs each contender, as it said itself."""
+    lines = [f"- {e.contender.name}: {e.chosen}" for e in entries if e.chosen is not None]
+    return ["", "Chosen:", "", *lines] if lines else []
+
+
+def claims(entries: Sequence[Measured]) -> list[str]:
     """What is claimed of each class, and whether this run shows it."""
     lines = ["", "Claims:"]
     for entry in (e for e in entries if e.contender.ours and e.seconds):
-        for what, figure, least in _claimed(entry, entries, setting):
+        for what, figure, least in _claimed(entry, entries):
             verdict = "not measured" if figure is None else "holds" if figure >= least else "FAILS"
             shown = "" if figure is None else f"{figure:.6g}, " if figure < 1 else f"{figure:.2f}, "
             lines.append(f"- {entry.contender.name}: {what}: {shown}at least {least:g}: {verdict}")
     return lines
 
 
-def _claimed(
-    entry: Measured, entries: Sequence[Measured], setting: Setting
-) -> list[tuple[str, float | None, float]]:
+def _claimed(entry: Measured, entries: Sequence[Measured]) -> list[tuple[str, float | None, float]]:
     """What, the figure of this run if there is one, and the least that is claimed."""
 
-    def over(name: str) -> float | None:
-        peer = _median(entries, name)
-        return None if peer is None else peer / entry.median
+    def over(theirs: float | None) -> float | None:
+        return None if theirs is None else theirs / entry.median
 
-    useful = setting.tokens * setting.flop_per_token / entry.median / 1e9
-    share = useful / setting.gemm["half"]
-    precision = entry.contender.precision
+    name, precision = entry.contender.name, entry.contender.precision
     cosine = {"float32": 0.99999, "half": 0.9999, "int8": 0.99}[precision]
     found: list[tuple[str, float | None, float]] = [("cosine to float32", entry.cosine, cosine)]
-    if setting.device == "cuda":
-        if precision == "half":
-            flattened = "sentence-transformers float16, flattened"
-            found.append((f"÷ {flattened}", over(flattened), 2.0))
-    elif precision == "float32":
-        peers = [
-            e.median
-            for e in entries
-            if e.contender.precision == precision and not e.contender.ours and e.seconds
-        ]
-        best = min(peers) / entry.median if peers else None
-        found += [("÷ best peer", best, 1.05), (f"÷ {REFERENCE}", over(REFERENCE), 2.9)]
-    elif precision == "half":
-        found += [
-            ("÷ OpenVINO bfloat16", over("OpenVINO bfloat16"), 1.10),
-            (f"÷ {REFERENCE}", over(REFERENCE), 5.3),
-        ]
-        if setting.model == "bert-base":
-            found.append(("share of the bfloat16 GEMM", share, 0.82))
+    if precision == "int8":
+        found.append(("÷ ONNX Runtime int8", over(_median(entries, "ONNX Runtime int8")), 1.10))
+        half = name.replace("int8", "half")
+        if (seconds := _median(entries, half)) is not None:
+            found.append((f"÷ {half}", over(seconds), 1.0))
     else:
-        found.append(("÷ ONNX Runtime int8", over("ONNX Runtime int8"), 1.10))
+        least = {"float32": 1.0, "half": 1.10}[precision]
+        found.append(("÷ best peer", over(_best_peer(entries, precision)), least))
     return found
+
+
+def _best_peer(entries: Sequence[Measured], precision: str) -> float | None:
+    """Seconds of the fastest in a class that is not ours."""
+    peers = (e for e in entries if e.contender.precision == precision and not e.contender.ours)
+    return min((e.median for e in peers if e.seconds), default=None)
 
 
 def _median(entries: Sequence[Measured], name: str) -> float | None:
@@ -151,17 +153,25 @@ def _ratio(theirs: float | None, seconds: float) -> str:
     return "" if theirs is None else f"{theirs / seconds:.2f}"
 
 
+def _product(setting: Setting, name: str) -> str:
+    return f"{setting.gemm[name]:,.0f}" if name in setting.gemm else "not measured"
+
+
 def _half(setting: Setting) -> str:
     return "float16" if setting.device == "cuda" else "bfloat16"
 
 
 def figures(entries: Sequence[Measured], setting: Setting) -> dict[str, Any]:
     """Everything that was measured, for a file."""
+    name, instruction_sets = processor()
     return {
         "model": setting.model,
         "device": setting.device,
-        "machine": platform.processor() or platform.machine(),
-        "versions": {name: _version(name) for name in VERSIONS},
+        "processor": name,
+        "instruction_sets": list(instruction_sets),
+        "cores": n_cores(),
+        "settings": settings(),
+        "versions": versions(VERSIONS),
         "texts": setting.texts,
         "tokens": setting.tokens,
         "flop_per_token": setting.flop_per_token,
@@ -171,6 +181,7 @@ def figures(entries: Sequence[Measured], setting: Setting) -> dict[str, Any]:
                 "name": entry.contender.name,
                 "class": entry.contender.precision,
                 "unavailable": entry.reason,
+                "chosen": entry.chosen,
                 "seconds": entry.seconds,
                 "tweets_per_second": setting.texts / entry.median if entry.seconds else None,
                 "cosine": entry.cosine,
@@ -179,10 +190,3 @@ def figures(entries: Sequence[Measured], setting: Setting) -> dict[str, Any]:
             for entry in entries
         ],
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

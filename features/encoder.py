@@ -7,7 +7,7 @@ but the model's own; `features/extract.py` does that.
 from __future__ import annotations
 
 import queue
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,25 +112,26 @@ class FrozenEncoder:
             normalize=normalize,
             quantize="int8" if dtype == "int8" else "none",
         )
-        self._load(checkpoint, spec, pooling, Runtime(dtype, device, backend, max_batch_tokens))
+        runtime = Runtime(dtype, device, backend, max_batch_tokens)
+        self._load(lambda: checkpoint, spec, pooling, runtime)
 
     @classmethod
-    def from_checkpoint(
+    def from_spec(
         cls,
-        checkpoint: Checkpoint,
         spec: EncoderSpec,
+        find: Callable[[], Checkpoint],
         *,
         pooling: str | Sequence[str] = DEFAULT_POOLING,
         runtime: Runtime | None = None,
     ) -> FrozenEncoder:
-        """Load the encoder of a spec that was made from, or checked against, these files."""
+        """Load the encoder of a spec; `find` gives files that it was made from, or checked against."""
         encoder = cls.__new__(cls)
-        encoder._load(checkpoint, spec, pooling, runtime or Runtime())
+        encoder._load(find, spec, pooling, runtime or Runtime())
         return encoder
 
     def _load(
         self,
-        checkpoint: Checkpoint,
+        find: Callable[[], Checkpoint],
         spec: EncoderSpec,
         pooling: str | Sequence[str],
         runtime: Runtime,
@@ -139,7 +140,7 @@ class FrozenEncoder:
         _check_runtime(runtime, spec)
         self.spec = spec
         self._normalize = normalizer(spec.normalizer)
-        self._engine = load_engine(checkpoint, spec, poolings, runtime)
+        self._engine = load_engine(find, spec, poolings, runtime)
         self._reference: Backend | None = None  # loaded where a text overflows
         # What int8 has to be compared with, until it has been.
         self._unproved = self.dtype == "int8"

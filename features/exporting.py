@@ -190,7 +190,14 @@ def _exporting(name: str) -> Iterator[None]:
         raise
     except Exception as error:  # the border to foreign code: any type can come
         raise FileRefused(
-            f"backend {name!r} can't run this model ({first_line(error)}): give --backend torch"
+            f"backend {name!r} can't run this model ({_reason(error)}): give --backend torch"
         ) from error
     finally:
         transformers.logging.set_verbosity(verbosity)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong: OpenVINO says first where, source file by source file."""
+    lines = [line for line in str(error).splitlines() if not line.startswith("Exception from ")]
+    said = "; ".join(line.strip() for line in lines if line.strip())
+    return said[:300] or first_line(error)

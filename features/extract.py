@@ -334,7 +334,7 @@ def _load_encoder(
 ) -> FrozenEncoder:
     from features.encoder import FrozenEncoder  # numpy and more: only where something is encoded
 
-    encoder = FrozenEncoder.from_checkpoint(checkpoint, spec, pooling=views, runtime=runtime)
+    encoder = FrozenEncoder.from_spec(spec, lambda: checkpoint, pooling=views, runtime=runtime)
     begun = runtime.begun
     by_hand = runtime.backend != "auto"
     if begun is not None and not by_hand and begun.candidate != encoder.choice.candidate:

@@ -47,7 +47,7 @@ from features.probe import CALIBRATION_TEXTS, PROBE_TEXTS
 from features.reference import Reference
 from features.spec import EncoderSpec
 from features.tokenizer import TextTokenizer, Tokens, load_tokenizer
-from features.trial import Trial, int8_reason, run_trial
+from features.trial import OUT_OF_TIME, Trial, int8_reason, run_trial
 
 # The least mean cosine to float32 that every view must keep on `PROBE_TEXTS`, by precision: half
 # precision is the contract of the design, float32 may differ by rounding alone.
@@ -182,7 +182,7 @@ def _chosen(
         # Batches of the same texts, or the journal's would not be found.
         tokens = runtime.max_batch_tokens or runtime.begun.max_batch_tokens
         choice = replace(choice, max_batch_tokens=tokens)
-    elif not choice.remembered:
+    elif not choice.remembered and OUT_OF_TIME not in choice.left_out.values():
         memory.keep(choice, views)
     others = [maker(choice.candidate, device=other) for other in devices[1:]]
     return choice, (backend, *others)

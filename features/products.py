@@ -20,7 +20,7 @@ from features.choice import PLAIN, PREPACKED
 # Rows and share of the columns of what is multiplied, one after the other.
 _STEPS = ((16, 0.125), (64, 0.5), (256, 1.0))
 # No step is begun that would take longer, and the last one is repeated for as long.
-_SECONDS = 0.01
+_SECONDS = 0.005
 _REPEATS = 3
 # Rows of extreme integers, whose sums of two products do not fit in 16 bits.
 _EXTREMES = (255, 127)

@@ -15,8 +15,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ from features.choice import PLAIN, PREPACKED, Candidate, Choice
 from features.errors import FrostlineError, InputError, first_line
 from features.products import rate as product_rate
 from features.streams import RunAll, streams
+
+# Why a candidate is left out that might be the fastest on a quieter machine.
+OUT_OF_TIME = "it was not done in its time"
 
 Batch = list[npt.NDArray[np.int32]]
 
@@ -42,8 +45,8 @@ _FIRST_TOKENS, _SMALL_SECONDS = 64, 0.02
 _OF_PRODUCTS = 0.6
 # What is kept for running the fastest again, in shares; how often that is done at most.
 _SPARE, _REPEATS = 0.5, 3
-# Seconds beyond its share in which a candidate may come to its end.
-_GRACE = 0.1
+# Rounds in which products are measured.
+_ROUNDS = 2
 # Texts a second and core that are enough: they can't be read, tokenised and written any faster.
 _ENOUGH = 20_000
 # What a product that is computed by itself is worth, beside one that is fused with what comes behind it.
@@ -137,79 +140,114 @@ def run_trial(
     FrostlineError
         No candidate can run; the reason is that of the first.
     """
-    until = time.perf_counter() + trial.seconds
+    clock = _Clock(trial.seconds)
     left_out: dict[str, str] = {}
     products = _product_rates(trial, candidates)
     # Half precision first: where its vectors are kept and its products are far ahead, it is all.
     racing = sorted(_screened(candidates, products, left_out), key=lambda c: c.dtype == "float32")
-    rates: dict[str, float] = {}
-    backends: dict[Candidate, Backend] = {}
     runs: dict[Candidate, _Run] = {}
+    slow: dict[Candidate, _Run] = {}
     refused: FrostlineError | None = None
     for position, candidate in enumerate(racing):
-        if reason := _hopeless(candidate, products, rates):
-            left_out[str(candidate)] = reason
-            continue
-        begun = time.perf_counter()
-        try:
-            backend = make(candidate)
-            reason = keeps_vectors(candidate, backend)
-        except FrostlineError as error:
-            refused = refused or error
-            reason = first_line(error)
-        # What it takes to make one, and to export a model the first time, is not the trial's.
-        until += time.perf_counter() - begun
-        left = until - time.perf_counter()
-        if not reason and backends and left <= 0:
-            reason = "no time was left"
+        reason = _hopeless(candidate, products, [run.rate for run in runs.values()])
+        if not reason:
+            try:
+                with clock.stopped():
+                    backend = make(candidate)
+                    reason = keeps_vectors(candidate, backend)
+            except FrostlineError as error:
+                refused, reason = refused or error, first_line(error)
+        if not reason:
+            share = clock.left() / (len(racing) - position + _SPARE)
+            run = _Run(trial, backend, _tokens_for(trial, share, candidate, products, backend))
+            reason = OUT_OF_TIME if runs and not share else _raced(run, share, clock)
+            (slow if reason else runs)[candidate] = run
         if reason:
             left_out[str(candidate)] = reason
-            continue
-        share = max(left, 0.0) / (len(racing) - position + _SPARE)
-        run = _Run(trial, backend, _tokens_for(trial, share, candidate, products, backend))
-        done = _bounded(partial(run.measure, share), 4 * share + _GRACE)
-        until += min(run.set_up, 2 * share)
-        if not done:
-            left_out[str(candidate)] = "it was not done in its time"
-            if backends or position < len(racing) - 1:
-                continue
-        runs[candidate] = run
-        rates[str(candidate)] = run.rate
-        backends[candidate] = backend
-    if not backends:
+    # Rather one that is slow than none.
+    runs = runs or dict(list(slow.items())[:1])
+    if not runs:
         raise refused or InputError(
             "no way to run this model keeps its vectors ("
             + "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
             + "); give --dtype float32"
         )
-    best = _best(runs, until)
-    rates |= {str(candidate): run.rate for candidate, run in runs.items()}
-    tokens = runs[best].best_tokens if trial.tune else trial.max_batch_tokens
-    choice = Choice(best, tokens, backends[best].streams, rates, left_out)
-    choice, backend = _tuned(trial, choice, runs[best], until), backends[best]
-    backend.streams = choice.streams
-    return choice, backend
+    best = _best(runs, clock)
+    run = runs[best]
+    rates = {str(candidate): run.rate for candidate, run in runs.items()}
+    tokens = run.best_tokens if trial.tune else trial.max_batch_tokens
+    choice = Choice(best, tokens, run.backend.streams, rates, left_out)
+    choice = _tuned(trial, choice, run, clock)
+    run.backend.streams = choice.streams
+    return choice, run.backend
 
 
-def _best(runs: dict[Candidate, _Run], until: float) -> Candidate:
+class _Clock:
+    """The time of a trial: what has nothing to do with a candidate's speed stops it."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until = time.perf_counter() + seconds
+
+    def left(self) -> float:
+        """Seconds that are left, at least 0."""
+        return max(0.0, self._until - time.perf_counter())
+
+    @contextmanager
+    def stopped(self, after: float = 0.0) -> Iterator[None]:
+        """Give back what a block takes, but for so many seconds.
+
+        What it takes to make a backend, and to export a model the first time, is not the trial's; nor is
+        what a candidate sets up in its first batches, or takes too long, the others' loss.
+        """
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._until += max(0.0, time.perf_counter() - begun - after)
+
+
+def _raced(run: _Run, share: float, clock: _Clock) -> str:
+    """Measure a backend, in a thread; say why that came to nothing, or ""."""
+    failed: list[str] = []
+
+    def measure() -> None:
+        try:
+            run.measure(share)
+        except Exception as error:  # of a thread that nobody waits for any more, too
+            failed.append(first_line(error))
+
+    thread = threading.Thread(target=measure, name="trial", daemon=True)
+    with clock.stopped(after=share):
+        thread.start()
+        thread.join(max(4 * share, run.trial.seconds))
+    if thread.is_alive():
+        return OUT_OF_TIME
+    return failed[0] if failed else ""
+
+
+def _best(runs: dict[Candidate, _Run], clock: _Clock) -> Candidate:
     """Run those that are near to the fastest again, while there is time, and give the fastest."""
     while True:
         order = sorted(runs, key=lambda candidate: -runs[candidate].rate)
         near = [c for c in order if runs[c].rate * _NEAR > runs[order[0]].rate]
+        if len(near) < 2:
+            return order[0]
         again = min(near, key=lambda candidate: runs[candidate].repeats)
         run = runs[again]
-        if len(near) < 2 or run.repeats >= _REPEATS or time.perf_counter() + run.seconds > until:
+        if run.repeats >= _REPEATS or run.seconds > clock.left():
             return order[0]
         run.repeat()
 
 
 def _product_rates(trial: Trial, candidates: Sequence[Candidate]) -> dict[Candidate, float]:
     """Rates of the products of torch's kernels, in 1e9 operations a second."""
-    return {
-        candidate: product_rate(getattr(torch, candidate.dtype), candidate.kernels, *trial.widths)
-        for candidate in candidates
-        if candidate.backend == "torch"
-    }
+    rates = dict.fromkeys((c for c in candidates if c.backend == "torch"), 0.0)
+    for _ in range(_ROUNDS):  # a round that was disturbed must not decide
+        for candidate in rates:
+            dtype = getattr(torch, candidate.dtype)
+            found = product_rate(dtype, candidate.kernels, *trial.widths)
+            rates[candidate] = max(found, rates[candidate])
+    return rates
 
 
 def _screened(
@@ -259,12 +297,12 @@ def _tokens_for(
 
 
 def _hopeless(
-    candidate: Candidate, products: dict[Candidate, float], rates: dict[str, float]
+    candidate: Candidate, products: dict[Candidate, float], rates: Sequence[float]
 ) -> str:
     """Say why a candidate needs no run, from the rates that are known; "" where it does."""
     if (
         candidate.backend != "torch"
-        and max(rates.values(), default=0.0) >= _ENOUGH * torch.get_num_threads()
+        and max(rates, default=0.0) >= _ENOUGH * torch.get_num_threads()
     ):
         return "the model is not what takes the time"
     by_precision: dict[str, float] = {}
@@ -291,9 +329,8 @@ class _Run:
     """
 
     def __init__(self, trial: Trial, backend: Backend, tokens: int) -> None:
-        self._trial, self._backend, self._tokens = trial, backend, tokens
+        self.trial, self.backend, self._tokens = trial, backend, tokens
         self._small = self.seconds = np.inf
-        self.set_up = 0.0
         self.repeats = 0
 
     @property
@@ -305,14 +342,14 @@ class _Run:
     def best_tokens(self) -> int:
         """Tokens of a batch."""
         measured = self._rate(self._tokens, self.seconds)
-        return self._trial.max_batch_tokens if self.rate > measured else self._tokens
+        return self.trial.max_batch_tokens if self.rate > measured else self._tokens
 
     def _rate(self, tokens: int, seconds: float) -> float:
-        return float(self._backend.streams * tokens / np.mean(_LENGTHS) / seconds)
+        return float(self.backend.streams * tokens / np.mean(_LENGTHS) / seconds)
 
     def _promised(self) -> float:
         """The rate in full batches, if the line through the measured ones promises enough; else 0."""
-        full, more = self._trial.max_batch_tokens, self._tokens - _FIRST_TOKENS
+        full, more = self.trial.max_batch_tokens, self._tokens - _FIRST_TOKENS
         if more <= 0 or not self._small < self.seconds < np.inf:
             return 0.0
         of_token = (self.seconds - self._small) / more
@@ -322,13 +359,11 @@ class _Run:
 
     def measure(self, share: float) -> None:
         """Run batches for about so many seconds, in the same threads: new ones have much to set up."""
-        begun = time.perf_counter()
-        with streams(self._backend.streams) as run_all:
+        with streams(self.backend.streams) as run_all:
             # Kernels are generated, and requests made, for each size when it is first met: that is no
             # more the trial's than to make the backend is.
             for tokens in (_FIRST_TOKENS, self._tokens):
                 self._timed(run_all, tokens)
-            self.set_up = time.perf_counter() - begun
             until = time.perf_counter() + share
             self._small = self._timed(run_all, _FIRST_TOKENS)
             while not self.repeats or time.perf_counter() + self.seconds < until:
@@ -337,7 +372,7 @@ class _Run:
 
     def repeat(self) -> None:
         """Run the large batch once more; the quickest was the least disturbed."""
-        with streams(self._backend.streams) as run_all:
+        with streams(self.backend.streams) as run_all:
             self._timed(run_all, _FIRST_TOKENS)
             self.seconds = min(self.seconds, self._timed(run_all, self._tokens))
         self.repeats += 1
@@ -351,31 +386,23 @@ class _Run:
 
     def _timed(self, run_all: RunAll, tokens: int, n_streams: int | None = None) -> float:
         """Seconds in which every stream runs a batch of so many tokens."""
-        batch = self._trial.batch(tokens)
+        batch = self.trial.batch(tokens)
 
         def run(texts: Batch) -> int:
-            return sum(len(block.lengths) for block in self._backend.forward(texts))
+            return sum(len(block.lengths) for block in self.backend.forward(texts))
 
         begun = time.perf_counter()
-        for _ in run_all(run, [batch] * (n_streams or self._backend.streams)):
+        for _ in run_all(run, [batch] * (n_streams or self.backend.streams)):
             pass
         return time.perf_counter() - begun
 
 
-def _bounded(measure: Callable[[], None], seconds: float) -> bool:
-    """Measure in a thread; whether that was done in the time."""
-    thread = threading.Thread(target=measure, name="trial", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return not thread.is_alive()
-
-
-def _tuned(trial: Trial, choice: Choice, run: _Run, until: float) -> Choice:
+def _tuned(trial: Trial, choice: Choice, run: _Run, clock: _Clock) -> Choice:
     """Try other numbers of tokens in a batch, and one stream for all cores, while there is time."""
     rate = run.rate
     for tokens, n_streams in _alternatives(trial, choice):
         n_texts = tokens / np.mean(_LENGTHS) * n_streams
-        if not rate or time.perf_counter() + 1.5 * n_texts / rate > until:
+        if not rate or 1.5 * n_texts / rate > clock.left():
             continue
         found = run.other_rate(tokens, n_streams)
         if found > _CLEARLY * rate:

@@ -27,6 +27,7 @@ from features.version import __version__
 from pipeline import options, report, terminal, verdict
 from pipeline.calibration import METHODS
 from pipeline.compare import compare
+from pipeline.doctor import examine
 from pipeline.fit import fit
 from pipeline.head import Head, load_head, save_head
 from pipeline.matching import Matching
@@ -426,6 +427,27 @@ def verify_command(paths: Sequence[str], json_file: Path | None) -> None:
             click.echo(line)
     _write_json(json_file, [store.to_dict() for store in found])
     verdict.check_whole(found)
+
+
+@main.command("doctor")
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="Hub id or local folder of the encoder to try.",
+)
+@options.json_file
+def doctor_command(model: str, json_file: Path | None) -> None:
+    """Examine this machine: what is there, and how fast each way to run a model is.
+
+    Measures matrix products by library and precision, and tweets/s of every installed backend in each of
+    its precisions; says what `auto` takes, and why.
+    """
+    _check_json(json_file, [])
+    with terminal.share() as show:
+        found = examine(model, progress=show)
+    _write_json(json_file, found.to_dict())
+    click.echo(report.diagnosis_text(found))
 
 
 def _say(matching: Matching) -> None:

@@ -57,13 +57,13 @@ machine = _options(
         "--backend",
         default="auto",
         show_default=True,
-        help="auto, torch, openvino or onnx: what runs the model; speed only.",
+        help="auto (measured), torch, openvino or onnx: what runs the model; speed only.",
     ),
     click.option(
         "--max-batch-tokens",
         type=int,
         metavar="N",
-        help="Tokens in a batch; speed and memory only [by device].",
+        help="Tokens in a batch; speed and memory only [measured].",
     ),
 )
 models = click.option(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,13 +73,16 @@ def encoders_for(
     found = []
     places: Sequence[str | Path | None] = models or [None] * len(encoders)
     for sources, model in zip(encoders, places, strict=True):
-        checkpoint, spec = _checked(sources[0].spec, model)
-        from features.encoder import FrozenEncoder  # torch: only where a model runs
+        spec = sources[0].spec
+        find = partial(_checked, spec, model)
+        if model is not None:
+            find()  # what is named is looked at, even where an export of the head's model is known
+        from features.encoder import FrozenEncoder  # only where a model runs
 
         found.append(
-            FrozenEncoder.from_checkpoint(
-                checkpoint,
+            FrozenEncoder.from_spec(
                 spec,
+                find,
                 pooling=[source.view for source in sources],
                 # A head of half-precision vectors takes whichever is faster here; others take their
                 # own.
@@ -93,7 +97,7 @@ def encoders_for(
     return found
 
 
-def _checked(spec: EncoderSpec, model: str | Path | None) -> tuple[Checkpoint, EncoderSpec]:
+def _checked(spec: EncoderSpec, model: str | Path | None) -> Checkpoint:
     """Find the model of a head's encoder, and make sure that it is the one."""
     try:
         checkpoint = find_checkpoint(model or spec.model, revision=None if model else spec.revision)
@@ -119,7 +123,7 @@ def _checked(spec: EncoderSpec, model: str | Path | None) -> tuple[Checkpoint, E
             f"those of encoder {spec.fingerprint[:12]} ({'; '.join(found.differences(spec))}); give the "
             f"folder of {spec.model} as --model"
         )
-    return checkpoint, spec
+    return checkpoint
 
 
 def score_tweets(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,14 @@ from features.formats import printable
 from features.store import FeatureStore
 from features.summary import ExtractSummary
 from pipeline.compare import Comparison
+from pipeline.doctor import Diagnosis, Place, Taken
 from pipeline.fit import FitResult
 from pipeline.head import Head, Source
 from pipeline.matching import Matching
 from pipeline.metrics import Metrics
 from pipeline.write_scores import Written
+
+_COLUMNS = 80  # of a terminal
 
 
 def table(rows: Sequence[Sequence[object]]) -> str:
@@ -260,6 +264,97 @@ def predict_text(written: Written, output: str, rejected: int, rejects_file: obj
     return text
 
 
+def diagnosis_text(found: Diagnosis) -> str:
+    """Lay out what was found out about a machine, in sections."""
+    machine = {
+        "processor": str(found.machine["processor"]),
+        "instruction sets": ", ".join(found.machine["instruction_sets"]) or "none that matter",
+        "cores": f"{found.machine['cores']:,}",
+        "settings": ", ".join(f"{k}={v}" for k, v in found.machine["settings"].items()) or "none",
+        "devices": "; ".join(
+            " ".join([d.name, d.model, _size(d.memory_bytes)]).strip() for d in found.devices
+        )
+        or f"none: {found.reason}",
+    }
+    models = found.models
+    places = {
+        models.name: models.folder or models.reason,
+        "packaged": models.packaged,
+        **{place.what: _place(place) for place in found.places},
+    }
+    if models.hub_offline:
+        places["hub"] = "HF_HUB_OFFLINE is set, so that nothing is fetched"
+    sections = {
+        "Machine": _wrapped(machine),
+        "Versions": _wrapped(found.versions),
+        "Models": _wrapped(places),
+    }
+    if found.products:
+        title = "GFLOP/s (GOP/s in int8) in products of {:,} x {:,}".format(*found.widths)
+        sections[title] = _by_dtype(
+            {
+                (f"{p.library} {p.kernels}", p.dtype): f"{p.rate:,.1f}" if p.rate else "-"
+                for p in found.products
+            }
+        )
+    if found.trial:
+        several = len({m.device for m in found.trial}) > 1
+
+        def way(m: Any) -> str:
+            return f"{m.backend} on {m.device}" if several else str(m.backend)
+
+        rates = {
+            (way(m), m.dtype): "-" if m.reason else f"{m.tweets_per_second:,.0f}"
+            for m in found.trial
+        }
+        missing = {f"{way(m)} {m.dtype}": m.reason for m in found.trial if m.reason}
+        sections[f"Tweets/s with {models.name}, from text to vector"] = _by_dtype(rates) + (
+            f"\n{_wrapped(missing)}" if missing else ""
+        )
+    if found.auto is not None:
+        sections["What `auto` takes"] = _wrapped(_taken(found.auto))
+        if found.auto.choice is not None and found.auto.choice.left_out:
+            sections["What its trial left out"] = _wrapped(found.auto.choice.left_out)
+    return "\n\n".join(f"{printable(title)}\n{text}" for title, text in sections.items())
+
+
+def _taken(auto: Taken) -> dict[str, str]:
+    """Say what is taken, and why."""
+    choice = auto.choice
+    if choice is None:
+        return {"nothing": auto.reason}
+    return {
+        "takes": f"{choice.candidate} on {auto.device}",
+        "gives": f"{auto.tweets_per_second:,.0f} tweets/s from text to vector",
+        "chosen": choice.said(),
+        "measured": "in an earlier run (remembered)" if choice.remembered else "in this run",
+        "batches": f"{choice.max_batch_tokens:,} tokens, {choice.streams} at a time",
+    }
+
+
+def _place(place: Place) -> str:
+    parts = [place.path]
+    if place.bytes is not None:
+        parts.append(f"{_size(place.bytes)} in it")
+    if place.free_bytes is not None:
+        parts.append(f"{_size(place.free_bytes)} free")
+    return ", ".join(parts)
+
+
+def _size(n_bytes: int | None) -> str:
+    if n_bytes is None:
+        return ""
+    return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
+
+
+def _by_dtype(cells: Mapping[tuple[str, str], str]) -> str:
+    """Lay out cells by row and precision; empty where there is none."""
+    rows = list(dict.fromkeys(row for row, _ in cells))
+    dtypes = list(dict.fromkeys(dtype for _, dtype in cells))
+    lines = [[row, *(cells.get((row, dtype), "") for dtype in dtypes)] for row in rows]
+    return textwrap.indent(table([["", *dtypes], *lines]), "  ")
+
+
 def store_text(store: FeatureStore) -> str:
     """Say what a store holds and where it came from."""
     import numpy as np
@@ -332,6 +427,22 @@ def _listed(counts: Mapping[str, int]) -> str:
 def _facts(facts: Mapping[str, str]) -> str:
     width = max(map(len, facts))
     return "\n".join(f"  {name.ljust(width)}  {printable(value)}" for name, value in facts.items())
+
+
+def _wrapped(facts: Mapping[str, str]) -> str:
+    """Lay out facts as `_facts` does, long ones in several lines."""
+    width = max(map(len, facts))
+    return "\n".join(
+        textwrap.fill(
+            printable(value),
+            max(_COLUMNS, width + 40),
+            initial_indent=f"  {printable(name).ljust(width)}  ",
+            subsequent_indent=" " * (width + 4),
+            break_long_words=False,  # paths are copied
+            break_on_hyphens=False,
+        )
+        for name, value in facts.items()
+    )
 
 
 def _start(text: str) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features import disk, journal
+from features.choice import Candidate, Choice
 from features.errors import CannotContinue, FileRefused
 from features.journal import OWNER_BYTES, Header, Journal, journal_path
 from features.spec import EncoderSpec
@@ -385,3 +387,26 @@ def test_after_a_sync_that_failed_nothing_is_read(tmp_path, monkeypatch):
         of._syncer.join(20)
         with pytest.raises(OSError, match="Input/output error"):
             of.read("mean", places)
+
+
+def test_the_choice_of_a_run_is_kept_and_older_journals_do_without():
+    choice = Choice(
+        Candidate("openvino", "bfloat16"), 1024, 2, {"openvino bfloat16": 1003.5}, {"onnx float32": "slow"}
+    )  # fmt: skip
+    header = dataclasses.replace(HEADER, choice=choice)
+    assert Header.from_json(header.to_json()) == header
+    fields = json.loads(HEADER.to_json())
+    del fields["choice"]
+    assert Header.from_json(json.dumps(fields).encode()) == HEADER
+
+
+BAD_CHOICES = [{}, [], "torch", {"candidate": {"backend": "torch"}}, {"candidate": {"backend": 1, "dtype": 2}},
+               {"candidate": {"backend": "torch", "dtype": "float32"}, "rates": {}, "left_out": {},
+                "max_batch_tokens": 0, "streams": 1}]  # fmt: skip
+
+
+@pytest.mark.parametrize("choice", BAD_CHOICES)
+def test_a_choice_that_is_none_is_refused(choice):
+    fields = {**json.loads(HEADER.to_json()), "choice": choice}
+    with pytest.raises(ValueError):
+        Header.from_json(json.dumps(fields).encode())
