@@ -234,7 +234,7 @@ def _check_int8(stock: StockModel, device: torch.device) -> None:
         return  # refused by the backend, with its reason
     if reason := int8_reason(stock.widths):
         raise InputError(
-            f"dtype int8 is of no use on this machine: {reason}; give --dtype auto "
+            f"dtype int8 can't be used on this machine: {reason}; give --dtype auto "
             "(vectors of int8 can be made and scored on a machine where it is)"
         )
 
