@@ -71,9 +71,11 @@ class Choice:
     remembered: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Give it as JSON types; whether it is remembered is not part of it."""
+        """Give it as JSON types, always in the same order; whether it is remembered is not part of it."""
         content = dataclasses.asdict(self)
         del content["remembered"]
+        for name in ("rates", "left_out"):
+            content[name] = dict(sorted(content[name].items()))
         return content
 
     @classmethod

@@ -215,49 +215,54 @@ class Memory:
     ----------
     key : mapping
         The machine, the model, the views, and what was decided by hand.
+    wider : mapping, optional
+        The key of runs that were not held to a precision: what one of them took in the same precision is
+        taken again, so that what is added to a file is made as the rest of it was.
     """
 
     key: Mapping[str, Any]
+    wider: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, spec: EncoderSpec, poolings: Sequence[Pooling], runtime: Runtime) -> Memory:
         """The memory of an encoder."""
-        return cls(
-            {
-                "machine": machine(),
-                "model": ExportPlace.of(spec).model,
-                "max_length": spec.max_length,
-                "views": sorted(pooling.name for pooling in poolings),
-                "dtype": runtime.dtype,
-                "device": runtime.device,
-                "backend": runtime.backend,
-                "max_batch_tokens": runtime.max_batch_tokens,
-                "precision": runtime.precision,
-            }
-        )
+        key = {
+            "machine": machine(),
+            "model": ExportPlace.of(spec).model,
+            "max_length": spec.max_length,
+            "views": sorted(pooling.name for pooling in poolings),
+            "dtype": runtime.dtype,
+            "device": runtime.device,
+            "backend": runtime.backend,
+            "max_batch_tokens": runtime.max_batch_tokens,
+            "precision": runtime.precision,
+        }
+        return cls(key, None if runtime.precision is None else {**key, "precision": None})
 
     def choice(self) -> Choice | None:
         """The choice of an earlier run, if there is one."""
-        try:
-            return Choice.from_dict(self._value()["choice"], remembered=True)
-        except (ValueError, TypeError, KeyError):
-            return None
+        return self._found()[0]
 
     def exported(self) -> tuple[list[int], bool] | None:
         """The hidden states that an earlier run took, and whether the pooler's output too."""
-        try:
-            value = self._value()
-            return [int(n) for n in value["layers"]], bool(value["pooler"])
-        except (ValueError, TypeError, KeyError):
-            return None
+        return self._found()[1]
+
+    def _found(self) -> tuple[Choice | None, tuple[list[int], bool] | None]:
+        for key in (self.key, self.wider):
+            value: Any = {} if key is None else recall("choices", key)
+            try:
+                choice = Choice.from_dict(value["choice"], remembered=True)
+                layers = [int(n) for n in value["layers"]], bool(value["pooler"])
+            except (ValueError, TypeError, KeyError):
+                continue
+            if key is self.key or choice.candidate.precision == self.key["precision"]:
+                return choice, layers
+        return None, None
 
     def keep(self, choice: Choice, views: Views) -> None:
         """Remember a choice."""
         value = {"choice": choice.to_dict(), "layers": list(views.layers), "pooler": views.pooler}
         remember("choices", self.key, value)
-
-    def _value(self) -> Any:
-        return recall("choices", self.key)
 
 
 def _opened(

@@ -27,7 +27,7 @@ from features.backends import (
     make_backend,
 )
 from features.checkpoint import Checkpoint
-from features.choice import PLAIN, Candidate, Choice, Runtime
+from features.choice import PLAIN, PREPACKED, Candidate, Choice, Runtime
 from features.engine import (
     Engine,
     Matrix,
@@ -250,7 +250,10 @@ class _Exact:
         self._vectors: dict[str, Matrix] | None = None
 
     def cosine(self, backend: Backend) -> float:
-        """Mean cosine to them, of the view where it is least."""
+        """Mean cosine to them, of the view where it is least; texts that the model can't read don't count.
+
+        Not a number where the backend's vectors are not finite, or the model can't read any.
+        """
         if self._vectors is None:
             views = self._views
             reference = Reference(self._stock, views.layers, pooler=views.pooler)
@@ -265,13 +268,20 @@ class _Exact:
                 backend, [self._ids[i] for i in rows], self._views, self._tokenizer
             ).items():
                 found[view][rows] = matrix
-        return least_mean_cosine(self._vectors, found)
+        readable = np.logical_and.reduce(
+            [np.isfinite(matrix).all(axis=1) for matrix in self._vectors.values()]
+        )
+        if not readable.any():
+            return float("nan")
+        exact = {view: matrix[readable] for view, matrix in self._vectors.items()}
+        return least_mean_cosine(exact, {view: matrix[readable] for view, matrix in found.items()})
 
 
 def _keeps_vectors(runtime: Runtime, exact: _Exact, candidate: Candidate, backend: Backend) -> str:
     """Say what is wrong with a candidate's vectors; "" where nothing is, or it was asked for by hand."""
-    if runtime.dtype != "auto" and candidate.precision == "half":
-        return ""
+    by_hand = runtime.dtype != "auto" and candidate.precision == "half"
+    if by_hand or candidate in (Candidate("torch", "float32", k) for k in (PREPACKED, PLAIN)):
+        return ""  # float32 in torch proves itself when it is fused, and is what all else falls back to
     cosine, least = exact.cosine(backend), MIN_COSINE[candidate.precision]
     # Not "below": a model that overflows gives values that are not a number.
     return "" if cosine >= least else f"its vectors keep a cosine of {cosine:.5f}, not {least}"

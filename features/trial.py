@@ -165,8 +165,9 @@ def run_trial(
             (slow if reason else runs)[candidate] = run
         if reason:
             left_out[str(candidate)] = reason
-    # Rather one that is slow than none.
-    runs = runs or dict(list(slow.items())[:1])
+    if not runs and slow:  # rather one that is slow than none, and the plainest of them
+        plainest = min(slow, key=lambda c: (c.dtype != "float32", c.backend != "torch"))
+        runs = {plainest: slow[plainest]}
     if not runs:
         raise refused or InputError(
             "no way to run this model keeps its vectors ("

@@ -93,6 +93,7 @@ class Harness:
             "pooling": POOLING,
             "dtype": "float32",
             "device": "cpu",
+            "backend": "torch",  # other runtimes leave threads behind, and a fork takes none along
             "max_batch_tokens": 40,
         }
         self._folder = folder

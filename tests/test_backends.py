@@ -29,12 +29,16 @@ from features.attention import PACKED
 from features.backends import (
     BACKENDS,
     Backend,
+    backends_on,
+    check_backend,
     choose_devices,
     default_batch_tokens,
-    find_backend,
     half_dtypes,
+    make_backend,
 )
+from features.choice import PLAIN, PREPACKED, Candidate
 from features.errors import FileRefused, InputError
+from features.exported import RUNTIMES, runtime
 from features.model import StockModel
 from pipeline.cli import main
 
@@ -45,15 +49,18 @@ EVERY = list(range(N_LAYERS + 1))
 
 
 def skip_without(name: str) -> None:
-    for package in BACKENDS[name][1]:
+    for package in BACKENDS[name].packages:
         if find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
 
 
-def make(name: str, stock: StockModel, layers=EVERY, *, pooler=False, dtype=torch.float32):
+def make(
+    name: str, stock: StockModel, layers=EVERY, *, pooler=False, dtype="float32", kernels=""
+) -> Backend:
     """A backend of the table on the CPU; skips where its package is not installed."""
     skip_without(name)
-    return find_backend(name, CPU)(stock, layers, pooler=pooler, device=CPU, dtype=dtype)
+    candidate = Candidate(name, dtype, kernels)
+    return make_backend(candidate, stock, layers, pooler=pooler, device=CPU)
 
 
 def states(backend: Backend, ids: list[np.ndarray]) -> list[dict[int | str, torch.Tensor]]:
@@ -67,8 +74,13 @@ def states(backend: Backend, ids: list[np.ndarray]) -> list[dict[int | str, torc
     for block in backend.forward(ids):
         assert block.texts == slice(len(found), len(found) + len(block.lengths))
         for row, length in enumerate(block.lengths.tolist()):
-            text = {number: state[row, :length] for number, state in block.layers.items()}
-            found.append(text if block.pooler is None else {**text, "pooler": block.pooler[row]})
+            text: dict[int | str, torch.Tensor] = {
+                number: torch.as_tensor(state)[row, :length]
+                for number, state in block.layers.items()
+            }
+            if block.pooler is not None:
+                text["pooler"] = torch.as_tensor(block.pooler)[row]
+            found.append(text)
     assert [len(next(iter(text.values()))) for text in found] == [len(text) for text in ids]
     return found
 
@@ -133,10 +145,11 @@ def test_all_states_and_the_pooler_are_those_of_transformers(case, name, archite
 
 
 # The same for one that packs: with a pooler, nothing is packed.
+@pytest.mark.parametrize("kernels", [PREPACKED, PLAIN])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_torch_gives_the_same_packed(tiny_model, case, architecture):
+def test_torch_gives_the_same_packed(case, architecture, kernels):
     its = case("torch", architecture)
-    backend = make("torch", its.stock)
+    backend = make("torch", its.stock, kernels=kernels)
     assert backend.packs == (its.stock.first_position is not None)
     assert_same(states(backend, its.ids), [dict(enumerate(text.states)) for text in its.plain])
 
@@ -276,14 +289,21 @@ VIEWS: dict[str, Callable[[Plain], torch.Tensor]] = {
 # Precision.
 
 
+def openvino_has_bfloat16() -> bool:
+    openvino = pytest.importorskip("openvino")
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 @pytest.mark.parametrize("name", BACKENDS)
 def test_half_precision_keeps_the_direction(case, name):
     its = case(name, "bert")
-    if torch.bfloat16 not in type(its.backend).dtypes:
+    if "bfloat16" not in BACKENDS[name].dtypes:
         pytest.skip(f"{name} computes in float32 alone")
-    if name == "openvino" and not half_dtypes(CPU):
+    if name == "openvino" and not openvino_has_bfloat16():
+        with pytest.raises(InputError, match=r"OpenVINO computes in f32 .*: give --dtype float32$"):
+            make(name, its.stock, [N_LAYERS], dtype="bfloat16")
         pytest.skip("OpenVINO has bfloat16 only where the processor has it")
-    half = make(name, its.stock, [N_LAYERS], dtype=torch.bfloat16)
+    half = make(name, its.stock, [N_LAYERS], dtype="bfloat16")
     for found, text in zip(states(half, its.ids), its.plain, strict=True):
         mine, right = found[N_LAYERS].float().mean(0), text.states[N_LAYERS].mean(0)
         assert torch.cosine_similarity(mine, right, dim=0) >= 0.999
@@ -291,21 +311,39 @@ def test_half_precision_keeps_the_direction(case, name):
 
 
 EXPORTED = [name for name in BACKENDS if name != "torch"]
-REFUSED = [("openvino", torch.float16, "float32 or bfloat16"), ("onnx", torch.bfloat16, "float32")]
+REFUSED = [("openvino", "float16", "float32 or bfloat16"), ("onnx", "bfloat16", "float32")]
 
 
 @pytest.mark.parametrize(("name", "dtype", "allowed"), REFUSED)
 def test_a_precision_that_it_does_not_have_is_refused_with_those_it_has(case, name, dtype, allowed):
     stock = case(name, "bert").stock
     with pytest.raises(
-        InputError, match=f"'{name}' computes in {allowed}, not in .*--dtype {allowed}"
+        InputError,
+        match=f"'{name}' computes in {allowed}, not in {dtype}: give --dtype float32 or --backend torch$",
     ):
         make(name, stock, [0], dtype=dtype)
 
 
-def test_auto_precision_is_one_that_the_backend_has(tiny_model, monkeypatch):
+@pytest.mark.parametrize(("name", "dtype", "allowed"), REFUSED)
+def test_so_it_is_when_an_encoder_is_asked_for_it(tiny_model, name, dtype, allowed):
+    skip_without(name)
+    with pytest.raises(
+        InputError, match=f"'{name}' computes in {allowed}.*, not in {dtype}: .*--dtype float32"
+    ):
+        FrozenEncoder(tiny_model("bert"), pooling="mean@0", backend=name, dtype=dtype)
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_the_table_says_what_the_runtime_says(name):
+    skip_without(name)
+    assert list(RUNTIMES) == EXPORTED
+    assert BACKENDS[name].dtypes == runtime(name).DTYPES
+
+
+def test_auto_precision_is_one_that_the_backend_has(tiny_model, monkeypatch, tmp_path):
     skip_without("onnx")
-    monkeypatch.setattr("features.encoder.half_dtypes", lambda device: (torch.bfloat16,))
+    monkeypatch.setenv("FROSTLINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("features.loading.half_dtypes", lambda device: ("bfloat16",))
     assert FrozenEncoder(tiny_model("bert"), pooling="mean@0", backend="onnx").dtype == "float32"
 
 
@@ -341,34 +379,35 @@ def test_a_model_that_cannot_be_translated_is_refused_with_the_cure(case, name):
 @pytest.mark.parametrize("name", EXPORTED)
 @pytest.mark.parametrize("wrong", [-1.0, torch.nan])
 def test_a_translation_that_gives_other_states_is_not_used(case, monkeypatch, name, wrong):
-    kind = type(case(name, "bert").backend)
-    translate = kind._translate
+    stock = case(name, "bert").stock
+    load = runtime(name).load
 
-    def wrongly(self, *args):
-        infer = translate(self, *args)
+    def wrongly(*args):
+        infer = load(*args)
         return lambda *inputs: [array * np.float32(wrong) for array in infer(*inputs)]
 
-    monkeypatch.setattr(kind, "_translate", wrongly)
+    monkeypatch.setattr(runtime(name), "load", wrongly)
     with pytest.raises(FileRefused, match="hidden states are others"):
-        make(name, case(name, "bert").stock, [0])
+        make(name, stock, [0])
 
 
 @pytest.mark.parametrize("name", EXPORTED)
 def test_a_translation_that_sees_padding_gets_texts_of_one_length(case, monkeypatch, name):
-    kind = type(case(name, "bert").backend)
-    translate = kind._translate
+    stock = case(name, "bert").stock
+    assert not make(name, stock, [0]).one_length
+    load = runtime(name).load
 
-    def seeing(self, *args):
-        infer = translate(self, *args)
+    def seeing(*args):
+        infer = load(*args)
         return lambda ids, attended: [a if attended.all() else -a for a in infer(ids, attended)]
 
-    monkeypatch.setattr(kind, "_translate", seeing)
-    assert make(name, case(name, "bert").stock, [0]).one_length
+    monkeypatch.setattr(runtime(name), "load", seeing)
+    assert make(name, stock, [0]).one_length
 
 
 def test_a_model_that_is_too_large_for_onnx_is_refused_with_the_cure(case, monkeypatch):
     stock = case("onnx", "bert").stock
-    monkeypatch.setattr("features.onnx_backend._MAX_BYTES", 1000)
+    monkeypatch.setattr("features.onnx_runtime._MAX_BYTES", 1000)
     with pytest.raises(InputError, match=r"up to 2 GiB.* --backend openvino or --backend torch"):
         make("onnx", stock, [0])
 
@@ -386,11 +425,13 @@ def test_help_names_every_backend(command):
 def test_extract_and_predict_run_the_backend_that_was_asked_for(tiny_model, tmp_path, monkeypatch):
     made = []
 
-    def noting(name, device):
-        made.append(name)
-        return find_backend("torch", device)
+    def noting(candidate, **options):
+        made.append(candidate.backend)
+        return make_backend(Candidate("torch", candidate.dtype), **options)
 
-    monkeypatch.setattr("features.encoder.find_backend", noting)
+    monkeypatch.setattr("features.loading.make_backend", noting)
+    monkeypatch.setattr("features.loading.check_backend", lambda name, device: None)
+    monkeypatch.setenv("FROSTLINE_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     lines = [f"{word} is {word},{len(word) % 2}" for word in WORDS if word.isalpha()]
     Path("tweets.csv").write_text("\n".join(["text,label", *lines]))
@@ -411,23 +452,24 @@ def test_extract_and_predict_run_the_backend_that_was_asked_for(tiny_model, tmp_
 def test_a_name_that_is_not_in_the_table_is_refused_with_those_that_are():
     allowed = re.escape(", ".join(["auto", *BACKENDS]))
     with pytest.raises(InputError, match=f"unknown backend 'tpu': choose one of {allowed}"):
-        find_backend("tpu", CPU)
+        check_backend("tpu", CPU)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_device_that_it_does_not_run_on_is_refused_with_the_cure(name):
-    for device in {"cuda", "mps", "meta"} - set(BACKENDS[name][2]):
+    for device in {"cuda", "mps", "meta"} - set(BACKENDS[name].devices):
         with pytest.raises(
             InputError, match=rf"'{name}' runs on .*cpu.*, not on {device}.*--backend torch"
         ):
-            find_backend(name, torch.device(device))
+            check_backend(name, torch.device(device))
 
 
 @pytest.mark.parametrize(
-    ("name", "package"), [(name, package) for name in BACKENDS for package in BACKENDS[name][1]]
+    ("name", "package"),
+    [(name, package) for name in BACKENDS for package in BACKENDS[name].packages],
 )
 def test_a_package_that_is_not_installed_is_named_with_the_cure(monkeypatch, name, package):
-    for there in BACKENDS[name][1]:
+    for there in BACKENDS[name].packages:
         pytest.importorskip(there)
     monkeypatch.setattr(
         "features.backends.find_spec", lambda asked: None if asked == package else find_spec(asked)
@@ -435,11 +477,30 @@ def test_a_package_that_is_not_installed_is_named_with_the_cure(monkeypatch, nam
     with pytest.raises(
         InputError, match=rf"needs the package {package}: pip install 'frostline\[{name}\]'"
     ):
-        find_backend(name, CPU)
+        check_backend(name, CPU)
 
 
-def test_auto_is_a_row_of_the_table():
-    assert find_backend("auto", CPU) in [find_backend("torch", CPU)]
+def test_auto_is_a_row_of_the_table_that_is_installed_and_runs_on_the_device(
+    tiny_model, monkeypatch
+):
+    there = [name for name in BACKENDS if all(map(find_spec, BACKENDS[name].packages))]
+    assert backends_on(CPU) == there
+    for device in ("cuda", "mps"):
+        assert backends_on(torch.device(device)) == [
+            name for name in there if device in BACKENDS[name].devices
+        ]
+    for missing in EXPORTED:
+        package = BACKENDS[missing].packages[-1]
+        monkeypatch.setattr(
+            "features.backends.find_spec",
+            lambda asked, gone=package: None if asked == gone else find_spec(asked),
+        )
+        assert backends_on(CPU) == [name for name in there if name != missing]
+    monkeypatch.undo()
+    choice = FrozenEncoder(tiny_model("bert"), pooling="mean@0").choice
+    assert choice.candidate.backend in there
+    tried = {*choice.rates, *choice.left_out}
+    assert {candidate.partition(" ")[0] for candidate in tried} == set(there)
 
 
 def test_an_encoder_refuses_a_backend_before_it_reads_the_model(tiny_model):
@@ -475,18 +536,20 @@ def test_names_of_no_device_are_refused(name):
 
 
 def test_half_precision_by_device(monkeypatch):
-    assert half_dtypes(torch.device("cuda"))[0] == torch.float16
-    assert half_dtypes(torch.device("mps")) == (torch.float16,)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": False})
-    assert half_dtypes(torch.device("cpu")) == ()
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    assert half_dtypes(torch.device("cpu")) == (torch.bfloat16,)
+    assert half_dtypes(torch.device("cuda")) == ("float16", "bfloat16")
+    assert half_dtypes(torch.device("mps")) == ("float16",)
+    # Whatever the processor says of itself: which of them is fast is measured.
+    for said in ({"avx2": True, "amx_bf16": False}, {"avx512_bf16": True}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda said=said: said)
+        assert half_dtypes(torch.device("cpu")) == ("bfloat16", "float16")
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
 def test_every_device_has_a_batch_size_and_half_precisions(device):
     assert default_batch_tokens(torch.device(device), 768) >= 512
-    assert torch.float32 not in half_dtypes(torch.device(device))
+    halves = half_dtypes(torch.device(device))
+    assert halves
+    assert set(halves) <= {"bfloat16", "float16"}
 
 
 @pytest.mark.parametrize(

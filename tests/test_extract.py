@@ -145,8 +145,10 @@ def test_provenance(finished):
     assert len(provenance["input_digest"]) == 64
     # What differs from run to run is in the summary: the same rows make the same bytes.
     assert set(provenance) == {
-        *("frostline", "versions", "inputs", "device", "dtype", "input_digest", "extends_rows")
+        *("frostline", "versions", "inputs", "device", "dtype", "choice"),
+        *("input_digest", "extends_rows"),
     }
+    assert provenance["choice"]["candidate"]["dtype"] == provenance["dtype"]
 
 
 def test_float16_on_disk_holds_the_same_vectors(tmp_path, finished):

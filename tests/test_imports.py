@@ -51,7 +51,17 @@ def files(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("module", ["features", "pipeline", "features.store", "pipeline.cli"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "features",
+        "pipeline",
+        "features.store",
+        "features.encoder",
+        "features.exported",
+        "pipeline.cli",
+    ],
+)
 def test_importing_is_light(module):
     assert loaded(f"import {module}") == []
 
@@ -130,6 +140,18 @@ FREE_OF = {
     "features/layout.py": ["torch", "transformers", "features.quarantine"],
     "features/writing.py": ["torch", "transformers", "features.store"],
     "features/tokenizer.py": ["torch", "h5py"],
+    "features/choice.py": ["torch", "transformers", "numpy", "h5py", "features"],
+    "features/cache.py": ["torch", "transformers", "numpy", "h5py"],
+    "features/machine.py": ["torch", "transformers", "numpy", "h5py"],
+    "features/exports.py": ["torch", "transformers", "h5py"],
+    "features/exported.py": ["torch", "transformers", "h5py", "features.model"],
+    "features/openvino_runtime.py": ["torch", "transformers", "h5py", "features.model"],
+    "features/streams.py": ["torch", "transformers", "h5py"],
+    "features/pooling.py": ["torch", "transformers", "h5py"],
+    "features/engine.py": ["torch", "transformers", "h5py", "features.model"],
+    "features/encoder.py": ["torch", "transformers", "h5py", "features.model"],
+    "features/products.py": ["transformers", "numpy", "h5py"],
+    "features/trial.py": ["transformers", "h5py", "features.cache", "features.model"],
     "features/store.py": ["torch", "transformers", "features.writing"],
     "features/journal.py": ["torch", "transformers", "h5py"],
     "features/building.py": ["torch", "transformers"],

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from features import quantize
+from features import FrozenEncoder, quantize
 from features.calibration import (
     GELU_FLOOR,
     SAMPLE_ROWS,
@@ -17,10 +17,12 @@ from features.calibration import (
     gelu_step,
 )
 from features.errors import CannotContinue, InputError
+from features.products import int8_is_exact
 from features.quantize import Int8FeedForward, Int8Linear
+from features.trial import int8_reason
 
 can_run = pytest.mark.skipif(
-    quantize.missing_instructions() is not None, reason=str(quantize.missing_instructions())
+    not int8_is_exact(), reason="this CPU adds pairs of 8-bit products up in 16 bits, or has none"
 )
 
 
@@ -71,18 +73,25 @@ def test_by_hand():
     assert torch.allclose(y, torch.tensor([[3.0], [4.0], [4.0]]), atol=0.02)
 
 
+def signed(integers):
+    """The integers that unsigned ones with a zero point stand for."""
+    assert integers.dtype == torch.uint8
+    zero = quantize._Columns.scale[1]
+    return [value - zero for value in integers.flatten().tolist()]
+
+
 def test_rounds_half_to_even_and_saturates():
     columns = quantize._Columns(torch.tensor([1.0]))
     x = [0.5, 1.5, 2.5, -0.5, -1.5, 126.4, 127.6, 1e6, -1e6, 3e38, -3e38, float("inf"), 1e-30, -0.0]
     wanted = [0, 2, 2, 0, -2, 126, 127, 127, -127, 127, -127, 127, 0, 0]
-    assert columns.integers(torch.tensor(x)[:, None]).flatten().tolist() == wanted
+    assert signed(columns.integers(torch.tensor(x)[:, None])) == wanted
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=70))
 def test_integers_are_those_of_numpy(values):
     got = quantize._Columns(torch.tensor([1.0])).integers(torch.tensor(values)[:, None])
     wanted = np.clip(np.rint(np.array(values, np.float32)), -127, 127)
-    assert got.flatten().tolist() == wanted.tolist()
+    assert signed(got) == wanted.tolist()
 
 
 @can_run
@@ -288,10 +297,35 @@ def test_a_layer_that_never_ran_is_left_out():
     assert set(calibrate(model, lambda m: m["used"](torch.ones(1, 2)))) == {"used"}
 
 
-def test_a_cpu_without_the_instructions_is_refused(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx_vnni": False})
-    with pytest.raises(InputError, match=r"none of amx_int8, avx512_vnni, avx_vnni.*--dtype auto"):
-        Int8Linear(torch.ones(2, 2), None, inputs_of(torch.ones(3, 2)))
+# Rates of products of 8-bit integers and of float32, whether the former are exact, and the reason.
+OF_NO_USE = {
+    "slower": (1.0, 2.0, True, "reach 1.0 .* float32 2.0 GFLOP/s, so nothing would be gained"),
+    "as fast": (2.0, 2.0, True, "reach 2.0 .* float32 2.0 GFLOP/s, so nothing would be gained"),
+    "none": (0.0, 2.0, False, "reach 0.0 .* float32 2.0 GFLOP/s, so nothing would be gained"),
+    "saturating": (9.0, 2.0, False, "reach 9.0 .* and large sums of two saturate at 16 bits"),
+}
+
+
+@pytest.mark.parametrize("case", OF_NO_USE)
+def test_a_cpu_where_they_are_of_no_use_is_refused(tiny_model, monkeypatch, case):
+    in_int8, in_float32, is_exact, reason = OF_NO_USE[case]
+    rates = {torch.int8: in_int8, torch.float32: in_float32}
+    monkeypatch.setattr("features.trial.product_rate", lambda dtype, *_: rates[dtype])
+    monkeypatch.setattr("features.products.int8_is_exact", lambda: is_exact)
+    monkeypatch.setattr(
+        "features.loading.make_backend", lambda *_, **__: pytest.fail("it was built all the same")
+    )
+    with pytest.raises(
+        InputError, match=f"int8 is of no use on this machine: 8-bit.* {reason}; give --dtype auto"
+    ):
+        FrozenEncoder(tiny_model("bert"), pooling="mean", dtype="int8")
+
+
+def test_a_cpu_where_they_are_of_use_is_not(monkeypatch):
+    rates = {torch.int8: 2.1, torch.float32: 2.0}
+    monkeypatch.setattr("features.trial.product_rate", lambda dtype, *_: rates[dtype])
+    monkeypatch.setattr("features.products.int8_is_exact", lambda: True)
+    assert int8_reason((384, 1536)) == ""
 
 
 @can_run

@@ -9,6 +9,7 @@ from architectures import POSITIONS, TEXTS, variant
 
 from features import FrozenEncoder
 from features.checkpoint import find_checkpoint
+from features.choice import Runtime
 from features.errors import FileRefused, InputError
 from features.spec import EncoderSpec, make_spec
 
@@ -137,9 +138,17 @@ def test_the_encoder_and_its_files_make_the_same_spec(tiny_model):
 def test_an_encoder_of_a_spec(tiny_model):
     files = find_checkpoint(tiny_model("bert"))
     spec = make_spec(files, max_length=9, normalize="none")
-    options = {"pooling": ["cls", "mean"], "dtype": "float32"}
-    ours = FrozenEncoder.from_checkpoint(files, spec, **options)
-    same = FrozenEncoder(files.folder, max_length=9, normalize="none", **options)
+    views, runtime = ["cls", "mean"], Runtime(dtype="float32", backend="torch")
+    ours = FrozenEncoder.from_spec(spec, lambda: files, pooling=views, runtime=runtime)
+    same = FrozenEncoder(
+        files.folder,
+        pooling=views,
+        max_length=9,
+        normalize="none",
+        dtype=runtime.dtype,
+        backend=runtime.backend,
+    )
+    assert (ours.dtype, ours.choice.candidate) == ("float32", same.choice.candidate)
     assert ours.spec is spec
     for view, matrix in ours.encode(TEXTS).items():
         np.testing.assert_array_equal(matrix, same.encode(TEXTS)[view])
