@@ -146,6 +146,9 @@ def run_trial(
     products = _product_rates(trial, candidates)
     # Half precision first: where its vectors are kept and its products are far ahead, it is all.
     racing = sorted(_screened(candidates, products, left_out), key=lambda c: c.dtype == "float32")
+    if len(racing) == 1 and len({candidate.dtype for candidate in candidates}) == 1:
+        backend = make(racing[0])  # there is nothing to decide
+        return Choice(racing[0], trial.max_batch_tokens, backend.streams, {}, left_out), backend
     runs: dict[Candidate, _Run] = {}
     slow: dict[Candidate, _Run] = {}
     refused: FrostlineError | None = None
@@ -362,7 +365,9 @@ class _Run:
                 self._timed(run_all, tokens)
             until = time.perf_counter() + share
             self._small = self._timed(run_all, _FIRST_TOKENS)
-            while not self.repeats or time.perf_counter() + self.seconds < until:
+            while not self.repeats or (
+                self.repeats < _REPEATS and time.perf_counter() + self.seconds < until
+            ):
                 self.seconds = min(self.seconds, self._timed(run_all, self._tokens))
                 self.repeats += 1
 

@@ -118,7 +118,7 @@ class Models:
 
 @dataclass(frozen=True)
 class Product:
-    """The rate of a matrix product, in 1e9 operations a second; 0 where there is no such product."""
+    """The rate of a matrix product, in 1e9 operations a second and core; 0: there is no such product."""
 
     library: str
     kernels: str
@@ -458,6 +458,7 @@ def _products(inputs: int, outputs: int) -> list[Product]:
     import numpy as np
     import torch
     from scipy.linalg.blas import sgemm
+    from threadpoolctl import threadpool_limits
 
     from features.products import rate
 
@@ -472,7 +473,8 @@ def _products(inputs: int, outputs: int) -> list[Product]:
     found["numpy", _blas("numpy"), "float32"] = partial(_blas_rate, np.matmul, x, weight)
     found["scipy", _blas("scipy"), "float32"] = partial(_blas_rate, partial(sgemm, 1.0), *fortran)
     # The quickest round was the least disturbed: other work on the machine takes most of a rate away.
-    rounds = [[measure() for measure in found.values()] for _ in range(_ROUNDS)]
+    with threadpool_limits(1):  # a core each, as in torch's
+        rounds = [[measure() for measure in found.values()] for _ in range(_ROUNDS)]
     return [
         Product(*what, max(rates))
         for what, rates in zip(found, zip(*rounds, strict=True), strict=True)

@@ -57,7 +57,7 @@ machine = _options(
         "--backend",
         default="auto",
         show_default=True,
-        help="auto (measured), torch, openvino or onnx: what runs the model; speed only.",
+        help="auto, torch, openvino or onnx: what runs the model; auto measures, speed only.",
     ),
     click.option(
         "--max-batch-tokens",

@@ -290,7 +290,7 @@ def diagnosis_text(found: Diagnosis) -> str:
         "Models": _wrapped(places),
     }
     if found.products:
-        title = "GFLOP/s (GOP/s in int8) in products of {:,} x {:,}".format(*found.widths)
+        title = "GFLOP/s a core (GOP/s in int8), products of {:,} x {:,}".format(*found.widths)
         sections[title] = _by_dtype(
             {
                 (f"{p.library} {p.kernels}", p.dtype): f"{p.rate:,.1f}" if p.rate else "-"

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     """Give the folder of an architecture's tiny model; not to be written to."""
     from architectures import ARCHITECTURES, build  # transformers takes seconds to import
 
+    import features.loading  # noqa: F401 - so that `torch_alone` finds it
+
     built: dict[str, Path] = {}
 
     def folder(architecture: str) -> Path:
@@ -45,3 +48,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         return built[architecture]
 
     return folder
+
+
+@pytest.fixture(autouse=True)
+def torch_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `auto` find torch alone, unless a test is marked `every_backend`.
+
+    Exporting a model takes seconds, and hundreds of tiny ones are loaded.
+    """
+    loading = sys.modules.get("features.loading")
+    if loading is not None and request.node.get_closest_marker("every_backend") is None:
+        monkeypatch.setattr(loading, "backends_on", lambda device: ["torch"])

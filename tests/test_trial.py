@@ -90,7 +90,7 @@ def test_the_fastest_is_taken(fastest):
 
 
 def test_rates_are_texts_a_second_of_all_streams():
-    choice, _ = run({EXACT: Sleeping(1e-4)})
+    choice, _ = run({EXACT: Sleeping(1e-4), OTHER: Sleeping(1e-3)})
     assert 0.6 * 2 / (30 * 1e-4) < choice.rates[str(EXACT)] < 1.05 * 2 / (30 * 1e-4)
 
 
@@ -110,11 +110,20 @@ def test_a_stuck_candidate_costs_its_turn_and_no_more():
     assert seconds < 10  # it would wait for 20
 
 
-def test_the_only_one_is_taken_even_if_it_is_not_done_in_its_time():
-    stuck = Stuck()
-    choice, backend = run({EXACT: stuck})
-    stuck.release.set()
-    assert choice.candidate == EXACT and backend is stuck
+def test_where_all_are_stuck_the_plainest_is_taken():
+    stuck = {candidate: Stuck() for candidate in (HALF, OTHER, EXACT)}
+    choice, backend = run(stuck)
+    for one in stuck.values():
+        one.release.set()
+    assert choice.candidate == EXACT and backend is stuck[EXACT]
+    assert set(choice.left_out.values()) == {OUT_OF_TIME}
+
+
+def test_where_one_is_left_there_is_nothing_to_measure():
+    backends = {EXACT: Sleeping(1e-4), PLAIN: Sleeping(1e-4)}
+    choice, backend = run(backends)
+    assert choice.candidate == EXACT and backend is backends[EXACT]
+    assert choice.rates == {} and backends[EXACT].calls == [] and str(PLAIN) in choice.left_out
 
 
 def test_who_does_not_keep_its_vectors_is_left_out_with_the_figure():
@@ -143,8 +152,9 @@ def test_where_nobody_can_the_first_reason_is_raised():
 
 
 def test_where_nobody_keeps_its_vectors_all_reasons_are_given():
+    other = Candidate("openvino", "bfloat16")
     with pytest.raises(InputError, match=r"keeps its vectors .*torch bfloat16: too far.*--dtype"):
-        run({HALF: Sleeping(1e-5)}, lambda c, b: "too far")
+        run({HALF: Sleeping(1e-5), other: Sleeping(1e-5)}, lambda c, b: "too far")
 
 
 def test_slow_kernels_are_not_run_at_all(products):
