@@ -302,7 +302,7 @@ OF_NO_USE = {
     "slower": (1.0, 2.0, True, "reach 1.0 .* float32 2.0 GFLOP/s, so nothing would be gained"),
     "as fast": (2.0, 2.0, True, "reach 2.0 .* float32 2.0 GFLOP/s, so nothing would be gained"),
     "none": (0.0, 2.0, False, "reach 0.0 .* float32 2.0 GFLOP/s, so nothing would be gained"),
-    "saturating": (9.0, 2.0, False, "reach 9.0 .* and large sums of two saturate at 16 bits"),
+    "saturating": (9.0, 2.0, False, "reach 9.0 .* and sums of two saturate at 16 bits"),
 }
 
 
@@ -311,12 +311,13 @@ def test_a_cpu_where_they_are_of_no_use_is_refused(tiny_model, monkeypatch, case
     in_int8, in_float32, is_exact, reason = OF_NO_USE[case]
     rates = {torch.int8: in_int8, torch.float32: in_float32}
     monkeypatch.setattr("features.trial.product_rate", lambda dtype, *_: rates[dtype])
-    monkeypatch.setattr("features.products.int8_is_exact", lambda: is_exact)
+    monkeypatch.setattr("features.trial.int8_is_exact", lambda: is_exact)
     monkeypatch.setattr(
         "features.loading.make_backend", lambda *_, **__: pytest.fail("it was built all the same")
     )
     with pytest.raises(
-        InputError, match=f"int8 is of no use on this machine: 8-bit.* {reason}; give --dtype auto"
+        InputError,
+        match=f"int8 can't be used on this machine: 8-bit.* {reason}.*; give --dtype auto",
     ):
         FrozenEncoder(tiny_model("bert"), pooling="mean", dtype="int8")
 
@@ -324,7 +325,7 @@ def test_a_cpu_where_they_are_of_no_use_is_refused(tiny_model, monkeypatch, case
 def test_a_cpu_where_they_are_of_use_is_not(monkeypatch):
     rates = {torch.int8: 2.1, torch.float32: 2.0}
     monkeypatch.setattr("features.trial.product_rate", lambda dtype, *_: rates[dtype])
-    monkeypatch.setattr("features.products.int8_is_exact", lambda: True)
+    monkeypatch.setattr("features.trial.int8_is_exact", lambda: True)
     assert int8_reason((384, 1536)) == ""
 
 
