@@ -22,6 +22,10 @@ _STEPS = ((16, 0.125), (64, 0.5), (256, 1.0))
 # No step is begun that would take longer. The quickest of the repeats is the least disturbed.
 _SECONDS = 0.02
 _REPEATS = 4
+# Texts, and tokens of each, on which attention is timed.
+_ATTENTION = (32, 32)
+# A reference kernel is hundreds of times slower on the same tiny product.
+_STANDING_STILL = 20
 # Rows of extreme integers, whose sums of two products do not fit in 16 bits.
 _EXTREMES = (255, 127)
 
@@ -53,14 +57,16 @@ def _int8(rows: int, inputs: int, outputs: int) -> Callable[[], object]:
     return _int8_product(x, torch.ones(outputs, inputs, dtype=torch.int8))
 
 
-def _int8_product(x: torch.Tensor, weight: torch.Tensor) -> Callable[[], torch.Tensor]:
+def _int8_product(
+    x: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype = torch.float32
+) -> Callable[[], torch.Tensor]:
     """As `features/quantize.py` multiplies: unsigned by signed bytes, with a zero point."""
     packed = torch.ops.onednn.qlinear_prepack(weight, None)
     steps, zeros = torch.ones(len(weight)), torch.zeros(len(weight), dtype=torch.int32)
 
     def product() -> torch.Tensor:
         found: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
-            x, 1.0, 128, packed, steps, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+            x, 1.0, 128, packed, steps, zeros, None, 1.0, 0, dtype, "none", [], ""
         )
         return found
 
@@ -134,3 +140,53 @@ def int8_is_exact() -> bool:
     except (AttributeError, RuntimeError):
         return False
     return bool((product == (unsigned - 128) * signed * columns).all())
+
+
+def attention_seconds(dtype: torch.dtype, hidden_size: int, heads: int) -> float:
+    """Time what stands between 8-bit products in a model: queries, keys and values, and attention on them.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of what an 8-bit product gives to attention.
+    hidden_size, heads : int
+        Of the model.
+
+    Returns
+    -------
+    float
+        Seconds on one core for some texts as long as tweets are; infinite where there is no such product.
+    """
+    if _stands_still(dtype):
+        return float("inf")
+    texts, tokens = _ATTENTION
+    x = torch.full((texts * tokens, hidden_size), 200, dtype=torch.uint8)
+    product = _int8_product(x, torch.ones(3 * hidden_size, hidden_size, dtype=torch.int8), dtype)
+
+    def attend() -> None:
+        parts = product().view(texts, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        functional.scaled_dot_product_attention(*parts)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        attend()
+        return min(_seconds(attend) for _ in range(_REPEATS))
+    except RuntimeError:  # no such operator for this processor
+        return float("inf")
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _stands_still(dtype: torch.dtype) -> bool:
+    """Whether 8-bit products that give this type have a reference kernel alone, tried on a tiny one."""
+    x, weight = torch.full((16, 64), 200, dtype=torch.uint8), torch.ones(64, 64, dtype=torch.int8)
+    seconds = []
+    for given in (torch.float32, dtype):
+        product = _int8_product(x, weight, given)
+        try:
+            product()  # kernels are generated when they are first needed
+        except RuntimeError:  # no such operator for this processor
+            return True
+        seconds.append(min(_seconds(product) for _ in range(_REPEATS)))
+    return seconds[1] > _STANDING_STILL * seconds[0]

@@ -25,7 +25,7 @@ from features.errors import CannotContinue, InputError
 from features.fusion import Packed, can_fuse, fuse
 from features.model import DeepestReached, LayerTaps, StockModel
 from features.pooling import Block
-from features.products import rate
+from features.products import attention_seconds
 from features.quantize import Quantized
 
 # A packed batch is filled up to a multiple of this many tokens. oneDNN generates code for each number of
@@ -188,14 +188,15 @@ class TorchBackend:
         fuse(self.model, stock.layers, partial(self._watched, stock.probe), products)
 
     def _attention_dtype(self, stock: StockModel) -> torch.dtype:
-        """Of queries, keys and values beside 8-bit products: the faster one, by its products."""
+        """Of queries, keys and values beside 8-bit products: the faster one, by measuring."""
         if not self.packs:
             return torch.float32
-        rates = {
-            dtype: rate(dtype, PREPACKED, *stock.widths)
-            for dtype in (torch.float32, torch.bfloat16)
-        }
-        return max(rates, key=lambda dtype: rates[dtype])
+        heads = getattr(stock.module.config, "num_attention_heads", None)
+        if not isinstance(heads, int) or heads < 1 or stock.hidden_size % heads:
+            return torch.float32
+        types = (torch.float32, torch.bfloat16)
+        seconds = {dtype: attention_seconds(dtype, stock.hidden_size, heads) for dtype in types}
+        return min(types, key=lambda dtype: seconds[dtype])
 
     def _watched(self, text: Sequence[int]) -> torch.Tensor:
         """Run one text without padding: its last hidden states (1, T, H)."""
