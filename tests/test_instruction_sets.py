@@ -63,10 +63,10 @@ def run(request):
 
 
 def test_no_reference_kernel_multiplies(run):
-    _, _, kernels = run
-    assert any(
-        name in ("matmul", "inner_product") for found in kernels.values() for name, _ in found
-    )
+    setting, _, kernels = run
+    seen = {name for found in kernels.values() for name, _ in found}
+    # With AVX2 alone torch's own kernels are faster, and taken.
+    assert setting == "AVX2" or seen & {"matmul", "inner_product"}
     slow = {
         (way, name, kernel)
         for way, found in kernels.items()
