@@ -146,7 +146,6 @@ def make_backend(
         stock,
         layers,
         pooler=pooler,
-        device=device,
         dtype=candidate.dtype,
         place=place,
         tokenizer=tokenizer,

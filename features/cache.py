@@ -33,8 +33,7 @@ def recall(kind: str, key: Mapping[str, Any]) -> Any:
     """Give what `remember` kept under a key, or None."""
     path = _entry(kind, key)
     try:
-        status = path.lstat()
-        if not _is_ours(status.st_uid) or status.st_size > _MAX_BYTES or path.is_symlink():
+        if not is_ours(path) or path.stat().st_size > _MAX_BYTES:
             return None
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -86,13 +85,10 @@ def keep_folder(folder: Path, write: Callable[[Path], None]) -> Path | None:
 def is_ours(path: Path) -> bool:
     """Whether a file or folder belongs to this user, and is no link."""
     try:
-        return _is_ours(path.lstat().st_uid) and not path.is_symlink()
+        owner = path.lstat().st_uid
+        return (not hasattr(os, "geteuid") or owner == os.geteuid()) and not path.is_symlink()
     except OSError:
         return False
-
-
-def _is_ours(owner: int) -> bool:
-    return not hasattr(os, "geteuid") or owner == os.geteuid()
 
 
 def _entry(kind: str, key: Mapping[str, Any]) -> Path:

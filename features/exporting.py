@@ -61,7 +61,6 @@ def make_exported(
     layers: Sequence[int],
     *,
     pooler: bool,
-    device: torch.device,
     dtype: str,
     place: ExportPlace | None = None,
     tokenizer: TextTokenizer | None = None,
@@ -72,7 +71,7 @@ def make_exported(
     ----------
     name : str
         A row of `features.exported.RUNTIMES`.
-    stock, layers, pooler, device, dtype
+    stock, layers, pooler, dtype
         As for `TorchBackend`.
     place : ExportPlace, optional
         Where the export is kept; without one it is made, used and thrown away.
@@ -116,7 +115,6 @@ def make_exported(
 def _described(
     stock: StockModel, layers: Sequence[int], pooler: bool, tokenizer: TextTokenizer | None
 ) -> Export:
-    kept = tokenizer is not None and tokenizer.content is not None
     return Export(
         layers=tuple(layers),
         pooler=pooler,
@@ -126,7 +124,7 @@ def _described(
         flops_per_token=stock.flops_per_token(layers[-1]),
         padding_id=stock.padding_id,
         one_length={},
-        vocabulary=tokenizer.vocabulary if tokenizer is not None and kept else None,
+        vocabulary=tokenizer.vocabulary if tokenizer and tokenizer.content is not None else None,
     )
 
 

@@ -9,7 +9,8 @@ too long. Does not: run models (`features/trial.py`), or know processors by thei
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -91,10 +92,16 @@ def rate(dtype: torch.dtype, kernels: str, inputs: int, outputs: int) -> float:
         1e9 operations a second on one core, as streams run; 0 where there is no such product. On one
         thread, because several wait for each other, and for whatever else the machine does.
     """
+    with _one_core():
+        return _rate(dtype, kernels, inputs, outputs)
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _rate(dtype, kernels, inputs, outputs)
+        yield
     finally:
         torch.set_num_threads(threads)
 
@@ -167,15 +174,12 @@ def attention_seconds(dtype: torch.dtype, hidden_size: int, heads: int) -> float
         parts = product().view(texts, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
         functional.scaled_dot_product_attention(*parts)
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        attend()
-        return min(_seconds(attend) for _ in range(_REPEATS))
+        with _one_core():
+            attend()
+            return min(_seconds(attend) for _ in range(_REPEATS))
     except RuntimeError:  # no such operator for this processor
         return float("inf")
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _stands_still(dtype: torch.dtype) -> bool:

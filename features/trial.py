@@ -308,11 +308,9 @@ def _hopeless(
     for known, found in products.items():
         by_precision[known.precision] = max(found, by_precision.get(known.precision, 0.0))
     exact, half = by_precision.get("float32", 0.0), by_precision.get("half", 0.0)
-    if candidate.precision == "half" and exact > half:
-        return (
-            f"products in half precision reach {half:,.0f} GFLOP/s, those in float32 {exact:,.0f}"
-        )
-    if candidate.dtype == "float32" and rates and half > _OUT_OF_REACH * exact:
+    behind = candidate.precision == "half" and exact > half
+    out_of_reach = candidate.dtype == "float32" and rates and half > _OUT_OF_REACH * exact
+    if behind or out_of_reach:
         return (
             f"products in half precision reach {half:,.0f} GFLOP/s, those in float32 {exact:,.0f}"
         )
@@ -343,8 +341,9 @@ class _Run:
         measured = self._rate(self._tokens, self.seconds)
         return self.trial.max_batch_tokens if self.rate > measured else self._tokens
 
-    def _rate(self, tokens: int, seconds: float) -> float:
-        return float(self.backend.streams * tokens / np.mean(_LENGTHS) / seconds)
+    def _rate(self, tokens: int, seconds: float, n_streams: int | None = None) -> float:
+        n_texts = (n_streams or self.backend.streams) * tokens / np.mean(_LENGTHS)
+        return float(n_texts / seconds)
 
     def _promised(self) -> float:
         """The rate in full batches, if the line through the measured ones promises enough; else 0."""
@@ -383,7 +382,7 @@ class _Run:
         with streams(n_streams) as run_all:
             self._timed(run_all, _FIRST_TOKENS, n_streams)
             seconds = self._timed(run_all, tokens, n_streams)
-        return float(n_streams * tokens / np.mean(_LENGTHS) / seconds)
+        return self._rate(tokens, seconds, n_streams)
 
     def _timed(self, run_all: RunAll, tokens: int, n_streams: int | None = None) -> float:
         """Seconds in which every stream runs a batch of so many tokens."""

@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,7 @@ from features.checkpoint import DEFAULT_MODEL, PACKAGE, Checkpoint, find_checkpo
 from features.choice import HALF, PLAIN, PREPACKED, Choice
 from features.errors import FrostlineError, first_line
 from features.exports import ExportPlace
-from features.machine import machine
+from features.machine import machine, versions
 from features.probe import CALIBRATION_TEXTS
 from features.spec import EncoderSpec, make_spec
 from features.version import __version__
@@ -234,13 +233,12 @@ def examine(
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "frostline": __version__}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = NOT_INSTALLED
-    return found
+    return {
+        "python": platform.python_version(),
+        "frostline": __version__,
+        **dict.fromkeys(PACKAGES, NOT_INSTALLED),
+        **versions(PACKAGES),
+    }
 
 
 def _find(name: str) -> tuple[Models, EncoderSpec | None]:
