@@ -7,7 +7,7 @@ but the model's own; `features/extract.py` does that.
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,14 @@ import numpy.typing as npt
 from features.batching import token_batches
 from features.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
 from features.choice import Choice, Runtime
-from features.engine import Engine, Matrix, least_mean_cosine, load_engine
+from features.engine import (
+    Engine,
+    Matrix,
+    Rows,
+    least_mean_cosine,
+    load_engine,
+    not_finite,
+)
 from features.errors import InputError, NotFinite
 from features.normalize import normalizer
 from features.pooling import DEFAULT_POOLING, parse_poolings
@@ -27,8 +34,6 @@ from features.tokenizer import Tokens
 
 if TYPE_CHECKING:
     from features.backends import Backend
-
-Rows = npt.NDArray[np.intp]
 
 # 8-bit integers must keep this mean cosine to float32 on texts of the run.
 MIN_INT8_COSINE = 0.99
@@ -373,9 +378,3 @@ def _batches(
     # By the plan, not by what is left of it: products in several threads add up in another order.
     with streams(min(idle.qsize(), len(plan))) as run_all:
         yield from run_all(run_batch, (r for n, r in enumerate(plan) if n not in skip))
-
-
-def not_finite(vectors: Mapping[str, Matrix]) -> Rows:
-    """Numbers of the rows that have a value, in any view, that is not finite."""
-    finite = [np.isfinite(matrix).all(axis=1) for matrix in vectors.values()]
-    return np.flatnonzero(~np.logical_and.reduce(finite))

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from features.backends import Backend
 
 Matrix = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,12 @@ def pooled(
     return vectors
 
 
+def not_finite(vectors: Mapping[str, Matrix]) -> Rows:
+    """Numbers of the rows that have a value, in any view, that is not finite."""
+    finite = [np.isfinite(matrix).all(axis=1) for matrix in vectors.values()]
+    return np.flatnonzero(~np.logical_and.reduce(finite))
+
+
 def least_mean_cosine(a: dict[str, Matrix], b: dict[str, Matrix]) -> float:
     """Mean over the texts of cos(a, b), for the view where it is least."""
 
@@ -241,12 +249,13 @@ class Memory:
 
     def choice(self) -> Choice | None:
         """The choice of an earlier run, if there is one."""
-        return self._found()[0]
+        return self._found[0]
 
     def exported(self) -> tuple[list[int], bool] | None:
         """The hidden states that an earlier run took, and whether the pooler's output too."""
-        return self._found()[1]
+        return self._found[1]
 
+    @cached_property
     def _found(self) -> tuple[Choice | None, tuple[list[int], bool] | None]:
         for key in (self.key, self.wider):
             value: Any = {} if key is None else recall("choices", key)

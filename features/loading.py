@@ -34,6 +34,7 @@ from features.engine import (
     Memory,
     Views,
     least_mean_cosine,
+    not_finite,
     pooled,
     wanted_views,
 )
@@ -268,10 +269,8 @@ class _Exact:
                 backend, [self._ids[i] for i in rows], self._views, self._tokenizer
             ).items():
                 found[view][rows] = matrix
-        readable = np.logical_and.reduce(
-            [np.isfinite(matrix).all(axis=1) for matrix in self._vectors.values()]
-        )
-        if not readable.any():
+        readable = np.setdiff1d(order, not_finite(self._vectors))
+        if not len(readable):
             return float("nan")
         exact = {view: matrix[readable] for view, matrix in self._vectors.items()}
         return least_mean_cosine(exact, {view: matrix[readable] for view, matrix in found.items()})
