@@ -44,10 +44,10 @@ _LENGTHS = (29, 30, 31)
 _FIRST_TOKENS, _SMALL_SECONDS = 64, 0.02
 # What part of the rate of its products a model reaches, to guess how much can be run in a share.
 _OF_PRODUCTS = 0.6
-# What is kept for running the fastest again, in shares; how often that is done at most.
-_SPARE, _REPEATS = 0.5, 3
-# Rounds in which products are measured.
-_ROUNDS = 2
+# How often the large batch is run at most.
+_REPEATS = 3
+# Rounds in which products are measured; the second is for those of at least such a part of the best rate.
+_ROUNDS, _IN_REACH = 2, 0.5
 # Texts a second and core that are enough: they can't be read, tokenised and written any faster.
 _ENOUGH = 20_000
 # What a product that is computed by itself is worth, beside one that is fused with what comes behind it.
@@ -146,6 +146,7 @@ def run_trial(
     products = _product_rates(trial, candidates)
     # Half precision first: where its vectors are kept and its products are far ahead, it is all.
     racing = sorted(_screened(candidates, products, left_out), key=lambda c: c.dtype == "float32")
+    racing = [c for c in racing if not _behind(c, products, left_out)]
     if len(racing) == 1 and len({candidate.dtype for candidate in candidates}) == 1:
         backend = make(racing[0])  # there is nothing to decide
         return Choice(racing[0], trial.max_batch_tokens, backend.streams, {}, left_out), backend
@@ -162,7 +163,7 @@ def run_trial(
             except FrostlineError as error:
                 refused, reason = refused or error, first_line(error)
         if not reason:
-            share = clock.left() / (len(racing) - position + _SPARE)
+            share = clock.left() / (len(racing) - position)
             run = _Run(trial, backend, _tokens_for(trial, share, candidate, products))
             reason = OUT_OF_TIME if runs and not share else _raced(run, share, clock)
             (slow if reason else runs)[candidate] = run
@@ -248,7 +249,8 @@ def _product_rates(trial: Trial, candidates: Sequence[Candidate]) -> dict[Candid
     """Rates of the products of torch's kernels, in 1e9 operations a second."""
     rates = dict.fromkeys((c for c in candidates if c.backend == "torch"), 0.0)
     for _ in range(_ROUNDS):  # a round that was disturbed must not decide
-        for candidate in rates:
+        best = max(rates.values(), default=0.0)
+        for candidate in [c for c, found in rates.items() if found >= _IN_REACH * best]:
             dtype = getattr(torch, candidate.dtype)
             found = product_rate(dtype, candidate.kernels, *trial.widths)
             rates[candidate] = max(found, rates[candidate])
@@ -304,17 +306,33 @@ def _hopeless(
         and max(rates, default=0.0) >= _ENOUGH * torch.get_num_threads()
     ):
         return "the model is not what takes the time"
-    by_precision: dict[str, float] = {}
-    for known, found in products.items():
-        by_precision[known.precision] = max(found, by_precision.get(known.precision, 0.0))
-    exact, half = by_precision.get("float32", 0.0), by_precision.get("half", 0.0)
-    behind = candidate.precision == "half" and exact > half
-    out_of_reach = candidate.dtype == "float32" and rates and half > _OUT_OF_REACH * exact
-    if behind or out_of_reach:
-        return (
-            f"products in half precision reach {half:,.0f} GFLOP/s, those in float32 {exact:,.0f}"
-        )
+    exact, half = _best_products(products)
+    if candidate.dtype == "float32" and rates and half > _OUT_OF_REACH * exact:
+        return _compared(exact, half)
     return ""
+
+
+def _behind(
+    candidate: Candidate, products: dict[Candidate, float], left_out: dict[str, str]
+) -> bool:
+    """Leave half precision out, in any library, where torch's products are faster in float32."""
+    exact, half = _best_products(products)
+    if candidate.precision == "half" and exact > half:
+        left_out[str(candidate)] = _compared(exact, half)
+        return True
+    return False
+
+
+def _best_products(products: dict[Candidate, float]) -> tuple[float, float]:
+    """Give the best rates of float32 and of half precision."""
+    best = {"float32": 0.0, "half": 0.0}
+    for candidate, found in products.items():
+        best[candidate.precision] = max(found, best[candidate.precision])
+    return best["float32"], best["half"]
+
+
+def _compared(exact: float, half: float) -> str:
+    return f"products in half precision reach {half:,.0f} GFLOP/s, those in float32 {exact:,.0f}"
 
 
 class _Run:
@@ -360,8 +378,8 @@ class _Run:
         with streams(self.backend.streams) as run_all:
             # Kernels are generated, and requests made, for each size when it is first met: that is no
             # more the trial's than to make the backend is.
-            for tokens in (_FIRST_TOKENS, self._tokens):
-                self._timed(run_all, tokens)
+            self._timed(run_all, _FIRST_TOKENS)
+            self.seconds = self._timed(run_all, self._tokens)
             until = time.perf_counter() + share
             self._small = self._timed(run_all, _FIRST_TOKENS)
             while not self.repeats or (
