@@ -16,7 +16,7 @@ import click
 import torch
 from torch.nn import functional
 
-from features.attention import Packing, packed_attention, packing
+from features.backends.eager.packed_attention import Packing, packed_attention, packing
 
 HEADS, WIDTH = 12, 32
 LENGTHS = (5, 10, 15, 16, 20, 25, 30, 32, 40, 50, 64, 90, 120)

@@ -28,8 +28,8 @@ from extract import MAKING_MODEL, REST, Answer, Worker, finding, mean_cosine, on
 from material import read_texts
 from peers import MAX_LENGTH, Unavailable
 
-from features.machine import n_cores, processor, versions
-from features.probe import PROBE_TEXTS
+from features.base.machine import n_cores, processor, versions
+from features.encoder.probe_texts import PROBE_TEXTS
 
 VARIABLE = "ONEDNN_MAX_CPU_ISA"
 # An older name of it, which would be heeded where the first is not set.

@@ -29,9 +29,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 
 from features import FeatureStore
-from pipeline.blocks import Rows
-from pipeline.objective import TrainingSet
-from pipeline.solver import (
+from pipeline.evaluation.cross_validation import SELECTION_TOL
+from pipeline.solver.blocks import Rows
+from pipeline.solver.objective import TrainingSet
+from pipeline.solver.solve import (
     Data,
     Problem,
     Solution,
@@ -41,7 +42,6 @@ from pipeline.solver import (
     solve,
     solve_grid,
 )
-from pipeline.trials import SELECTION_TOL
 
 MEMORY = 2**35
 

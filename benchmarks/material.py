@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
 
-from features.checkpoint import DEFAULT_MODEL, find_checkpoint
-from features.tweets import Tweet, TweetReader
+from features.spec.checkpoint import DEFAULT_MODEL, find_checkpoint
+from features.tweets.reader import Tweet, TweetReader
 
 # Configs of BERTs with random weights. Speed and memory don't depend on what a model has learned.
 RANDOM_BERTS: dict[str, dict[str, int]] = {

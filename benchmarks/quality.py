@@ -23,9 +23,9 @@ from sklearn.preprocessing import StandardScaler
 
 from features import FeatureStore, extract
 from pipeline import fit
-from pipeline.join import open_joined
-from pipeline.predict import score_stores
-from pipeline.scores import evaluate
+from pipeline.data.join import open_joined
+from pipeline.scoring.evaluate import evaluate
+from pipeline.scoring.predict import score_stores
 
 VIEWS = ["cls", "cls@last4+sum", "mean", "mean@-2", "mean@last4+sum", "mean@last4+concat"]
 

@@ -25,7 +25,7 @@ import click
 from material import make_texts, model_folder, peak_mib, read_texts, write_csv
 
 from features import extract
-from features.normalize import normalizer
+from features.spec.normalize import normalizer
 
 TWEETS = click.argument("tweets", required=False, type=click.Path(exists=True, path_type=Path))
 LIMIT = click.option("--limit", default=2000, show_default=True, help="Texts to encode.")

@@ -26,9 +26,9 @@ import numpy as np
 import numpy.typing as npt
 from material import peak_mib
 
-from pipeline.blocks import Rows, parse_memory
-from pipeline.objective import TrainingSet
-from pipeline.solver import Problem, prepare, solve
+from pipeline.solver.blocks import Rows, parse_memory
+from pipeline.solver.objective import TrainingSet
+from pipeline.solver.solve import Problem, prepare, solve
 
 T = TypeVar("T")
 CLASSES, C = 3, 0.01

@@ -10,7 +10,7 @@ from typing import Any
 
 from peers import REFERENCE, Contender
 
-from features.machine import n_cores, processor, settings, versions
+from features.base.machine import n_cores, processor, settings, versions
 
 CLASSES = ("float32", "half", "int8")
 GEMM_SIZE = 4096

@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from features import FeatureStore, verify
-from features.layout import DIGEST_BYTES, Shard
-from features.seal import check_seal
-from features.spec import EncoderSpec
-from features.writing import write_shard
+from features.spec.encoder_spec import EncoderSpec
+from features.store.checksum import check_seal
+from features.store.format import DIGEST_BYTES, Shard
+from features.store.writer import write_shard
 
 SPEC = EncoderSpec("made-up", None, "a" * 64, "b" * 64, "c" * 64, 128, "tweeteval/1")
 VIEWS = {"cls": 384, "mean": 384, "mean@last4+sum": 384}

@@ -16,27 +16,27 @@ from typing import Any
 
 import numpy as np
 
+from features.base.arrays import Codes, Floats
 from features.errors import InputError
-from pipeline.bootstrap import interval, resampled
-from pipeline.calibration import cross_fitted
-from pipeline.head import Source
-from pipeline.join import Joined, open_joined
-from pipeline.labelled import classes_of, labelled_rows
-from pipeline.matching import Matching
-from pipeline.metrics import Metrics, measure, score
-from pipeline.priors import Floats, fitted_prior, importance, parse_prior
-from pipeline.selection import C_GRID
-from pipeline.solver import prepare, solve_grid
-from pipeline.trials import (
+from pipeline.data.join import Joined, open_joined
+from pipeline.data.labelled_rows import classes_of, labelled_rows
+from pipeline.data.matching import Matching
+from pipeline.evaluation.bootstrap import interval, resampled
+from pipeline.evaluation.cross_validation import (
     FOLDS,
     SELECTION_TOL,
-    Codes,
     bytes_of,
     check_options,
     fold_trials,
     judge,
     training_set,
 )
+from pipeline.evaluation.folds import C_GRID
+from pipeline.evaluation.metrics import Metrics, measure, score
+from pipeline.head.calibration import cross_fitted
+from pipeline.head.head import Source
+from pipeline.head.priors import fitted_prior, importance, parse_prior
+from pipeline.solver.solve import prepare, solve_grid
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,11 @@ import numpy as np
 
 from features.errors import InputError
 from features.version import __version__
-from pipeline.calibration import METHODS, cross_fitted, fit_temperature, folded
-from pipeline.head import Head
-from pipeline.join import open_joined
-from pipeline.labelled import classes_of, labelled_rows, validation_rows
-from pipeline.matching import Matching
-from pipeline.metrics import Metrics, measure
-from pipeline.near import group_near
-from pipeline.priors import fitted_prior, importance, parse_prior
-from pipeline.selection import C_GRID, Candidate
-from pipeline.solver import Problem, mixed, prepare, softmax, solve, solve_grid
-from pipeline.trials import (
+from pipeline.data.join import open_joined
+from pipeline.data.labelled_rows import classes_of, labelled_rows, validation_rows
+from pipeline.data.matching import Matching
+from pipeline.data.near_duplicates import group_near
+from pipeline.evaluation.cross_validation import (
     FOLDS,
     SELECTION_TOL,
     Trial,
@@ -40,6 +34,12 @@ from pipeline.trials import (
     judge,
     training_set,
 )
+from pipeline.evaluation.folds import C_GRID, Candidate
+from pipeline.evaluation.metrics import Metrics, measure
+from pipeline.head.calibration import METHODS, cross_fitted, fit_temperature, folded
+from pipeline.head.head import Head
+from pipeline.head.priors import fitted_prior, importance, parse_prior
+from pipeline.solver.solve import Problem, mixed, prepare, softmax, solve, solve_grid
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def fit(
     ----------
     features : path or sequence of paths
         What `extract` wrote, with labels: files of one encoder are shards, those of different
-        encoders are put side by side, see `pipeline/join.py`.
+        encoders are put side by side, see `pipeline/data/join.py`.
     pooling : str or sequence of str, optional
         The view, or several to be put side by side. Needed where a store has several. With several
         encoders, `2:mean` is a view of the second one, and `mean` that of each.
@@ -120,7 +120,7 @@ def fit(
         mean over all, and the metrics are those of the first.
     near_identical : float, optional
         A cosine: texts whose vectors are at least as close are in the same fold, as identical texts
-        always are; see `pipeline/near.py`.
+        always are; see `pipeline/data/near_duplicates.py`.
     validation : path or sequence of paths, optional
         Labelled vectors of the same encoders to choose C and to measure on, instead of folds.
     metric : str
@@ -134,14 +134,14 @@ def fit(
         uniform after balanced weights, that of the training rows otherwise, which moves nothing.
     calibrate : str, optional
         `temperature`: fit one on the held-out rows and fold it into the head, see
-        `pipeline/calibration.py`. `none`: leave the probabilities as they are. Default: `temperature`
+        `pipeline/head/calibration.py`. `none`: leave the probabilities as they are. Default: `temperature`
         where all rows are held out once, or `validation` is given; so not with a fixed C alone.
     seed : int
         Of the folds and of the bootstrap.
     max_iter : int
         Passes of the solver over the data at most.
     tol : float
-        The certificate that ends the fit, relative to the objective; see `pipeline/solver.py`.
+        The certificate that ends the fit, relative to the objective; see `pipeline/solver/solve.py`.
     memory : int or str, optional
         Bytes of vectors to hold, e.g. `2GiB`; default a quarter of the memory that is free. A store
         that takes more, in float32, is read anew in each pass.

@@ -23,8 +23,8 @@ from tokenizers import (
     trainers,
 )
 
-from features.checkpoint import find_checkpoint
-from features.model import StockModel, load
+from features.backends.eager.stock_model import StockModel, load
+from features.spec.checkpoint import find_checkpoint
 
 # What the tokenizers know: enough that the texts below fall into words, pieces and unknowns.
 CORPUS = (

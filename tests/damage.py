@@ -1,5 +1,6 @@
-"""What can happen to the bytes of a file, as a strategy of hypothesis."""
+"""What can happen to the bytes of a file: as a strategy of hypothesis, and one flipped byte."""
 
+import h5py
 from hypothesis import strategies as st
 
 
@@ -32,3 +33,11 @@ def first_change(content, changed):
     """Where two contents begin to differ; the length of the shorter one if it is the other's start."""
     pairs = enumerate(zip(content, changed, strict=False))
     return next((at for at, (one, other) in pairs if one != other), min(len(content), len(changed)))
+
+
+def flip_a_byte(path, name, chunk=0):
+    with h5py.File(path, "r") as file:
+        place = file[name].id.get_chunk_info(chunk).byte_offset
+    content = bytearray(path.read_bytes())
+    content[place + 1] ^= 0x01
+    path.write_bytes(content)

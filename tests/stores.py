@@ -5,10 +5,10 @@ import hashlib
 
 import numpy as np
 
-from features.layout import Shard
-from features.spec import EncoderSpec
-from features.writing import write_shard
-from pipeline.head import Head, Source
+from features.spec.encoder_spec import EncoderSpec
+from features.store.format import Shard
+from features.store.writer import write_shard
+from pipeline.head.head import Head, Source
 
 SPEC = EncoderSpec("no-such-model", None, "a" * 64, "b" * 64, "c" * 64, 128, "tweeteval/1")
 OTHER_SPEC = dataclasses.replace(SPEC, model="another-model", weights="d" * 64)

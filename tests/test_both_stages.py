@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from transformers import BertConfig, BertModel
 
 from features import FeatureStore
-from pipeline.cli import main
+from pipeline.cli.commands import main
 
 
 @pytest.fixture(scope="module")

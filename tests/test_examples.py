@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from features.tweets import Tweet, TweetReader
+from features.tweets.reader import Tweet, TweetReader
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TWEETS, NEW_TWEETS = EXAMPLES / "tweets.csv", EXAMPLES / "new_tweets.csv"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from stores import OTHER_SPEC, blobs, make_head, write_store
 
-from pipeline.head import save_head
+from pipeline.head.head import save_head
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "transformers")
@@ -17,7 +17,7 @@ REPORT = "import json, sys; print(json.dumps([m for m in {names!r} if m in sys.m
 COMMAND = """
 import sys
 sys.argv[0] = "frostline"
-from pipeline.cli import main
+from pipeline.cli.commands import main
 try:
     main(prog_name="frostline")
 except SystemExit as end:
@@ -56,10 +56,10 @@ def files(tmp_path_factory):
     [
         "features",
         "pipeline",
-        "features.store",
-        "features.encoder",
-        "features.exported",
-        "pipeline.cli",
+        "features.store.reader",
+        "features.encoder.encoder",
+        "features.backends.exported.runtime",
+        "pipeline.cli.commands",
     ],
 )
 def test_importing_is_light(module):
@@ -122,67 +122,149 @@ def is_or_is_in(name, module):
     return name == module or name.startswith(module + ".")
 
 
-@pytest.mark.parametrize("path", sources("features"), ids=lambda path: path.name)
-def test_features_never_import_the_pipeline(path):
-    assert [name for name in imports(path) if is_or_is_in(name, "pipeline")] == []
+# Which packages each one imports, of ours, besides `features.errors` and `features.version`, in an order in
+# which every arrow points upwards. A new package gets a line, a new arrow a reason.
+ARROWS = {
+    "features.base": [],
+    "features.spec": [],
+    "features.tweets": ["features.base"],
+    "features.store": ["features.base", "features.spec"],
+    "features.backends": ["features.base", "features.spec"],
+    "features.encoder": ["features.backends", "features.base", "features.spec"],
+    "features.extraction": [
+        "features.backends",
+        "features.base",
+        "features.encoder",
+        "features.spec",
+        "features.store",
+        "features.tweets",
+    ],
+    "features": ["features.encoder", "features.extraction", "features.store"],
+    "pipeline.solver": ["features.base"],
+    "pipeline.head": ["features.base", "features.spec", "features.store", "pipeline.solver"],
+    "pipeline.data": [
+        "features.base",
+        "features.spec",
+        "features.store",
+        "pipeline.head",
+        "pipeline.solver",
+    ],
+    "pipeline.evaluation": ["features.base", "pipeline.head", "pipeline.solver"],
+    "pipeline.fit": ["pipeline.data", "pipeline.evaluation", "pipeline.head", "pipeline.solver"],
+    "pipeline.compare": [
+        "features.base",
+        "pipeline.data",
+        "pipeline.evaluation",
+        "pipeline.head",
+        "pipeline.solver",
+    ],
+    "pipeline.scoring": [
+        "features.backends",
+        "features.base",
+        "features.encoder",
+        "features.spec",
+        "features.store",
+        "features.tweets",
+        "pipeline.data",
+        "pipeline.evaluation",
+        "pipeline.head",
+    ],
+    "pipeline.doctor": ["features.backends", "features.base", "features.encoder", "features.spec"],
+    "pipeline.report": [
+        "features",
+        "features.base",
+        "features.extraction",
+        "features.store",
+        "pipeline.compare",
+        "pipeline.data",
+        "pipeline.doctor",
+        "pipeline.evaluation",
+        "pipeline.fit",
+        "pipeline.head",
+        "pipeline.scoring",
+    ],
+    "pipeline": [
+        "pipeline.compare",
+        "pipeline.evaluation",
+        "pipeline.fit",
+        "pipeline.head",
+        "pipeline.solver",
+    ],
+    "pipeline.cli": [
+        "features.base",
+        "features.extraction",
+        "features.spec",
+        "features.store",
+        "features.tweets",
+        "pipeline.compare",
+        "pipeline.data",
+        "pipeline.doctor",
+        "pipeline.evaluation",
+        "pipeline.fit",
+        "pipeline.head",
+        "pipeline.report",
+        "pipeline.scoring",
+    ],
+    "pipeline.__main__": ["pipeline.cli"],
+}
+EVERYONES = ("features.errors", "features.version")
 
 
-@pytest.mark.parametrize(
-    "path", [*sources("features"), *sources("pipeline")], ids=lambda p: f"{p.parent.name}-{p.stem}"
-)
-def test_only_main_imports_the_command_line(path):
-    found = [name for name in imports(path) if is_or_is_in(name, "pipeline.cli")]
-    assert bool(found) == (path.name == "__main__.py"), found
+def package_of(module):
+    """The package of ours that a module, or a name in one, belongs to: the longest that the table has."""
+    parts = module.split(".")
+    names = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+    return next((name for name in names if name in ARROWS or name in EVERYONES), None)
 
 
-# Who is free of what, whatever else is loaded: by the design's table of rooms.
-FREE_OF = {
-    "features/layout.py": ["torch", "transformers", "features.quarantine"],
-    "features/writing.py": ["torch", "transformers", "features.store"],
-    "features/tokenizer.py": ["torch", "h5py"],
-    "features/choice.py": ["torch", "transformers", "numpy", "h5py", "features"],
-    "features/cache.py": ["torch", "transformers", "numpy", "h5py"],
-    "features/machine.py": ["torch", "transformers", "numpy", "h5py"],
-    "features/exports.py": ["torch", "transformers", "h5py"],
-    "features/exported.py": ["torch", "transformers", "h5py", "features.model"],
-    "features/openvino_runtime.py": ["torch", "transformers", "h5py", "features.model"],
-    "features/streams.py": ["torch", "transformers", "h5py"],
-    "features/pooling.py": ["torch", "transformers", "h5py"],
-    "features/engine.py": ["torch", "transformers", "h5py", "features.model"],
-    "features/encoder.py": ["torch", "transformers", "h5py", "features.model"],
-    "features/products.py": ["transformers", "numpy", "h5py"],
-    "features/trial.py": ["transformers", "h5py", "features.cache", "features.model"],
-    "features/store.py": ["torch", "transformers", "features.writing"],
-    "features/journal.py": ["torch", "transformers", "h5py"],
-    "features/building.py": ["torch", "transformers"],
-    "features/parquet.py": ["torch", "transformers", "numpy", "h5py", "features.store"],
-    "features/gaps.py": ["torch", "transformers", "h5py", "features.store"],
-    "features/seal.py": ["torch", "transformers", "numpy", "h5py"],
-    "features/contents.py": ["torch", "transformers", "h5py"],
-    "features/verify.py": ["torch", "transformers", "h5py"],
-    "features/disk.py": ["features", "numpy", "h5py"],
-    "features/tweets.py": ["torch", "transformers", "numpy", "h5py"],
-    "features/normalize.py": ["torch", "transformers", "numpy"],
-    "features/spec.py": ["torch", "transformers"],
-    "pipeline/solver.py": ["h5py", "torch", "features"],
-    "pipeline/objective.py": ["h5py", "torch", "features", "sklearn"],
-    "pipeline/descent.py": ["h5py", "torch", "features", "sklearn"],
-    "pipeline/blocks.py": ["h5py", "torch", "sklearn", "features.store"],
-    "pipeline/estimator.py": ["h5py", "torch", "features"],
-    "pipeline/metrics.py": ["sklearn", "features", "h5py"],
-    "pipeline/join.py": ["sklearn", "torch", "h5py"],
-    "pipeline/matching.py": ["sklearn", "torch", "h5py", "pipeline"],
-    "pipeline/calibration.py": ["sklearn", "scipy", "features", "h5py"],
-    "pipeline/priors.py": ["sklearn", "h5py", "pipeline"],
-    "pipeline/bootstrap.py": ["sklearn", "features", "h5py"],
-    "pipeline/compare.py": ["torch", "h5py"],
-    "pipeline/unpickle.py": ["pickle", "joblib", "sklearn", "importlib"],
-    "pipeline/verdict.py": ["sklearn", "torch", "h5py", "numpy"],
-    "pipeline/report.py": ["sklearn", "torch", "h5py"],
+def test_arrows_between_packages_point_one_way():
+    found = {package: set() for package in ARROWS}
+    for path in [*sources("features"), *sources("pipeline")]:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        package = package_of(".".join(part for part in parts if part != "__init__"))
+        found.setdefault(package, set()).update(map(package_of, imports(path)))
+    arrows = {package: sorted(to - {package, None, *EVERYONES}) for package, to in found.items()}
+    del arrows["features.errors"], arrows["features.version"]
+    for package, to in arrows.items():
+        print(package, "->", ", ".join(to) or "nothing")
+    assert arrows == ARROWS
+    order = list(ARROWS)
+    assert all(order.index(to) < order.index(one) for one in ARROWS for to in ARROWS[one])
+
+
+# What a package, or one module in it, never imports, at any depth.
+NEVER = {
+    "features/base": ["torch", "transformers", "h5py", "sklearn"],
+    "features/spec": ["torch", "h5py", "sklearn"],
+    "features/tweets": ["torch", "transformers", "numpy", "h5py", "sklearn"],
+    "features/store": ["torch", "transformers", "sklearn"],
+    "features/backends": ["h5py", "sklearn"],
+    "features/backends/exported": ["h5py", "sklearn"],
+    "features/backends/exported/runtime.py": ["torch", "transformers"],
+    "features/backends/choice.py": ["torch", "transformers", "numpy"],
+    "features/encoder": ["h5py", "transformers"],
+    "features/encoder/encoder.py": ["torch"],
+    "features/encoder/engine.py": ["torch"],
+    "features/extraction": ["torch", "transformers", "h5py", "sklearn"],
+    "pipeline/solver": ["torch", "h5py", "joblib"],
+    "pipeline/head": ["torch", "h5py", "scipy"],
+    "pipeline/head/safe_pickle.py": ["pickle", "joblib", "sklearn", "importlib"],
+    "pipeline/data": ["torch", "h5py", "sklearn"],
+    "pipeline/evaluation": ["torch", "h5py"],
+    "pipeline/scoring": ["torch", "transformers", "h5py", "sklearn"],
+    "pipeline/report": ["torch", "h5py", "sklearn"],
+    "pipeline/cli": ["torch", "transformers", "h5py", "sklearn"],
 }
 
 
-@pytest.mark.parametrize("path", FREE_OF)
-def test_rooms_stay_free_of_what_is_not_theirs(path):
-    names = list(imports(ROOT / path))
-    assert [n for n in names for module in FREE_OF[path] if is_or_is_in(n, module)] == []
+@pytest.mark.parametrize("where", NEVER)
+def test_what_a_package_never_imports(where):
+    path = ROOT / where
+    files = [path] if path.suffix else sources(where)
+    found = [(file.name, name) for file in files for name in imports(file)]
+    assert [(f, n) for f, n in found for module in NEVER[where] if is_or_is_in(n, module)] == []
+
+
+def test_folders_hold_about_a_dozen_modules():
+    folders = {path.parent for path in [*sources("features"), *sources("pipeline")]}
+    assert {str(f): n for f in folders if (n := len(list(f.glob("*.py")))) > 13} == {}

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from pipeline.cli import main
+from pipeline.cli.commands import main
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

@@ -1,0 +1,196 @@
+"""Attention for texts laid end to end, without padding, in stock transformers models.
+
+A batch is one sequence, (1, T) tokens of B texts; `packed_attention` lets each token see its own
+text only. It is registered under `PACKED` in transformers' attention registry, so that every model
+that asks the registry can run packed. The border between texts comes from `packing`, not from a mask:
+stock `sdpa` and `eager` would let all texts of the sequence see each other, without a word.
+
+Whether a model keeps to the registry is not known here: `features/backends/eager/stock_model.py` proves it by running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import accumulate, groupby
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import AttentionInterface, AttentionMaskInterface
+
+PACKED = "frostline_packed"
+
+# On the CPU a text's keys are read up to a multiple of this, and what is not its own is masked: torch's
+# kernel takes what is left of a vector of 16 one by one, so that texts of 30 tokens take twice as
+# long as those of 32. See `python benchmarks/attention.py`.
+_KEYS_STEP = 16
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where the texts of a packed batch lie.
+
+    Attributes
+    ----------
+    lengths : tuple of int, (B,)
+        Tokens of each text, in the order in which they lie; T is their sum.
+
+    Examples
+    --------
+    >>> Packing((3, 3, 5)).groups
+    ((slice(0, 2, None), slice(0, 6, None)), (slice(2, 3, None), slice(6, 11, None)))
+    """
+
+    lengths: tuple[int, ...]
+
+    @cached_property
+    def groups(self) -> tuple[tuple[slice, slice], ...]:
+        """Neighbours of one length: the texts, and their tokens."""
+        found = []
+        text = token = 0
+        for length, same in groupby(self.lengths):
+            n = len(list(same))
+            found.append((slice(text, text + n), slice(token, token + n * length)))
+            text, token = text + n, token + n * length
+        return tuple(found)
+
+    def positions(self, first: int) -> torch.Tensor:
+        """Position ids (T,): each text is numbered from `first`."""
+        return torch.cat([torch.arange(first, first + length) for length in self.lengths])
+
+    def bounds(self, device: torch.device) -> torch.Tensor:
+        """Where each text begins, and where the last ends: int32 (B + 1,)."""
+        return torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32, device=device)
+
+
+class NotPackable(Exception):
+    """A model asks for attention that is not done packed."""
+
+
+_packing: ContextVar[Packing] = ContextVar("packing")
+
+
+@contextmanager
+def packing(texts: Packing) -> Iterator[None]:
+    """While open, in this thread, `packed_attention` keeps these texts apart."""
+    token = _packing.set(texts)
+    try:
+        yield
+    finally:
+        _packing.reset(token)
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **unused: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend within each text; the signature is that of transformers' registry.
+
+    Parameters
+    ----------
+    query, key, value : Tensor (1, heads, T, d)
+        `key` and `value` may have fewer heads.
+    attention_mask : None
+        Borders come from `packing`; a model that makes a mask or a bias of its own can't be packed.
+    scaling : float, optional
+        Default: 1 / sqrt(d).
+    sliding_window : int, optional
+        A token sees those that are less than this far away.
+
+    Returns
+    -------
+    Tensor (1, T, heads, d), None
+
+    Raises
+    ------
+    NotPackable
+        The model brings its own mask.
+    """
+    if attention_mask is not None:
+        raise NotPackable(f"{type(module).__name__} brings a mask or a bias of its own")
+    texts = _packing.get()
+    shared = query.shape[1] != key.shape[1]
+    if query.is_cuda:
+        from torch.nn.attention.varlen import varlen_attn
+
+        bounds, longest = texts.bounds(query.device), max(texts.lengths)
+        reach = -1 if sliding_window is None else sliding_window - 1
+        q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))  # (T, heads, d)
+        attended = varlen_attn(
+            q, k, v, bounds, bounds, longest, longest, scale=scaling, window_size=(reach, reach),
+            enable_gqa=shared,
+        )  # fmt: skip
+        assert isinstance(attended, torch.Tensor)  # a pair only where more is asked for
+        return attended[None], None
+    out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
+    for rows, tokens in texts.groups:
+        n = rows.stop - rows.start
+        length = (tokens.stop - tokens.start) // n
+        read = -(-length // _KEYS_STEP) * _KEYS_STEP
+        # Behind the very last texts there is not as much to read: they do without.
+        roomy = max(0, min(n, (query.shape[2] - tokens.start - read) // length + 1))
+        for first, behind, keys in ((0, roomy, read), (roomy, n, length)):
+            if first == behind:
+                continue
+            start, stop = tokens.start + first * length, tokens.start + behind * length
+            reach = sliding_window if sliding_window and length > sliding_window else length
+            attended = functional.scaled_dot_product_attention(
+                _texts(query, start, behind - first, length, length),
+                _texts(key, start, behind - first, length, keys),
+                _texts(value, start, behind - first, length, keys),
+                attn_mask=_own_keys(length, keys, reach, query.dtype),
+                scale=scaling,
+                enable_gqa=shared,
+            )
+            own = out[0, start:stop].view(-1, length, *out.shape[2:])
+            own.copy_(attended.transpose(1, 2))
+    return out, None
+
+
+def _texts(states: torch.Tensor, start: int, n: int, length: int, tokens: int) -> torch.Tensor:
+    """View (1, heads, T, d) as `tokens` from the beginning of each of n texts: (n, heads, tokens, d).
+
+    Without a copy; where a text has fewer, what follows is that of the next one, and masked. Masked
+    values weigh nothing, unless they are not finite: then the text before is not finite either.
+    """
+    _, of_head, of_token, of_value = states.stride()
+    return states.as_strided(
+        (n, states.shape[1], tokens, states.shape[3]),
+        (length * of_token, of_head, of_token, of_value),
+        states.storage_offset() + start * of_token,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _own_keys(length: int, keys: int, reach: int, dtype: torch.dtype) -> torch.Tensor | None:
+    """What to add to the scores of a text (length, keys), so that it sees itself alone; None: nothing."""
+    if keys == length == reach:
+        return None
+    query, key = torch.arange(length)[:, None], torch.arange(keys)
+    hidden = (key >= length) | ((query - key).abs() >= reach)
+    return torch.zeros(length, keys, dtype=dtype).masked_fill(hidden, -torch.inf)
+
+
+def _no_mask(*args: Any, **kwargs: Any) -> None:
+    """The mask of packed texts, in transformers' mask registry: none."""
+
+
+AttentionInterface.register(PACKED, packed_attention)
+AttentionMaskInterface.register(PACKED, _no_mask)
+
+
+def join(ids: Sequence[Any]) -> tuple[torch.Tensor, Packing]:
+    """Lay texts end to end: token ids (1, T), int64, and where each lies."""
+    flat = torch.cat([torch.as_tensor(text) for text in ids]).long()
+    return flat[None], Packing(tuple(len(text) for text in ids))

@@ -1,0 +1,208 @@
+"""How fast this machine multiplies matrices, by precision and kernel: measured, in bounded time.
+
+In go the columns of a linear layer, out comes a rate in 1e9 operations a second (two for each weight and
+row). A library may hold a reference kernel that is thousands of times slower than its neighbour behind
+the same call, so sizes grow from a few rows of a few columns on, and end where the next one would take
+too long. Does not: run models (`features/backends/trial.py`), or know processors by their names.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import torch
+from torch.nn import functional
+
+from features.backends.choice import PLAIN, PREPACKED
+
+# Rows and share of the columns of what is multiplied, one after the other.
+_STEPS = ((16, 0.125), (64, 0.5), (256, 1.0))
+# No step is begun that would take longer, and no repeat beyond it. The quickest of the repeats is the
+# least disturbed.
+_SECONDS = 0.02
+_REPEATS = 4
+# Texts, and tokens of each, on which attention is timed.
+_ATTENTION = (32, 32)
+# A reference kernel is hundreds of times slower on the same tiny product.
+_STANDING_STILL = 20
+# Rows of extreme integers, whose sums of two products do not fit in 16 bits.
+_EXTREMES = (255, 127)
+
+# From rows, columns in and columns out to a product that is ready to be computed.
+MakeProduct = Callable[[int, int, int], Callable[[], object]]
+
+
+def _plain(dtype: torch.dtype) -> MakeProduct:
+    def make(rows: int, inputs: int, outputs: int) -> Callable[[], object]:
+        x, weight = torch.ones(rows, inputs, dtype=dtype), torch.ones(outputs, inputs, dtype=dtype)
+        return lambda: functional.linear(x, weight)
+
+    return make
+
+
+def _prepacked(dtype: torch.dtype) -> MakeProduct:
+    from features.backends.eager.fused_layers import PackedLinear
+
+    def make(rows: int, inputs: int, outputs: int) -> Callable[[], object]:
+        x = torch.ones(rows, inputs, dtype=dtype)
+        layer = PackedLinear(torch.ones(outputs, inputs, dtype=dtype), None)
+        return lambda: layer(x)
+
+    return make
+
+
+def _int8(rows: int, inputs: int, outputs: int) -> Callable[[], object]:
+    x = torch.full((rows, inputs), 200, dtype=torch.uint8)
+    return _int8_product(x, torch.ones(outputs, inputs, dtype=torch.int8))
+
+
+def _int8_product(
+    x: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype = torch.float32
+) -> Callable[[], torch.Tensor]:
+    """As `features/backends/eager/int8.py` multiplies: unsigned by signed bytes, with a zero point."""
+    packed = torch.ops.onednn.qlinear_prepack(weight, None)
+    steps, zeros = torch.ones(len(weight)), torch.zeros(len(weight), dtype=torch.int32)
+
+    def product() -> torch.Tensor:
+        found: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
+            x, 1.0, 128, packed, steps, zeros, None, 1.0, 0, dtype, "none", [], ""
+        )
+        return found
+
+    return product
+
+
+def rate(dtype: torch.dtype, kernels: str, inputs: int, outputs: int) -> float:
+    """Measure the product of a linear layer.
+
+    Parameters
+    ----------
+    dtype : dtype
+        `int8` for unsigned by signed 8-bit integers.
+    kernels : str
+        `prepacked` or `plain`; of no meaning for int8.
+    inputs, outputs : int
+        Columns of the layer.
+
+    Returns
+    -------
+    float
+        1e9 operations a second on one core, as streams run; 0 where there is no such product. On one
+        thread, because several wait for each other, and for whatever else the machine does.
+    """
+    with _one_core():
+        return _rate(dtype, kernels, inputs, outputs)
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _rate(dtype: torch.dtype, kernels: str, inputs: int, outputs: int) -> float:
+    if dtype == torch.int8:
+        make: MakeProduct = _int8
+    else:
+        make = {PREPACKED: _prepacked, PLAIN: _plain}[kernels](dtype)
+    found = 0.0
+    for rows, share in _STEPS:
+        columns = [max(16, int(n * share) // 16 * 16) for n in (inputs, outputs)]
+        operations = 2 * rows * columns[0] * columns[1]
+        if found and operations / found / 1e9 > _SECONDS:
+            break
+        try:
+            product = make(rows, *columns)
+            product()  # kernels are generated when they are first needed
+        except (AttributeError, RuntimeError):  # no such operator, or none for this processor
+            return 0.0
+        found = operations / max(_quickest(product), 1e-9) / 1e9
+    return found
+
+
+def _quickest(product: Callable[[], object]) -> float:
+    """Give the shortest of some runs, as many as there is time for, and one at least."""
+    until = time.perf_counter() + _SECONDS
+    seconds = _seconds(product)
+    for _ in range(_REPEATS - 1):
+        if time.perf_counter() + seconds > until:
+            break
+        seconds = min(seconds, _seconds(product))
+    return seconds
+
+
+def _seconds(product: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    product()
+    return time.perf_counter() - start
+
+
+@lru_cache(maxsize=1)
+def int8_is_exact() -> bool:
+    """Whether 8-bit products are added up in 32 bits.
+
+    Without instructions that do, pairs are added up in 16 bits, where large products saturate: another
+    result, not just a slower one.
+    """
+    unsigned, signed = _EXTREMES
+    columns = 64
+    x = torch.full((16, columns), unsigned, dtype=torch.uint8)
+    try:
+        product = _int8_product(x, torch.full((columns, columns), signed, dtype=torch.int8))()
+    except (AttributeError, RuntimeError):
+        return False
+    return bool((product == (unsigned - 128) * signed * columns).all())
+
+
+def attention_seconds(dtype: torch.dtype, hidden_size: int, heads: int) -> float:
+    """Time what stands between 8-bit products in a model: queries, keys and values, and attention on them.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Of what an 8-bit product gives to attention.
+    hidden_size, heads : int
+        Of the model.
+
+    Returns
+    -------
+    float
+        Seconds on one core for some texts as long as tweets are; infinite where there is no such product.
+    """
+    if _stands_still(dtype):
+        return float("inf")
+    texts, tokens = _ATTENTION
+    x = torch.full((texts * tokens, hidden_size), 200, dtype=torch.uint8)
+    product = _int8_product(x, torch.ones(3 * hidden_size, hidden_size, dtype=torch.int8), dtype)
+
+    def attend() -> None:
+        parts = product().view(texts, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        functional.scaled_dot_product_attention(*parts)
+
+    try:
+        with _one_core():
+            attend()
+            return min(_seconds(attend) for _ in range(_REPEATS))
+    except RuntimeError:  # no such operator for this processor
+        return float("inf")
+
+
+def _stands_still(dtype: torch.dtype) -> bool:
+    """Whether 8-bit products that give this type have a reference kernel alone, tried on a tiny one."""
+    x, weight = torch.full((16, 64), 200, dtype=torch.uint8), torch.ones(64, 64, dtype=torch.int8)
+    seconds = []
+    for given in (torch.float32, dtype):
+        product = _int8_product(x, weight, given)
+        try:
+            product()  # kernels are generated when they are first needed
+        except RuntimeError:  # no such operator for this processor
+            return True
+        seconds.append(min(_seconds(product) for _ in range(_REPEATS)))
+    return seconds[1] > _STANDING_STILL * seconds[0]

@@ -1,0 +1,64 @@
+"""Export a model to OpenVINO, and run it there, on the CPU; see `features/backends/exported/runtime.py`.
+
+Running one needs no torch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino
+
+from features.backends.exported.runtime import Array, Infer
+from features.errors import InputError
+
+FILE = "model.xml"
+DTYPES = ("float32", "bfloat16")
+_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+def export(module: Any, example: Sequence[Any], folder: Path) -> None:
+    """Write a torch module of ids and mask."""
+    model = openvino.convert_model(module, example_input=tuple(example))
+    # By default weights are halved.
+    openvino.save_model(model, folder / FILE, compress_to_fp16=False)
+
+
+def load(folder: Path, dtype: str, streams: int) -> Infer:
+    """Compile an export.
+
+    As in torch, a batch for each core is faster than all cores for one batch: by 1.4 in either
+    precision on two cores (all-MiniLM-L6-v2, 1,000 tweets, medians of interleaved rounds).
+
+    Raises
+    ------
+    InputError
+        This processor does not compute in this precision.
+    """
+    settings = {
+        "INFERENCE_PRECISION_HINT": _PRECISIONS[dtype],
+        "INFERENCE_NUM_THREADS": streams,
+        "NUM_STREAMS": streams,
+    }
+    compiled = openvino.Core().compile_model(folder / FILE, "CPU", settings)
+    kept = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if kept != _PRECISIONS[dtype]:
+        raise InputError(
+            f"OpenVINO computes in {kept} on this processor, not in {_PRECISIONS[dtype]}: "
+            "give --dtype float32"
+        )
+    of_thread = threading.local()  # a request runs one batch at a time
+
+    def infer(ids: npt.NDArray[np.int64], attended: npt.NDArray[np.int64]) -> Sequence[Array]:
+        if not hasattr(of_thread, "request"):
+            of_thread.request = compiled.create_infer_request()
+        # Outputs are copied: OpenVINO's own are overwritten by the next batch.
+        found = of_thread.request.infer((ids, attended), share_inputs=True)
+        return tuple(found.to_tuple())
+
+    return infer

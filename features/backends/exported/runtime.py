@@ -1,0 +1,106 @@
+"""Run a model that was exported to another runtime, from padded batches, on the CPU. No torch.
+
+In comes an export (`features/backends/exported/export_files.py`) and a precision, out come blocks of hidden states, as arrays of
+numpy. How to make an export, and to prove that it gives what the model gives, is the business of
+`features/backends/exported/export.py`; how to talk to the runtime, that of its own file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.backends.exported.export_files import Export
+from features.backends.padding import pad
+from features.base.machine import n_cores
+from features.errors import CannotContinue, InputError, first_line
+from features.spec.pooling import Block
+
+Array = npt.NDArray[np.generic]
+# From ids and mask, int64 (B, T), to the hidden states (B, T, H) and the pooler's output (B, H).
+Infer = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], Sequence[Array]]
+
+# The module of each runtime: `export`, `load`, and the `DTYPES` that it may compute in.
+RUNTIMES = {
+    "openvino": "features.backends.exported.openvino_runtime",
+    "onnx": "features.backends.exported.onnx_runtime",
+}
+
+
+def runtime(name: str) -> Any:
+    """Import the module of a runtime."""
+    return import_module(RUNTIMES[name])
+
+
+def n_threads() -> int:
+    """How many cores to use: those of this process, or what OMP_NUM_THREADS says, as torch does."""
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(said) if said.isdigit() and int(said) else n_cores()
+
+
+class ExportedBackend:
+    """An exported model that is ready to run; `features.backends.registry.Backend` says what the parts mean.
+
+    Parameters
+    ----------
+    name : str
+        Of the runtime.
+    folder : Path
+        Of the export.
+    export : Export
+    dtype : str
+
+    Raises
+    ------
+    InputError
+        The runtime does not compute in this precision.
+    """
+
+    def __init__(self, name: str, folder: Path, export: Export, dtype: str) -> None:
+        self.streams = n_threads()
+        self.one_length = export.one_length.get(dtype, True)
+        self._name, self._padding_id = name, export.padding_id
+        self._layers, self._pooler = export.layers, export.pooler
+        check_dtype(name, dtype)
+        self._infer: Infer = runtime(name).load(folder, dtype, self.streams)
+
+    def infer(
+        self, ids: npt.NDArray[np.int64], attended: npt.NDArray[np.int64]
+    ) -> Sequence[npt.NDArray[np.generic]]:
+        """Give the hidden states (B, T, H) and the pooler's output (B, H) of a padded batch."""
+        return self._infer(ids, attended)
+
+    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[Block]:
+        """Run one batch; see `TorchBackend.forward`."""
+        padded, attended = pad(ids, self._padding_id)
+        try:
+            found = list(self._infer(padded, attended))
+        except RuntimeError as error:
+            raise CannotContinue(
+                f"{self._name} cannot go on ({first_line(error)}); give a smaller --max-batch-tokens "
+                "or --backend torch"
+            ) from error
+        pooled = found.pop() if self._pooler else None
+        layers = dict(zip(self._layers, found, strict=True))
+        yield Block(slice(0, len(ids)), attended.sum(axis=1), layers, pooled)
+
+
+def check_dtype(name: str, dtype: str) -> None:
+    """Refuse a precision that a runtime does not have.
+
+    Raises
+    ------
+    InputError
+    """
+    allowed = runtime(name).DTYPES
+    if dtype not in allowed:
+        raise InputError(
+            f"backend {name!r} computes in {' or '.join(allowed)}, not in {dtype}: give --dtype "
+            f"{allowed[0]} or --backend torch"
+        )

@@ -1,0 +1,109 @@
+"""Describe this machine: what decides how fast a model runs on it. No torch, no models.
+
+Out comes a plain dict: the processor and its instruction sets, the cores that this process may use, the
+settings of the environment that change which kernels run, and the versions of the packages that bring
+them. A rate that was measured holds where all of this is the same (`features/base/cache.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from features.version import __version__
+
+# Packages whose versions decide which kernels run.
+RUNTIMES = ("torch", "transformers", "openvino", "onnxruntime", "numpy", "scipy")
+# Settings of these libraries, by which kernels, threads and instruction sets are chosen.
+_SETTINGS = re.compile("(ONEDNN|DNNL|MKL|OMP|KMP|OPENBLAS|OV|ORT|TORCH|ATEN|GOMP)_")
+# What lets an accelerator be used on Linux and in WSL; without one of these there is none.
+_ACCELERATORS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
+# The instruction sets that matter here, as /proc/cpuinfo names them (x86, then Arm).
+_NOTABLE = (
+    "avx2",
+    "avx_vnni",
+    "avx_ne_convert",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_bf16",
+    "amx_int8",
+    "amx_fp16",
+    "asimd",
+    "asimddp",
+    "bf16",
+    "i8mm",
+    "sve",
+)
+
+
+@lru_cache(maxsize=1)
+def processor() -> tuple[str, tuple[str, ...]]:
+    """Name the processor, and the instruction sets it has of those that matter here."""
+    fields: dict[str, str] = {}
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            fields.setdefault(key.strip(), value.strip())
+    except OSError:
+        pass  # not Linux: the name alone
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    vendor = fields.get("vendor_id", "")
+    if vendor and name.split("(")[0] not in vendor:
+        model = "/".join(fields.get(key, "?") for key in ("cpu family", "model", "stepping"))
+        name = f"{name} ({vendor} {model})"
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    return name, tuple(flag for flag in _NOTABLE if flag in flags)
+
+
+def n_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of those packages that are installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def settings() -> dict[str, str]:
+    """The variables of the environment that choose kernels, threads and instruction sets."""
+    return {name: value for name, value in sorted(os.environ.items()) if _SETTINGS.match(name)}
+
+
+def machine() -> dict[str, Any]:
+    """Describe this machine; equal descriptions mean equal speed."""
+    name, instruction_sets = processor()
+    return {
+        "processor": name,
+        "instruction_sets": list(instruction_sets),
+        "cores": n_cores(),
+        "settings": settings(),
+        "versions": {"frostline": __version__, **versions(RUNTIMES)},
+    }
+
+
+def fingerprint(description: object) -> str:
+    """Name a description by a digest of its repr, for a file."""
+    return hashlib.sha256(repr(description).encode()).hexdigest()[:32]
+
+
+def may_have_accelerator() -> bool:
+    """Whether torch has to be asked for a GPU: without a driver's device there is none to be found."""
+    return platform.system() != "Linux" or any(Path(path).exists() for path in _ACCELERATORS)

@@ -1,0 +1,35 @@
+"""Show text from files on a terminal: nothing in it may move the cursor or change colours."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from itertools import islice
+
+# Names that are listed, before the rest is counted.
+_LISTED = 8
+# What UTF-8 can't write, and what no text file may hold.
+NOT_UNICODE = re.compile("[\ud800-\udfff\x00]")
+
+
+def shown(text: str) -> str:
+    """Give the start of something from a file, quoted and safe to print on a terminal."""
+    return printable(json.dumps(NOT_UNICODE.sub("\ufffd", text[:60]), ensure_ascii=False))
+
+
+def listed(names: Collection[str]) -> str:
+    """Give the first of some names from a file, and how many more there are."""
+    first = [shown(name) for name in islice(names, _LISTED)]
+    rest = len(names) - len(first)
+    return (", ".join(first) or "none") + (f" and {rest:,} more" if rest else "")
+
+
+def printable(text: str) -> str:
+    """Write control characters, also those that change the direction of text, as JSON escapes."""
+    if text.isprintable():
+        return text
+    # JSON leaves DEL, the one control character beyond the first 32 that is ASCII, as it is.
+    return "".join(
+        c if c.isprintable() else json.dumps(c)[1:-1].replace("\x7f", "\\u007f") for c in text
+    )

@@ -1,0 +1,329 @@
+"""A model that is ready to run, and how it came to be: by its export, without torch, or by torch.
+
+In comes a spec with a way to find its files, the views and what was decided by hand (`Runtime`); out goes an
+`Engine`. Where an earlier run has remembered that an exported model is to be taken, it is opened without
+loading torch; everything else is the business of `features/encoder/loading.py`.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.backends.choice import Choice, Runtime
+from features.backends.exported.export_files import TOKENIZER, ExportPlace, read_export
+from features.backends.exported.runtime import RUNTIMES, ExportedBackend
+from features.base.cache import recall, remember
+from features.base.machine import machine, may_have_accelerator
+from features.errors import InputError
+from features.spec.checkpoint import Checkpoint
+from features.spec.encoder_spec import EncoderSpec
+from features.spec.pooling import Pooling
+from features.spec.tokenizer import TextTokenizer, open_tokenizer
+
+if TYPE_CHECKING:
+    from features.backends.registry import Backend
+
+Matrix = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Views:
+    """What is to be pooled from a model's hidden states.
+
+    Attributes
+    ----------
+    poolings : tuple of Pooling
+    n_layers : int
+        Of the model, L.
+    widths : dict of str to int
+        Canonical name of each view and its width D.
+    layers : tuple of int
+        Numbers of the hidden states that are needed, ascending.
+    pooler : bool
+        Whether the pooler's output is.
+    """
+
+    poolings: tuple[Pooling, ...]
+    n_layers: int
+    widths: dict[str, int]
+    layers: tuple[int, ...]
+    pooler: bool
+
+
+def wanted_views(
+    poolings: tuple[Pooling, ...],
+    name: str,
+    *,
+    n_layers: int,
+    hidden_size: int,
+    has_pooler: bool,
+    prefix: int,
+) -> Views:
+    """Find out what a model must give for some poolings.
+
+    Raises
+    ------
+    InputError
+        It can't give it.
+    """
+    for pooling in poolings:
+        if pooling.tokens == "pooler" and not has_pooler:
+            raise InputError(f"pooling 'pooler': {name} has no trained pooler; take cls or mean")
+        if pooling.tokens == "cls" and prefix == 0:
+            raise InputError(
+                f"pooling {pooling.name!r}: {name} puts no special token before a text; take mean"
+            )
+    numbers = {n for p in poolings for n in p.layer_numbers(n_layers) if p.tokens != "pooler"}
+    pooler = any(p.tokens == "pooler" for p in poolings)
+    return Views(
+        poolings,
+        n_layers,
+        {p.name: p.width(n_layers, hidden_size) for p in poolings},
+        tuple(sorted(numbers | ({n_layers} if pooler else set()))),
+        pooler,
+    )
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A model that is ready to run.
+
+    Attributes
+    ----------
+    tokenizer : TextTokenizer
+    backends : tuple of Backend
+        One for each device.
+    choice : Choice
+        What runs, and why.
+    device : str
+        The first device.
+    views : Views
+    flops_per_token : float
+    load_reference : callable
+        Loads the stock model as a backend: slow, and in float32.
+    """
+
+    tokenizer: TextTokenizer
+    backends: tuple[Backend, ...]
+    choice: Choice
+    device: str
+    views: Views
+    flops_per_token: float
+    load_reference: Callable[[], Backend]
+
+    def vectors(self, backend: Backend, ids: Sequence[npt.NDArray[np.int32]]) -> dict[str, Matrix]:
+        """Run a batch of B texts and pool it: a float32 array (B, D) a view."""
+        return pooled(backend, ids, self.views, self.tokenizer)
+
+
+def pooled(
+    backend: Backend,
+    ids: Sequence[npt.NDArray[np.int32]],
+    views: Views,
+    tokenizer: TextTokenizer,
+) -> dict[str, Matrix]:
+    """Run a batch of B texts and pool it: a float32 array (B, D) a view."""
+    vocabulary = tokenizer.vocabulary
+    vectors = {
+        view: np.empty((len(ids), width), np.float32) for view, width in views.widths.items()
+    }
+    for block in backend.forward(ids):
+        with _no_gradients():
+            hidden = block.hidden_states(vocabulary.prefix, vocabulary.suffix)
+            for pooling in views.poolings:
+                found = pooling.pool(hidden, views.n_layers)
+                vectors[pooling.name][block.texts] = (
+                    found if isinstance(found, np.ndarray) else found.cpu().numpy()
+                )
+    return vectors
+
+
+def not_finite(vectors: Mapping[str, Matrix]) -> Rows:
+    """Numbers of the rows that have a value, in any view, that is not finite."""
+    finite = [np.isfinite(matrix).all(axis=1) for matrix in vectors.values()]
+    return np.flatnonzero(~np.logical_and.reduce(finite))
+
+
+def least_mean_cosine(a: dict[str, Matrix], b: dict[str, Matrix]) -> float:
+    """Mean over the texts of cos(a, b), for the view where it is least."""
+
+    def mean_cosine(x: Matrix, y: Matrix) -> float:
+        norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+        return float(np.mean((x * y).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)))
+
+    # numpy's, which lets a NaN through.
+    return float(np.min([mean_cosine(a[view], b[view]) for view in a]))
+
+
+def _no_gradients() -> AbstractContextManager[Any]:
+    torch = sys.modules.get("torch")
+    return torch.inference_mode() if torch else nullcontext()
+
+
+def load_engine(
+    find: Callable[[], Checkpoint],
+    spec: EncoderSpec,
+    poolings: tuple[Pooling, ...],
+    runtime: Runtime,
+) -> Engine:
+    """Make a model ready to run, in the fastest way that is allowed and known.
+
+    Parameters
+    ----------
+    find : callable
+        Gives the files of the spec's model; asked only where they are needed: an export is found by the
+        digests in the spec.
+    spec, poolings, runtime
+
+    Raises
+    ------
+    InputError, FileRefused, CannotContinue
+    """
+    memory = Memory.of(spec, poolings, runtime)
+    found = _opened(find, spec, poolings, runtime, memory)
+    if found is not None:
+        return found
+    checkpoint = find()
+    with _no_collections():
+        from features.encoder.loading import load_with_torch
+
+        return load_with_torch(checkpoint, spec, poolings, runtime, memory)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Keep Python from looking for garbage: importing torch makes a million objects, and none of it.
+
+    That takes a fifth off the time.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is remembered of an encoder on this machine: the choice, and what was exported.
+
+    Attributes
+    ----------
+    key : mapping
+        The machine, the model, the views, and what was decided by hand.
+    wider : mapping, optional
+        The key of runs that were not held to a precision: what one of them took in the same precision is
+        taken again, so that what is added to a file is made as the rest of it was.
+    """
+
+    key: Mapping[str, Any]
+    wider: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, spec: EncoderSpec, poolings: Sequence[Pooling], runtime: Runtime) -> Memory:
+        """The memory of an encoder."""
+        key = {
+            "machine": machine(),
+            "model": ExportPlace.of(spec).model,
+            "max_length": spec.max_length,
+            "views": sorted(pooling.name for pooling in poolings),
+            "dtype": runtime.dtype,
+            "device": runtime.device,
+            "backend": runtime.backend,
+            "max_batch_tokens": runtime.max_batch_tokens,
+            "precision": runtime.precision,
+        }
+        return cls(key, None if runtime.precision is None else {**key, "precision": None})
+
+    def choice(self) -> Choice | None:
+        """The choice of an earlier run, if there is one."""
+        return self._found[0]
+
+    def exported(self) -> tuple[list[int], bool] | None:
+        """The hidden states that an earlier run took, and whether the pooler's output too."""
+        return self._found[1]
+
+    @cached_property
+    def _found(self) -> tuple[Choice | None, tuple[list[int], bool] | None]:
+        for key in (self.key, self.wider):
+            value: Any = {} if key is None else recall("choices", key)
+            try:
+                choice = Choice.from_dict(value["choice"], remembered=True)
+                layers = [int(n) for n in value["layers"]], bool(value["pooler"])
+            except (ValueError, TypeError, KeyError):
+                continue
+            if key is self.key or choice.candidate.precision == self.key["precision"]:
+                return choice, layers
+        return None, None
+
+    def keep(self, choice: Choice, views: Views) -> None:
+        """Remember a choice."""
+        value = {"choice": choice.to_dict(), "layers": list(views.layers), "pooler": views.pooler}
+        remember("choices", self.key, value)
+
+
+def _opened(
+    find: Callable[[], Checkpoint],
+    spec: EncoderSpec,
+    poolings: tuple[Pooling, ...],
+    runtime: Runtime,
+    memory: Memory,
+) -> Engine | None:
+    """Open an exported model, if that is what was chosen before; None where torch is needed."""
+    if runtime.device not in ("auto", "cpu") or (
+        runtime.device == "auto" and may_have_accelerator()
+    ):
+        return None
+    choice, exported = runtime.begun or memory.choice(), memory.exported()
+    if choice is None or exported is None or choice.candidate.backend not in RUNTIMES:
+        return None
+    candidate = choice.candidate
+    if runtime.backend not in ("auto", candidate.backend) or runtime.dtype not in (
+        "auto",
+        candidate.dtype,
+    ):
+        return None
+    folder = ExportPlace.of(spec).folder(candidate.backend, *exported)
+    export = read_export(folder)
+    if export is None or export.vocabulary is None or candidate.dtype not in export.one_length:
+        return None
+    vocabulary = export.vocabulary
+    content = (folder / TOKENIZER).read_text(encoding="utf-8")
+    tokenizer = open_tokenizer(spec.model, content, vocabulary, spec.max_length)
+    views = wanted_views(
+        poolings,
+        spec.model,
+        n_layers=export.n_layers,
+        hidden_size=export.hidden_size,
+        has_pooler=export.has_pooler,
+        prefix=vocabulary.prefix,
+    )
+    if (views.layers, views.pooler) != (export.layers, export.pooler):
+        return None
+    try:
+        backend = ExportedBackend(candidate.backend, folder, export, candidate.dtype)
+    except Exception:  # the border to foreign code: whatever it is, torch does without
+        return None
+
+    def load_reference() -> Backend:
+        from features.encoder.loading import load_reference
+
+        return load_reference(find(), spec, views)
+
+    if runtime.max_batch_tokens is not None:
+        choice = replace(choice, max_batch_tokens=runtime.max_batch_tokens)
+    return Engine(
+        tokenizer, (backend,), choice, "cpu", views, export.flops_per_token, load_reference
+    )

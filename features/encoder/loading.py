@@ -1,0 +1,338 @@
+"""Load a model with torch, and take the fastest way to run it that keeps its vectors.
+
+In come a checkpoint, its spec, views and what was decided by hand; out goes an `Engine`. What is decided
+here is a function of what is measured (`features/backends/trial.py`), or of what an earlier run has measured; on
+accelerators, half precision is taken where the vectors keep it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from features.backends.choice import PLAIN, PREPACKED, Candidate, Choice, Runtime
+from features.backends.eager.reference import Reference
+from features.backends.eager.stock_model import StockModel, load
+from features.backends.exported.export_files import ExportPlace
+from features.backends.exported.runtime import RUNTIMES
+from features.backends.registry import (
+    BACKENDS,
+    Backend,
+    backends_on,
+    check_backend,
+    choose_devices,
+    default_batch_tokens,
+    half_dtypes,
+    make_backend,
+)
+from features.backends.trial import OUT_OF_TIME, Trial, int8_reason, run_trial
+from features.encoder.engine import (
+    Engine,
+    Matrix,
+    Memory,
+    Views,
+    least_mean_cosine,
+    not_finite,
+    pooled,
+    wanted_views,
+)
+from features.encoder.probe_texts import CALIBRATION_TEXTS, PROBE_TEXTS
+from features.errors import FileRefused, FrostlineError, InputError, first_line
+from features.spec.checkpoint import Checkpoint
+from features.spec.encoder_spec import EncoderSpec
+from features.spec.normalize import normalizer
+from features.spec.pooling import Pooling
+from features.spec.tokenizer import TextTokenizer, Tokens, load_tokenizer
+
+# The least mean cosine to float32 that every view must keep on `PROBE_TEXTS`, by precision: half
+# precision is the contract of the design, float32 may differ by rounding alone.
+MIN_COSINE = {"float32": 0.999999, "half": 0.9999}
+
+
+def load_with_torch(
+    checkpoint: Checkpoint,
+    spec: EncoderSpec,
+    poolings: tuple[Pooling, ...],
+    runtime: Runtime,
+    memory: Memory,
+) -> Engine:
+    """Load a checkpoint, and make the backend that is chosen for it.
+
+    Raises
+    ------
+    InputError
+        It is no encoder, can't give a view, or can't run as was decided by hand.
+    FileRefused
+        Its files are damaged, or don't belong together.
+    """
+    devices = choose_devices(runtime.device)
+    if runtime.backend != "auto":
+        check_backend(runtime.backend, devices[0])
+    tokenizer = load_tokenizer(checkpoint, spec.max_length)
+    normalise = normalizer(spec.normalizer)
+    samples = tokenizer.tokenize([normalise(text) for text in CALIBRATION_TEXTS])
+    stock = _stock(checkpoint, tokenizer, samples)
+    _check_vocabulary(spec.model, tokenizer, stock)
+    views = _views(poolings, spec, stock, tokenizer)
+    maker = partial(
+        make_backend,
+        stock=stock,
+        layers=views.layers,
+        pooler=views.pooler,
+        place=ExportPlace.of(spec),
+        tokenizer=tokenizer,
+    )
+    found = _chosen(stock, spec, views, tokenizer, samples, runtime, memory, devices, maker)
+    choice, backends = found
+    return Engine(
+        tokenizer=tokenizer,
+        backends=backends,
+        choice=choice,
+        device=str(devices[0]),
+        views=views,
+        flops_per_token=stock.flops_per_token(views.layers[-1]),
+        load_reference=partial(load_reference, checkpoint, spec, views),
+    )
+
+
+def load_reference(checkpoint: Checkpoint, spec: EncoderSpec, views: Views) -> Backend:
+    """Load the stock model, to be run as it is."""
+    tokenizer = load_tokenizer(checkpoint, spec.max_length)
+    normalise = normalizer(spec.normalizer)
+    samples = tokenizer.tokenize([normalise(text) for text in PROBE_TEXTS])
+    return Reference(_stock(checkpoint, tokenizer, samples), views.layers, pooler=views.pooler)
+
+
+def _stock(checkpoint: Checkpoint, tokenizer: TextTokenizer, samples: Tokens) -> StockModel:
+    stock = load(checkpoint, samples.ids[1].tolist(), tokenizer.vocabulary.padding_id)
+    return replace(stock, samples=tuple(tuple(ids.tolist()) for ids in samples.ids))
+
+
+def _views(
+    poolings: tuple[Pooling, ...], spec: EncoderSpec, stock: StockModel, tokenizer: TextTokenizer
+) -> Views:
+    return wanted_views(
+        poolings,
+        spec.model,
+        n_layers=stock.n_layers,
+        hidden_size=stock.hidden_size,
+        has_pooler=stock.has_pooler,
+        prefix=tokenizer.vocabulary.prefix,
+    )
+
+
+def _check_vocabulary(name: str, tokenizer: TextTokenizer, stock: StockModel) -> None:
+    """Refuse a tokenizer that gives ids for which the model has no embedding."""
+    tokens, embeddings = tokenizer.vocabulary.n_tokens, stock.n_embeddings
+    if tokens > embeddings:
+        raise FileRefused(
+            f"model {name!r}: its tokenizer has {tokens} tokens, its weights embed "
+            f"{embeddings}; the two don't belong together"
+        )
+
+
+def _chosen(
+    stock: StockModel,
+    spec: EncoderSpec,
+    views: Views,
+    tokenizer: TextTokenizer,
+    samples: Tokens,
+    runtime: Runtime,
+    memory: Memory,
+    devices: Sequence[torch.device],
+    maker: Callable[..., Backend],
+) -> tuple[Choice, tuple[Backend, ...]]:
+    """Decide what runs the model, and make it for each device."""
+    device = devices[0]
+    make = partial(maker, device=device)
+    budget = runtime.max_batch_tokens or default_batch_tokens(device, stock.hidden_size)
+    allowed = candidates(runtime, device, has_layers=stock.layers is not None)
+    if runtime.dtype == "int8":
+        _check_int8(stock, device)
+    keeps = partial(_keeps_vectors, runtime, _Exact(stock, samples, views, tokenizer))
+    found: tuple[Choice, Backend] | None = None
+    for known in (runtime.begun, memory.choice()):
+        if found is None and known is not None and known.candidate in allowed:
+            found = _again(known, make)
+    if found is None and device.type != "cpu":
+        found = _first_that_keeps(allowed, budget, make, keeps)
+    elif found is None and len(allowed) == 1:
+        backend = make(allowed[0])
+        found = Choice(allowed[0], budget, backend.streams), backend
+    elif found is None:
+        trial = Trial(
+            widths=stock.widths,
+            flops_per_token=stock.flops_per_token(views.layers[-1]),
+            texts=samples.ids,
+            affixes=(tokenizer.vocabulary.prefix, tokenizer.vocabulary.suffix),
+            max_length=spec.max_length,
+            max_batch_tokens=budget,
+            tune=runtime.max_batch_tokens is None,
+        )
+        with _only_what_is_taken(spec, views) as kept:
+            found = run_trial(trial, allowed, make, keeps)
+            kept.add(found[0].candidate.backend)
+    choice, backend = found
+    if runtime.begun is not None:
+        # Batches of the same texts, or the journal's would not be found.
+        tokens = runtime.max_batch_tokens or runtime.begun.max_batch_tokens
+        choice = replace(choice, max_batch_tokens=tokens)
+    elif not choice.remembered and OUT_OF_TIME not in choice.left_out.values():
+        memory.keep(choice, views)
+    others = [maker(choice.candidate, device=other) for other in devices[1:]]
+    return choice, (backend, *others)
+
+
+def candidates(runtime: Runtime, device: torch.device, *, has_layers: bool) -> list[Candidate]:
+    """Give the ways to run a model that what was decided by hand leaves open, torch's first.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    names = backends_on(device) if runtime.backend == "auto" else [runtime.backend]
+    dtypes: Sequence[str] = (runtime.dtype,)
+    if runtime.dtype == "auto":
+        half = half_dtypes(device)
+        dtypes = {"float32": ("float32",), "half": half}.get(
+            runtime.precision or "",
+            (*half, "float32") if device.type != "cpu" else ("float32", *half),
+        )
+    if runtime.dtype == "int8":
+        names = [name for name in names if "int8" in BACKENDS[name].dtypes] or names
+    found = []
+    for name in names:
+        row = BACKENDS[name]
+        kernels = row.kernels if device.type == "cpu" and "int8" not in dtypes else row.kernels[:1]
+        if not has_layers and PLAIN in kernels:
+            kernels = (PLAIN,)  # what can't be laid out is one and the same
+        found += [
+            Candidate(name, dtype, kernel)
+            for dtype in dtypes
+            if dtype in row.dtypes
+            for kernel in kernels
+        ]
+    if not found:
+        dtype = runtime.dtype if runtime.dtype != "auto" else "half precision"
+        allowed = BACKENDS[names[0]].dtypes
+        raise InputError(
+            f"backend {names[0]!r} computes in {' or '.join(allowed)}, not in {dtype}: give --dtype "
+            f"{allowed[0]} or --backend torch"
+        )
+    return found
+
+
+def _check_int8(stock: StockModel, device: torch.device) -> None:
+    """Refuse 8-bit products where they gain nothing, before anything is built for them."""
+    if device.type != "cpu" or stock.layers is None:
+        return  # refused by the backend, with its reason
+    if reason := int8_reason(stock.widths):
+        raise InputError(
+            f"dtype int8 can't be used on this machine: {reason}; give --dtype auto "
+            "(vectors of int8 can be made and scored on a machine where it is)"
+        )
+
+
+class _Exact:
+    """Vectors of the probe in float32, by the stock model; made when they are first asked for."""
+
+    def __init__(
+        self, stock: StockModel, samples: Tokens, views: Views, tokenizer: TextTokenizer
+    ) -> None:
+        self._stock, self._views, self._tokenizer = stock, views, tokenizer
+        self._ids = samples.ids[: len(PROBE_TEXTS)]
+        self._vectors: dict[str, Matrix] | None = None
+
+    def cosine(self, backend: Backend) -> float:
+        """Mean cosine to them, of the view where it is least; texts that the model can't read don't count.
+
+        Not a number where the backend's vectors are not finite, or the model can't read any.
+        """
+        if self._vectors is None:
+            views = self._views
+            reference = Reference(self._stock, views.layers, pooler=views.pooler)
+            self._vectors = pooled(reference, self._ids, views, self._tokenizer)
+        order = np.argsort([len(ids) for ids in self._ids], kind="stable")
+        batches = [order]
+        if backend.one_length:
+            batches = [order[[n]] for n in range(len(order))]
+        found = {view: np.empty_like(matrix) for view, matrix in self._vectors.items()}
+        for rows in batches:
+            for view, matrix in pooled(
+                backend, [self._ids[i] for i in rows], self._views, self._tokenizer
+            ).items():
+                found[view][rows] = matrix
+        readable = np.setdiff1d(order, not_finite(self._vectors))
+        if not len(readable):
+            return float("nan")
+        exact = {view: matrix[readable] for view, matrix in self._vectors.items()}
+        return least_mean_cosine(exact, {view: matrix[readable] for view, matrix in found.items()})
+
+
+def _keeps_vectors(runtime: Runtime, exact: _Exact, candidate: Candidate, backend: Backend) -> str:
+    """Say what is wrong with a candidate's vectors; "" where nothing is, or it was asked for by hand."""
+    by_hand = runtime.dtype != "auto" and candidate.precision == "half"
+    if by_hand or candidate in (Candidate("torch", "float32", k) for k in (PREPACKED, PLAIN)):
+        return ""  # float32 in torch proves itself when it is fused, and is what all else falls back to
+    cosine, least = exact.cosine(backend), MIN_COSINE[candidate.precision]
+    # Not "below": a model that overflows gives values that are not a number.
+    return "" if cosine >= least else f"its vectors keep a cosine of {cosine:.5f}, not {least}"
+
+
+def _again(choice: Choice, make: Callable[[Candidate], Backend]) -> tuple[Choice, Backend] | None:
+    """Make what was chosen before; None where it can't be had any more."""
+    try:
+        backend = make(choice.candidate)
+    except FrostlineError:
+        return None
+    if choice.candidate.backend == "torch":
+        backend.streams = choice.streams
+    return choice, backend
+
+
+def _first_that_keeps(
+    allowed: Sequence[Candidate],
+    budget: int,
+    make: Callable[[Candidate], Backend],
+    keeps: Callable[[Candidate, Backend], str],
+) -> tuple[Choice, Backend]:
+    """Take the first candidate whose vectors keep their precision: the order is the device's."""
+    left_out: dict[str, str] = {}
+    for candidate in allowed:
+        try:
+            backend = make(candidate)
+        except FrostlineError as error:
+            left_out[str(candidate)] = first_line(error)
+            if candidate == allowed[-1]:
+                raise
+            continue
+        reason = "" if candidate.dtype in ("float32", "int8") else keeps(candidate, backend)
+        if not reason:
+            return Choice(candidate, budget, backend.streams, {}, left_out), backend
+        left_out[str(candidate)] = reason
+    raise InputError(
+        "no precision that this device computes in keeps the vectors: "
+        + "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        + "; give --dtype float32"
+    )
+
+
+@contextmanager
+def _only_what_is_taken(spec: EncoderSpec, views: Views) -> Iterator[set[str]]:
+    """Remove what was exported inside for the trial alone; names in the set given are kept."""
+    folders = {
+        name: ExportPlace.of(spec).folder(name, views.layers, views.pooler) for name in RUNTIMES
+    }
+    kept = {name for name, folder in folders.items() if folder.exists()}
+    try:
+        yield kept
+    finally:
+        for name in folders.keys() - kept:
+            shutil.rmtree(folders[name], ignore_errors=True)

@@ -1,0 +1,88 @@
+"""A frozen encoder as a scikit-learn transformer: texts in, a matrix of features out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from features.encoder.encoder import FrozenEncoder
+from features.encoder.engine import Matrix
+from features.spec.checkpoint import DEFAULT_MODEL
+from features.spec.pooling import DEFAULT_POOLING
+
+
+class FrozenBert(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no types for sklearn
+    """`FrozenEncoder` for pipelines; several views come out side by side.
+
+    There is nothing to learn: `fit` loads the model, `transform` encodes. For data that is fitted
+    more than once, cache the vectors instead (`features.extraction.extract`).
+
+    Parameters
+    ----------
+    model, pooling, max_length, normalize, dtype, device, max_batch_tokens, revision
+        See `FrozenEncoder`.
+
+    Examples
+    --------
+    >>> from features import FrozenBert
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> classifier = make_pipeline(FrozenBert(pooling="mean"), LogisticRegression())
+    >>> texts = ["what a lovely day", "best concert ever", "worst film ever", "so sad, so tired"]
+    >>> classifier.fit(texts, ["good", "good", "bad", "bad"]).predict(["a lovely concert"]).tolist()
+    ['good']
+    """
+
+    def __init__(
+        self,
+        model: str | Path = DEFAULT_MODEL,
+        *,
+        pooling: str | Sequence[str] = DEFAULT_POOLING,
+        max_length: int | None = None,
+        normalize: str = "tweeteval",
+        dtype: str = "auto",
+        device: str = "auto",
+        max_batch_tokens: int | None = None,
+        revision: str | None = None,
+    ) -> None:
+        self.model = model
+        self.pooling = pooling
+        self.max_length = max_length
+        self.normalize = normalize
+        self.dtype = dtype
+        self.device = device
+        self.max_batch_tokens = max_batch_tokens
+        self.revision = revision
+
+    def fit(self, X: Iterable[str], y: object = None) -> FrozenBert:
+        """Load the model. `X` and `y` are not looked at."""
+        self.encoder_ = FrozenEncoder(**self.get_params())
+        return self
+
+    def transform(self, X: Iterable[str]) -> Matrix:
+        """Encode texts: float32 (N, D), the views in the order of `pooling`."""
+        if not hasattr(self, "encoder_"):
+            self.fit(X)  # it has nothing to learn from X
+        vectors = self.encoder_.encode(list(X))
+        return np.hstack([vectors[view] for view in self.encoder_.views])
+
+    def get_feature_names_out(self, input_features: object = None) -> Any:
+        """Name the columns, `<view>[<number>]`."""
+        if not hasattr(self, "encoder_"):
+            self.fit(())
+        views = self.encoder_.views
+        return np.array(
+            [f"{view}[{i}]" for view in views for i in range(views[view])], dtype=object
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The model is found again by its name; a pickle need not carry its weights.
+        state: dict[str, Any] = super().__getstate__()
+        return {key: value for key, value in state.items() if key != "encoder_"}

@@ -1,0 +1,158 @@
+"""The model at work: new texts in, places in the journal out, in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from features.extraction.journal import PLACE, Header, Journal, Places
+from features.extraction.timing import clock
+
+if TYPE_CHECKING:
+    from features.encoder.encoder import FrozenEncoder
+    from features.spec.tokenizer import Tokens
+
+
+@dataclass(frozen=True)
+class NewTexts:
+    """Texts on their way through the model: their digests, their tokens and the places to be."""
+
+    digests: list[bytes]
+    tokens: Tokens
+    places: Future[Places]
+
+
+class Encoding:
+    """The encoder of a run, made when it is first needed, and its journal.
+
+    Parameters
+    ----------
+    make : callable
+        Gives the encoder.
+    journal : Journal
+        Where vectors go; what it has is not encoded again.
+    store_dtype : str
+        Of the vectors on disk.
+    worker : ThreadPoolExecutor
+        The thread of the model.
+    seconds : dict
+        Times, part by part.
+    report : callable
+        Called after each batch with the texts of a window that are done.
+
+    Attributes
+    ----------
+    encoder : FrozenEncoder or None
+        None until something is to be encoded.
+    encoded, resumed, tokens : int
+        Texts that it read, texts that the journal had, tokens that it read.
+    unusable : set of bytes
+        Digests of texts whose vectors are not finite, in float32 too.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], FrozenEncoder],
+        journal: Journal,
+        store_dtype: str,
+        worker: ThreadPoolExecutor,
+        seconds: dict[str, float],
+        report: Callable[[int], None],
+    ) -> None:
+        self.encoder: FrozenEncoder | None = None
+        self.encoded = self.resumed = self.tokens = 0
+        self.unusable: set[bytes] = set()
+        self._make = make
+        self._journal = journal
+        self._store_dtype = store_dtype
+        self._worker = worker
+        self._seconds = seconds
+        self._report = report
+
+    def load(self) -> FrozenEncoder:
+        """Give the encoder, made once."""
+        if self.encoder is None:
+            with clock(self._seconds, "load"):
+                self.encoder = self._make()
+        return self.encoder
+
+    def begin(self) -> FrozenEncoder:
+        """Give the encoder, and say in the journal what its vectors are, if it is not said."""
+        encoder = self.load()
+        self._journal.begin(
+            Header(
+                encoder.spec,
+                encoder.views,
+                self._store_dtype,
+                encoder.precision,
+                encoder.dtype,
+                encoder.choice,
+            )
+        )
+        return encoder
+
+    def submit(self, texts: Mapping[bytes, str]) -> NewTexts:
+        """Tokenise normalised texts, by digest, and hand them to the model."""
+        encoder = self.begin()
+        with clock(self._seconds, "tokenise"):
+            tokens = encoder.tokenize(list(texts.values()))
+        digests = list(texts)
+        return NewTexts(
+            digests, tokens, self._worker.submit(self._encode, encoder, digests, tokens)
+        )
+
+    def _encode(self, encoder: FrozenEncoder, digests: list[bytes], tokens: Tokens) -> Places:
+        """Run the batches that the journal lacks, and give the places of all texts there."""
+        places = np.zeros(len(digests), PLACE)
+        plan = encoder.plan(tokens)
+        found = {}
+        for number, rows in enumerate(plan):
+            there = self._journal.find([digests[row] for row in rows])
+            if there is not None:
+                found[number] = places[rows] = there
+                self.resumed += len(rows)
+        done = sum(map(len, found.values()))
+        with clock(self._seconds, "forward"):
+            for rows, vectors in encoder.run_batches(tokens, plan, skip=found):
+                places[rows] = self._journal.append([digests[row] for row in rows], vectors)
+                self.encoded += len(rows)
+                self.tokens += sum(len(tokens.ids[row]) for row in rows)
+                done += len(rows)
+                self._report(done)
+            for row in np.flatnonzero(~places["finite"]):
+                places[row] = self._encode_alone(encoder, digests[row], tokens.ids[row])
+        self.unusable.update(digests[row] for row in np.flatnonzero(~places["finite"]))
+        return places
+
+    def _encode_alone(
+        self, encoder: FrozenEncoder, digest: bytes, ids: npt.NDArray[np.int32]
+    ) -> Places:
+        """Give the place of a text that was not finite among others, run again."""
+        there = self._journal.find([digest])
+        if there is None or not there["finite"].all():
+            vectors = encoder.run_alone([ids])
+            there = self._journal.append([digest], vectors)
+        place: Places = there[0]
+        return place
+
+
+@contextmanager
+def worker_thread(stopped: threading.Event) -> Iterator[ThreadPoolExecutor]:
+    """Give a thread for the model that ends when the run does, at the next batch."""
+    worker = ThreadPoolExecutor(1, "encode")
+    patient = True
+    try:
+        yield worker
+    except KeyboardInterrupt:
+        patient = False  # a batch of a large model takes seconds: what is in the model is lost
+        raise
+    finally:
+        stopped.set()
+        worker.shutdown(wait=patient, cancel_futures=True)

@@ -1,0 +1,116 @@
+"""What a run of stage one says of itself: while it works, and when it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from features.extraction.encoding import Encoding
+from features.store.format import EMPTY, REPAIRED, TRUNCATED
+from features.store.reader import FeatureStore
+from features.tweets.rejects import RejectLog
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: rows done, and the share of the input (None where its size is unknown)."""
+
+    rows: int
+    fraction: float | None
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """What a run of `extract` did.
+
+    Attributes
+    ----------
+    outcome : str
+        `written`, `extended` (some texts came from the file that was there) or `unchanged`.
+    rows, unique, encoded, resumed : int
+        Rows of the file, distinct texts in it, texts that the encoder read in this run, texts whose
+        vectors an interrupted run had left.
+    tokens : int
+        Over all rows.
+    truncated, empty, repaired, rejected : int
+        Rows that were cut, had no text, had bytes that are no text; rows left out.
+    compute, chosen : str
+        Device and dtype of the forward pass; what ran it, and the rates by which it was chosen. Empty
+        where nothing was encoded.
+    seconds : dict of str to float
+        `load`, `read`, `tokenise`, `forward`, `write`, `total`. Reading, the forward pass and writing go
+        on at the same time, so that their sum can be more than the total.
+    gflops : float
+        Useful 1e9 operations a second of the forward pass: those of the linear layers on real tokens,
+        see `StockModel.flops_per_token`. 0 where nothing was encoded.
+    """
+
+    output: Path
+    outcome: str
+    rows: int
+    unique: int
+    encoded: int
+    resumed: int
+    tokens: int
+    truncated: int
+    empty: int
+    repaired: int
+    rejected: int
+    rejects_file: Path | None
+    labels: dict[str, int]
+    views: dict[str, int]
+    model: str
+    precision: str
+    compute: str
+    chosen: str
+    seconds: dict[str, float]
+    gflops: float
+    file_bytes: int
+
+    @property
+    def tweets_per_second(self) -> float:
+        """Rows over the seconds of the run without loading the model."""
+        return self.rows / max(1e-9, self.seconds["total"] - self.seconds["load"])
+
+
+def summarise(
+    output: Path,
+    outcome: str,
+    unique: int,
+    encoding: Encoding,
+    rejects: RejectLog,
+    seconds: dict[str, float],
+) -> ExtractSummary:
+    """Count what is in the finished file or folder, by reading it back."""
+    encoder = encoding.encoder
+    flops = encoder.flops_per_token * encoding.tokens if encoder else 0.0
+    with FeatureStore(output) as store:
+        flags, codes = store.flags(), store.labels()
+        return ExtractSummary(
+            output=output,
+            outcome=outcome,
+            rows=store.n_rows,
+            unique=unique,
+            encoded=encoding.encoded,
+            resumed=encoding.resumed,
+            tokens=int(store.n_tokens().sum(dtype=np.int64)),
+            truncated=int(np.count_nonzero(flags & TRUNCATED)),
+            empty=int(np.count_nonzero(flags & EMPTY)),
+            repaired=int(np.count_nonzero(flags & REPAIRED)),
+            rejected=rejects.count,
+            rejects_file=rejects.path if rejects.count else None,
+            labels={
+                name: int(np.count_nonzero(codes == code))
+                for code, name in enumerate(store.label_names)
+            },
+            views=store.views,
+            model=store.spec.model,
+            precision=store.precision,
+            compute=f"{encoder.device}, {encoder.dtype}" if encoder else "",
+            chosen=encoder.choice.said() if encoder else "",
+            seconds=seconds,
+            gflops=flops / 1e9 / seconds["forward"] if flops else 0.0,
+            file_bytes=sum(path.stat().st_size for path in store.paths),
+        )

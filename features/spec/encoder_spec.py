@@ -1,0 +1,154 @@
+"""What makes two vectors comparable, and its fingerprint. No torch.
+
+A head may only score vectors of the encoder that it was trained on; a store may only hold vectors
+of one. Both compare fingerprints. Speed settings (device, threads, batch size, backend) are not
+here: they do not change what a vector means.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from features.errors import FileRefused, InputError
+from features.spec.checkpoint import Checkpoint
+from features.spec.normalize import versioned_name
+from features.spec.pooling import POOLING_VERSION
+
+DEFAULT_MAX_LENGTH = 128
+# Raise the number whenever `features/backends/eager/int8.py` would give other vectors.
+QUANTIZATIONS = {"none": "none", "int8": "int8/1"}
+# Names under which a model can be found again; they don't change what its vectors mean.
+_DESCRIPTIVE = ("model", "revision")
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """Everything that makes two vectors comparable.
+
+    Attributes
+    ----------
+    model, revision : str
+        Where the model was found. Not part of the fingerprint.
+    weights, config, tokenizer : str
+        SHA-256 of their content, see `Checkpoint`.
+    max_length : int
+        Tokens that the encoder reads of a text, special tokens included.
+    normalizer : str
+        Versioned name, e.g. `tweeteval/1`.
+    pooling_version : int
+        Version of the maths in `features/spec/pooling.py`.
+    quantization : str
+        `none`, or the versioned name of what the products of the forward pass are rounded to:
+        `int8/1`. Float32 and half precision differ by less than what matters, and are `none` both.
+    """
+
+    model: str
+    revision: str | None
+    weights: str
+    config: str
+    tokenizer: str
+    max_length: int
+    normalizer: str
+    pooling_version: int = POOLING_VERSION
+    quantization: str = "none"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over everything but the names."""
+        identity = {k: v for k, v in dataclasses.asdict(self).items() if k not in _DESCRIPTIVE}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the spec as JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> EncoderSpec:
+        """Read what `to_dict` wrote.
+
+        Raises
+        ------
+        FileRefused
+            A field is missing, unknown, or of another type.
+        """
+        types = {"max_length": int, "pooling_version": int}
+        names = {field.name for field in dataclasses.fields(cls)}
+        if set(content) != names:
+            odd = ", ".join(sorted(set(content) ^ names))
+            raise FileRefused(
+                f"the encoder spec in this file is of another version; it differs in {odd}"
+            )
+        for name, value in content.items():
+            kind = types.get(name, str)
+            if not (isinstance(value, kind) or (name == "revision" and value is None)):
+                raise FileRefused(f"the encoder spec in this file has a bad {name}: {value!r}")
+        if content["quantization"] not in QUANTIZATIONS.values():
+            raise FileRefused(
+                f"the encoder spec in this file says quantization {content['quantization']!r}; this version "
+                f"of frostline knows {', '.join(QUANTIZATIONS.values())}"
+            )
+        return cls(**content)
+
+    def differences(self, other: EncoderSpec) -> list[str]:
+        """Name what differs, each as `max_length: 64 here, 128 there`; names of models come along."""
+        mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
+        differing = [
+            f"{name}: {_short(mine[name])} here, {_short(theirs[name])} there"
+            for name in mine
+            if mine[name] != theirs[name] and name not in _DESCRIPTIVE
+        ]
+        if differing and self.model != other.model:
+            differing.insert(0, f"model: {self.model} here, {other.model} there")
+        return differing
+
+
+def _short(value: object) -> str:
+    """Digests are told apart by their first 12 digits."""
+    text = str(value)
+    return text[:12] if len(text) == 64 else text
+
+
+def make_spec(
+    checkpoint: Checkpoint,
+    *,
+    max_length: int | None = None,
+    normalize: str = "tweeteval",
+    quantize: str = "none",
+) -> EncoderSpec:
+    """Describe the encoder that these files make. Reads and hashes them; loads nothing.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        The model's files.
+    max_length : int, optional
+        Default: 128, or less where the model reads less.
+    normalize : str
+        `tweeteval` or `none`.
+    quantize : str
+        `none` or `int8`.
+    """
+    limit = checkpoint.position_limit()
+    if max_length is None:
+        max_length = min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
+    if max_length < 3:
+        raise InputError(f"max length {max_length} leaves no room for text: give at least 3 tokens")
+    if limit is not None and max_length > limit:
+        raise InputError(
+            f"max length {max_length} is more than {checkpoint.name} can read: give at most {limit}"
+        )
+    return EncoderSpec(
+        model=checkpoint.name,
+        revision=checkpoint.revision,
+        weights=checkpoint.weights_digest(),
+        config=checkpoint.config_digest(),
+        tokenizer=checkpoint.tokenizer_digest(),
+        max_length=max_length,
+        normalizer=versioned_name(normalize),
+        quantization=QUANTIZATIONS[quantize],
+    )

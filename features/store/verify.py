@@ -1,0 +1,205 @@
+"""Is a store whole? Every bit of every file, and what the rows say. No torch.
+
+Of each file the seal comes first (`features/store/checksum.py`): it needs no HDF5, so a damaged file never comes
+near the library in this process. Where the seal is wrong that is the whole verdict, and no child is
+asked what HDF5 would say: the file is not what was written, and is to be made again either way. A file
+whose seal is right goes on through the same child as any other (`features/store/admission.py`), as a stranger
+can seal what he likes, and then all its rows are read (`features/store/row_checks.py`).
+
+Nothing stops at the first fault: a store is gone through to its end, and all that is broken is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from features.base.paths import journal_path
+from features.errors import FileRefused, InputError
+from features.store import admission, row_checks
+from features.store.checksum import check_seal
+from features.store.format import Shard, check_same_encoder
+from features.store.missing_shards import gaps
+from features.store.reader import FeatureStore
+from features.store.shard_folder import Part
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a file (or a folder), as a sentence that names it."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found.
+
+    Attributes
+    ----------
+    path : str
+        As it was given.
+    files, rows, bytes : int
+        Files of the store, rows of those that are whole, bytes of all.
+    views : tuple of str
+        Those of the first file that is whole.
+    seconds : float
+    faults : tuple of Fault
+        All that is broken; none where the store is whole.
+    remarks : tuple of str
+        What is no fault, but worth knowing.
+    """
+
+    path: str
+    files: int
+    rows: int
+    bytes: int
+    views: tuple[str, ...]
+    seconds: float
+    faults: tuple[Fault, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is broken."""
+        return not self.faults
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give it as JSON types."""
+        return {**asdict(self), "whole": self.whole}
+
+
+def verify(
+    path: str | Path, *, progress: Callable[[float], None] = lambda share: None
+) -> Verification:
+    """Check every bit and every row of a feature file, or of a folder of them.
+
+    Parameters
+    ----------
+    path : path
+        Whatever is there: what is no feature file is a fault, not an error.
+    progress : callable, optional
+        Called with the share that is done.
+
+    Raises
+    ------
+    CannotContinue
+        No process could be started to look at a file.
+
+    Examples
+    --------
+    >>> from features import extract, verify
+    >>> summary = extract("examples/tweets.csv", "tweets.h5", pooling="mean")
+    >>> result = verify("tweets.h5")
+    >>> result.rows, result.whole
+    (956, True)
+    """
+    started = perf_counter()
+    path = Path(path)
+    faults: list[Fault] = []
+    files, missing = _files(path)
+    if missing:
+        faults.append(Fault(str(path), missing))
+    sizes = [_size(file) for file in files]
+    meter = _Meter(progress, 2 * sum(sizes))
+    _ask_one_child(files)
+    rows, first = 0, None
+    read: dict[Path, tuple[Part | None, int]] = {}
+    for file in files:
+        n_rows, shard, reasons = _verify_file(file, meter)
+        if shard is not None:
+            first = first or (file, shard)
+            read[file] = shard.part, n_rows
+            reasons += _strangeness(file, shard, *first)
+        if not reasons:
+            rows += n_rows
+        faults += (Fault(str(file), reason) for reason in reasons)
+    if files != [path]:  # one shard by itself is no folder
+        faults += (Fault(str(file), reason) for file, reason in gaps(path, files, read))
+    return Verification(
+        str(path),
+        len(files),
+        rows,
+        sum(sizes),
+        tuple(first[1].views) if first else (),
+        perf_counter() - started,
+        tuple(faults),
+        tuple(_remarks(path)),
+    )
+
+
+def _verify_file(file: Path, meter: _Meter) -> tuple[int, Shard | None, list[str]]:
+    """Give the rows of a file, what it says about itself, and what is wrong with it."""
+    try:
+        before = admission.identity(file)
+        check_seal(file, meter)
+        with FeatureStore(file) as store:
+            reasons = list(row_checks.faults(store, meter))
+            if admission.identity(file) != before:
+                reasons = [f"{file} was replaced or changed while it was verified; verify it again"]
+            return store.n_rows, store.shards[0], reasons
+    except (FileRefused, InputError) as error:
+        return 0, None, [str(error)]
+    except (OSError, ValueError) as error:  # it went away, or its name can be no file's
+        reason = getattr(error, "strerror", None) or error
+        return 0, None, [f"{file} cannot be read: {reason}"]
+
+
+def _strangeness(file: Path, shard: Shard, first_file: Path, first: Shard) -> list[str]:
+    try:
+        check_same_encoder(file, shard, first_file, first)
+    except FileRefused as error:
+        return [str(error)]
+    return []
+
+
+def _ask_one_child(files: Sequence[Path]) -> None:
+    """Have all files of a store opened by one child, where one does: each by itself takes 0.2 s."""
+    if len(files) > 1 and all(file.is_file() for file in files):
+        with suppress(FileRefused, OSError):  # said file by file, behind the seals
+            admission.admit(files)
+
+
+def _files(path: Path) -> tuple[list[Path], str | None]:
+    """Give the files of a store, and what is wrong where there are none."""
+    try:
+        if not path.is_dir():
+            return [path], None
+        files = sorted(path.glob("*.h5"))
+    except (OSError, ValueError) as error:
+        return [], f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+    return files, None if files else f"{path} is a folder without feature files (*.h5)"
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except (OSError, ValueError):
+        return 0
+
+
+def _remarks(path: Path) -> Iterator[str]:
+    if not path.name:  # `.` or `/`: nothing is written under such a name
+        return
+    journal = journal_path(path)
+    if size := _size(journal):
+        yield (
+            f"{path}: a run that was interrupted, or is at work, has {size / 1e6:,.1f} MB in "
+            f"{journal}: run the same `frostline extract` again"
+        )
+
+
+class _Meter:
+    """Adds up what was read; each byte is, by the seal and by HDF5."""
+
+    def __init__(self, progress: Callable[[float], None], total: int) -> None:
+        self._progress, self._total, self._done = progress, max(1, total), 0
+
+    def __call__(self, n: int) -> None:
+        self._done += n
+        self._progress(min(1.0, self._done / self._total))

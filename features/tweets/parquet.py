@@ -1,0 +1,166 @@
+"""Reads Parquet files in a child process with a limit of memory.
+
+A page of a few KB can say that it unpacks to gigabytes, a dictionary can put one long text into every
+row, and the library that unpacks them is a large one in C++. So it runs in a child, which writes a line of
+JSON for each row; what ends badly there is the file's fault and nobody else's. The file goes to the child as
+its standard input, so that how far it was read can be seen from here too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from features.base import child as children
+from features.errors import CannotContinue, FileRefused, InputError
+
+# Tweets need a tenth of it, most of that for the library itself.
+MEMORY_BYTES = 2**31
+# Rows that are unpacked together: of a megabyte each they still fit.
+_BATCH_ROWS = 128
+_SHOWN_BYTES = 100
+
+_CHILD = children.code(__name__)
+# Other allocators take gigabytes of addresses beforehand; threads take stacks.
+_ENVIRONMENT = children.ONE_THREAD | {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "ARROW_IO_THREADS": "1",
+    "MALLOC_ARENA_MAX": "1",
+}
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A value that is no text and no number: what it is, and how it starts."""
+
+    kind: str
+    start: str
+
+    def __str__(self) -> str:
+        return self.start
+
+
+def rows_of(stream: BinaryIO, name: str, max_text_bytes: int) -> Iterator[list[Any]]:
+    """Read the names of the columns, then row by row what is in them.
+
+    Parameters
+    ----------
+    stream : binary file
+        With a file descriptor.
+    name : str
+        For messages.
+    max_text_bytes : int
+        A longer text is `Odd`.
+
+    Yields
+    ------
+    list
+        Texts, numbers, truth values, None; all else is `Odd`.
+
+    Raises
+    ------
+    FileRefused
+        It is no Parquet file, or could not be read within the limit.
+    InputError
+        The library is not there.
+    CannotContinue
+        No process could be started.
+    """
+    limits = [str(MEMORY_BYTES), str(max_text_bytes)]
+    with tempfile.TemporaryFile() as said:
+        try:
+            process = subprocess.Popen(
+                children.command(_CHILD, *limits),
+                stdin=stream,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                env=os.environ | _ENVIRONMENT,
+            )
+        except OSError as error:
+            raise CannotContinue(
+                f"{name}: no process could be started to read it: {error.strerror or error}"
+            ) from error
+        with process:
+            try:
+                assert process.stdout is not None, "it is a pipe"
+                for line in process.stdout:
+                    if not line.endswith(b"\n"):
+                        break  # it died in the middle of it
+                    yield json.loads(line, object_hook=lambda fields: Odd(**fields))
+                code = process.wait()
+            finally:
+                process.kill()
+        if code:
+            said.seek(0)
+            raise _failure(code, said.read(10_000).decode("utf-8", "replace"), name)
+
+
+def _failure(code: int, errors: str, name: str) -> Exception:
+    if code == InputError.exit_code:
+        return InputError(
+            f"{name}: reading Parquet needs pyarrow: pip install 'frostline[parquet]'"
+        )
+    if code == FileRefused.exit_code:
+        return FileRefused(f"{name} is not a readable Parquet file: {errors.strip()}")
+    return FileRefused(
+        f"{name} could not be read within {MEMORY_BYTES >> 20} MiB: the process that tried it ended with "
+        f"{children.ending(code, errors)}"
+    )
+
+
+def child() -> None:
+    """Run in the child: the file is standard input, the rows go to standard output."""
+    memory, max_text_bytes = (int(argument) for argument in sys.argv[2:4])
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        sys.exit(InputError.exit_code)
+    children.set_limits(memory_bytes=memory)
+    try:
+        # Not buffered: where it stands is where the parent sees it.
+        file = pq.ParquetFile(open(0, "rb", buffering=0), buffer_size=2**20)  # noqa: SIM115
+        wanted = [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type)]
+        sys.stdout.write(json.dumps(wanted) + "\n")
+        for batch in file.iter_batches(_BATCH_ROWS, columns=wanted, use_threads=False):
+            columns = [_values(column, max_text_bytes, pa) for column in batch.columns]
+            for values in zip(*columns, strict=True):
+                sys.stdout.write(json.dumps(values) + "\n")
+        sys.stdout.flush()
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:  # all for a damaged file
+        sys.stderr.write("\n" + (" ".join(str(error).split())[:200] or type(error).__name__))
+        sys.exit(FileRefused.exit_code)
+
+
+def _values(column: Any, max_text_bytes: int, pa: Any) -> list[Any]:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        # As bytes, because Parquet does not promise that a string is UTF-8.
+        return [
+            _text(value, max_text_bytes) for value in column.cast(pa.large_binary()).to_pylist()
+        ]
+    return [_plain(value) for value in column.to_pylist()]
+
+
+def _text(value: bytes | None, max_bytes: int) -> str | dict[str, str] | None:
+    if value is None:
+        return None
+    if len(value) > max_bytes:
+        start = value[:_SHOWN_BYTES].decode("utf-8", "surrogateescape")
+        return {"kind": f"longer than {max_bytes} bytes", "start": start}
+    return value.decode("utf-8", "surrogateescape")
+
+
+def _plain(value: object) -> object:
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return {"kind": "not a text", "start": str(value)[:_SHOWN_BYTES]}

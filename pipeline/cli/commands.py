@@ -1,0 +1,476 @@
+"""The command line: parse, call one function, print. Exit codes are those of `features/errors.py`."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from features.base.atomic import replacing
+from features.base.paths import check_replaceable
+from features.base.shown import printable
+from features.errors import CannotContinue, FrostlineError, InputError
+from features.extraction.extract import STORE_DTYPES, extract
+from features.spec.checkpoint import DEFAULT_MODEL
+from features.spec.normalize import CURRENT
+from features.spec.pooling import DEFAULT_POOLING
+from features.store.reader import FeatureStore
+from features.store.verify import verify
+from features.tweets.rejects import RejectLog, rejects_path
+from features.version import __version__
+from pipeline.cli import options, progress
+from pipeline.compare import compare
+from pipeline.data.matching import Matching
+from pipeline.doctor.examine import examine
+from pipeline.evaluation.cross_validation import FOLDS
+from pipeline.fit import fit
+from pipeline.head.calibration import METHODS
+from pipeline.head.head import Head, load_head, save_head
+from pipeline.report import terminal, verification
+from pipeline.scoring.evaluate import evaluate
+from pipeline.scoring.output_files import check_output, write_scores
+from pipeline.scoring.predict import is_store, scored
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Commands(click.Group):
+    """Turns the errors that a user can meet into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FrostlineError as error:
+            message, code = str(error), error.exit_code
+        except MemoryError:
+            message, code = "the machine ran out of memory", CannotContinue.exit_code
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # who reads has had enough, which click knows
+                raise
+            reason = error.strerror or str(error)
+            message = f"{error.filename}: {reason}" if error.filename else f"the output: {reason}"
+            code = CannotContinue.exit_code
+        except KeyboardInterrupt as interrupt:
+            message, code = str(interrupt) or "interrupted; no output was changed", 130
+        click.echo(f"Error: {printable(message)}", err=True)
+        if code == 130:
+            _leave_busy_threads(code)
+        return ctx.exit(code)
+
+
+def _leave_busy_threads(code: int) -> None:
+    """End at once if threads are busy: a batch of a large model takes seconds, and Python would wait."""
+    if any(not thread.daemon for thread in threading.enumerate()[1:]):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="frostline")
+def main() -> None:
+    """Label tweets with frozen BERT vectors and a head that refits in seconds.
+
+    \b
+    frostline extract tweets.csv -o tweets.h5        encode once (stage one)
+    frostline compare tweets.h5                      which layer, which pooling?
+    frostline fit tweets.h5 -o head.joblib           fit a head on the vectors (stage two)
+    frostline predict head.joblib new.csv -o out.csv label new tweets
+    """  # noqa: D301  # click reads the \b
+
+
+@main.command("extract")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The feature file (.h5), or a folder with --shard-rows.",
+)
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="Hub id or local folder of an encoder.",
+)
+@click.option("--revision", help="Branch, tag or commit of a hub model.")
+@click.option(
+    "--pooling",
+    multiple=True,
+    default=[DEFAULT_POOLING],
+    show_default=True,
+    metavar="SPEC",
+    help="TOKENS[@LAYERS][+COMBINE], e.g. cls, mean@-2, cls@last4+concat; repeat for several views.",
+)
+@click.option(
+    "--max-length",
+    type=int,
+    metavar="N",
+    help="Tokens read of a tweet [128, or the model's limit].",
+)
+@click.option(
+    "--normalize",
+    type=click.Choice(list(CURRENT)),
+    default="tweeteval",
+    show_default=True,
+    help="How tweets are brought into one form.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
+    default="auto",
+    show_default=True,
+    help="Precision of the model; auto keeps a cosine of 0.9999 to float32, int8 one of 0.99.",
+)
+@click.option(
+    "--store-dtype",
+    type=click.Choice(STORE_DTYPES),
+    default="float16",
+    show_default=True,
+    help="Precision of the vectors on disk.",
+)
+@options.machine
+@options.columns
+@options.label_columns
+@options.strict
+@click.option(
+    "--shard-rows",
+    type=int,
+    metavar="N",
+    help="Write a folder of files of N rows at most, each finished by itself.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the output, whatever is there.")
+def extract_command(
+    inputs: Sequence[str], output: Path, pooling: Sequence[str], **chosen: Any
+) -> None:
+    """Encode tweets once and cache their vectors.
+
+    INPUT is a .csv, .tsv, .jsonl, .txt (also .gz) or .parquet file, or - for JSON Lines on standard
+    input. Running it again encodes only texts that are new; after an interruption, a crash or a full disk
+    the same command goes on where it was.
+    """
+    with progress.progress() as show:
+        summary = extract(inputs, output, pooling=pooling, progress=show, say=_remark, **chosen)
+    click.echo(terminal.extract_text(summary))
+
+
+def _remark(line: str) -> None:
+    click.echo(printable(line), err=True)
+
+
+@main.command("fit")
+@click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The head (.joblib)."
+)
+@click.option(
+    "--pooling",
+    multiple=True,
+    metavar="SPEC",
+    help="The view to fit on, or several side by side; needed where there are several.",
+)
+@click.option(
+    "--C",
+    "C",
+    default="auto",
+    show_default=True,
+    metavar="FLOAT|auto",
+    help="Inverse penalty; auto chooses from 1e-4 to 1e2.",
+)
+@click.option(
+    "--cv",
+    type=int,
+    metavar="K",
+    help="Folds of the cross-validation [5; one of 5 with a fixed C].",
+)
+@click.option(
+    "--repeats",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Times that the rows are cut into folds; C is chosen by the mean.",
+)
+@click.option(
+    "--near-identical",
+    type=float,
+    metavar="COSINE",
+    help="Keep texts whose vectors are as close in one fold, as identical ones always are.",
+)
+@click.option(
+    "--validation",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FEATURES",
+    help="Choose C and measure on these vectors instead.",
+)
+@options.metric
+@click.option(
+    "--one-standard-error",
+    is_flag=True,
+    help="Choose the smallest C within one standard error of the best.",
+)
+@options.class_weight
+@options.prior
+@click.option(
+    "--calibrate",
+    type=click.Choice(METHODS),
+    help="Fit a temperature on held-out rows and fold it in [temperature; none with a fixed C alone].",
+)
+@options.fold_seed
+@options.max_iter
+@click.option(
+    "--tol",
+    type=float,
+    default=1e-6,
+    show_default=True,
+    help="Certified relative distance to the optimum to stop at.",
+)
+@options.memory
+@options.json_file
+def fit_command(
+    features: Sequence[str],
+    output: Path,
+    pooling: Sequence[str],
+    validation: Sequence[Path],
+    json_file: Path | None,
+    **chosen: Any,
+) -> None:
+    """Fit a head on cached vectors, and measure it on rows that it has not seen.
+
+    Files of one encoder are shards; those of different encoders, over the same tweets, are put side by
+    side, and 2:mean is the view mean of the second one.
+    """
+    inputs: list[str | Path | None] = [*features, *validation]
+    check_replaceable(output, inputs)
+    if is_store(output):
+        raise InputError(
+            f"{output} is, or is named as, cached vectors; name a head, e.g. head.joblib"
+        )
+    _check_json(json_file, [*inputs, output])
+    result = fit(features, pooling=pooling or None, validation=validation or None, **chosen)
+    save_head(result.head, output)
+    _write_json(json_file, result.head.metadata)
+    click.echo(f"{terminal.fit_text(result)}\n\n{printable(str(output))} written")
+
+
+@main.command("compare")
+@click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
+@click.option(
+    "--combine",
+    multiple=True,
+    metavar="SPEC,SPEC",
+    help="Views to try side by side as well, e.g. cls,mean@-2; repeat for more.",
+)
+@click.option(
+    "--cv", type=int, default=FOLDS, show_default=True, metavar="K", help="Folds, the same for all."
+)
+@options.metric
+@options.class_weight
+@options.prior
+@options.fold_seed
+@options.max_iter
+@options.memory
+@options.json_file
+def compare_command(
+    features: Sequence[str], combine: Sequence[str], json_file: Path | None, **chosen: Any
+) -> None:
+    """Measure every view of cached vectors in the same cross-validation.
+
+    Says which view is best, and which ones can't be told apart from it.
+    """
+    _check_json(json_file, list(features))
+    with progress.lines() as show:
+        result = compare(
+            features, combine=[spec.split(",") for spec in combine], progress=show, **chosen
+        )
+    _write_json(json_file, result.to_dict())
+    click.echo(terminal.comparison_text(result))
+
+
+@main.command("predict")
+@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option(
+    "-o",
+    "--output",
+    default="-",
+    show_default=True,
+    help="A .csv, .tsv or .jsonl file; - is JSON Lines on standard output.",
+)
+@click.option("--with-text", is_flag=True, help="Write the tweets too.")
+@click.option(
+    "--excel-safe",
+    is_flag=True,
+    help="Put a ' before cells of .csv and .tsv that a spreadsheet would run as formulas.",
+)
+@options.models
+@options.moved_prior
+@options.machine
+@options.columns
+@options.strict
+def predict_command(
+    head: Path,
+    inputs: Sequence[str],
+    output: str,
+    with_text: bool,
+    excel_safe: bool,
+    prior: str | None,
+    strict: bool,
+    **chosen: Any,
+) -> None:
+    """Label tweets, or cached vectors (.h5), with a head.
+
+    INPUT is as for extract; - reads JSON Lines line by line and answers as they come.
+    """
+    fitted = _head(head, prior)
+    check_output(output, excel_safe=excel_safe)
+    to_stdout = output == "-"
+    if not to_stdout:
+        for written_to in (Path(output), rejects_path(Path(output))):
+            check_replaceable(written_to, [head, *inputs])
+    with (
+        RejectLog(None if to_stdout else Path(output), strict=strict) as rejects,
+        scored(fitted, inputs, rejects=rejects, on_matching=_say, **chosen) as scores,
+        progress.counter(quiet=to_stdout) as show,
+    ):
+        written = write_scores(
+            fitted,
+            scores,
+            output,
+            with_text=with_text,
+            excel_safe=excel_safe,
+            stdout=sys.stdout,
+            progress=show,
+        )
+    if not to_stdout:
+        click.echo(terminal.predict_text(written, output, rejects.count, rejects.path))
+
+
+@main.command("evaluate")
+@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="LABELLED...")
+@options.models
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Of the bootstrap.",
+)
+@options.moved_prior
+@options.machine
+@options.columns
+@options.label_columns
+@options.strict
+@options.json_file
+def evaluate_command(
+    head: Path,
+    inputs: Sequence[str],
+    seed: int,
+    prior: str | None,
+    strict: bool,
+    json_file: Path | None,
+    **chosen: Any,
+) -> None:
+    """Measure a head on labelled tweets or cached vectors."""
+    _check_json(json_file, [head, *inputs, chosen["labels"], chosen["mapping"]])
+    fitted = _head(head, prior)
+    with (
+        RejectLog(None, strict=strict) as rejects,
+        scored(
+            fitted, inputs, rejects=rejects, require_labels=True, on_matching=_say, **chosen
+        ) as scores,
+    ):
+        metrics, unlabelled = evaluate(fitted, scores, seed=seed)
+    measured_on = ", ".join(inputs)
+    stated = None if fitted.prior is None else fitted.prior.tolist()
+    _write_json(
+        json_file, {"measured_on": measured_on, "prior": stated, "metrics": metrics.to_dict()}
+    )
+    click.echo(terminal.metrics_text(metrics, measured_on, stated))
+    if unlabelled:
+        click.echo(f"\n{unlabelled:,} rows without a label were left out")
+
+
+@main.command("inspect")
+@click.argument("file", type=click.Path(path_type=Path))
+def inspect_command(file: Path) -> None:
+    """Show what a feature file or a head is, where it came from and what it fits."""
+    if is_store(file):
+        with FeatureStore(file) as store:
+            click.echo(terminal.store_text(store))
+    else:
+        click.echo(terminal.head_text(load_head(file), str(file)))
+
+
+@main.command("verify")
+@click.argument("paths", nargs=-1, required=True, metavar="FEATURES...")
+@options.json_file
+def verify_command(paths: Sequence[str], json_file: Path | None) -> None:
+    """Check every bit and every row of feature files, or of folders of them.
+
+    Names all that is broken, a line each, and ends with exit code 3 if anything is.
+    """
+    _check_json(json_file, list(paths))
+    found = []
+    for path in paths:
+        with progress.share() as show:
+            found.append(verify(path, progress=show))
+        for line in verification.lines_of(found[-1]):
+            click.echo(line)
+    _write_json(json_file, [store.to_dict() for store in found])
+    verification.check_whole(found)
+
+
+@main.command("doctor")
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="Hub id or local folder of the encoder to try.",
+)
+@options.json_file
+def doctor_command(model: str, json_file: Path | None) -> None:
+    """Examine this machine: what is there, and how fast each way to run a model is.
+
+    Measures matrix products by library and precision, and tweets/s of every installed backend in each of
+    its precisions; says what `auto` takes, and why.
+    """
+    _check_json(json_file, [])
+    with progress.share() as show:
+        found = examine(model, progress=show)
+    _write_json(json_file, found.to_dict())
+    click.echo(terminal.diagnosis_text(found))
+
+
+def _say(matching: Matching) -> None:
+    """Rows that are not in the output are said, but not into it."""
+    if any(matching.left_out.values()):
+        click.echo(terminal.matching_text(matching), err=True)
+
+
+def _head(path: Path, prior: str | None) -> Head:
+    head = load_head(path)
+    return head if prior is None else head.with_prior(prior)
+
+
+def _check_json(path: Path | None, others: Sequence[str | Path | None]) -> None:
+    """Before the work, not after it."""
+    if path is not None:
+        check_replaceable(path, others)
+        if path in others:  # the head, which is not there yet
+            raise InputError(f"{path} is the output already; give --json another name")
+
+
+def _write_json(path: Path | None, content: Any) -> None:
+    if path is not None:
+        with replacing(path) as aside:
+            aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

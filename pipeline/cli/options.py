@@ -1,0 +1,127 @@
+"""Options that several commands have, as decorators: the same name, the same words, the same default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from pipeline.evaluation.cross_validation import CLASS_WEIGHTS
+from pipeline.evaluation.metrics import METRICS
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Apply several options, the first one shown first."""
+
+    def apply(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return apply
+
+
+columns = _options(
+    click.option("--text-column", metavar="NAME", help="Column of the texts [text, tweet, …]."),
+    click.option(
+        "--id-column", metavar="NAME", help="Column of the ids [id, tweet_id, …; row number]."
+    ),
+)
+label_columns = _options(
+    click.option("--label-column", metavar="NAME", help="Column of the labels [label, sentiment]."),
+    click.option(
+        "--labels",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Labels of a .txt input, one a line (TweetEval's layout).",
+    ),
+    click.option(
+        "--mapping",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Lines of value<TAB>name that name the labels (TweetEval's mapping.txt).",
+    ),
+)
+machine = _options(
+    click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        help="auto, cpu, cuda, cuda:N or mps; several GPUs as cuda:0,cuda:1.",
+    ),
+    click.option(
+        "--backend",
+        default="auto",
+        show_default=True,
+        help="auto, torch, openvino or onnx: what runs the model; auto measures, speed only.",
+    ),
+    click.option(
+        "--max-batch-tokens",
+        type=int,
+        metavar="N",
+        help="Tokens in a batch; speed and memory only [measured].",
+    ),
+)
+models = click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="Where the head's model lies on this machine; one for each of its encoders.",
+)
+strict = click.option("--strict", is_flag=True, help="Stop at the first row that can't be used.")
+json_file = click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the results there too.",
+)
+
+metric = click.option(
+    "--metric",
+    type=click.Choice(METRICS),
+    default="macro-recall",
+    show_default=True,
+    help="What C is chosen by.",
+)
+class_weight = click.option(
+    "--class-weight",
+    type=click.Choice(CLASS_WEIGHTS),
+    default="balanced",
+    show_default=True,
+    help="Whether all classes or all rows count alike.",
+)
+prior = click.option(
+    "--prior",
+    metavar="PRIOR",
+    help="Shares of the classes that the probabilities are for: uniform, training, or "
+    "a=0.2,b=0.5,c=0.3 [as fitted: uniform if balanced, else training].",
+)
+moved_prior = click.option(
+    "--prior",
+    metavar="PRIOR",
+    help="Move the head to other shares of the classes: uniform, training, or a=0.2,b=0.5,c=0.3.",
+)
+fold_seed = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Of the folds and the bootstrap.",
+)
+max_iter = click.option(
+    "--max-iter",
+    type=int,
+    default=1000,
+    show_default=True,
+    help="Passes of the solver over the vectors at most.",
+)
+memory = click.option(
+    "--memory",
+    metavar="SIZE",
+    help="Vectors to hold, e.g. 2GiB; more are streamed [a quarter of what is free].",
+)

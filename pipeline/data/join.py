@@ -1,0 +1,243 @@
+"""Feature stores of several encoders over the same tweets, read as one. No torch, no fitting.
+
+Files of one encoder are shards: their rows follow each other. Files of different encoders are joined:
+their columns stand side by side, row by row, as `pipeline/data/matching.py` matches them.
+
+Encoders are numbered from 1 in the order of their files: `2:mean` is the view `mean` of the second
+one, `mean` that of every encoder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.base.arrays import Array, Mask
+from features.errors import FileRefused, InputError
+from features.spec.pooling import parse_pooling
+from features.store.reader import FeatureStore
+from pipeline.data.matching import Matching, match, nth, same_texts
+from pipeline.head.head import Source, views_for
+from pipeline.solver.blocks import cut
+
+# Bytes of joined rows that are handed on together.
+_PIECE_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Open stores, one an encoder, whose rows are matched; made by `open_joined`.
+
+    Attributes
+    ----------
+    stores : tuple of FeatureStore
+    matching : Matching, optional
+        None where there is one store, all of whose rows are there.
+    n_rows : int
+        N.
+    label_names : list of str
+    codes : int array (N,)
+        Into `label_names`; -1 where no store has a label.
+    kept : tuple of bool arrays
+        The rows of each store that are in all of them.
+    """
+
+    stores: tuple[FeatureStore, ...]
+    n_rows: int
+    label_names: list[str]
+    codes: npt.NDArray[np.int32]
+    matching: Matching | None = None
+    kept: tuple[Mask, ...] = field(default=())
+
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.stores))
+
+    def name(self, source: Source) -> str:
+        """Give the name of a view, with the number of its encoder where there are several."""
+        if len(self.stores) == 1:
+            return source.view
+        return f"{self._number(source) + 1}:{source.view}"
+
+    def every_view(self) -> list[Source]:
+        """Give all views of all encoders."""
+        return [_source(store, view) for store in self.stores for view in store.views]
+
+    def choose(self, asked: Sequence[str] | None) -> list[Source]:
+        """Give the views that were asked for; without, the only one of each encoder.
+
+        Raises
+        ------
+        InputError
+            A view or an encoder is not there, a view is named twice, or several are there and none was
+            named.
+        """
+        if not asked:
+            return [_source(store, store.choose_views(None)[0]) for store in self.stores]
+        chosen = [source for text in asked for source in self._named(text)]
+        for source in chosen:
+            if chosen.count(source) > 1:
+                raise InputError(f"view {self.name(source)!r} is named twice; name each view once")
+        return chosen
+
+    def _named(self, text: str) -> list[Source]:
+        match = re.fullmatch(r"(\d+):(.*)", text)
+        numbers = [int(match[1])] if match else range(1, len(self.stores) + 1)
+        view = parse_pooling(match[2] if match else text).name
+        found = []
+        for number in numbers:
+            if not 1 <= number <= len(self.stores):
+                raise InputError(
+                    f"{text}: there is no encoder {number}; the files are of {len(self.stores)}"
+                )
+            store = self.stores[number - 1]
+            if view not in store.views:
+                cure = (
+                    f"; to take a view of one encoder alone, give its number, e.g. 1:{view}"
+                    if len(self.stores) > 1 and not match
+                    else ""
+                )
+                raise InputError(
+                    f"{store} holds no view {view!r}; it holds: {', '.join(store.views)}{cure}"
+                )
+            found.append(_source(store, view))
+        return found
+
+    def check_all_taken(self, chosen: Sequence[Source]) -> None:
+        """Refuse to leave an encoder out without a word."""
+        taken = {self._number(source) for source in chosen}
+        for number, store in enumerate(self.stores):
+            if number not in taken:
+                raise InputError(
+                    f"no view of {store} is asked for; leave the file out, or add --pooling "
+                    f"{number + 1}:VIEW"
+                )
+
+    def like(self, sources: Sequence[Source]) -> list[Source]:
+        """Give the views here that are those of a head, in its order.
+
+        Raises
+        ------
+        FileRefused
+            A store is of an encoder that the head does not take, or one that it takes is missing.
+        InputError
+            A view is missing.
+        """
+        for store in self.stores:
+            own = [s for s in sources if s.spec.fingerprint == store.fingerprint]
+            views_for(own or sources, store)
+        for source in sources:
+            fingerprint = source.spec.fingerprint
+            if all(store.fingerprint != fingerprint for store in self.stores):
+                raise FileRefused(
+                    f"the head takes vectors of encoder {fingerprint[:12]} ({source.spec.model}) as "
+                    f"well, which {self} does not hold: extract the same tweets with it, and give "
+                    "both files"
+                )
+        return [_source(self.stores[self._number(s)], s.view) for s in sources]
+
+    def _number(self, source: Source) -> int:
+        return [store.fingerprint for store in self.stores].index(source.spec.fingerprint)
+
+    def blocks(
+        self, sources: Sequence[Source], dtype: npt.DTypeLike | None = None, start: int = 0
+    ) -> Iterator[Array]:
+        """Iterate over blocks of joined rows (n, D) from one on; without a dtype as they are stored."""
+        if len(self.stores) == 1:
+            (store,) = self.stores
+            views = [source.view for source in sources]
+            for _, block in store.blocks(views, dtype=dtype or store.store_dtype, start=start):
+                yield block
+            return
+        rows = max(1, _PIECE_BYTES // (4 * sum(source.width for source in sources)))
+        columns = [cut(self._pieces(source, dtype, start), rows) for source in sources]
+        for parts in zip(*columns, strict=True):
+            yield np.hstack(parts)
+
+    def _pieces(self, source: Source, dtype: npt.DTypeLike | None, start: int) -> Iterator[Array]:
+        number = self._number(source)
+        store, kept = self.stores[number], self.kept[number]
+        first = nth(kept, start)
+        for at, block in store.blocks(source.view, dtype=dtype or store.store_dtype, start=first):
+            yield block[kept[at : at + len(block)]]
+
+    def ids(self, rows: slice) -> list[str]:
+        """Ids of some rows."""
+        if not self.kept:
+            return self.stores[0].ids(rows)
+        places = np.flatnonzero(self.kept[0])[rows]
+        if not len(places):
+            return []
+        there = self.stores[0].ids(slice(int(places[0]), int(places[-1]) + 1))
+        return [there[place - places[0]] for place in places]
+
+    def texts(self) -> npt.NDArray[np.integer[Any]]:
+        """Say which rows have the same text, to any of the encoders: equal rows of (N, ·)."""
+        if not self.kept:
+            return self.stores[0].digests()
+        digests = [s.digests()[kept] for s, kept in zip(self.stores, self.kept, strict=True)]
+        if self.matching is not None and self.matching.by_text:
+            return digests[0]
+        return same_texts(digests)
+
+
+def _source(store: FeatureStore, view: str) -> Source:
+    return Source(store.spec, view, store.views[view], store.precision, store.store_dtype)
+
+
+@contextmanager
+def open_joined(features: str | Path | Sequence[str | Path]) -> Iterator[Joined]:
+    """Open feature stores: files of one encoder as shards, files of different ones side by side.
+
+    Parameters
+    ----------
+    features : path or sequence of paths
+        Files, or folders of shards.
+
+    Raises
+    ------
+    InputError
+        Some files are of one encoder and some of others, the stores share no row, or the rows come in
+        another order.
+    FileRefused
+        As `FeatureStore` does.
+    """
+    paths = [features] if isinstance(features, str | Path) else list(features)
+    with ExitStack() as files:
+        stores = [files.enter_context(FeatureStore(path)) for path in paths]
+        if len({store.fingerprint for store in stores}) <= 1:
+            if len(stores) != 1:
+                files.close()
+                shards = [path for store in stores for path in store.paths]
+                stores = [files.enter_context(FeatureStore(shards))]
+            yield Joined((stores[0],), stores[0].n_rows, stores[0].label_names, stores[0].labels())
+            return
+        _check_one_each(stores)
+        matched = match(stores)
+        yield Joined(
+            tuple(stores),
+            matched.matching.rows,
+            matched.label_names,
+            matched.codes,
+            matched.matching,
+            matched.kept,
+        )
+
+
+def _check_one_each(stores: Sequence[FeatureStore]) -> None:
+    of_encoder: dict[str, list[str]] = {}
+    for store in stores:
+        of_encoder.setdefault(store.fingerprint, []).append(str(store))
+    for fingerprint, names in of_encoder.items():
+        if len(names) > 1:
+            raise InputError(
+                f"{' and '.join(names)} are both of encoder {fingerprint[:12]}, the other files are "
+                "not: files of one encoder are appended, those of different encoders stand side by "
+                "side; put the files of each encoder into a folder of their own, and give the folders"
+            )

@@ -1,0 +1,94 @@
+"""The rows of feature stores that have a label, as stage two takes them. No fitting.
+
+In come open stores and views of them, out come vectors that can be streamed, and classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.base.arrays import Array
+from features.errors import InputError
+from pipeline.data.join import Joined
+from pipeline.data.matching import nth
+from pipeline.head.head import Source
+from pipeline.solver.blocks import Rows
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labelled rows of one store, or of several that are joined.
+
+    Attributes
+    ----------
+    X : Rows
+        Raw vectors, N x D.
+    y : int array (N,)
+        Codes into the labels that were asked for.
+    texts : int array (N, ·)
+        Equal rows are equal texts.
+    unlabelled : int
+        Rows that are left out because they have no label.
+    """
+
+    X: Rows
+    y: npt.NDArray[np.intp]
+    texts: npt.NDArray[np.integer[Any]]
+    unlabelled: int
+
+
+def classes_of(stores: Joined) -> list[str]:
+    """Names of the classes that have rows, at least two."""
+    counts = np.bincount(stores.codes[stores.codes >= 0], minlength=len(stores.label_names))
+    names = [name for name, count in zip(stores.label_names, counts, strict=True) if count]
+    if not names:
+        raise InputError(
+            f"{stores} has no labels; extract tweets with a label column, or name it with --label-column"
+        )
+    if len(names) == 1:
+        raise InputError(f"{stores} has one class only, {names[0]!r}; a head needs at least two")
+    return names
+
+
+def labelled_rows(stores: Joined, sources: Sequence[Source], labels: Sequence[str]) -> Labelled:
+    """Find the rows whose label is one of `labels`, with codes into these."""
+    known = np.array([*(labels.index(n) if n in labels else -1 for n in stores.label_names), -1])
+    y = known[stores.codes]
+    has_label = y >= 0
+
+    def pieces(start: int) -> Iterator[Array]:
+        at = nth(has_label, start)
+        for piece in stores.blocks(sources, start=at):
+            kept = has_label[at : at + len(piece)]
+            yield piece if kept.all() else piece[kept]
+            at += len(piece)
+
+    return Labelled(
+        Rows(
+            (int(has_label.sum()), sum(source.width for source in sources)),
+            np.result_type(*(source.store_dtype for source in sources)),
+            pieces,
+        ),
+        y[has_label].astype(np.intp),
+        stores.texts()[has_label],
+        int(np.count_nonzero(stores.codes < 0)),
+    )
+
+
+def validation_rows(stores: Joined, sources: Sequence[Source], labels: Sequence[str]) -> Labelled:
+    """Find the labelled rows of other stores, of the encoders and the labels that were fitted."""
+    there = {stores.label_names[code] for code in np.unique(stores.codes) if code >= 0}
+    like = stores.like(sources)
+    if unknown := sorted(there - set(labels)):
+        raise InputError(
+            f"{stores} has labels that are not in the training rows: {', '.join(unknown)}"
+        )
+    rows = labelled_rows(stores, like, labels)
+    if not len(rows.y):
+        raise InputError(f"{stores} has no labelled rows to measure on")
+    return rows

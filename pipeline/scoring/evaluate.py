@@ -1,0 +1,69 @@
+"""Scored rows, and how good they are where the truth is known. No files, no models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from features.errors import InputError
+from pipeline.evaluation.metrics import Metrics, measure
+from pipeline.head.head import Head
+from pipeline.head.priors import importance
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Some scored rows, in input order.
+
+    Attributes
+    ----------
+    ids, texts : list of str
+        Texts are those of the input; None for cached vectors.
+    labels : list of str or None
+        Those of the input, if it has any: the truth, not the prediction.
+    proba : float64 array (rows, K)
+    """
+
+    ids: list[str]
+    texts: list[str] | None
+    labels: list[str | None]
+    proba: npt.NDArray[np.float64]
+
+
+def evaluate(head: Head, scores: Iterable[Scores], *, seed: int = 0) -> tuple[Metrics, int]:
+    """Measure a head on scored rows that have labels, under the prior that it answers for.
+
+    Returns
+    -------
+    metrics : Metrics
+    unlabelled : int
+        Rows that were left out because they have no label.
+
+    Raises
+    ------
+    InputError
+        No row has a label, or one has a label that the head does not know.
+    """
+    codes: list[int] = []
+    proba: list[npt.NDArray[np.float64]] = []
+    unlabelled = 0
+    for block in scores:
+        labelled = [i for i, label in enumerate(block.labels) if label is not None]
+        unlabelled += len(block.labels) - len(labelled)
+        for i in labelled:
+            if block.labels[i] not in head.labels:
+                raise InputError(
+                    f"label {block.labels[i]!r} of row {block.ids[i]!r} is none of the head's: "
+                    f"{', '.join(head.labels)}; give a --mapping, or fit a head on these labels"
+                )
+            codes.append(head.labels.index(str(block.labels[i])))
+        proba.append(block.proba[labelled])
+    if not codes:
+        raise InputError("no row has a label to measure on; name the column with --label-column")
+    y = np.array(codes)
+    weight = None if head.prior is None else importance(y, head.prior)
+    metrics = measure(y, np.concatenate(proba), head.labels, seed=seed, weight=weight)
+    return metrics, unlabelled

@@ -1,0 +1,253 @@
+"""Tweets and a head in, a stream of scores out, in input order and in bounded memory.
+
+`predict` crosses back into stage one in one place, `encoders_for`: it builds the encoders that the head
+itself describes, so that nobody scores with another model, pooling, length or normaliser. Cached
+vectors are scored without any model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from features.backends.choice import Runtime
+from features.base.read_ahead import live_windows
+from features.errors import FileRefused, InputError, NotFinite
+from features.spec.checkpoint import Checkpoint, find_checkpoint
+from features.spec.encoder_spec import EncoderSpec, make_spec
+from features.store.format import SIGNATURE
+from features.tweets.reader import Reject, Tweet, TweetReader, characters
+from features.tweets.rejects import RejectLog
+from pipeline.data.join import Joined, open_joined
+from pipeline.data.matching import Matching
+from pipeline.head.head import Head
+from pipeline.scoring.evaluate import Scores
+
+if TYPE_CHECKING:
+    from features.encoder.encoder import FrozenEncoder
+    from features.encoder.engine import Matrix
+
+# Rows that are encoded together when they are there, and the seconds to wait for more of them when
+# the input pauses.
+_WINDOW = 2048
+_PATIENCE = 0.05
+
+
+def encoders_for(
+    head: Head,
+    *,
+    models: Sequence[str | Path] = (),
+    device: str = "auto",
+    backend: str = "auto",
+    max_batch_tokens: int | None = None,
+) -> list[FrozenEncoder]:
+    """Load the encoders that a head was fitted on.
+
+    Parameters
+    ----------
+    head : Head
+    models : sequence of str or path
+        Where their models lie on this machine, one for each encoder in the order of the head; default:
+        the names that the head remembers.
+    device, backend, max_batch_tokens
+        See `FrozenEncoder`.
+
+    Raises
+    ------
+    InputError
+        A model can't be found, or there are more or fewer than encoders.
+    FileRefused
+        It is another one; both fingerprints are named.
+    """
+    encoders = head.encoders
+    if models and len(models) != len(encoders):
+        raise InputError(
+            f"--model was given {len(models)} times, the head has {len(encoders)} encoders: give one "
+            "for each, in the order that `frostline inspect` shows"
+        )
+    found = []
+    places: Sequence[str | Path | None] = models or [None] * len(encoders)
+    for sources, model in zip(encoders, places, strict=True):
+        spec = sources[0].spec
+        find = partial(_checked, spec, model)
+        if model is not None:
+            find()  # what is named is looked at, even where an export of the head's model is known
+        from features.encoder.encoder import FrozenEncoder  # only where a model runs
+
+        found.append(
+            FrozenEncoder.from_spec(
+                spec,
+                find,
+                pooling=[source.view for source in sources],
+                # A head of half-precision vectors takes whichever is faster here; others take their
+                # own.
+                runtime=Runtime(
+                    dtype="auto" if sources[0].precision == "half" else sources[0].precision,
+                    device=device,
+                    backend=backend,
+                    max_batch_tokens=max_batch_tokens,
+                ),
+            )
+        )
+    return found
+
+
+def _checked(spec: EncoderSpec, model: str | Path | None) -> Checkpoint:
+    """Find the model of a head's encoder, and make sure that it is the one."""
+    try:
+        checkpoint = find_checkpoint(model or spec.model, revision=None if model else spec.revision)
+    except InputError as error:
+        if model is None:
+            raise InputError(
+                f"the head's model is not here: {error}; say where it lies with --model"
+            ) from error
+        raise
+    limit = checkpoint.position_limit()
+    if limit is not None and limit < spec.max_length:
+        raise FileRefused(
+            f"{checkpoint.name} reads {limit} tokens, encoder {spec.fingerprint[:12]} of the head "
+            f"{spec.max_length}: it is another model; give the folder of {spec.model} as --model"
+        )
+    quantize = spec.quantization.partition("/")[0]
+    found = make_spec(
+        checkpoint, max_length=spec.max_length, normalize=spec.normalizer, quantize=quantize
+    )
+    if found.fingerprint != spec.fingerprint:
+        raise FileRefused(
+            f"{checkpoint.name} makes vectors of encoder {found.fingerprint[:12]}, the head was fitted on "
+            f"those of encoder {spec.fingerprint[:12]} ({'; '.join(found.differences(spec))}); give the "
+            f"folder of {spec.model} as --model"
+        )
+    return checkpoint
+
+
+def score_tweets(
+    head: Head,
+    rows: Iterable[Tweet | Reject],
+    encoders: Sequence[FrozenEncoder],
+    *,
+    on_rejects: Callable[[Iterable[Reject]], None],
+) -> Iterator[Scores]:
+    """Score tweets as they come, each encoder once; a pause in the input hands out what is there."""
+    for window in live_windows(rows, _WINDOW, _PATIENCE, characters):
+        on_rejects(row for row in window if isinstance(row, Reject))
+        tweets = [row for row in window if isinstance(row, Tweet)]
+        tweets, vectors = _encoded(tweets, encoders, on_rejects)
+        if not tweets:
+            continue
+        # Rounded as the cached vectors are that the head was fitted on, so that scoring a text and
+        # scoring its cached vector agree.
+        views = [
+            vectors[source.spec.fingerprint][source.view]
+            .astype(source.store_dtype)
+            .astype(np.float32)
+            for source in head.sources
+        ]
+        yield Scores(
+            [tweet.id for tweet in tweets],
+            [tweet.text for tweet in tweets],
+            [tweet.label for tweet in tweets],
+            head.predict_proba(np.hstack(views)),
+        )
+
+
+def _encoded(
+    tweets: list[Tweet],
+    encoders: Sequence[FrozenEncoder],
+    on_rejects: Callable[[Iterable[Reject]], None],
+) -> tuple[list[Tweet], dict[str, dict[str, Matrix]]]:
+    """Encode tweets by each encoder; those that one of them can't read are left out of all."""
+    while True:
+        texts = [tweet.text for tweet in tweets]
+        try:
+            return tweets, {one.spec.fingerprint: one.encode(texts) for one in encoders}
+        except NotFinite as error:
+            bad = set(error.texts)
+            on_rejects(
+                tweets[n].rejected("its vector is not finite, in float32 too") for n in sorted(bad)
+            )
+            tweets = [tweet for n, tweet in enumerate(tweets) if n not in bad]
+
+
+def score_stores(head: Head, stores: Joined) -> Iterator[Scores]:
+    """Score cached vectors, block by block."""
+    sources = stores.like(head.sources)
+    names: list[str | None] = [*stores.label_names, None]
+    start = 0
+    for block in stores.blocks(sources, np.float32):
+        rows = slice(start, start + len(block))
+        yield Scores(
+            stores.ids(rows),
+            None,
+            [names[code] for code in stores.codes[rows]],
+            head.predict_proba(block),
+        )
+        start = rows.stop
+
+
+def is_store(path: str | Path) -> bool:
+    """Whether an input is cached vectors rather than tweets: by its name, or by how it begins."""
+    path = Path(path)
+    if path.suffix in (".h5", ".hdf5") or path.is_dir():
+        return True
+    with suppress(OSError, ValueError):  # what can't be read is said by who reads it
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(len(SIGNATURE)) == SIGNATURE
+    return False
+
+
+@contextmanager
+def scored(
+    head: Head,
+    inputs: Sequence[str | Path],
+    *,
+    rejects: RejectLog,
+    models: Sequence[str | Path] = (),
+    device: str = "auto",
+    backend: str = "auto",
+    max_batch_tokens: int | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    id_column: str | None = None,
+    labels: str | Path | None = None,
+    mapping: str | Path | None = None,
+    require_labels: bool = False,
+    on_matching: Callable[[Matching], None] = lambda matching: None,
+) -> Iterator[Iterator[Scores]]:
+    """Open tweets or cached vectors for scoring; the options are those of `TweetReader`.
+
+    `on_matching` is told what came of joining the stores of several encoders.
+    """
+    if any(is_store(path) for path in inputs):
+        if len(inputs) > 1 and not all(is_store(path) for path in inputs):
+            raise InputError("tweets and cached vectors can't be scored together; give one kind")
+        with open_joined(inputs) as stores:
+            if stores.matching is not None:
+                on_matching(stores.matching)
+            yield score_stores(head, stores)
+        return
+    reader = TweetReader(
+        inputs,
+        text_column=text_column,
+        label_column=label_column,
+        id_column=id_column,
+        labels=labels,
+        mapping=mapping,
+        require_labels=require_labels,
+    )
+    encoders = encoders_for(
+        head, models=models, device=device, backend=backend, max_batch_tokens=max_batch_tokens
+    )
+    yield _settling(score_tweets(head, reader, encoders, on_rejects=rejects.add), rejects)
+
+
+def _settling(scores: Iterator[Scores], rejects: RejectLog) -> Iterator[Scores]:
+    """All scores; what was rejected is on the disk when they end, which is before they have their name."""
+    yield from scores
+    rejects.settle()

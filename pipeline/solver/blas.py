@@ -1,0 +1,144 @@
+"""Multiply matrices by the faster BLAS of two: NumPy's and SciPy's, which are often different builds.
+
+In come a (M, K) and b (K, N) of one float type, out goes their product. Which library computes is measured
+once a process, in some milliseconds: NumPy may be built without an optimised BLAS, or with one that takes
+this processor for an older one. As rounding differs between libraries, SciPy's must be far ahead to be
+taken: what is as good as equal always gives the same bits. It is called by its address, so that other
+threads go on meanwhile. Threads are not chosen here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+
+from features.base.arrays import Array
+
+
+class Multiply(Protocol):
+    """A way to multiply matrices; the signature is that of `numpy.matmul`."""
+
+    def __call__(self, a: Array, b: Array, /, out: Array | None = None) -> Array:
+        """(M, K) and (K, N) to (M, N)."""
+
+
+# SciPy's must be so many times faster.
+_FAR_AHEAD = 1.5
+_ROWS, _COLUMNS, _REPEATS = 128, 384, 3
+_ROUTINES = {"float32": ("sgemm", ctypes.c_float), "float64": ("dgemm", ctypes.c_double)}
+
+
+def multiply(a: Array, b: Array, out: Array | None = None) -> Array:
+    """Multiply by the faster library.
+
+    Parameters
+    ----------
+    a : float array (M, K)
+    b : float array (K, N)
+        Of the same type, float32 or float64.
+    out : float array (M, N), optional
+        Takes the product.
+
+    Returns
+    -------
+    float array (M, N)
+    """
+    return _fastest()(a, b, out=out)
+
+
+@lru_cache(maxsize=1)
+def _fastest() -> Multiply:
+    try:
+        other = scipys()
+    except (ImportError, AttributeError, KeyError):  # SciPy without this table of addresses
+        return numpys
+    return faster(numpys, other)
+
+
+def numpys(a: Array, b: Array, /, out: Array | None = None) -> Array:
+    """Multiply by NumPy's BLAS."""
+    found: Array = np.matmul(a, b, out=out)
+    return found
+
+
+def faster(first: Multiply, other: Multiply) -> Multiply:
+    """Take the other way to multiply if it is far ahead of the first one."""
+    a = np.ones((_ROWS, _COLUMNS), np.float32)
+    b = np.ones((_COLUMNS, _COLUMNS), np.float32)
+
+    def seconds(way: Multiply) -> float:
+        way(a, b)
+        found = []
+        for _ in range(_REPEATS):
+            start = time.perf_counter()
+            way(a, b)
+            found.append(time.perf_counter() - start)
+        return min(found)
+
+    return other if seconds(other) * _FAR_AHEAD < seconds(first) else first
+
+
+def scipys() -> Multiply:
+    """Give the product of SciPy's BLAS.
+
+    Raises
+    ------
+    ImportError, AttributeError, KeyError
+        It can't be reached.
+    """
+    from scipy.linalg import cython_blas
+
+    routines = {name: _routine(cython_blas, *_ROUTINES[name]) for name in _ROUTINES}
+
+    def product(a: Array, b: Array, /, out: Array | None = None) -> Array:
+        found = np.zeros((a.shape[0], b.shape[1]), a.dtype)
+        if found.size and a.shape[1]:
+            routines[a.dtype.name](a, b, found)
+        if out is None:
+            return found
+        out[:] = found
+        return out
+
+    return product
+
+
+def _routine(table: Any, name: str, number: Any) -> Callable[[Array, Array, Array], None]:
+    """Wrap a routine of BLAS (https://www.netlib.org/blas/), which counts by columns.
+
+    What is laid out by rows is its transpose there: so a @ b = (b' @ a')', and b comes first.
+    """
+    capsule = table.__pyx_capi__[name]
+    pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer_of.restype, pointer_of.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    name_of = ctypes.pythonapi.PyCapsule_GetName
+    name_of.restype, name_of.argtypes = ctypes.c_char_p, (ctypes.py_object,)
+    routine = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(pointer_of(capsule, name_of(capsule)))
+
+    def call(a: Array, b: Array, out: Array) -> None:
+        rows, columns, inner = a.shape[0], b.shape[1], a.shape[1]
+        (b, of_b, lead_b), (a, of_a, lead_a) = _by_rows(b), _by_rows(a)
+        sizes = [ctypes.c_int(n) for n in (columns, rows, inner, lead_b, lead_a, columns)]
+        n, m, k, ldb, lda, ldc = (ctypes.addressof(size) for size in sizes)
+        flags = [ctypes.c_char(flag) for flag in (of_b, of_a)]
+        one, zero = number(1.0), number(0.0)
+        routine(
+            ctypes.addressof(flags[0]), ctypes.addressof(flags[1]), n, m, k, ctypes.addressof(one),
+            b.ctypes.data, ldb, a.ctypes.data, lda, ctypes.addressof(zero), out.ctypes.data, ldc,
+        )  # fmt: skip
+
+    return call
+
+
+def _by_rows(matrix: Array) -> tuple[Array, bytes, int]:
+    """Give a matrix, or a copy, as BLAS can read it: whether to transpose it, and its leading stride."""
+    size = matrix.itemsize
+    if matrix.strides[1] == size and matrix.strides[0] >= matrix.shape[1] * size:
+        return matrix, b"N", max(1, matrix.strides[0] // size)
+    if matrix.strides[0] == size and matrix.strides[1] >= matrix.shape[0] * size:
+        return matrix, b"T", max(1, matrix.strides[1] // size)
+    return np.ascontiguousarray(matrix), b"N", max(1, matrix.shape[1])

@@ -1,0 +1,222 @@
+"""The fastest candidate is taken, in bounded time, whatever one of them does."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from features.backends import trial as trials
+from features.backends.choice import Candidate
+from features.backends.trial import OUT_OF_TIME, Trial, int8_reason, run_trial
+from features.errors import InputError
+from features.spec.pooling import Block
+
+EXACT, HALF = (
+    Candidate("torch", "float32", "prepacked"),
+    Candidate("torch", "bfloat16", "prepacked"),
+)
+PLAIN = Candidate("torch", "float32", "plain")
+OTHER, THIRD = Candidate("openvino", "float32"), Candidate("onnx", "float32")
+TEXTS = [np.array([1, *range(10, 10 + n), 2], np.int32) for n in (3, 8, 21)]
+
+
+class Sleeping:
+    """A backend that takes a time a token, and one a call."""
+
+    one_length = False
+    streams = 2
+
+    def __init__(self, of_token, of_call=0.0):
+        self.of_token, self.of_call = of_token, of_call
+        self.calls = []
+
+    def forward(self, ids):
+        self.calls.append(sum(map(len, ids)))
+        time.sleep(self.of_call + self.of_token * self.calls[-1])
+        yield Block(slice(0, len(ids)), torch.tensor([len(text) for text in ids]), {})
+
+
+class Stuck(Sleeping):
+    def __init__(self):
+        super().__init__(0.0)
+        self.release = threading.Event()
+
+    def forward(self, ids):
+        self.release.wait(20)
+        yield from super().forward(ids)
+
+
+def a_trial(**changed):
+    settings = {
+        "widths": (64, 64), "flops_per_token": 21e6, "texts": TEXTS, "affixes": (1, 1), "max_length": 128,
+        "max_batch_tokens": 512, "tune": False,
+    }  # fmt: skip
+    return Trial(**{**settings, **changed})
+
+
+@pytest.fixture(autouse=True)
+def products(monkeypatch):
+    """Rates of products by dtype and kernels, instead of this machine's."""
+    rates = {
+        ("float32", "prepacked"): 100.0,
+        ("float32", "plain"): 90.0,
+        ("bfloat16", "prepacked"): 150.0,
+    }
+    monkeypatch.setattr(
+        trials,
+        "product_rate",
+        lambda dtype, kernels, *widths: rates.get(
+            (str(dtype).removeprefix("torch."), kernels), 0.0
+        ),
+    )
+    return rates
+
+
+def run(backends, keeps=lambda candidate, backend: "", **changed):
+    return run_trial(a_trial(**changed), list(backends), backends.__getitem__, keeps)
+
+
+@pytest.mark.parametrize("fastest", [EXACT, HALF, OTHER, THIRD])
+def test_the_fastest_is_taken(fastest):
+    backends = {c: Sleeping(2e-4) for c in (EXACT, HALF, OTHER, THIRD)}
+    backends[fastest] = Sleeping(2e-5)
+    choice, backend = run(backends)
+    assert choice.candidate == fastest and backend is backends[fastest]
+    assert choice.rates.keys() == {str(c) for c in backends}
+    assert choice.rates[str(fastest)] == max(choice.rates.values())
+    assert choice.left_out == {} and not choice.remembered
+
+
+def test_rates_are_texts_a_second_of_all_streams():
+    choice, _ = run({EXACT: Sleeping(1e-4), OTHER: Sleeping(1e-3)})
+    assert 0.6 * 2 / (30 * 1e-4) < choice.rates[str(EXACT)] < 1.05 * 2 / (30 * 1e-4)
+
+
+def test_what_a_call_costs_counts_less_in_the_full_batches_of_a_run():
+    backends = {EXACT: Sleeping(1e-4, of_call=0.03), OTHER: Sleeping(1.3e-4)}
+    choice, _ = run(backends, max_batch_tokens=8192, tune=True)
+    assert choice.candidate == EXACT and choice.max_batch_tokens >= 2048
+
+
+def test_a_stuck_candidate_costs_its_turn_and_no_more():
+    stuck = Stuck()
+    begun = time.perf_counter()
+    choice, _ = run({EXACT: Sleeping(1e-4), OTHER: stuck, THIRD: Sleeping(5e-5)})
+    seconds = time.perf_counter() - begun
+    stuck.release.set()
+    assert choice.candidate == THIRD and choice.left_out == {str(OTHER): OUT_OF_TIME}
+    assert seconds < 10  # it would wait for 20
+
+
+def test_where_all_are_stuck_the_plainest_is_taken():
+    stuck = {candidate: Stuck() for candidate in (HALF, OTHER, EXACT)}
+    choice, backend = run(stuck)
+    for one in stuck.values():
+        one.release.set()
+    assert choice.candidate == EXACT and backend is stuck[EXACT]
+    assert set(choice.left_out.values()) == {OUT_OF_TIME}
+
+
+def test_where_one_is_left_there_is_nothing_to_measure():
+    backends = {EXACT: Sleeping(1e-4), PLAIN: Sleeping(1e-4)}
+    choice, backend = run(backends)
+    assert choice.candidate == EXACT and backend is backends[EXACT]
+    assert choice.rates == {} and backends[EXACT].calls == [] and str(PLAIN) in choice.left_out
+
+
+def test_who_does_not_keep_its_vectors_is_left_out_with_the_figure():
+    backends = {HALF: Sleeping(1e-5), EXACT: Sleeping(1e-4)}
+    reason = "its vectors keep a cosine of 0.99000, not 0.9999"
+    choice, _ = run(backends, lambda candidate, backend: reason if candidate == HALF else "")
+    assert choice.candidate == EXACT and choice.left_out == {str(HALF): reason}
+
+
+def test_who_can_not_be_made_is_left_out_with_its_reason():
+    def make(candidate):
+        if candidate == OTHER:
+            raise InputError("it computes in f32 on this processor")
+        return Sleeping(1e-4)
+
+    choice, _ = run_trial(a_trial(), [EXACT, OTHER], make, lambda c, b: "")
+    assert choice.left_out == {str(OTHER): "it computes in f32 on this processor"}
+
+
+def test_where_nobody_can_the_first_reason_is_raised():
+    def make(candidate):
+        raise InputError(f"no {candidate.backend}")
+
+    with pytest.raises(InputError, match="no torch"):
+        run_trial(a_trial(), [EXACT, OTHER], make, lambda c, b: "")
+
+
+def test_where_nobody_keeps_its_vectors_all_reasons_are_given():
+    other = Candidate("openvino", "bfloat16")
+    with pytest.raises(InputError, match=r"keeps its vectors .*torch bfloat16: too far.*--dtype"):
+        run({HALF: Sleeping(1e-5), other: Sleeping(1e-5)}, lambda c, b: "too far")
+
+
+def test_slow_kernels_are_not_run_at_all(products):
+    backends = {EXACT: Sleeping(1e-4), PLAIN: Sleeping(1e-6)}
+    choice, _ = run(backends)
+    assert choice.candidate == EXACT and backends[PLAIN].calls == []
+    assert "90 GFLOP/s" in choice.left_out[str(PLAIN)]
+    products["float32", "plain"] = 140.0
+    assert run(backends)[0].candidate == PLAIN
+
+
+def test_half_precision_that_is_slower_is_not_run_in_any_backend(products):
+    products["bfloat16", "prepacked"] = 50.0
+    other = Candidate("openvino", "bfloat16")
+    backends = {EXACT: Sleeping(1e-4), HALF: Sleeping(1e-6), other: Sleeping(1e-6)}
+    choice, _ = run(backends)
+    assert choice.candidate == EXACT
+    assert backends[HALF].calls == backends[other].calls == []
+
+
+def test_float32_is_not_run_where_half_precision_is_far_ahead(products):
+    products["bfloat16", "prepacked"] = 500.0
+    backends = {EXACT: Sleeping(1e-4), HALF: Sleeping(1e-5), OTHER: Sleeping(1e-4)}
+    choice, _ = run(backends)
+    assert choice.candidate == HALF and backends[EXACT].calls == backends[OTHER].calls == []
+    choice, _ = run(backends, lambda candidate, backend: "far" if candidate == HALF else "")
+    assert choice.candidate in (EXACT, OTHER) and backends[EXACT].calls
+
+
+def test_others_are_not_even_made_where_the_model_takes_no_time():
+    made = []
+
+    def make(candidate):
+        made.append(candidate)
+        return Sleeping(0.0)
+
+    choice, _ = run_trial(a_trial(), [EXACT, OTHER], make, lambda c, b: "")
+    assert choice.candidate == EXACT and made == [EXACT]
+
+
+@pytest.mark.parametrize("tokens", [1, 64, 500, 4096])
+def test_a_probe_is_of_whole_texts_as_long_as_tweets(tokens):
+    batch = a_trial().batch(tokens)
+    assert {len(text) for text in batch} <= {29, 30, 31}
+    assert abs(sum(map(len, batch)) - tokens) < 31
+    assert all(text[0] == 1 and text[-1] == 2 and 1 not in text[1:-1] for text in batch)
+
+
+def test_a_probe_keeps_to_what_the_encoder_reads():
+    assert {len(text) for text in a_trial(max_length=8).batch(100)} == {8}
+
+
+def test_larger_models_get_more_time_but_never_more_than_two_seconds():
+    seconds = [a_trial(flops_per_token=f).seconds for f in (1e6, 21e6, 170e6, 1e12)]
+    assert seconds[0] == seconds[1] == 0.5
+    assert seconds[2:] == [pytest.approx(2.0, rel=0.02), 2.0]
+
+
+def test_int8_is_refused_with_both_rates_where_it_gains_nothing(monkeypatch):
+    rates = {torch.float32: 180.0, torch.int8: 0.08}
+    monkeypatch.setattr(trials, "product_rate", lambda dtype, *rest: rates[dtype])
+    reason = int8_reason((384, 384))
+    assert (
+        "0.1 GOP/s" in reason and "180.0 GFLOP/s" in reason and "nothing would be gained" in reason
+    )

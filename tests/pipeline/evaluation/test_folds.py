@@ -1,0 +1,151 @@
+import hashlib
+from collections import Counter, defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from stores import LABELS, digests_of
+
+from features.errors import InputError
+from pipeline.evaluation.folds import C_GRID, Candidate, choose, make_folds
+
+
+def folds_of(y, texts, n_folds, seed=0, labels=LABELS):
+    return make_folds(np.array(y), digests_of(texts), labels, n_folds=n_folds, seed=seed)
+
+
+@st.composite
+def labelled_texts(draw):
+    """Rows of 2 or 3 classes; some texts occur several times, with one label each."""
+    n_folds = draw(st.integers(2, 5))
+    n_classes = draw(st.integers(2, 3))
+    rows = []
+    for label in range(n_classes):
+        n_texts = draw(st.integers(n_folds, 12))
+        for text in range(n_texts):
+            rows += [(label, f"{label}/{text}")] * draw(st.sampled_from([1, 1, 1, 2, 6]))
+    rows = draw(st.permutations(rows))
+    return n_folds, n_classes, [label for label, _ in rows], [text for _, text in rows]
+
+
+@settings(deadline=None)
+@given(labelled_texts(), st.integers(0, 2**32 - 1))
+def test_folds(data, seed):
+    n_folds, n_classes, y, texts = data
+    folds = folds_of(y, texts, n_folds, seed, LABELS[:n_classes])
+    assert folds.shape == (len(y),)
+    of_text = defaultdict(set)
+    for text, fold in zip(texts, folds, strict=True):
+        of_text[text].add(fold)
+    assert all(len(found) == 1 for found in of_text.values())
+    # Each class is held out in each fold, and in shares that differ by one text at most.
+    for label in range(n_classes):
+        texts_in = Counter(of_text[t].copy().pop() for t in set(texts) if t[0] == str(label))
+        assert set(texts_in) == set(range(n_folds))
+        assert max(texts_in.values()) - min(texts_in.values()) <= 1
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 1), min_size=40, max_size=60), st.integers(0, 2**32 - 1))
+def test_a_text_with_several_labels_stays_in_one_fold(y, seed):
+    texts = [f"text {i % 20}" for i in range(len(y))]
+    assume(min(np.bincount(y[:20], minlength=2)) >= 3)
+    folds = folds_of(y, texts, 3, seed, LABELS[:2])
+    assert all(len(set(folds[i::20])) == 1 for i in range(20))
+
+
+def test_folds_depend_on_the_seed_alone():
+    y, texts = [0, 1, 2] * 40, [f"text {i}" for i in range(120)]
+    once, again, other = (folds_of(y, texts, 5, seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(once, again)
+    assert (once != other).any()
+
+
+@pytest.mark.parametrize(
+    ("y", "texts", "message"),
+    [
+        ([0] * 9 + [1] * 9 + [2] * 4, None, "class 'positive' has 4 rows, fewer than the 5 folds"),
+        ([0] * 9 + [1] * 2 + [2] * 4, None, "class 'neutral' has 2 rows"),
+        (
+            [0] * 9 + [1] * 9 + [2] * 9,
+            ["same"] * 9 + [f"text {i}" for i in range(18)],
+            "class 'negative' has 1 different texts, fewer than the 5 folds",
+        ),
+        ([0] * 9 + [1] * 9, None, "class 'positive' has 0 rows"),
+    ],
+)
+def test_classes_that_are_too_small(y, texts, message):
+    with pytest.raises(InputError, match=message):
+        folds_of(y, texts or [f"text {i}" for i in range(len(y))], 5)
+
+
+@pytest.mark.parametrize("n_folds", [1, 0, -1])
+def test_too_few_folds(n_folds):
+    with pytest.raises(InputError, match="give --cv at least 2"):
+        folds_of([0, 1, 2] * 5, [f"text {i}" for i in range(15)], n_folds)
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [
+        ({0.01: [0.5], 0.1: [0.7], 1.0: [0.6]}, 0.1),
+        ({0.01: [0.7], 0.1: [0.7], 1.0: [0.6]}, 0.01),
+        ({1.0: [0.7], 0.1: [0.7], 0.01: [0.1]}, 0.1),
+        ({0.01: [0.4, 0.8], 0.1: [0.61, 0.61]}, 0.1),
+        ({5.0: [0.0]}, 5.0),
+    ],
+)
+def test_choice_is_the_best_and_among_equals_the_smallest(scores, best):
+    assert best == choose([Candidate(C, tuple(folds)) for C, folds in scores.items()]).C
+
+
+@pytest.mark.parametrize(
+    ("scores", "best", "with_rule"),
+    [
+        # Standard error of the best: 0.1 / sqrt(3) = 0.0577.
+        ({0.01: [0.54], 0.1: [0.55], 1.0: [0.5, 0.7, 0.6]}, 1.0, 0.1),
+        ({0.01: [0.56], 0.1: [0.2], 1.0: [0.5, 0.7, 0.6]}, 1.0, 0.01),
+        ({0.01: [0.1], 0.1: [0.2], 1.0: [0.5, 0.7, 0.6]}, 1.0, 1.0),
+        ({1.0: [0.5, 0.7, 0.6], 10.0: [0.6]}, 1.0, 1.0),
+    ],
+)
+def test_one_standard_error(scores, best, with_rule):
+    candidates = [Candidate(C, tuple(folds)) for C, folds in scores.items()]
+    assert best == choose(candidates).C
+    assert with_rule == choose(candidates, one_standard_error=True).C
+
+
+def test_the_lowest_loss_is_the_best():
+    losses = {0.01: [0.8], 0.1: [0.66], 1.0: [0.5, 0.7, 0.6], 10.0: [0.6]}
+    candidates = [Candidate(C, tuple(folds)) for C, folds in losses.items()]
+    assert choose(candidates, higher_is_better=False).C == 1.0
+    assert choose(candidates, higher_is_better=False, one_standard_error=True).C == 1.0
+    nearer = [*candidates, Candidate(0.02, (0.65,))]
+    assert choose(nearer, higher_is_better=False, one_standard_error=True).C == 0.02
+
+
+def test_repeats_of_the_same_rows_are_no_more_rows():
+    once, thrice = Candidate(1.0, (0.5, 0.7, 0.6)), Candidate(1.0, (0.5, 0.7, 0.6) * 3, repeats=3)
+    assert thrice.score == pytest.approx(once.score)
+    assert thrice.standard_error == pytest.approx(once.standard_error)
+
+
+def test_score_and_its_standard_error():
+    candidate = Candidate(1.0, (0.5, 0.7, 0.6))
+    assert candidate.score == pytest.approx(0.6)
+    assert candidate.standard_error == pytest.approx(0.1 / np.sqrt(3))
+
+
+def test_grid():
+    assert (C_GRID[0], C_GRID[-1]) == (1e-4, 1e2)
+    assert list(C_GRID) == sorted(set(C_GRID))
+    assert {0.001, 0.01, 0.1, 1.0, 10.0} < set(C_GRID)
+
+
+def test_digests_are_told_apart_by_all_their_bytes():
+    """Texts whose digests share the first 15 bytes are different texts."""
+    digests = np.tile(np.frombuffer(hashlib.md5(b"x").digest(), np.uint8), (40, 1)).copy()
+    digests[:, 15] = np.arange(40)
+    folds = make_folds(np.arange(40) % 2, digests, LABELS[:2], n_folds=2, seed=0)
+    assert Counter(folds) == {0: 20, 1: 20}

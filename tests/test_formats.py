@@ -1,0 +1,54 @@
+"""Files of format version 1 are read for ever: stores, folders of shards and heads made by frostline 0.1.0.
+
+`tests/data/v1` was made from the first 30 rows of `examples/tweets.csv` with the packaged model. A new version
+of a format gets a folder of its own beside it; nothing in an old one is made again.
+"""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features import FeatureStore, verify
+from pipeline import load_head
+
+V1 = Path(__file__).parent / "data" / "v1"
+N, WIDTH = 30, 384
+
+
+def column(name):
+    with (V1 / "tweets.csv").open(newline="", encoding="utf-8") as file:
+        return [row[name] for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize(("name", "views"), [("store.h5", {"mean", "cls"}), ("shards", {"mean"})])
+def test_a_store_of_version_1(name, views):
+    with FeatureStore(V1 / name) as store:
+        assert (store.n_rows, set(store.views)) == (N, views)
+        assert set(store.views.values()) == {WIDTH}
+        assert store.ids() == column("id")
+        labels = [store.label_names[code] for code in store.labels()]
+        assert labels == column("label")
+        assert store.spec.model == "all-MiniLM-L6-v2"
+        assert np.isfinite(store.read("mean")).all()
+    assert verify(V1 / name).whole
+
+
+def test_both_stores_of_version_1_hold_the_same_vectors():
+    with FeatureStore(V1 / "store.h5") as one, FeatureStore(V1 / "shards") as shards:
+        assert one.fingerprint == shards.fingerprint
+        # Other batches, so sums were rounded in another order.
+        np.testing.assert_allclose(one.read("mean"), shards.read("mean"), atol=1e-3)
+
+
+def test_a_head_of_version_1_scores_a_store_of_version_1():
+    head = load_head(V1 / "head.joblib")
+    with (V1 / "scores.csv").open(newline="", encoding="utf-8") as file:
+        scores = list(csv.DictReader(file))
+    with FeatureStore(V1 / "store.h5") as store:
+        assert [one.spec.fingerprint for one in head.sources] == [store.fingerprint]
+        proba = head.predict_proba(store.read("mean"))
+    assert [head.labels[code] for code in proba.argmax(axis=1)] == [row["label"] for row in scores]
+    expected = [[float(row[f"p_{name}"]) for name in head.labels] for row in scores]
+    np.testing.assert_allclose(proba, expected, atol=1e-5)
