@@ -18,6 +18,7 @@ import numpy as np
 
 from features.base.arrays import Codes, Floats
 from features.errors import InputError
+from features.spec.vector_spec import VectorSpec
 from pipeline.data.join import Joined, open_joined
 from pipeline.data.labelled_rows import classes_of, labelled_rows
 from pipeline.data.matching import Matching
@@ -34,7 +35,6 @@ from pipeline.evaluation.cross_validation import (
 from pipeline.evaluation.folds import C_GRID
 from pipeline.evaluation.metrics import Metrics, measure, score
 from pipeline.head.calibration import cross_fitted
-from pipeline.head.head import Source
 from pipeline.head.priors import fitted_prior, importance, parse_prior
 from pipeline.solver.solve import prepare, solve_grid
 
@@ -252,9 +252,9 @@ def compare(
     )
 
 
-def _lines(stores: Joined, combine: Sequence[Sequence[str]]) -> list[tuple[Source, ...]]:
+def _lines(stores: Joined, combine: Sequence[Sequence[str]]) -> list[tuple[VectorSpec, ...]]:
     """Every view, and what is asked for beside; each once."""
-    lines: list[tuple[Source, ...]] = [(source,) for source in stores.every_view()]
+    lines: list[tuple[VectorSpec, ...]] = [(source,) for source in stores.every_view()]
     for asked in combine:
         found = tuple(stores.choose(asked))
         if len(found) < 2:

@@ -6,9 +6,10 @@ import hashlib
 import numpy as np
 
 from features.spec.encoder_spec import EncoderSpec
+from features.spec.vector_spec import VectorSpec
 from features.store.format import Shard
 from features.store.writer import write_shard
-from pipeline.head.head import Head, Source
+from pipeline.head.head import Head
 
 SPEC = EncoderSpec("no-such-model", None, "a" * 64, "b" * 64, "c" * 64, 128, "tweeteval/1")
 OTHER_SPEC = dataclasses.replace(SPEC, model="another-model", weights="d" * 64)
@@ -59,7 +60,9 @@ def write_store(
         **views,
     }
     widths = {view: matrix.shape[1] for view, matrix in views.items()}
-    shard = Shard(spec, widths, list(labels), precision, store_dtype, {"inputs": ["made up"]})
+    shard = Shard(
+        VectorSpec(spec, widths, precision, store_dtype), list(labels), {"inputs": ["made up"]}
+    )
     write_shard(
         path,
         shard,
@@ -82,7 +85,7 @@ def make_head(n_classes=3, *, widths=(8,), spec=SPEC, labels=None, seed=0):
         coef if n_classes > 2 else np.vstack([-coef[0], coef[0]]),
         intercept if n_classes > 2 else np.array([-intercept[0], intercept[0]]),
         tuple(
-            Source(spec, view, width, "float32", "float16")
+            VectorSpec(spec, {view: width}, "float32", "float16")
             for view, width in zip(views, widths, strict=True)
         ),
         {"C": 0.01, "iterations": 7, "rows": 100, "class_weight": "none"},

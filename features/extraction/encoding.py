@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +14,12 @@ import numpy.typing as npt
 
 from features.extraction.journal import PLACE, Header, Journal, Places
 from features.extraction.timing import clock
+from features.extraction.windows import Window
+from features.spec.vector_spec import VectorSpec
 
 if TYPE_CHECKING:
     from features.encoder.encoder import FrozenEncoder
+    from features.extraction.shard_builder import ShardBuilder
     from features.spec.tokenizer import Tokens
 
 
@@ -86,17 +89,33 @@ class Encoding:
     def begin(self) -> FrozenEncoder:
         """Give the encoder, and say in the journal what its vectors are, if it is not said."""
         encoder = self.load()
-        self._journal.begin(
-            Header(
-                encoder.spec,
-                encoder.views,
-                self._store_dtype,
-                encoder.precision,
-                encoder.dtype,
-                encoder.choice,
-            )
-        )
+        vectors = VectorSpec(encoder.spec, encoder.views, encoder.precision, self._store_dtype)
+        self._journal.begin(Header(vectors, encoder.dtype, encoder.choice))
         return encoder
+
+    def through(
+        self, windows: Iterable[Window], builder: ShardBuilder
+    ) -> Iterator[tuple[Window, NewTexts | None]]:
+        """Give windows of a shard once the model is through with the texts that are new in them.
+
+        The next window is tokenised, and in the model, while one is handled by whoever takes them.
+        """
+        waiting: tuple[Window, NewTexts | None] | None = None
+        for window in windows:
+            known = self.unusable | set(builder.slots(window.digests))
+            if waiting is not None and waiting[1] is not None:
+                known.update(waiting[1].digests)
+            texts = {
+                digest: text
+                for digest, text in zip(window.digests, window.texts, strict=True)
+                if digest not in known
+            }
+            new = self.submit(texts) if texts else None
+            if waiting is not None:
+                yield _done(*waiting)
+            waiting = window, new
+        if waiting is not None:
+            yield _done(*waiting)
 
     def submit(self, texts: Mapping[bytes, str]) -> NewTexts:
         """Tokenise normalised texts, by digest, and hand them to the model."""
@@ -141,6 +160,13 @@ class Encoding:
             there = self._journal.append([digest], vectors)
         place: Places = there[0]
         return place
+
+
+def _done(window: Window, new: NewTexts | None) -> tuple[Window, NewTexts | None]:
+    """Wait for the model."""
+    if new is not None:
+        new.places.result()
+    return window, new
 
 
 @contextmanager

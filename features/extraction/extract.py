@@ -1,53 +1,44 @@
 """Stage one on one screen: read → normalise → encode what is new → write.
 
-In come files of tweets, out goes a feature file (`features/store/format.py`), or a folder of shards
-(`features/extraction/output.py`), and a summary, timed part by part. What is encoded (`features/extraction/encoding.py`) is in
-the journal at once (`features/extraction/journal.py`), so a run that was stopped, however that came, goes on where
-it was and ends in the same bytes: batches depend on the input and the encoder alone, and those that the
+In come files of tweets, out goes a feature file (`features/store/format.py`), or a folder of shards, and a
+summary, timed part by part. What is encoded (`features/extraction/encoding.py`) is in the journal at
+once (`features/extraction/journal.py`), so a run that was stopped, however that came, goes on where it
+was and ends in the same bytes: batches depend on the input and the encoder alone, and those that the
 journal has are skipped. Parsing of options and printing are the command line's.
 """
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from features.backends.choice import Runtime
-from features.base.paths import check_replaceable
-from features.base.read_ahead import HEAVIEST, read_ahead
+from features.base.read_ahead import read_ahead
 from features.errors import InputError
 from features.extraction.disk_space import shortage, vector_bytes
-from features.extraction.encoding import Encoding, NewTexts, worker_thread
-from features.extraction.journal import Journal
-from features.extraction.output import Asked, Shards
-from features.extraction.resume import fit_journal, stopping
-from features.extraction.shard_builder import ShardBuilder
-from features.extraction.summary import ExtractSummary, Progress, summarise
-from features.extraction.timing import clock, timed
+from features.extraction.encoding import Encoding, worker_thread
+from features.extraction.output import Output, Request, check_output, open_output
+from features.extraction.summary import ExtractSummary, Progress, ProgressMeter, summarise
+from features.extraction.timing import clock
+from features.extraction.windows import read_windows, with_tweets
 from features.spec.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
-from features.spec.encoder_spec import EncoderSpec, make_spec
+from features.spec.encoder_spec import make_spec
 from features.spec.normalize import normalizer
 from features.spec.pooling import DEFAULT_POOLING, parse_poolings
-from features.store.format import DIGEST_BYTES
-from features.tweets.reader import Reject, Tweet, TweetReader, characters
-from features.tweets.rejects import RejectLog, rejects_path
+from features.spec.vector_spec import STORE_DTYPES, VectorSpec, precision_of
+from features.tweets.columns import Columns
+from features.tweets.reader import TweetReader
+from features.tweets.rejects import RejectLog
 
 if TYPE_CHECKING:
     from features.encoder.encoder import FrozenEncoder
-
-STORE_DTYPES = ("float16", "float32")
-# Rows that are sorted by length together. More fill batches better and hold more in memory; beyond
-# some thousands of tweets padding is below 2 %.
-WINDOW = 8192
-# The first one, which nothing else is done beside.
-_FIRST_WINDOW = 2048
 
 
 def extract(
@@ -116,258 +107,89 @@ def extract(
     """
     started = perf_counter()
     seconds = dict.fromkeys(("load", "read", "tokenise", "forward", "write"), 0.0)
-    output = Path(output)
     paths = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    views = [p.name for p in parse_poolings(pooling)]
+    views = [one.name for one in parse_poolings(pooling)]
     if store_dtype not in STORE_DTYPES:
         raise InputError(f"unknown store dtype {store_dtype!r}: choose {' or '.join(STORE_DTYPES)}")
-    reader = TweetReader(
-        paths,
-        text_column=text_column,
-        label_column=label_column,
-        id_column=id_column,
-        labels=labels,
-        mapping=mapping,
-    )
-    _check_output(output, shard_rows, [*paths, labels, mapping])
+    columns = Columns(text_column, label_column, id_column, labels, mapping)
+    reader = TweetReader(paths, columns)
+    check_output(Path(output), shard_rows, [*paths, *columns.files])
     with clock(seconds, "load"):
         checkpoint = find_checkpoint(model, revision=revision)
-        spec = make_spec(
-            checkpoint,
-            max_length=max_length,
-            normalize=normalize,
-            quantize="int8" if dtype == "int8" else "none",
-        )
-    normalise = normalizer(spec.normalizer)
-
-    in_folder = shard_rows is not None
+        quantize = "int8" if dtype == "int8" else "none"
+        spec = make_spec(checkpoint, max_length=max_length, normalize=normalize, quantize=quantize)
+    vectors = VectorSpec(spec, dict.fromkeys(views, 0), precision_of(dtype), store_dtype)
+    names = [Path(path).name for path in paths]
+    request = Request(Path(output), vectors, dtype, names, shard_rows, overwrite)
     with ExitStack() as stack:
-        with stopping(output, of_folder=in_folder):
-            journal = stack.enter_context(Journal(output, overwrite=overwrite, of_folder=in_folder))
-        stack.enter_context(stopping(output, journal, of_folder=in_folder))
-        names = [Path(path).name for path in paths]
-        dtype = fit_journal(journal, spec, views, dtype, store_dtype, overwrite=overwrite)
-        shards = Shards(
-            output,
-            shard_rows,
-            Asked(spec, views, dtype, store_dtype),
-            journal,
-            names,
-            overwrite=overwrite,
-            say=say,
-        )
-        stack.enter_context(closing(shards))
-        for line in journal.remarks():
-            say(line)
-        builder = stack.enter_context(ShardBuilder(output, journal))
-        rejects = stack.enter_context(RejectLog(output, strict=strict))
-        share = 0.0
-        stopped = threading.Event()
-
-        def report(of_window: int = 0) -> None:
-            nonlocal share
-            if stopped.is_set():
-                raise CancelledError
-            if progress is not None:
-                # Reading runs ahead, so what is read is not yet what is done; and it is known in bytes,
-                # so the share is held where later rows are shorter.
-                rows = shards.rows + of_window
-                read = reader.fraction_read()
-                done = (rows + rejects.count) / max(1, reader.rows_read)
-                share = max(share, min(1.0, (read or 0.0) * done))
-                progress(Progress(rows, None if read is None else share))
-
-        def load() -> FrozenEncoder:
-            warning = shortage(
-                output.parent,
-                rows_read=reader.rows_read,
-                fraction_read=reader.fraction_read(),
-                vector_bytes=vector_bytes(checkpoint, views, store_dtype),
-                shard_rows=shard_rows,
-                there=shards.bytes_there(),
-            )
-            if warning is not None:
-                say(warning)
-            begun = None if journal.header is None else journal.header.choice
-            runtime = Runtime(dtype, device, backend, max_batch_tokens, shards.precision, begun)
-            return _load_encoder(checkpoint, spec, views, runtime, say)
-
-        def write(waiting: _Waiting) -> None:
-            if waiting.new is not None:
-                waiting.new.places.result()
-            with clock(seconds, "write"):
-                if waiting.new is not None:
-                    shards.add_texts(waiting.new)
-                window = waiting.window.without(encoding.unusable)
-                rejects.add(window.rejects)
-                if window.tweets:
-                    shards.add(window.tweets, window.texts, window.digests)
-            report()
-
+        target = stack.enter_context(open_output(request, say))
+        rejects = stack.enter_context(RejectLog(request.path, strict=strict))
+        meter = ProgressMeter(progress, reader, rejects, lambda: target.rows)
         # One window is read and the next one tokenised while a third is in the model, and what comes out
         # of it is written behind; but a shard is finished before anything of the next one begins.
-        screened = _screen(reader, normalise, seconds, shard_rows)
-        screened = stack.enter_context(closing(read_ahead(screened, 1)))
-        worker = stack.enter_context(worker_thread(stopped))
-        encoding = Encoding(load, journal, store_dtype, worker, seconds, report)
-        waiting: _Waiting | None = None
-        for window in screened:
-            rejects.add(window.rejects)
-            if not window.tweets:
-                continue
-            if waiting is None:
-                shards.begin(builder, encoding)
-            elif window.shard != waiting.window.shard:
-                write(waiting)
-                waiting = None
-                if builder.n_rows:  # or all are rejects, and the next rows are the first
-                    with clock(seconds, "write"):
-                        shards.finish(reader.label_order, last=False)
-                        shards.next()
-            known = encoding.unusable | set(builder.slots(window.digests))
-            if waiting is not None and waiting.new is not None:
-                known.update(waiting.new.digests)
-            texts = {
-                digest: text
-                for digest, text in zip(window.digests, window.texts, strict=True)
-                if digest not in known
-            }
-            new = encoding.submit(texts) if texts else None
-            if waiting is not None:
-                write(waiting)
-            waiting = _Waiting(window, new)
-        if waiting is None:
+        windows = read_windows(reader, normalizer(spec.normalizer), seconds, shard_rows)
+        ahead = stack.enter_context(closing(read_ahead(windows, 1)))
+        worker = stack.enter_context(worker_thread(meter.stopped))
+        runtime = Runtime(dtype, device, backend, max_batch_tokens)
+        load = partial(_load_encoder, checkpoint, target, runtime, reader, say)
+        encoding = Encoding(load, target.journal, store_dtype, worker, seconds, meter.report)
+        for _, of_shard in groupby(with_tweets(ahead, rejects), key=attrgetter("shard")):
+            if not target.begun:
+                target.begin(encoding)
+            else:
+                with clock(seconds, "write"):
+                    target.next_shard(reader.label_order)
+            for window, new in encoding.through(of_shard, target.builder):
+                with clock(seconds, "write"):
+                    if new is not None:
+                        target.add_texts(new)
+                    usable = window.without(encoding.unusable)
+                    rejects.add(usable.rejects)
+                    target.add_rows(usable)
+                meter.report()
+        if not target.begun:
             raise InputError(f"no usable tweet in {', '.join(map(str, paths))}{rejects.hint()}")
-        write(waiting)
         with clock(seconds, "write"):
             rejects.settle()
-            shards.finish(reader.label_order, last=True)
-        unique = builder.n_unique()
-        journal.remove()
+            target.finish(reader.label_order, last=True)
+        unique = target.builder.n_unique()
+        target.journal.remove()
     seconds["total"] = perf_counter() - started
-    return summarise(output, shards.outcome(), unique, encoding, rejects, seconds)
-
-
-@dataclass(frozen=True)
-class _Window:
-    """Rows that are handled together: what can be used, as normalised texts with digests, and the rest."""
-
-    shard: int
-    tweets: list[Tweet]
-    rejects: list[Reject]
-    texts: list[str]
-    digests: list[bytes]
-
-    def without(self, unusable: set[bytes]) -> _Window:
-        """The rows whose texts have vectors; the others are all of its rejects."""
-        good = [n for n, digest in enumerate(self.digests) if digest not in unusable]
-        reason = "its vector is not finite, in float32 too"
-        return _Window(
-            self.shard,
-            [self.tweets[n] for n in good],
-            [
-                tweet.rejected(reason)
-                for tweet, digest in zip(self.tweets, self.digests, strict=True)
-                if digest in unusable
-            ],
-            [self.texts[n] for n in good],
-            [self.digests[n] for n in good],
-        )
-
-
-@dataclass(frozen=True)
-class _Waiting:
-    """A window whose new texts are in the model; None where it has none."""
-
-    window: _Window
-    new: NewTexts | None
-
-
-def _screen(
-    reader: TweetReader,
-    normalise: Callable[[str], str],
-    seconds: dict[str, float],
-    shard_rows: int | None,
-) -> Iterator[_Window]:
-    for shard, rows in timed(_windows(reader, shard_rows), seconds, "read"):
-        with clock(seconds, "read"):
-            tweets = [row for row in rows if isinstance(row, Tweet)]
-            texts = [normalise(tweet.text) for tweet in tweets]
-            rejects = [row for row in rows if isinstance(row, Reject)]
-            digests = [text_digest(text) for text in texts]
-            window = _Window(shard, tweets, rejects, texts, digests)
-        yield window
-
-
-def _windows(
-    rows: Iterable[Tweet | Reject], shard_rows: int | None
-) -> Iterator[tuple[int, list[Tweet | Reject]]]:
-    """Cut rows into windows, each with the number of its shard; none lies in two shards."""
-    shard = usable = held = 0
-    longest = min(_FIRST_WINDOW, WINDOW)
-    window: list[Tweet | Reject] = []
-    for row in rows:
-        full = usable == shard_rows and isinstance(row, Tweet)
-        if window and (full or len(window) == longest or held >= HEAVIEST):
-            yield shard, window
-            window, held, longest = [], 0, WINDOW
-        if full:
-            shard, usable = shard + 1, 0
-        window.append(row)
-        held += characters(row)
-        usable += isinstance(row, Tweet)
-    if window:
-        yield shard, window
-
-
-def text_digest(text: str) -> bytes:
-    """Identify a normalised text: BLAKE2b-128 of its UTF-8."""
-    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
+    return summarise(request.path, target.outcome(), unique, encoding, rejects, seconds)
 
 
 def _load_encoder(
     checkpoint: Checkpoint,
-    spec: EncoderSpec,
-    views: Sequence[str],
+    target: Output,
     runtime: Runtime,
+    reader: TweetReader,
     say: Callable[[str], None],
 ) -> FrozenEncoder:
-    from features.encoder.encoder import (
-        FrozenEncoder,  # numpy and more: only where something is encoded
-    )
+    """Load the encoder as an interrupted run had it, and say before if the disk is too small."""
+    from features.encoder.encoder import FrozenEncoder  # numpy and more: only where it is needed
 
-    encoder = FrozenEncoder.from_spec(spec, lambda: checkpoint, pooling=views, runtime=runtime)
-    begun = runtime.begun
+    request = target.request
+    views = list(request.vectors.views)
+    warning = shortage(
+        request.path.parent,
+        rows_read=reader.rows_read,
+        fraction_read=reader.fraction_read(),
+        vector_bytes=vector_bytes(checkpoint, views, request.vectors.store_dtype),
+        shard_rows=request.shard_rows,
+        there=target.bytes_there(),
+    )
+    if warning is not None:
+        say(warning)
+    header = target.journal.header
+    begun = None if header is None else header.choice
+    runtime = replace(runtime, dtype=request.dtype, precision=target.precision, begun=begun)
+    encoder = FrozenEncoder.from_spec(
+        request.vectors.spec, lambda: checkpoint, pooling=views, runtime=runtime
+    )
     by_hand = runtime.backend != "auto"
     if begun is not None and not by_hand and begun.candidate != encoder.choice.candidate:
         say(
-            f"the interrupted run was begun with {begun.candidate}, which is not to be had here now; it goes "
-            f"on with {encoder.choice.candidate}, and what it has encoded is kept"
+            f"the interrupted run was begun with {begun.candidate}, which is not to be had here now; it "
+            f"goes on with {encoder.choice.candidate}, and what it has encoded is kept"
         )
     return encoder
-
-
-def _check_output(
-    output: Path, shard_rows: int | None, inputs: Sequence[str | Path | None]
-) -> None:
-    """Refuse an output that can't take its name, and a file for a folder or the other way round."""
-    if output.name in ("", ".."):
-        raise InputError(
-            f"output {str(output)!r} has no name of its own; give a file's, or with --shard-rows a folder's"
-        )
-    if shard_rows is None:
-        if output.is_dir():
-            raise InputError(
-                f"{output} is a folder; give the name of a file in it, or --shard-rows for a folder of "
-                "shards"
-            )
-        check_replaceable(output, inputs)
-    elif shard_rows < 1:
-        raise InputError(f"shard rows is {shard_rows}; it must be at least 1")
-    elif output.is_symlink() or not output.is_dir():
-        check_replaceable(output, inputs)
-        if output.exists():
-            raise InputError(
-                f"{output} is a file; --shard-rows makes a folder: give another -o, or leave it out"
-            )
-    check_replaceable(rejects_path(output), inputs)

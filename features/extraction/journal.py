@@ -42,6 +42,7 @@ from features.base.paths import journal_path
 from features.base.records import runs
 from features.errors import CannotContinue, FileRefused, first_line
 from features.spec.encoder_spec import EncoderSpec
+from features.spec.vector_spec import VectorSpec
 from features.store.format import DIGEST_BYTES
 
 VERSION = 1
@@ -62,23 +63,30 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 @dataclass(frozen=True)
 class Header:
-    """What the vectors of a journal are; views with their widths, `dtype` is that of the forward pass.
+    """What the vectors of a journal are, and what makes them.
 
-    `choice` is what ran the model, so that the run goes on with the same; journals of version 0.1.0 don't
-    have it.
+    Attributes
+    ----------
+    vectors : VectorSpec
+    dtype : str
+        That of the forward pass.
+    choice : Choice, optional
+        What ran the model, so that the run goes on with the same; early journals don't have it.
     """
 
-    spec: EncoderSpec
-    views: Mapping[str, int]
-    store_dtype: str
-    precision: str
+    vectors: VectorSpec
     dtype: str
     choice: Choice | None = None
 
     def to_json(self) -> bytes:
         """Give the content of the record."""
-        content = {**vars(self), "spec": self.spec.to_dict(), "version": VERSION}
-        content["choice"] = None if self.choice is None else self.choice.to_dict()
+        content = {
+            **vars(self.vectors),
+            "spec": self.vectors.spec.to_dict(),
+            "dtype": self.dtype,
+            "choice": None if self.choice is None else self.choice.to_dict(),
+            "version": VERSION,
+        }
         return json.dumps(content, sort_keys=True).encode()
 
     @classmethod
@@ -87,17 +95,9 @@ class Header:
         fields = json.loads(content)
         if fields.pop("version") != VERSION:
             raise ValueError("it is of another version of frostline")
-        choice = fields.pop("choice", None)
-        return cls(
-            **{**fields, "spec": EncoderSpec.from_dict(fields["spec"])},
-            choice=None if choice is None else Choice.from_dict(choice),
-        )
-
-    @property
-    def row_bytes(self) -> dict[str, int]:
-        """Bytes of a vector, view by view, in the order in which a record holds them."""
-        itemsize = np.dtype(self.store_dtype).itemsize
-        return {view: self.views[view] * itemsize for view in sorted(self.views)}
+        choice, dtype = fields.pop("choice", None), fields.pop("dtype")
+        vectors = VectorSpec(**{**fields, "spec": EncoderSpec.from_dict(fields["spec"])})
+        return cls(vectors, dtype, None if choice is None else Choice.from_dict(choice))
 
 
 class Journal:
@@ -221,13 +221,13 @@ class Journal:
         for matrix in vectors.values():
             finite &= np.isfinite(matrix).all(axis=1)
         parts = [struct.pack("<I", len(digests)), b"".join(digests), finite.tobytes()]
-        for view in self.header.row_bytes:
+        for view in self.header.vectors.view_bytes:
             with np.errstate(over="ignore"):
-                stored = vectors[view].astype(self.header.store_dtype)
+                stored = vectors[view].astype(self.header.vectors.store_dtype)
             if not np.isfinite(stored[finite]).all():
                 raise CannotContinue(
                     f"view {view!r} has values up to {np.abs(vectors[view][finite]).max():.3g}, too "
-                    f"large for {self.header.store_dtype}; store it with --store-dtype float32"
+                    f"large for {self.header.vectors.store_dtype}; store it with --store-dtype float32"
                 )
             parts.append(stored.tobytes())
         start = self._append(_BATCH, b"".join(parts))
@@ -239,12 +239,14 @@ class Journal:
         assert self.header is not None, "there are places, so there are vectors"
         if self._failure is not None:  # what could not be synced may be lost from memory too
             raise self._failure
-        sizes = self.header.row_bytes
+        sizes = self.header.vectors.view_bytes
         before = sum(size for name, size in sizes.items() if name < view)
         # In 64 bits: a journal can be larger than 2 GiB.
         start, size, row = (places[name].astype(np.int64) for name in ("start", "size", "row"))
         ordered, numbers = np.unique(start + size * before + row * sizes[view], return_inverse=True)
-        vectors = np.empty((len(ordered), self.header.views[view]), self.header.store_dtype)
+        vectors = np.empty(
+            (len(ordered), self.header.vectors.views[view]), self.header.vectors.store_dtype
+        )
         for run in runs(ordered, sizes[view]):
             _read_into(self._handle, vectors[run], int(ordered[run.start]))
         return np.asarray(vectors[numbers])
@@ -311,7 +313,9 @@ class Journal:
         if kind != _BATCH or self.header is None:
             raise ValueError(f"a record of kind {kind} is out of place")
         (n,) = struct.unpack_from("<I", content)
-        if len(content) != 4 + n * (DIGEST_BYTES + 1 + sum(self.header.row_bytes.values())):
+        if len(content) != 4 + n * (
+            DIGEST_BYTES + 1 + sum(self.header.vectors.view_bytes.values())
+        ):
             raise ValueError(f"a batch of {n} texts has {len(content)} bytes")
         end = 4 + n * DIGEST_BYTES
         finite = np.frombuffer(content, np.bool_, n, end).copy()

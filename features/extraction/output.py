@@ -1,7 +1,9 @@
-"""The output of a run: a file, or a folder of shards, and what of it is there already.
+"""The output of a run, made shard by shard and in order: a single file, or a folder of shards.
 
-Shards are made one by one and in order: `begin` looks at what is at the place of the next one, rows
-are added, `finish` leaves it as it is or replaces it. A file is one shard without a place in a folder.
+`open_output` looks at what is at its name and in its journal, and gives an `Output` that owns the journal
+and the builder. `begin` starts at the first shard, or goes on to the next one; rows are added; `finish`
+leaves a shard as it is or replaces it. A `SingleFile` is one shard without a place in a folder, a
+`ShardFolder` keeps its readers from taking half of it for all.
 """
 
 from __future__ import annotations
@@ -9,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,18 +22,20 @@ import numpy as np
 
 from features.base import disk
 from features.base.machine import versions
+from features.base.paths import check_replaceable
 from features.errors import FileRefused, InputError
 from features.extraction.encoding import Encoding, NewTexts
 from features.extraction.journal import Journal
-from features.extraction.resume import CURE, check_encoder, open_previous
+from features.extraction.resume import CURE, check_same, fit_journal, open_previous, stopping
 from features.extraction.shard_builder import ShardBuilder
-from features.spec.encoder_spec import EncoderSpec
+from features.extraction.windows import Window
+from features.spec.vector_spec import VectorSpec
 from features.store import admission
 from features.store.checksum import check_seal
 from features.store.format import Shard
 from features.store.reader import FeatureStore
 from features.store.shard_folder import Part, aside_path, leftovers, part_path, parts_there
-from features.tweets.reader import Tweet
+from features.tweets.rejects import rejects_path
 from features.version import __version__
 
 # Whose versions a shard remembers, where they are installed.
@@ -38,84 +43,110 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "openvino", "onnxruntime", "
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the vectors of a run are to be."""
-
-    spec: EncoderSpec
-    views: Sequence[str]
-    dtype: str
-    store_dtype: str
-
-
-class Shards:
-    """The shards of one run of `extract`, in order; `close` it at the end.
-
-    Parameters
-    ----------
-    output : Path
-        The file, or the folder.
-    shard_rows : int or None
-        Rows of a shard at most; None for a single file.
-    asked : Asked
-        What the vectors are to be.
-    journal : Journal
-    inputs : sequence of str
-        Names of the input files.
-    overwrite : bool
-        Whether what is there is replaced.
-    say : callable
-        Called with what the user should know.
+class Request:
+    """What a run is asked to make.
 
     Attributes
     ----------
-    precision : str or None
-        That of the vectors that are there.
+    path : Path
+        The file, or the folder.
+    vectors : VectorSpec
+        What they are to be, as far as that is known before the model is loaded.
+    dtype : str
+        Of the forward pass, as it was asked for.
+    inputs : sequence of str
+        Names of the input files.
+    shard_rows : int or None
+        Rows of a shard at most; None for a single file.
+    overwrite : bool
+        Whether what is there is replaced.
     """
 
-    def __init__(
-        self,
-        output: Path,
-        shard_rows: int | None,
-        asked: Asked,
-        journal: Journal,
-        inputs: Sequence[str],
-        *,
-        overwrite: bool,
-        say: Callable[[str], None],
-    ) -> None:
-        self._output, self._shard_rows, self._asked = output, shard_rows, asked
-        self._journal, self._inputs, self._say = journal, inputs, say
+    path: Path
+    vectors: VectorSpec
+    dtype: str
+    inputs: Sequence[str]
+    shard_rows: int | None
+    overwrite: bool
+
+
+@contextmanager
+def open_output(request: Request, say: Callable[[str], None]) -> Iterator[Output]:
+    """Open the output of a run, locked by its journal.
+
+    What the disk or Ctrl-C says inside becomes one line that says how to go on.
+
+    Parameters
+    ----------
+    request : Request
+    say : callable
+        Called with what the user should know at once, a line each.
+
+    Raises
+    ------
+    InputError, FileRefused, CannotContinue
+        What is there is not this run's, or can't be used, or can't be written.
+    """
+    in_folder = request.shard_rows is not None
+    with ExitStack() as stack:
+        with stopping(request.path, of_folder=in_folder):
+            journal = stack.enter_context(
+                Journal(request.path, overwrite=request.overwrite, of_folder=in_folder)
+            )
+        stack.enter_context(stopping(request.path, journal, of_folder=in_folder))
+        dtype = fit_journal(journal, request.vectors, request.dtype, overwrite=request.overwrite)
+        request = replace(request, dtype=dtype)
+        kind = ShardFolder if in_folder else SingleFile
+        output = stack.enter_context(closing(kind(request, journal, say)))
+        for line in journal.remarks():
+            say(line)
+        output.builder = stack.enter_context(ShardBuilder(request.path, journal))
+        yield output
+
+
+class Output(ABC):
+    """The output of one run; made by `open_output`.
+
+    Attributes
+    ----------
+    request : Request
+        With the dtype that an interrupted run was begun with.
+    journal : Journal
+    builder : ShardBuilder
+    """
+
+    builder: ShardBuilder
+
+    def __init__(self, request: Request, journal: Journal, say: Callable[[str], None]) -> None:
+        self.request, self.journal = request, journal
+        self._say = say
         self._there: dict[int, Path] = {}
-        self._doomed: dict[int, Path] = {}  # to be removed before anything is begun
         self._like: Shard | None = None  # what a shard of this encoder says of itself
         self._store: FeatureStore | None = None
+        self._encoding: Encoding | None = None
         self._number = 0
         self._changed = False
         self._taken_over = False
-        if shard_rows is None:
-            if output.exists() and not overwrite:
-                self._there = {0: output}
-                self._store = open_previous(
-                    output, asked.spec, asked.views, asked.dtype, asked.store_dtype
-                )
-                self._like = self._store.shards[0]
-        else:
-            self._look_around(shard_rows, overwrite=overwrite)
+        self._look_around()
 
     @property
     def precision(self) -> str | None:
         """`float32`, `half` or `int8`, where vectors are there."""
-        return None if self._like is None else self._like.precision
+        return None if self._like is None else self._like.vectors.precision
 
     @property
     def rows(self) -> int:
         """Rows so far, of all shards."""
-        return self._builder.first_row + self._builder.n_rows
+        return self.builder.first_row + self.builder.n_rows
+
+    @property
+    def begun(self) -> bool:
+        """Whether there was anything to write."""
+        return self._encoding is not None
 
     def bytes_there(self) -> int:
         """Bytes of what is kept of earlier runs: shards and the journal."""
-        kept = [*self._there.values(), self._journal.path] if self._shard_rows is not None else []
-        return sum(path.stat().st_size for path in kept or [self._journal.path])
+        return sum(path.stat().st_size for path in [*self._kept(), self.journal.path])
 
     def close(self) -> None:
         """Close what is open."""
@@ -123,82 +154,82 @@ class Shards:
             self._store.close()
             self._store = None
 
-    def begin(self, builder: ShardBuilder, encoding: Encoding) -> None:
-        """Begin with the first shard."""
-        self._builder, self._encoding = builder, encoding
-        if self._doomed:
-            encoding.load()  # before anything is lost
-            for path in reversed(
-                self._doomed.values()
-            ):  # the last first: no reader takes it for whole
-                disk.unlink(path)
-            disk.sync_folder(self._output)
-            encoding.begin()
+    def begin(self, encoding: Encoding) -> None:
+        """Begin the first shard."""
+        self._encoding = encoding
+        self._make_way(encoding)
         self._open()
 
-    def add(self, tweets: Sequence[Tweet], texts: Sequence[str], digests: Sequence[bytes]) -> None:
-        """Add rows to the shard at work; their texts are known."""
-        slots = self._builder.slots(digests)
-        self._builder.add_rows(
-            [tweet.id for tweet in tweets],
-            [tweet.label for tweet in tweets],
-            [slots[digest] for digest in digests],
-            [not text.strip() for text in texts],
-            [tweet.repaired for tweet in tweets],
-        )
-        for tweet, digest in zip(tweets, digests, strict=True):
-            self._content.update(json.dumps([tweet.id, tweet.label]).encode() + digest)
+    def next_shard(self, label_names: Sequence[str] | None) -> None:
+        """Finish the shard at work, and go on to the next one."""
+        if self.builder.n_rows:  # or all were rejects, and the next rows are the first
+            self.finish(label_names, last=False)
+            self.builder.settle(self._path(self._number))
+            self._number += 1
+            self._open()
 
     def add_texts(self, new: NewTexts) -> None:
-        """Add texts of the shard at work, once the model is through with them."""
+        """Add texts to the shard at work that the model is through with."""
         places = new.places.result()
         rows = np.flatnonzero(places["finite"])
-        self._builder.add_texts(
+        self.builder.add_texts(
             [new.digests[row] for row in rows],
             [len(new.tokens.ids[row]) for row in rows],
             [new.tokens.truncated[row] for row in rows],
             places[rows],
         )
 
+    def add_rows(self, window: Window) -> None:
+        """Add rows to the shard at work; their texts are known."""
+        if not window.tweets:
+            return
+        slots = self.builder.slots(window.digests)
+        self.builder.add_rows(
+            [tweet.id for tweet in window.tweets],
+            [tweet.label for tweet in window.tweets],
+            [slots[digest] for digest in window.digests],
+            [not text.strip() for text in window.texts],
+            [tweet.repaired for tweet in window.tweets],
+        )
+        for tweet, digest in zip(window.tweets, window.digests, strict=True):
+            self._content.update(json.dumps([tweet.id, tweet.label]).encode() + digest)
+
     def finish(self, label_names: Sequence[str] | None, *, last: bool) -> None:
         """Leave the shard at work as it is, if it is that already, or put the new one in its place."""
         path = self._path(self._number)
-        if not self._builder.n_rows:
+        if not self.builder.n_rows:
             raise InputError(
                 f"no row for {path} can be used: their vectors are not finite, see the rejects; use another "
                 "model, or a larger --shard-rows"
             )
-        part = None
-        if self._shard_rows is not None:
-            part = Part(self._number, self._builder.first_row, self._shard_rows, last)
+        part = self._part(last=last)
         there = self._there.get(self._number)
         if (
             self._store is not None
             and self._store.shards[0].part == part
-            and self._builder.repeats(self._store, label_names)
+            and self.builder.repeats(self._store, label_names)
         ):
             if there != path and there is not None:
                 disk.rename(there, path)
-                disk.sync_folder(self._output)
+                disk.sync_folder(path.parent)
         else:
             self._changed = True
-            if self._shard_rows is not None:
-                self._make_room(path.parent)
-            self._builder.commit(path, replace(self._describe(), part=part), label_names)
+            self._make_room(path)
+            self.builder.commit(path, replace(self._describe(), part=part), label_names)
             if there is not None and there != path:
                 disk.unlink(there)
             if not last:
-                used = self._encoding.resumed > self._resumed_before
-                self._journal.forget(0 if used else self._journal_start)
-        if last and self._shard_rows is not None:
+                used = self.encoding.resumed > self._resumed_before
+                self.journal.forget(0 if used else self._journal_start)
+        if last:
             self._remove_beyond()
         self.close()
 
-    def next(self) -> None:
-        """Go on to the next shard."""
-        self._builder.settle(self._path(self._number))
-        self._number += 1
-        self._open()
+    @property
+    def encoding(self) -> Encoding:
+        """What encodes the texts of this run; there is one from `begin` on."""
+        assert self._encoding is not None, "`begin` comes first"
+        return self._encoding
 
     def outcome(self) -> str:
         """`written`, `extended` or `unchanged`."""
@@ -206,65 +237,20 @@ class Shards:
             return "unchanged"
         return "extended" if self._taken_over else "written"
 
-    def _path(self, number: int) -> Path:
-        return self._output if self._shard_rows is None else part_path(self._output, number)
-
-    def _look_around(self, shard_rows: int, *, overwrite: bool) -> None:
-        """Know the shards that are there, if they are of this run's encoder and cut."""
-        self._there = parts_there(self._output)
-        if not self._there:
-            return
-        if overwrite and self._journal.header is None:
-            self._doomed, self._there = self._there, {}
-            return
-        try:
-            self._check_there(shard_rows)
-        except InputError:
-            if not overwrite:
-                raise
-            self._journal.clear()
-            self._doomed, self._there, self._like = self._there, {}, None
-
-    def _check_there(self, shard_rows: int) -> None:
-        with suppress(FileRefused):  # one child for all of them; what is damaged is made again
-            admission.admit(list(self._there.values()))
-        asked = self._asked
-        for path in self._there.values():
-            try:
-                store = FeatureStore(path)
-            except FileRefused:
-                continue
-            with store:
-                check_encoder(store, asked.spec, asked.views, asked.dtype, asked.store_dtype)
-                part = store.shards[0].part
-                if part is None or part.shard_rows != shard_rows:
-                    cut = "by itself" if part is None else f"with --shard-rows {part.shard_rows}"
-                    raise InputError(
-                        f"{path} was made {cut}, not with --shard-rows {shard_rows}: give "
-                        f"that, or {CURE}"
-                    )
-                self._like = self._like or store.shards[0]
-
     def _open(self) -> None:
         """Take over what is at the place of the shard at work."""
         self._content = hashlib.sha256()  # of ids, labels and normalised texts, in order
-        self._journal_start = self._journal.end
-        self._resumed_before = self._encoding.resumed
-        path = self._there.get(self._number)
-        if path is not None and self._shard_rows is not None:
-            try:
-                check_seal(path)
-                self._store = FeatureStore(path)
-            except FileRefused as error:
-                self._say(f"{error}; it is made again")
+        self._journal_start = self.journal.end
+        self._resumed_before = self.encoding.resumed
+        self._open_there()
         if self._store is not None:
-            self._builder.take_over(self._store)
+            self.builder.take_over(self._store)
             self._like = self._store.shards[0]
             self._taken_over = True
 
     def _describe(self) -> Shard:
         """What the shard at work says of itself."""
-        encoder, like, asked = self._encoding.encoder, self._like, self._asked
+        encoder, like, asked = self.encoding.encoder, self._like, self.request.vectors
         if encoder is not None:
             views, precision = encoder.views, encoder.precision
             made: dict[str, Any] = {
@@ -274,20 +260,157 @@ class Shards:
             }
         else:
             assert like is not None, "rows without a shard before them were encoded"
-            views, precision = dict(like.views), like.precision
+            views, precision = dict(like.vectors.views), str(like.vectors.precision)
             made = {name: like.provenance.get(name) for name in ("device", "dtype", "choice")}
         provenance: dict[str, Any] = {
             "frostline": __version__,
             "versions": {"python": platform.python_version(), **versions(_PACKAGES)},
-            "inputs": list(self._inputs),
+            "inputs": list(self.request.inputs),
             **made,
             "input_digest": self._content.hexdigest(),
             "extends_rows": self._store.n_rows if self._store is not None else 0,
         }
-        return Shard(asked.spec, views, [], precision, asked.store_dtype, provenance)
+        return Shard(VectorSpec(asked.spec, views, precision, asked.store_dtype), [], provenance)
 
-    def _make_room(self, folder: Path) -> None:
+    @abstractmethod
+    def _look_around(self) -> None:
+        """Know what is there, if it fits this run."""
+
+    @abstractmethod
+    def _make_way(self, encoding: Encoding) -> None:
+        """Remove what is to be replaced before anything is begun."""
+
+    @abstractmethod
+    def _kept(self) -> list[Path]:
+        """Files of earlier runs that need not be written again."""
+
+    @abstractmethod
+    def _path(self, number: int) -> Path:
+        """The name of a shard."""
+
+    @abstractmethod
+    def _part(self, *, last: bool) -> Part | None:
+        """The place of the shard at work in its folder."""
+
+    @abstractmethod
+    def _open_there(self) -> None:
+        """Open what is at the place of the shard at work, if it can be used."""
+
+    @abstractmethod
+    def _make_room(self, path: Path) -> None:
+        """Prepare the place of a shard that is about to be written."""
+
+    @abstractmethod
+    def _remove_beyond(self) -> None:
+        """Remove what lies behind the last shard."""
+
+
+class SingleFile(Output):
+    """An output that is one file."""
+
+    def _look_around(self) -> None:
+        path = self.request.path
+        if path.exists() and not self.request.overwrite:
+            self._there = {0: path}
+            self._store = open_previous(path, self.request.vectors)
+            self._like = self._store.shards[0]
+
+    def _make_way(self, encoding: Encoding) -> None:
+        pass  # it is replaced at the end, in one go
+
+    def _kept(self) -> list[Path]:
+        return []  # it is written again as a whole
+
+    def _path(self, number: int) -> Path:
+        return self.request.path
+
+    def _part(self, *, last: bool) -> Part | None:
+        return None
+
+    def _open_there(self) -> None:
+        pass  # it is open since `_look_around`
+
+    def _make_room(self, path: Path) -> None:
+        pass
+
+    def _remove_beyond(self) -> None:
+        pass
+
+
+class ShardFolder(Output):
+    """An output that is a folder of shards, each finished by itself."""
+
+    def __init__(self, request: Request, journal: Journal, say: Callable[[str], None]) -> None:
+        assert request.shard_rows is not None, "a folder has shards"
+        self._shard_rows = request.shard_rows
+        self._doomed: dict[int, Path] = {}  # to be removed before anything is begun
+        super().__init__(request, journal, say)
+
+    def _look_around(self) -> None:
+        self._there = parts_there(self.request.path)
+        if not self._there:
+            return
+        if self.request.overwrite and self.journal.header is None:
+            self._doomed, self._there = self._there, {}
+            return
+        try:
+            self._check_there()
+        except InputError:
+            if not self.request.overwrite:
+                raise
+            self.journal.clear()
+            self._doomed, self._there, self._like = self._there, {}, None
+
+    def _check_there(self) -> None:
+        """Refuse shards of another encoder, or cut in another way."""
+        with suppress(FileRefused):  # one child for all of them; what is damaged is made again
+            admission.admit(list(self._there.values()))
+        for path in self._there.values():
+            try:
+                store = FeatureStore(path)
+            except FileRefused:
+                continue
+            with store:
+                check_same(store, self.request.vectors)
+                part = store.shards[0].part
+                if part is None or part.shard_rows != self._shard_rows:
+                    cut = "by itself" if part is None else f"with --shard-rows {part.shard_rows}"
+                    raise InputError(
+                        f"{path} was made {cut}, not with --shard-rows {self._shard_rows}: give "
+                        f"that, or {CURE}"
+                    )
+                self._like = self._like or store.shards[0]
+
+    def _make_way(self, encoding: Encoding) -> None:
+        if self._doomed:
+            encoding.load()  # before anything is lost
+            # The last first: no reader takes the rest for all of it.
+            for path in reversed(self._doomed.values()):
+                disk.unlink(path)
+            disk.sync_folder(self.request.path)
+            encoding.begin()
+
+    def _kept(self) -> list[Path]:
+        return list(self._there.values())
+
+    def _path(self, number: int) -> Path:
+        return part_path(self.request.path, number)
+
+    def _part(self, *, last: bool) -> Part | None:
+        return Part(self._number, self.builder.first_row, self._shard_rows, last)
+
+    def _open_there(self) -> None:
+        path = self._there.get(self._number)
+        if path is not None:
+            try:
+                check_seal(path)
+                self._store = FeatureStore(path)
+            except FileRefused as error:
+                self._say(f"{error}; it is made again")
+
+    def _make_room(self, path: Path) -> None:
         """Make the folder; and where shards come behind this one, see that nobody reads both."""
+        folder = path.parent
         if not folder.is_dir():
             disk.mkdir(folder)
             disk.sync_folder(folder.parent)
@@ -302,8 +425,32 @@ class Shards:
         beyond = [path for number, path in self._there.items() if number > self._number]
         self._changed |= bool(beyond)
         # A run that was killed may have left one aside that has its place again.
-        surplus = [*leftovers(self._output), *reversed(beyond)]
+        surplus = [*leftovers(self.request.path), *reversed(beyond)]
         for path in surplus:
             disk.unlink(path)
         if surplus:
-            disk.sync_folder(self._output)
+            disk.sync_folder(self.request.path)
+
+
+def check_output(path: Path, shard_rows: int | None, inputs: Sequence[str | Path | None]) -> None:
+    """Refuse an output that can't take its name, and a file for a folder or the other way round."""
+    if path.name in ("", ".."):
+        raise InputError(
+            f"output {str(path)!r} has no name of its own; give a file's, or with --shard-rows a folder's"
+        )
+    if shard_rows is None:
+        if path.is_dir():
+            raise InputError(
+                f"{path} is a folder; give the name of a file in it, or --shard-rows for a folder of "
+                "shards"
+            )
+        check_replaceable(path, inputs)
+    elif shard_rows < 1:
+        raise InputError(f"shard rows is {shard_rows}; it must be at least 1")
+    elif path.is_symlink() or not path.is_dir():
+        check_replaceable(path, inputs)
+        if path.exists():
+            raise InputError(
+                f"{path} is a file; --shard-rows makes a folder: give another -o, or leave it out"
+            )
+    check_replaceable(rejects_path(path), inputs)

@@ -8,17 +8,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from features.errors import CannotContinue, FileRefused, InputError, first_line
-from features.extraction.journal import Header, Journal
-from features.spec.encoder_spec import EncoderSpec
+from features.extraction.journal import Journal
+from features.spec.encoder_spec import Difference, listed_differences
+from features.spec.vector_spec import VectorSpec
 from features.store import admission
 from features.store.reader import FeatureStore
 
 CURE = "give another -o, or --overwrite to replace the file"
 
 
-def open_previous(
-    output: Path, spec: EncoderSpec, views: Sequence[str], dtype: str, store_dtype: str
-) -> FeatureStore:
+def open_previous(output: Path, wanted: VectorSpec) -> FeatureStore:
     """Open the file that is there, if its vectors are what this run would make."""
     try:
         previous = FeatureStore(output)
@@ -30,71 +29,42 @@ def open_previous(
     except FileRefused as error:
         raise FileRefused(f"{error}; {CURE}") from error
     try:
-        check_encoder(previous, spec, views, dtype, store_dtype)
+        check_same(previous, wanted)
     except InputError:
         previous.close()
         raise
     return previous
 
 
-def check_encoder(
-    store: FeatureStore, spec: EncoderSpec, views: Sequence[str], dtype: str, store_dtype: str
-) -> None:
+def check_same(store: FeatureStore, wanted: VectorSpec) -> None:
     """Refuse to go on with vectors that are not what this run would make."""
-    differing = differences(store, spec, views, dtype, store_dtype)
-    if differing:
-        raise InputError(f"{store} was made by another encoder ({differing}): {CURE}")
+    if differing := store.vectors.differences(wanted):
+        raise InputError(f"{store} was made by another encoder ({_worded(differing)}): {CURE}")
 
 
-def fit_journal(
-    journal: Journal,
-    spec: EncoderSpec,
-    views: Sequence[str],
-    dtype: str,
-    store_dtype: str,
-    *,
-    overwrite: bool,
-) -> str:
+def fit_journal(journal: Journal, wanted: VectorSpec, dtype: str, *, overwrite: bool) -> str:
     """Check that the journal's vectors are what this run would make, and give their dtype.
 
-    They may be a night's work, and the call a slip: so it is refused, as with a finished file.
+    Hours of work may be in it, and the call may be a mistake: so it is refused, as a finished file is.
     """
     if journal.header is None:
         return dtype
-    differing = differences(journal.header, spec, views, dtype, store_dtype)
+    differing = journal.header.vectors.differences(wanted)
     if dtype not in ("auto", journal.header.dtype) and not differing:
-        differing = f"dtype: {journal.header.dtype} in the file, {dtype} asked for"
+        differing = [Difference("dtype", journal.header.dtype, dtype)]
     if not differing:
         return journal.header.dtype
     if journal.kept and not overwrite:
         raise InputError(
             f"{journal.path} holds {journal.kept:,} vectors of a run that was interrupted, by another "
-            f"encoder ({differing}): {CURE}"
+            f"encoder ({_worded(differing)}): {CURE}"
         )
     journal.clear()
     return dtype
 
 
-def differences(
-    there: FeatureStore | Header,
-    spec: EncoderSpec,
-    views: Sequence[str],
-    dtype: str,
-    store_dtype: str,
-) -> str:
-    """What differs between the vectors that are there and those that are asked for; empty if nothing."""
-    differing = there.spec.differences(spec)
-    asked = {"auto": None, "float32": "float32", "int8": "int8"}.get(dtype, "half")
-    for name, found, wanted in (
-        ("views", sorted(there.views), sorted(views)),
-        ("store dtype", there.store_dtype, store_dtype),
-        ("precision", there.precision, asked or there.precision),
-    ):
-        if found != wanted:
-            shown = [", ".join(v) if isinstance(v, list) else v for v in (found, wanted)]
-            differing.append(f"{name}: {shown[0]} here, {shown[1]} there")
-    listed = "; ".join(differing)
-    return listed.replace(" here,", " in the file,").replace(" there", " asked for")
+def _worded(differing: Sequence[Difference]) -> str:
+    return listed_differences(differing, "in the file", "asked for")
 
 
 @contextmanager

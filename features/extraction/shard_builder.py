@@ -221,7 +221,7 @@ class ShardBuilder:
 
         def vectors_of(view: str, texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
             is_new = texts["row"] < 0
-            vectors = np.empty((len(texts), shard.views[view]), shard.store_dtype)
+            vectors = np.empty((len(texts), shard.vectors.views[view]), shard.vectors.store_dtype)
             if is_new.any():
                 vectors[is_new] = self._journal.read(view, texts["place"][is_new])
             if not is_new.all():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import numpy as np
 from features.extraction.encoding import Encoding
 from features.store.format import EMPTY, REPAIRED, TRUNCATED
 from features.store.reader import FeatureStore
+from features.tweets.reader import TweetReader
 from features.tweets.rejects import RejectLog
 
 
@@ -19,6 +23,56 @@ class Progress:
 
     rows: int
     fraction: float | None
+
+
+class ProgressMeter:
+    """Tells how far a run is, and ends it at the next batch once it is to stop.
+
+    Parameters
+    ----------
+    show : callable or None
+        Called with a `Progress`.
+    reader : TweetReader
+    rejects : RejectLog
+    rows_done : callable
+        Gives the rows that are written.
+
+    Attributes
+    ----------
+    stopped : Event
+        Set where the run is over.
+    """
+
+    def __init__(
+        self,
+        show: Callable[[Progress], None] | None,
+        reader: TweetReader,
+        rejects: RejectLog,
+        rows_done: Callable[[], int],
+    ) -> None:
+        self.stopped = threading.Event()
+        self._show, self._reader, self._rejects, self._rows_done = show, reader, rejects, rows_done
+        self._share = 0.0
+
+    def report(self, of_window: int = 0) -> None:
+        """Tell the rows that are done, those of the window in the model among them.
+
+        Raises
+        ------
+        CancelledError
+            The run is over.
+        """
+        if self.stopped.is_set():
+            raise CancelledError
+        if self._show is None:
+            return
+        # Reading runs ahead, so what is read is not yet what is done; and it is known in bytes, so the
+        # share is held where later rows are shorter.
+        rows = self._rows_done() + of_window
+        read = self._reader.fraction_read()
+        done = (rows + self._rejects.count) / max(1, self._reader.rows_read)
+        self._share = max(self._share, min(1.0, (read or 0.0) * done))
+        self._show(Progress(rows, None if read is None else self._share))
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from features.errors import FileRefused, InputError
 from features.spec.checkpoint import Checkpoint
@@ -24,6 +24,14 @@ DEFAULT_MAX_LENGTH = 128
 QUANTIZATIONS = {"none": "none", "int8": "int8/1"}
 # Names under which a model can be found again; they don't change what its vectors mean.
 _DESCRIPTIVE = ("model", "revision")
+
+
+class Difference(NamedTuple):
+    """A field in which two records differ, and what each of them says."""
+
+    field: str
+    mine: Any
+    theirs: Any
 
 
 @dataclass(frozen=True)
@@ -94,17 +102,30 @@ class EncoderSpec:
             )
         return cls(**content)
 
-    def differences(self, other: EncoderSpec) -> list[str]:
-        """Name what differs, each as `max_length: 64 here, 128 there`; names of models come along."""
+    def differences(self, other: EncoderSpec) -> list[Difference]:
+        """Give what differs in what the fingerprint covers; names of models come along."""
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
         differing = [
-            f"{name}: {_short(mine[name])} here, {_short(theirs[name])} there"
+            Difference(name, _short(mine[name]), _short(theirs[name]))
             for name in mine
             if mine[name] != theirs[name] and name not in _DESCRIPTIVE
         ]
         if differing and self.model != other.model:
-            differing.insert(0, f"model: {self.model} here, {other.model} there")
+            differing.insert(0, Difference("model", self.model, other.model))
         return differing
+
+
+def listed_differences(
+    differences: Sequence[Difference], mine: str = "here", theirs: str = "there"
+) -> str:
+    """Word differences: who says what.
+
+    Examples
+    --------
+    >>> listed_differences([Difference("max_length", 64, 128)], "in the file", "asked for")
+    'max_length: 64 in the file, 128 asked for'
+    """
+    return "; ".join(f"{d.field}: {d.mine} {mine}, {d.theirs} {theirs}" for d in differences)
 
 
 def _short(value: object) -> str:

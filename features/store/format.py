@@ -50,7 +50,8 @@ import numpy.typing as npt
 from features.base.arrays import Array
 from features.base.shown import shown
 from features.errors import FileRefused, InputError, first_line
-from features.spec.encoder_spec import EncoderSpec
+from features.spec.encoder_spec import EncoderSpec, listed_differences
+from features.spec.vector_spec import PRECISIONS, STORE_DTYPES, VectorSpec
 from features.store.shard_folder import Part
 from features.store.structure import check_dataset, damage_refused, read_attribute
 
@@ -75,26 +76,22 @@ COLUMNS = {
     "n_tokens": {"int32": 1},
     "flags": {"uint8": 1},
 }
-VIEW_TYPES = {"float16": 2, "float32": 2}
-PRECISIONS = ("float32", "half", "int8")
+VIEW_TYPES = dict.fromkeys(STORE_DTYPES, 2)
 
 
 @dataclass(frozen=True)
 class Shard:
     """What a shard says about itself, besides its rows."""
 
-    spec: EncoderSpec
-    views: Mapping[str, int]
+    vectors: VectorSpec
     label_names: Sequence[str]
-    precision: str
-    store_dtype: str
     provenance: Mapping[str, Any]
     part: Part | None = None
 
     @property
     def datasets(self) -> set[str]:
         """The names of its datasets."""
-        return {*COLUMNS, *self.views}
+        return {*COLUMNS, *self.vectors.views}
 
 
 def attributes(shard: Shard) -> dict[str, str | int]:
@@ -106,14 +103,15 @@ def attributes(shard: Shard) -> dict[str, str | int]:
             f"{', '.join(map(shown, shard.label_names[:3]))}: too many or too long for classes; choose "
             "another --label-column"
         )
+    vectors = shard.vectors
     return {
         "format": FORMAT,
         "version": VERSION,
-        "views": json.dumps(list(shard.views)),
+        "views": json.dumps(list(vectors.views)),
         "label_names": label_names,
-        "spec": json.dumps(shard.spec.to_dict()),
-        "fingerprint": shard.spec.fingerprint,
-        "precision": shard.precision,
+        "spec": json.dumps(vectors.spec.to_dict()),
+        "fingerprint": vectors.spec.fingerprint,
+        "precision": str(vectors.precision),
         "provenance": json.dumps(shard.provenance),
         **({} if shard.part is None else {"part": shard.part.to_json()}),
     }
@@ -211,28 +209,17 @@ def read_shard(file: h5py.File) -> Shard:
     stored = {file[name].dtype.name for name in views}
     if len(stored) != 1:
         raise FileRefused(f"{path}: its views are of several types: {', '.join(sorted(stored))}")
-    return Shard(
-        spec,
-        {name: int(file[name].shape[1]) for name in views},
-        label_names,
-        texts["precision"],
-        stored.pop(),
-        provenance,
-        part,
-    )
+    widths = {name: int(file[name].shape[1]) for name in views}
+    vectors = VectorSpec(spec, widths, precision, stored.pop())
+    return Shard(vectors, label_names, provenance, part)
 
 
-def check_same_encoder(path: Path, shard: Shard, first_path: Path, first: Shard) -> None:
+def check_same_vectors(path: Path, shard: Shard, first_path: Path, first: Shard) -> None:
     """Refuse a shard whose vectors are not those of another one."""
-    differing = shard.spec.differences(first.spec)
-    if dict(shard.views) != dict(first.views):
-        differing.append(f"views: {', '.join(shard.views)} here, {', '.join(first.views)} there")
-    for name in ("precision", "store_dtype"):
-        here, there = getattr(shard, name), getattr(first, name)
-        if here != there:
-            differing.append(f"{name}: {here} here, {there} there")
-    if differing:
-        raise FileRefused(f"{path} and {first_path} don't belong together: {'; '.join(differing)}")
+    if differing := shard.vectors.differences(first.vectors):
+        raise FileRefused(
+            f"{path} and {first_path} don't belong together: {listed_differences(differing)}"
+        )
 
 
 def read_rows(file: h5py.File, name: str, rows: slice = slice(None)) -> Array:

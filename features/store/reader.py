@@ -21,7 +21,7 @@ from features.errors import FileRefused, InputError
 from features.spec.pooling import parse_pooling
 from features.store import admission
 from features.store.format import (
-    check_same_encoder,
+    check_same_vectors,
     label_recoding,
     open_file,
     read_rows,
@@ -81,16 +81,17 @@ class FeatureStore:
             shards = [read_shard(file) for file in self._files]
             first = shards[0]
             for shard_path, shard in zip(self.paths[1:], shards[1:], strict=True):
-                check_same_encoder(shard_path, shard, self.paths[0], first)
+                check_same_vectors(shard_path, shard, self.paths[0], first)
             rows = [len(file["label"]) for file in self._files]
             if isinstance(path, str | Path) and Path(path).is_dir():
                 check_whole(Path(path), self.paths, [shard.part for shard in shards], rows)
             undo.pop_all()
         self.shards = shards
-        self.spec = first.spec
-        self.views = dict(first.views)
-        self.precision = first.precision
-        self.store_dtype = first.store_dtype
+        self.vectors = first.vectors
+        self.spec = first.vectors.spec
+        self.views = dict(first.vectors.views)
+        self.precision = str(first.vectors.precision)
+        self.store_dtype = first.vectors.store_dtype
         self.provenance = [shard.provenance for shard in shards]
         names = {name for shard in shards for name in shard.label_names}
         # Shards that agree keep the order of their names, which a mapping may have given.

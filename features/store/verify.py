@@ -22,7 +22,7 @@ from features.base.paths import journal_path
 from features.errors import FileRefused, InputError
 from features.store import admission, row_checks
 from features.store.checksum import check_seal
-from features.store.format import Shard, check_same_encoder
+from features.store.format import Shard, check_same_vectors
 from features.store.missing_shards import gaps
 from features.store.reader import FeatureStore
 from features.store.shard_folder import Part
@@ -126,7 +126,7 @@ def verify(
         len(files),
         rows,
         sum(sizes),
-        tuple(first[1].views) if first else (),
+        tuple(first[1].vectors.views) if first else (),
         perf_counter() - started,
         tuple(faults),
         tuple(_remarks(path)),
@@ -152,7 +152,7 @@ def _verify_file(file: Path, meter: _Meter) -> tuple[int, Shard | None, list[str
 
 def _strangeness(file: Path, shard: Shard, first_file: Path, first: Shard) -> list[str]:
     try:
-        check_same_encoder(file, shard, first_file, first)
+        check_same_vectors(file, shard, first_file, first)
     except FileRefused as error:
         return [str(error)]
     return []

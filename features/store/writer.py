@@ -66,8 +66,8 @@ def write_shard(
         "n_tokens": (np.int32, ()),
         "flags": (np.uint8, ()),
     }
-    for view, width in shard.views.items():
-        layout[view] = (np.dtype(shard.store_dtype), (width,))
+    for view, width in shard.vectors.views.items():
+        layout[view] = (np.dtype(shard.vectors.store_dtype), (width,))
     sums = dict.fromkeys(layout, 0)
     with (
         _ErrorsLater(path) as target,

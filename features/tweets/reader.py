@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, cast
 from features.base.paths import check_input
 from features.base.shown import NOT_UNICODE, listed, shown
 from features.errors import FileRefused, InputError
+from features.tweets.columns import Columns
 from features.tweets.formats import (
     FORMATS,
     MAX_LINE_BYTES,
@@ -79,13 +80,8 @@ class TweetReader:
     ----------
     inputs : paths, or "-" for JSON Lines on standard input
         `.csv`, `.tsv`, `.jsonl`, `.txt` (each also `.gz`) and `.parquet`.
-    text_column, label_column, id_column : str, optional
-        Default: the first of `TEXT_COLUMNS`, `LABEL_COLUMNS`, `ID_COLUMNS` that is there. A text
-        column must be there; rows without an id get their number in the input, from 0.
-    labels : path, optional
-        For one `.txt` input: a file with one label a line.
-    mapping : path, optional
-        Lines of `value<TAB>name` that turn labels as they are in the file into names.
+    columns : Columns
+        Where text, label and id are.
     require_labels : bool
         Whether a table without a label column is refused.
 
@@ -98,12 +94,8 @@ class TweetReader:
     def __init__(
         self,
         inputs: Sequence[str | Path],
+        columns: Columns = Columns(),  # noqa: B008 - it is frozen
         *,
-        text_column: str | None = None,
-        label_column: str | None = None,
-        id_column: str | None = None,
-        labels: str | Path | None = None,
-        mapping: str | Path | None = None,
         require_labels: bool = False,
     ) -> None:
         if not inputs:
@@ -112,9 +104,9 @@ class TweetReader:
             )
         self._inputs = [str(path) for path in inputs]
         self._formats = [format_of(path) for path in self._inputs]
-        self._asked = {"text": text_column, "label": label_column, "id": id_column}
-        self._labels = None if labels is None else Path(labels)
-        self._mapping = None if mapping is None else _read_mapping(Path(mapping))
+        self._asked = {"text": columns.text, "label": columns.label, "id": columns.id}
+        self._labels = None if columns.labels is None else Path(columns.labels)
+        self._mapping = None if columns.mapping is None else _read_mapping(Path(columns.mapping))
         self._require_labels = require_labels
         self._done_bytes = 0
         self._raw: BinaryIO | None = None

@@ -17,10 +17,11 @@ from features.base.atomic import replacing
 from features.base.paths import check_replaceable
 from features.base.shown import printable
 from features.errors import CannotContinue, FrostlineError, InputError
-from features.extraction.extract import STORE_DTYPES, extract
+from features.extraction.extract import extract
 from features.spec.checkpoint import DEFAULT_MODEL
 from features.spec.normalize import CURRENT
 from features.spec.pooling import DEFAULT_POOLING
+from features.spec.vector_spec import STORE_DTYPES
 from features.store.reader import FeatureStore
 from features.store.verify import verify
 from features.tweets.rejects import RejectLog, rejects_path
@@ -338,7 +339,15 @@ def predict_command(
             check_replaceable(written_to, [head, *inputs])
     with (
         RejectLog(None if to_stdout else Path(output), strict=strict) as rejects,
-        scored(fitted, inputs, rejects=rejects, on_matching=_say, **chosen) as scores,
+        scored(
+            fitted,
+            inputs,
+            rejects=rejects,
+            models=chosen["models"],
+            runtime=options.runtime_of(chosen),
+            columns=options.columns_of(chosen),
+            on_matching=_say,
+        ) as scores,
         progress.counter(quiet=to_stdout) as show,
     ):
         written = write_scores(
@@ -386,7 +395,14 @@ def evaluate_command(
     with (
         RejectLog(None, strict=strict) as rejects,
         scored(
-            fitted, inputs, rejects=rejects, require_labels=True, on_matching=_say, **chosen
+            fitted,
+            inputs,
+            rejects=rejects,
+            models=chosen["models"],
+            runtime=options.runtime_of(chosen),
+            columns=options.columns_of(chosen),
+            require_labels=True,
+            on_matching=_say,
         ) as scores,
     ):
         metrics, unlabelled = evaluate(fitted, scores, seed=seed)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from features.backends.choice import Runtime
+from features.tweets.columns import Columns
 from pipeline.evaluation.cross_validation import CLASS_WEIGHTS
 from pipeline.evaluation.metrics import METRICS
 
@@ -125,3 +127,23 @@ memory = click.option(
     metavar="SIZE",
     help="Vectors to hold, e.g. 2GiB; more are streamed [a quarter of what is free].",
 )
+
+
+def columns_of(chosen: Mapping[str, Any]) -> Columns:
+    """Give what `columns` and, where a command has them, `label_columns` were given."""
+    return Columns(
+        chosen["text_column"],
+        chosen.get("label_column"),
+        chosen["id_column"],
+        chosen.get("labels"),
+        chosen.get("mapping"),
+    )
+
+
+def runtime_of(chosen: Mapping[str, Any]) -> Runtime:
+    """Give what `machine` was given; the dtype is decided elsewhere."""
+    return Runtime(
+        device=chosen["device"],
+        backend=chosen["backend"],
+        max_batch_tokens=chosen["max_batch_tokens"],
+    )

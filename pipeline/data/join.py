@@ -22,9 +22,10 @@ import numpy.typing as npt
 from features.base.arrays import Array, Mask
 from features.errors import FileRefused, InputError
 from features.spec.pooling import parse_pooling
+from features.spec.vector_spec import VectorSpec
 from features.store.reader import FeatureStore
 from pipeline.data.matching import Matching, match, nth, same_texts
-from pipeline.head.head import Source, views_for
+from pipeline.head.head import views_for
 from pipeline.solver.blocks import cut
 
 # Bytes of joined rows that are handed on together.
@@ -59,17 +60,17 @@ class Joined:
     def __str__(self) -> str:
         return " and ".join(map(str, self.stores))
 
-    def name(self, source: Source) -> str:
+    def name(self, source: VectorSpec) -> str:
         """Give the name of a view, with the number of its encoder where there are several."""
         if len(self.stores) == 1:
             return source.view
         return f"{self._number(source) + 1}:{source.view}"
 
-    def every_view(self) -> list[Source]:
+    def every_view(self) -> list[VectorSpec]:
         """Give all views of all encoders."""
         return [_source(store, view) for store in self.stores for view in store.views]
 
-    def choose(self, asked: Sequence[str] | None) -> list[Source]:
+    def choose(self, asked: Sequence[str] | None) -> list[VectorSpec]:
         """Give the views that were asked for; without, the only one of each encoder.
 
         Raises
@@ -86,7 +87,7 @@ class Joined:
                 raise InputError(f"view {self.name(source)!r} is named twice; name each view once")
         return chosen
 
-    def _named(self, text: str) -> list[Source]:
+    def _named(self, text: str) -> list[VectorSpec]:
         match = re.fullmatch(r"(\d+):(.*)", text)
         numbers = [int(match[1])] if match else range(1, len(self.stores) + 1)
         view = parse_pooling(match[2] if match else text).name
@@ -109,7 +110,7 @@ class Joined:
             found.append(_source(store, view))
         return found
 
-    def check_all_taken(self, chosen: Sequence[Source]) -> None:
+    def check_all_taken(self, chosen: Sequence[VectorSpec]) -> None:
         """Refuse to leave an encoder out without a word."""
         taken = {self._number(source) for source in chosen}
         for number, store in enumerate(self.stores):
@@ -119,7 +120,7 @@ class Joined:
                     f"{number + 1}:VIEW"
                 )
 
-    def like(self, sources: Sequence[Source]) -> list[Source]:
+    def like(self, sources: Sequence[VectorSpec]) -> list[VectorSpec]:
         """Give the views here that are those of a head, in its order.
 
         Raises
@@ -142,11 +143,11 @@ class Joined:
                 )
         return [_source(self.stores[self._number(s)], s.view) for s in sources]
 
-    def _number(self, source: Source) -> int:
+    def _number(self, source: VectorSpec) -> int:
         return [store.fingerprint for store in self.stores].index(source.spec.fingerprint)
 
     def blocks(
-        self, sources: Sequence[Source], dtype: npt.DTypeLike | None = None, start: int = 0
+        self, sources: Sequence[VectorSpec], dtype: npt.DTypeLike | None = None, start: int = 0
     ) -> Iterator[Array]:
         """Iterate over blocks of joined rows (n, D) from one on; without a dtype as they are stored."""
         if len(self.stores) == 1:
@@ -160,7 +161,9 @@ class Joined:
         for parts in zip(*columns, strict=True):
             yield np.hstack(parts)
 
-    def _pieces(self, source: Source, dtype: npt.DTypeLike | None, start: int) -> Iterator[Array]:
+    def _pieces(
+        self, source: VectorSpec, dtype: npt.DTypeLike | None, start: int
+    ) -> Iterator[Array]:
         number = self._number(source)
         store, kept = self.stores[number], self.kept[number]
         first = nth(kept, start)
@@ -187,8 +190,8 @@ class Joined:
         return same_texts(digests)
 
 
-def _source(store: FeatureStore, view: str) -> Source:
-    return Source(store.spec, view, store.views[view], store.precision, store.store_dtype)
+def _source(store: FeatureStore, view: str) -> VectorSpec:
+    return VectorSpec(store.spec, {view: store.views[view]}, store.precision, store.store_dtype)
 
 
 @contextmanager

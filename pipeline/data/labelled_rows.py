@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from features.base.arrays import Array
 from features.errors import InputError
+from features.spec.vector_spec import VectorSpec
 from pipeline.data.join import Joined
 from pipeline.data.matching import nth
-from pipeline.head.head import Source
 from pipeline.solver.blocks import Rows
 
 
@@ -55,7 +55,7 @@ def classes_of(stores: Joined) -> list[str]:
     return names
 
 
-def labelled_rows(stores: Joined, sources: Sequence[Source], labels: Sequence[str]) -> Labelled:
+def labelled_rows(stores: Joined, sources: Sequence[VectorSpec], labels: Sequence[str]) -> Labelled:
     """Find the rows whose label is one of `labels`, with codes into these."""
     known = np.array([*(labels.index(n) if n in labels else -1 for n in stores.label_names), -1])
     y = known[stores.codes]
@@ -80,7 +80,9 @@ def labelled_rows(stores: Joined, sources: Sequence[Source], labels: Sequence[st
     )
 
 
-def validation_rows(stores: Joined, sources: Sequence[Source], labels: Sequence[str]) -> Labelled:
+def validation_rows(
+    stores: Joined, sources: Sequence[VectorSpec], labels: Sequence[str]
+) -> Labelled:
     """Find the labelled rows of other stores, of the encoders and the labels that were fitted."""
     there = {stores.label_names[code] for code in np.unique(stores.codes) if code >= 0}
     like = stores.like(sources)

@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from features.base.arrays import Mask
 from features.errors import InputError
+from features.spec.encoder_spec import listed_differences
 from features.store.format import label_recoding, sort_labels
 from features.store.reader import FeatureStore
 
@@ -116,7 +117,7 @@ def _matched(stores: Sequence[FeatureStore], by_text: bool) -> tuple[list[Mask],
     counts = [Counter(of_store) for of_store in keys]
     shared = {key for key, n in counts[0].items() if all(c[key] == n for c in counts[1:])}
     if not shared:
-        differing = "; ".join(stores[1].spec.differences(stores[0].spec))
+        differing = listed_differences(stores[1].spec.differences(stores[0].spec))
         raise InputError(
             f"{' and '.join(map(str, stores))} share no row: they are of different encoders "
             f"({differing}), whose rows are matched by id{' and text' if by_text else ''}; extract "

@@ -34,9 +34,9 @@ import numpy.typing as npt
 from features.base.atomic import replacing
 from features.base.paths import check_input
 from features.errors import FileRefused, InputError
-from features.spec.encoder_spec import EncoderSpec
+from features.spec.encoder_spec import EncoderSpec, listed_differences
 from features.spec.pooling import parse_pooling
-from features.store.format import PRECISIONS
+from features.spec.vector_spec import PRECISIONS, STORE_DTYPES, VectorSpec
 from features.store.reader import FeatureStore
 from pipeline.head.priors import parse_prior, shift
 from pipeline.head.safe_pickle import ESTIMATOR, Instance, UnpickleError, read_pickle
@@ -48,17 +48,6 @@ _MAX_BYTES = 2**28  # 8,000 classes of 4,096 columns
 
 
 @dataclass(frozen=True)
-class Source:
-    """One view that a head takes, and the encoder that makes it."""
-
-    spec: EncoderSpec
-    view: str
-    width: int
-    precision: str
-    store_dtype: str
-
-
-@dataclass(frozen=True)
 class Head:
     """A fitted multinomial logistic regression on raw vectors.
 
@@ -67,7 +56,7 @@ class Head:
     labels : tuple of str, (K,)
     coef : float64 array (K, D)
     intercept : float64 array (K,)
-    sources : tuple of Source
+    sources : tuple of VectorSpec
         Whose widths add up to D.
     metadata : mapping
         JSON types: how it was fitted, and its metrics.
@@ -76,7 +65,7 @@ class Head:
     labels: tuple[str, ...]
     coef: npt.NDArray[np.float64]
     intercept: npt.NDArray[np.float64]
-    sources: tuple[Source, ...]
+    sources: tuple[VectorSpec, ...]
     metadata: Mapping[str, Any]
 
     @property
@@ -86,9 +75,9 @@ class Head:
         return None if stated is None else np.array(stated, np.float64)
 
     @property
-    def encoders(self) -> list[list[Source]]:
+    def encoders(self) -> list[list[VectorSpec]]:
         """The sources of each encoder, in the order of its first one."""
-        found: dict[str, list[Source]] = {}
+        found: dict[str, list[VectorSpec]] = {}
         for source in self.sources:
             found.setdefault(source.spec.fingerprint, []).append(source)
         return list(found.values())
@@ -144,7 +133,7 @@ class Head:
         return estimator
 
 
-def views_for(sources: Sequence[Source], store: FeatureStore) -> list[str]:
+def views_for(sources: Sequence[VectorSpec], store: FeatureStore) -> list[str]:
     """Give the views to read from a store, if its vectors are those that `sources` describe.
 
     Raises
@@ -156,7 +145,7 @@ def views_for(sources: Sequence[Source], store: FeatureStore) -> list[str]:
     """
     for source in sources:
         if source.spec.fingerprint != store.fingerprint:
-            differing = "; ".join(store.spec.differences(source.spec))
+            differing = listed_differences(store.spec.differences(source.spec))
             raise FileRefused(
                 f"{store} holds vectors of encoder {store.fingerprint[:12]}, the head was fitted on those "
                 f"of encoder {source.spec.fingerprint[:12]} ({differing}): extract the tweets with the "
@@ -272,7 +261,7 @@ def _validated(content: Any) -> Head:
     return Head(tuple(labels), coef.astype(float), intercept.astype(float), sources, metadata)
 
 
-def _source(entry: Any) -> Source:
+def _source(entry: Any) -> VectorSpec:
     _require(
         isinstance(entry, dict) and isinstance(entry.get("spec"), dict), "a source has no spec"
     )
@@ -288,7 +277,7 @@ def _source(entry: Any) -> Source:
         and type(width) is int
         and width > 0
         and any(_is(precision, known) for known in PRECISIONS)
-        and any(_is(store_dtype, known) for known in ("float16", "float32")),
+        and any(_is(store_dtype, known) for known in STORE_DTYPES),
         "a source is incomplete",
     )
     _require(
@@ -299,7 +288,7 @@ def _source(entry: Any) -> Source:
         parse_pooling(view)
     except InputError as error:
         raise FileRefused(f"a source has an unknown view: {error}") from error
-    return Source(spec, view, width, precision, store_dtype)
+    return VectorSpec(spec, {view: width}, str(precision), str(store_dtype))
 
 
 def _check_metadata(metadata: Any, n_classes: int) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 from features.base.shown import printable
 from features.extraction.summary import ExtractSummary
+from features.spec.vector_spec import VectorSpec
 from features.store.reader import FeatureStore
 from pipeline.compare import Comparison
 from pipeline.data.matching import Matching
 from pipeline.doctor.examine import Diagnosis, Place, Taken
 from pipeline.evaluation.metrics import Metrics
 from pipeline.fit import FitResult
-from pipeline.head.head import Head, Source
+from pipeline.head.head import Head
 from pipeline.scoring.output_files import Written
 
 _COLUMNS = 80  # of a terminal
@@ -125,7 +126,7 @@ def _takes(head: Head) -> list[str]:
     """Name the views of a head, with the numbers of their encoders if there are several."""
     number = {one[0].spec.fingerprint: f"{n}:" for n, one in enumerate(head.encoders, 1)}
 
-    def name(source: Source) -> str:
+    def name(source: VectorSpec) -> str:
         prefix = number[source.spec.fingerprint] if len(number) > 1 else ""
         return f"{prefix}{source.view} ({source.width})"
 
@@ -381,7 +382,7 @@ def head_text(head: Head, path: str) -> str:
     facts["takes"] = " + ".join(_takes(head))
     for number, sources in enumerate(head.encoders, 1):
         spec = _spec_facts(sources[0].spec.to_dict(), sources[0].spec.fingerprint)
-        spec["precision"] = sources[0].precision
+        spec["precision"] = str(sources[0].precision)
         several = f" ({number})" if len(head.encoders) > 1 else ""
         facts |= {f"{name}{several}": value for name, value in spec.items()}
     facts["fitted on"] = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,8 +20,9 @@ from features.backends.choice import Runtime
 from features.base.read_ahead import live_windows
 from features.errors import FileRefused, InputError, NotFinite
 from features.spec.checkpoint import Checkpoint, find_checkpoint
-from features.spec.encoder_spec import EncoderSpec, make_spec
+from features.spec.encoder_spec import EncoderSpec, listed_differences, make_spec
 from features.store.format import SIGNATURE
+from features.tweets.columns import Columns
 from features.tweets.reader import Reject, Tweet, TweetReader, characters
 from features.tweets.rejects import RejectLog
 from pipeline.data.join import Joined, open_joined
@@ -42,9 +44,7 @@ def encoders_for(
     head: Head,
     *,
     models: Sequence[str | Path] = (),
-    device: str = "auto",
-    backend: str = "auto",
-    max_batch_tokens: int | None = None,
+    runtime: Runtime = Runtime(),  # noqa: B008 - it is frozen
 ) -> list[FrozenEncoder]:
     """Load the encoders that a head was fitted on.
 
@@ -54,8 +54,8 @@ def encoders_for(
     models : sequence of str or path
         Where their models lie on this machine, one for each encoder in the order of the head; default:
         the names that the head remembers.
-    device, backend, max_batch_tokens
-        See `FrozenEncoder`.
+    runtime : Runtime
+        Device, backend and budget of tokens; the dtype is the head's.
 
     Raises
     ------
@@ -86,11 +86,9 @@ def encoders_for(
                 pooling=[source.view for source in sources],
                 # A head of half-precision vectors takes whichever is faster here; others take their
                 # own.
-                runtime=Runtime(
-                    dtype="auto" if sources[0].precision == "half" else sources[0].precision,
-                    device=device,
-                    backend=backend,
-                    max_batch_tokens=max_batch_tokens,
+                runtime=replace(
+                    runtime,
+                    dtype="auto" if sources[0].precision == "half" else str(sources[0].precision),
                 ),
             )
         )
@@ -120,7 +118,7 @@ def _checked(spec: EncoderSpec, model: str | Path | None) -> Checkpoint:
     if found.fingerprint != spec.fingerprint:
         raise FileRefused(
             f"{checkpoint.name} makes vectors of encoder {found.fingerprint[:12]}, the head was fitted on "
-            f"those of encoder {spec.fingerprint[:12]} ({'; '.join(found.differences(spec))}); give the "
+            f"those of encoder {spec.fingerprint[:12]} ({listed_differences(found.differences(spec))}); give the "
             f"folder of {spec.model} as --model"
         )
     return checkpoint
@@ -209,18 +207,12 @@ def scored(
     *,
     rejects: RejectLog,
     models: Sequence[str | Path] = (),
-    device: str = "auto",
-    backend: str = "auto",
-    max_batch_tokens: int | None = None,
-    text_column: str | None = None,
-    label_column: str | None = None,
-    id_column: str | None = None,
-    labels: str | Path | None = None,
-    mapping: str | Path | None = None,
+    runtime: Runtime = Runtime(),  # noqa: B008 - it is frozen
+    columns: Columns = Columns(),  # noqa: B008
     require_labels: bool = False,
     on_matching: Callable[[Matching], None] = lambda matching: None,
 ) -> Iterator[Iterator[Scores]]:
-    """Open tweets or cached vectors for scoring; the options are those of `TweetReader`.
+    """Open tweets or cached vectors for scoring.
 
     `on_matching` is told what came of joining the stores of several encoders.
     """
@@ -232,18 +224,8 @@ def scored(
                 on_matching(stores.matching)
             yield score_stores(head, stores)
         return
-    reader = TweetReader(
-        inputs,
-        text_column=text_column,
-        label_column=label_column,
-        id_column=id_column,
-        labels=labels,
-        mapping=mapping,
-        require_labels=require_labels,
-    )
-    encoders = encoders_for(
-        head, models=models, device=device, backend=backend, max_batch_tokens=max_batch_tokens
-    )
+    reader = TweetReader(inputs, columns, require_labels=require_labels)
+    encoders = encoders_for(head, models=models, runtime=runtime)
     yield _settling(score_tweets(head, reader, encoders, on_rejects=rejects.add), rejects)
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from features import FeatureStore, extract
 from features.base import disk
 from features.errors import FrostlineError
-from features.extraction import journal
+from features.extraction import journal, windows
 from features.store import admission
 
 SECONDS = 120  # a case takes less than one; after this it says where it hangs
@@ -235,7 +235,7 @@ def has_ended(process):
 
 
 def main():
-    sys.modules["features.extraction.extract"].WINDOW = WINDOW
+    windows.WINDOW = WINDOW
     inputs, output, options = json.loads(sys.argv[1])
     with contextlib.redirect_stdout(sys.stderr):
         extract(inputs, output, **options)

@@ -27,10 +27,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stores import LABELS, make_head, write_store
 
+from features.backends.choice import Candidate, Choice
 from features.base.paths import journal_path
 from features.errors import FrostlineError
 from features.extraction.journal import Header, Journal
 from features.spec.encoder_spec import EncoderSpec
+from features.spec.vector_spec import VectorSpec
 from features.store.format import open_file, read_shard
 from features.store.structure import check_storage
 from features.tweets.reader import TweetReader
@@ -109,13 +111,18 @@ def _tweets(name: str, content: bytes) -> Target:
 
 
 _SPEC = EncoderSpec("some-model", None, "a" * 64, "b" * 64, "c" * 64, 128, "none")
+_CHOICE = Choice(
+    Candidate("torch", "bfloat16", "prepacked"), 2048, 2, {"torch bfloat16": 800.0}, {}
+)
 
 
 def _fill_journal(path: Path) -> None:
     rng = np.random.default_rng(0)
     output = path.with_name("a.h5")
     with Journal(output) as journal:
-        journal.begin(Header(_SPEC, {"mean": 3, "cls": 4}, "float16", "half", "bfloat16"))
+        journal.begin(
+            Header(VectorSpec(_SPEC, {"mean": 3, "cls": 4}, "half", "float16"), "bfloat16", _CHOICE)
+        )
         for n in (3, 1, 7):
             digests = [rng.bytes(16) for _ in range(n)]
             journal.append(

@@ -23,6 +23,7 @@ from features.base.read_ahead import live_windows
 from features.errors import FrostlineError, InputError
 from features.store.format import EMPTY, REPAIRED, TRUNCATED
 from features.store.reader import FeatureStore
+from features.tweets.columns import Columns
 from features.tweets.reader import Reject, Tweet, TweetReader, characters
 from features.tweets.rejects import RejectLog
 from pipeline.cli.commands import main
@@ -210,7 +211,7 @@ def test_bad_rows_are_fatal_only_if_strict(case, tmp_path, tiny_model):
 def test_labels_that_the_mapping_does_not_know(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\nx,0\ny,\x1b[2J\nz,\n")
     (tmp_path / "mapping.txt").write_text("0\tbad\n")
-    rows = list(TweetReader([tmp_path / "a.csv"], mapping=tmp_path / "mapping.txt"))
+    rows = list(TweetReader([tmp_path / "a.csv"], Columns(mapping=tmp_path / "mapping.txt")))
     assert rows[0] == Tweet("0", "x", "bad")
     assert isinstance(rows[1], Reject)
     assert safe(rows[1].reason)
@@ -282,7 +283,11 @@ def test_what_is_written_for_a_reject_is_bounded(tmp_path, case):
     (tmp_path / "mapping.txt").write_text("".join(f"{i}\t{EMOJI}{i}\n" for i in range(300)))
     mapping = tmp_path / "mapping.txt" if case == "a long label" else None
     with RejectLog(tmp_path / "out.h5") as log:
-        log.add(r for r in TweetReader([tmp_path / name], mapping=mapping) if isinstance(r, Reject))
+        log.add(
+            r
+            for r in TweetReader([tmp_path / name], Columns(mapping=mapping))
+            if isinstance(r, Reject)
+        )
         assert log.count >= 1
     lines = (tmp_path / "out.h5.rejects.jsonl").read_bytes().splitlines()
     assert len(lines) == log.count
@@ -308,7 +313,7 @@ def test_a_mapping_without_end_is_not_read(tmp_path):
     (tmp_path / "mapping.txt").write_text("0\tx\n")
     os.truncate(tmp_path / "mapping.txt", 2**40)  # a terabyte that takes no room
     with pytest.raises(InputError, match=r"mapping\.txt has more than 16777216 bytes"):
-        TweetReader([tmp_path / "a.csv"], mapping=tmp_path / "mapping.txt")
+        TweetReader([tmp_path / "a.csv"], Columns(mapping=tmp_path / "mapping.txt"))
 
 
 def test_the_message_about_columns_is_bounded(tmp_path):
@@ -400,7 +405,7 @@ def test_names_that_the_file_system_does_not_take(name):
 def test_a_labels_file_that_changes_is_said(tmp_path):
     (tmp_path / "a.txt").write_text("one\ntwo\n")
     (tmp_path / "l.txt").write_text("0\n1\n")
-    reader = iter(TweetReader([tmp_path / "a.txt"], labels=tmp_path / "l.txt"))
+    reader = iter(TweetReader([tmp_path / "a.txt"], Columns(labels=tmp_path / "l.txt")))
     (tmp_path / "l.txt").write_text("0\n")
     with pytest.raises(InputError, match="changed while it was read"):
         list(reader)

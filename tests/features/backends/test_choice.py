@@ -11,6 +11,7 @@ from features.errors import InputError
 from features.extraction.journal import Header, Journal
 from features.spec.checkpoint import find_checkpoint
 from features.spec.encoder_spec import make_spec
+from features.spec.vector_spec import VectorSpec
 
 CHOICE = Choice(
     Candidate("torch", "float32", "plain"),
@@ -34,7 +35,9 @@ def begin(output, model, choice, pooling="mean"):
     spec = make_spec(find_checkpoint(model))
     encoder = FrozenEncoder(model, pooling=pooling, dtype="float32", backend="torch")
     with Journal(output) as journal:
-        journal.begin(Header(spec, encoder.views, "float16", "float32", "float32", choice))
+        journal.begin(
+            Header(VectorSpec(spec, encoder.views, "float32", "float16"), "float32", choice)
+        )
         tokens = encoder.tokenize(["kept"])
         journal.append([b"0" * 16], encoder.run(tokens))
 

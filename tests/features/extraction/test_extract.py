@@ -12,13 +12,12 @@ import pytest
 
 from features import FeatureStore, FrozenEncoder, extract
 from features.errors import CannotContinue, FileRefused, InputError
-from features.extraction.extract import text_digest
+from features.extraction import windows
+from features.extraction.windows import text_digest
 from features.spec.normalize import normalizer
 from features.store.format import EMPTY, REPAIRED, TRUNCATED
 
 REPOSITORY = Path(__file__).parents[3]
-# The name `features.extraction.extract` is that of the function.
-MODULE = sys.modules["features.extraction.extract"]
 POOLING = ["cls", "mean@last4+sum"]
 # Same vectors in another order of batches; float32 adds up in another order then.
 CLOSE = 1e-5
@@ -186,7 +185,7 @@ def test_flags_and_counts(tmp_path):
 
 
 def test_a_window_smaller_than_the_input(tmp_path, again, finished, monkeypatch):
-    monkeypatch.setattr(MODULE, "WINDOW", 3)
+    monkeypatch.setattr(windows, "WINDOW", 3)
     path, _ = again
     summary = run(path, tmp_path / "small.h5", max_batch_tokens=20)
     # The second of a pair lies in a later window, or in the same one.
@@ -211,7 +210,7 @@ LONG_FIRST = [(str(i), f"number {i} " * (20 if i < 10 else 1), "x") for i in ran
     ],
 )
 def test_progress(tmp_path, monkeypatch, window, tweets):
-    monkeypatch.setattr(MODULE, "WINDOW", window)
+    monkeypatch.setattr(windows, "WINDOW", window)
     seen = []
     path = write_csv(tmp_path / "a.csv", tweets)
     run(path, tmp_path / "a.h5", max_batch_tokens=32, progress=seen.append)
@@ -344,7 +343,7 @@ def test_other_rows_of_the_same_texts_are_written_without_encoding(again, case, 
     def no_encoder(*arguments, **options):
         pytest.fail("an encoder was loaded")
 
-    monkeypatch.setattr(MODULE, "_load_encoder", no_encoder)
+    monkeypatch.setattr("features.extraction.extract._load_encoder", no_encoder)
     row_of = {text: row for row, (_, text, _) in enumerate(TWEETS)}
     row_of |= {text.replace("@ana_b", "@someone"): row for text, row in row_of.items()}
     old = vectors(output)
@@ -677,7 +676,7 @@ def test_a_name_that_the_file_system_does_not_take(tmp_path):
 
 KILLED = {
     "while it encodes": "go(progress=hang)",
-    "before the file gets its name": "from features import disk; disk.rename = hang; go()",
+    "before the file gets its name": "from features.base import disk; disk.rename = hang; go()",
 }
 
 

@@ -23,9 +23,10 @@ from features.errors import CannotContinue, FileRefused
 from features.extraction import journal
 from features.extraction.journal import OWNER_BYTES, Header, Journal
 from features.spec.encoder_spec import EncoderSpec
+from features.spec.vector_spec import VectorSpec
 
 SPEC = EncoderSpec("some-model", None, "a" * 64, "b" * 64, "c" * 64, 128, "none")
-HEADER = Header(SPEC, {"mean": 3, "cls": 4}, "float16", "half", "bfloat16")
+HEADER = Header(VectorSpec(SPEC, {"mean": 3, "cls": 4}, "half", "float16"), "bfloat16")
 REPOSITORY = Path(__file__).parents[3]
 
 
@@ -37,7 +38,7 @@ def vectors(n, seed=0):
     rng = np.random.default_rng(seed)
     return {
         view: rng.normal(size=(n, width)).astype(np.float16).astype(np.float32)
-        for view, width in HEADER.views.items()
+        for view, width in HEADER.vectors.views.items()
     }
 
 
@@ -91,7 +92,7 @@ def test_vectors_come_in_any_order(tmp_path):
         of.begin(HEADER)
         places = np.concatenate([of.append(digests(str(i), 5), vectors(5, i)) for i in range(4)])
         order = np.random.default_rng(0).integers(0, 20, 50)
-        for view in HEADER.views:
+        for view in HEADER.vectors.views:
             expected = np.concatenate([vectors(5, i)[view] for i in range(4)])
             np.testing.assert_array_equal(of.read(view, places[order]), expected[order])
 
@@ -138,7 +139,11 @@ def test_a_value_too_large_for_float16_names_the_cure(tmp_path, value):
 def test_float32_holds_it(tmp_path):
     large = vectors(1) | {"mean": np.array([[1, 1e30, 2]], np.float32)}
     with Journal(tmp_path / "a.h5") as of:
-        of.begin(dataclasses.replace(HEADER, store_dtype="float32"))
+        of.begin(
+            dataclasses.replace(
+                HEADER, vectors=dataclasses.replace(HEADER.vectors, store_dtype="float32")
+            )
+        )
         places = of.append(digests("a", 1), large)
         np.testing.assert_array_equal(of.read("mean", places), large["mean"])
 

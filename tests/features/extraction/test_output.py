@@ -5,26 +5,25 @@ import errno
 import json
 import os
 import shutil
-import sys
 from contextlib import suppress
 
 import numpy as np
 import pytest
 
-from features import FeatureStore, extract
+from features import FeatureStore, FrozenEncoder, extract
 from features.base import disk
 from features.errors import CannotContinue, FileRefused, InputError
+from features.extraction import windows
 from features.store.checksum import check_seal
 from features.store.shard_folder import Part, aside_path, check_whole, part_path
 
-MODULE = sys.modules["features.extraction.extract"]
 N = 8
 TWEETS = [(f"id {i}", f"tweet number {i % 17} of some", "xy"[i % 2]) for i in range(21)]
 
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
-    monkeypatch.setattr(MODULE, "WINDOW", 5)
+    monkeypatch.setattr(windows, "WINDOW", 5)
 
 
 @pytest.fixture
@@ -326,13 +325,13 @@ def test_a_disk_that_is_too_small_is_named_before_the_model_is_loaded(
 ):
     monkeypatch.setattr(disk, "free", lambda folder: free)
     events = []
-    load = MODULE._load_encoder
+    load = FrozenEncoder.from_spec
 
-    def loaded(*arguments):
+    def loaded(*arguments, **options):
         events.append("loaded")
-        return load(*arguments)
+        return load(*arguments, **options)
 
-    monkeypatch.setattr(MODULE, "_load_encoder", loaded)
+    monkeypatch.setattr(FrozenEncoder, "from_spec", loaded)
     run(shard_rows=shard_rows, output="a.h5" if shard_rows is None else "out", say=events.append)
     assert events[-1] == "loaded"
     assert [("free" in event and "continue" in event) for event in events[:-1]] == [True] * warned

@@ -15,6 +15,7 @@ from features.errors import CannotContinue, FileRefused
 from features.extraction.journal import Header, Journal
 from features.extraction.shard_builder import ShardBuilder
 from features.spec.encoder_spec import EncoderSpec
+from features.spec.vector_spec import VectorSpec
 from features.store.format import EMPTY, REPAIRED, TRUNCATED, Shard
 from features.store.reader import FeatureStore
 
@@ -41,7 +42,7 @@ def vectors_of(texts):
 @contextmanager
 def building(path, dtype="float32", previous=None):
     with Journal(path) as journal:
-        journal.begin(Header(SPEC, VIEWS, dtype, "float32", "float32"))
+        journal.begin(Header(VectorSpec(SPEC, VIEWS, "float32", dtype), "float32"))
         with ShardBuilder(path, journal) as builder:
             if previous is not None:
                 builder.take_over(previous)
@@ -77,7 +78,7 @@ def add(run, texts, ids=None, labels=None):
 
 def commit(run, path, label_names=None):
     journal, builder = run
-    shard = Shard(SPEC, VIEWS, [], "float32", journal.header.store_dtype, {})
+    shard = Shard(journal.header.vectors, [], {})
     builder.commit(path, shard, label_names)
 
 
@@ -336,14 +337,14 @@ try:
     with Journal(path) as journal, ShardBuilder(path, journal) as builder:
         if previous is not None:
             builder.take_over(previous)
-        journal.begin(Header(spec, {"cls": 384}, "float32", "float32", "float32"))
+        journal.begin(Header(VectorSpec(spec, {"cls": 384}, "float32", "float32"), "float32"))
         texts = [i.to_bytes(16, "big") for i in range(n)]
         known = builder.slots(texts)
         new = [text for text in texts if text not in known]
         places = journal.append(new, {"cls": np.ones((len(new), 384), np.float32)})
         builder.add_texts(new, [3] * len(new), [False] * len(new), places)
         builder.add_rows(list(map(str, range(n))), [None] * n, range(n), [False] * n, [False] * n)
-        builder.commit(path, Shard(spec, {"cls": 384}, [], "float32", "float32", {}), None)
+        builder.commit(path, Shard(VectorSpec(spec, {"cls": 384}, "float32", "float32"), [], {}), None)
         journal.remove()
     print("committed")
 except (OSError, sqlite3.Error) as error:

@@ -101,7 +101,7 @@ def test_what_differs_is_named_with_both_values(field):
     other = dataclasses.replace(SPEC, **{field: OTHER[field]})
     (difference,) = SPEC.differences(other)
     here, there = (str(getattr(spec, field))[:12] for spec in (SPEC, other))
-    assert difference == f"{field}: {here} here, {there} there"
+    assert difference == (field, here, there)
 
 
 def test_names_alone_are_no_difference():
@@ -113,9 +113,9 @@ def test_names_alone_are_no_difference():
 def test_names_come_along_with_a_difference():
     other = dataclasses.replace(SPEC, model="another", max_length=64, normalizer="none")
     assert SPEC.differences(other) == [
-        "model: some-model here, another there",
-        "max_length: 128 here, 64 there",
-        "normalizer: tweeteval/1 here, none there",
+        ("model", "some-model", "another"),
+        ("max_length", "128", "64"),
+        ("normalizer", "tweeteval/1", "none"),
     ]
 
 

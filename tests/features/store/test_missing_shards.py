@@ -3,11 +3,11 @@
 import csv
 import dataclasses
 import os
-import sys
 
 import pytest
 
 from features import extract, verify
+from features.extraction import windows
 from features.store.missing_shards import gaps
 from features.store.shard_folder import Part, part_path
 
@@ -20,7 +20,7 @@ def name(number):
 
 @pytest.fixture
 def run(tmp_path, tiny_model, monkeypatch):
-    monkeypatch.setattr(sys.modules["features.extraction.extract"], "WINDOW", 5)
+    monkeypatch.setattr(windows, "WINDOW", 5)
     path = tmp_path / "tweets.csv"
     with path.open("w", newline="") as file:
         rows = [(f"id {i}", f"tweet number {i % 17} of some", "xy"[i % 2]) for i in range(30)]

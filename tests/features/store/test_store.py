@@ -11,6 +11,7 @@ from damage import flip_a_byte
 
 from features.errors import FileRefused, InputError
 from features.spec.encoder_spec import EncoderSpec
+from features.spec.vector_spec import VectorSpec
 from features.store.format import EMPTY, FORMAT, REPAIRED, TRUNCATED, VERSION, Shard, sort_labels
 from features.store.reader import FeatureStore
 from features.store.writer import write_shard
@@ -47,7 +48,12 @@ def write(path, n_rows=10, views=VIEWS, dtype="float32", seed=0, **attributes):
     columns = columns_of(n_rows, views, dtype, attributes["label_names"], seed)
     write_shard(
         path,
-        Shard(views=views, store_dtype=dtype, **attributes),
+        Shard(
+            VectorSpec(attributes["spec"], views, attributes["precision"], dtype),
+            attributes["label_names"],
+            attributes["provenance"],
+            attributes.get("part"),
+        ),
         n_rows=n_rows,
         id_bytes=columns["id"].itemsize,
         rows_of=lambda name, rows: columns[name][rows],
@@ -337,7 +343,7 @@ def test_shards_are_read_as_one(tmp_path):
         ({"spec": OTHER_SPEC}, "model: other-model here, some-model there"),
         ({"spec": dataclasses.replace(SPEC, max_length=64)}, "max_length: 64 here, 128 there"),
         ({"precision": "half"}, "precision: half here, float32 there"),
-        ({"dtype": "float16"}, "store_dtype: float16 here, float32 there"),
+        ({"dtype": "float16"}, "store dtype: float16 here, float32 there"),
         ({"views": {"cls": 8}}, "views: cls here, cls, mean@last4+sum there"),
         ({"views": {"cls": 9, "mean@last4+sum": 12}}, "views: "),
     ],

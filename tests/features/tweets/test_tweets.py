@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.errors import FileRefused, InputError
+from features.tweets.columns import Columns
 from features.tweets.formats import FORMATS
 from features.tweets.reader import MAX_ID_BYTES, Reject, Tweet, TweetReader
 
@@ -68,8 +69,13 @@ def put_rows(folder, suffix, rows, stem="tweets"):
     return put(folder, stem + suffix, gzip.compress(content) if suffix.endswith("gz") else content)
 
 
+def reader_of(inputs, *, require_labels=False, **options):
+    columns = Columns(**{name.removesuffix("_column"): to for name, to in options.items()})
+    return TweetReader(inputs, columns, require_labels=require_labels)
+
+
 def read(*inputs, **options):
-    return list(TweetReader(inputs, **options))
+    return list(reader_of(inputs, **options))
 
 
 def refusal(kind, *inputs, **options):
@@ -378,7 +384,7 @@ def test_labels_beside_the_texts(tmp_path):
 def test_a_mapping_names_the_labels(tmp_path, end, mark):
     content = f"{mark}0\tnegative\n1\tneutral\n\n2\tvery positive\n".replace("\n", end)
     path, options = tweeteval(tmp_path)
-    reader = TweetReader([path], **options, mapping=mapping(tmp_path, content))
+    reader = reader_of([path], **options, mapping=mapping(tmp_path, content))
     assert [tweet.label for tweet in reader] == ["negative", "very positive", "neutral"]
     assert reader.label_order == ["negative", "neutral", "very positive"]
 
@@ -386,7 +392,7 @@ def test_a_mapping_names_the_labels(tmp_path, end, mark):
 def test_a_mapping_may_merge_classes(tmp_path):
     path, options = tweeteval(tmp_path)
     names = mapping(tmp_path, "0\tbad\n1\tbad\n2\tgood\n")
-    reader = TweetReader([path], **options, mapping=names)
+    reader = reader_of([path], **options, mapping=names)
     assert [tweet.label for tweet in reader] == ["bad", "good", "bad"]
     assert reader.label_order == ["bad", "good"]
 
