@@ -191,6 +191,7 @@ ARROWS = {
         "pipeline.solver",
     ],
     "pipeline.cli": [
+        "features.backends",
         "features.base",
         "features.extraction",
         "features.spec",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -88,8 +88,8 @@ def load_with_torch(
         place=ExportPlace.of(spec),
         tokenizer=tokenizer,
     )
-    found = _chosen(stock, spec, views, tokenizer, samples, runtime, memory, devices, maker)
-    choice, backends = found
+    model = _Model(stock, spec, views, tokenizer, samples)
+    choice, backends = _chosen(model, runtime, memory, devices, maker)
     return Engine(
         tokenizer=tokenizer,
         backends=backends,
@@ -137,12 +137,31 @@ def _check_vocabulary(name: str, tokenizer: TextTokenizer, stock: StockModel) ->
         )
 
 
+@dataclass(frozen=True)
+class _Model:
+    """A stock model with what is wanted of it, and texts to try it on."""
+
+    stock: StockModel
+    spec: EncoderSpec
+    views: Views
+    tokenizer: TextTokenizer
+    samples: Tokens
+
+    def trial(self, budget: int, *, tune: bool) -> Trial:
+        """Give the trial of ways to run it, with so many tokens in a batch where nothing is better."""
+        return Trial(
+            widths=self.stock.widths,
+            flops_per_token=self.stock.flops_per_token(self.views.layers[-1]),
+            texts=self.samples.ids,
+            affixes=(self.tokenizer.vocabulary.prefix, self.tokenizer.vocabulary.suffix),
+            max_length=self.spec.max_length,
+            max_batch_tokens=budget,
+            tune=tune,
+        )
+
+
 def _chosen(
-    stock: StockModel,
-    spec: EncoderSpec,
-    views: Views,
-    tokenizer: TextTokenizer,
-    samples: Tokens,
+    model: _Model,
     runtime: Runtime,
     memory: Memory,
     devices: Sequence[torch.device],
@@ -151,11 +170,11 @@ def _chosen(
     """Decide what runs the model, and make it for each device."""
     device = devices[0]
     make = partial(maker, device=device)
-    budget = runtime.max_batch_tokens or default_batch_tokens(device, stock.hidden_size)
-    allowed = candidates(runtime, device, has_layers=stock.layers is not None)
+    budget = runtime.max_batch_tokens or default_batch_tokens(device, model.stock.hidden_size)
+    allowed = candidates(runtime, device, has_layers=model.stock.layers is not None)
     if runtime.dtype == "int8":
-        _check_int8(stock, device)
-    keeps = partial(_keeps_vectors, runtime, _Exact(stock, samples, views, tokenizer))
+        _check_int8(model.stock, device)
+    keeps = partial(_keeps_vectors, runtime, _Exact(model))
     found: tuple[Choice, Backend] | None = None
     for known in (runtime.begun, memory.choice()):
         if found is None and known is not None and known.candidate in allowed:
@@ -166,16 +185,8 @@ def _chosen(
         backend = make(allowed[0])
         found = Choice(allowed[0], budget, backend.streams), backend
     elif found is None:
-        trial = Trial(
-            widths=stock.widths,
-            flops_per_token=stock.flops_per_token(views.layers[-1]),
-            texts=samples.ids,
-            affixes=(tokenizer.vocabulary.prefix, tokenizer.vocabulary.suffix),
-            max_length=spec.max_length,
-            max_batch_tokens=budget,
-            tune=runtime.max_batch_tokens is None,
-        )
-        with _only_what_is_taken(spec, views) as kept:
+        trial = model.trial(budget, tune=runtime.max_batch_tokens is None)
+        with _only_what_is_taken(model.spec, model.views) as kept:
             found = run_trial(trial, allowed, make, keeps)
             kept.add(found[0].candidate.backend)
     choice, backend = found
@@ -184,7 +195,7 @@ def _chosen(
         tokens = runtime.max_batch_tokens or runtime.begun.max_batch_tokens
         choice = replace(choice, max_batch_tokens=tokens)
     elif not choice.remembered and OUT_OF_TIME not in choice.left_out.values():
-        memory.keep(choice, views)
+        memory.keep(choice, model.views)
     others = [maker(choice.candidate, device=other) for other in devices[1:]]
     return choice, (backend, *others)
 
@@ -243,11 +254,9 @@ def _check_int8(stock: StockModel, device: torch.device) -> None:
 class _Exact:
     """Vectors of the probe in float32, by the stock model; made when they are first asked for."""
 
-    def __init__(
-        self, stock: StockModel, samples: Tokens, views: Views, tokenizer: TextTokenizer
-    ) -> None:
-        self._stock, self._views, self._tokenizer = stock, views, tokenizer
-        self._ids = samples.ids[: len(PROBE_TEXTS)]
+    def __init__(self, model: _Model) -> None:
+        self._stock, self._views, self._tokenizer = model.stock, model.views, model.tokenizer
+        self._ids = model.samples.ids[: len(PROBE_TEXTS)]
         self._vectors: dict[str, Matrix] | None = None
 
     def cosine(self, backend: Backend) -> float:

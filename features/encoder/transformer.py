@@ -23,7 +23,7 @@ class FrozenBert(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no t
 
     Parameters
     ----------
-    model, pooling, max_length, normalize, dtype, device, max_batch_tokens, revision
+    model, pooling, max_length, normalize, dtype, device, max_batch_tokens, backend, revision
         See `FrozenEncoder`.
 
     Examples
@@ -47,6 +47,7 @@ class FrozenBert(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no t
         dtype: str = "auto",
         device: str = "auto",
         max_batch_tokens: int | None = None,
+        backend: str = "auto",
         revision: str | None = None,
     ) -> None:
         self.model = model
@@ -56,6 +57,7 @@ class FrozenBert(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no t
         self.dtype = dtype
         self.device = device
         self.max_batch_tokens = max_batch_tokens
+        self.backend = backend
         self.revision = revision
 
     def fit(self, X: Iterable[str], y: object = None) -> FrozenBert:

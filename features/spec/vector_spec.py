@@ -39,6 +39,9 @@ class VectorSpec:
     precision: str | None
     store_dtype: str
 
+    def __hash__(self) -> int:
+        return hash((self.spec, *sorted(self.views.items()), self.precision, self.store_dtype))
+
     @property
     def view(self) -> str:
         """The name of the view, where there is one."""

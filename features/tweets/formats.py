@@ -24,7 +24,6 @@ from features.tweets import parquet
 
 # A tweet has 280 characters; the bound keeps memory bounded whatever the file.
 MAX_LINE_BYTES = 16 * 2**20
-# Names in a message; the line of a reject stays below 8 KB, whatever the row was.
 
 Row = tuple[int, dict[str, Any] | list[str] | str]
 Reader = Callable[[BinaryIO, str], Iterator[Row]]

@@ -1,6 +1,7 @@
 """`FrozenBert` as scikit-learn uses a transformer."""
 
 import pickle
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,7 @@ def test_parameters_are_those_of_the_encoder(tiny_model):
         "dtype": "float32",
         "device": "cpu",
         "max_batch_tokens": 64,
+        "backend": "torch",
         "revision": None,
     }
     assert FrozenBert(**given).get_params() == given
@@ -154,3 +156,16 @@ def test_it_stands_in_unions_and_searches(tiny_model):
         error_score="raise",
     )
     assert search.fit(X, Y).predict(X).shape == (len(X),)
+
+
+def test_it_takes_what_the_encoder_takes():
+    """Every parameter of `FrozenEncoder`, in the same order, with the same default."""
+    theirs, ours = (signature(kind).parameters for kind in (FrozenEncoder, FrozenBert))
+    assert list(map(str, ours.values())) == list(map(str, theirs.values()))
+
+
+def test_the_backend_is_passed_on(tiny_model):
+    bert = FrozenBert(tiny_model("bert"), backend="torch", dtype="float32").fit([])
+    assert bert.encoder_.choice.candidate.backend == "torch"
+    with pytest.raises(InputError, match="abacus"):
+        FrozenBert(tiny_model("bert"), backend="abacus").fit([])

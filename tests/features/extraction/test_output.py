@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from contracts import check_output_contract
 
 from features import FeatureStore, FrozenEncoder, extract
 from features.base import disk
@@ -437,3 +438,10 @@ def test_shards_that_do_not_follow_each_other(tmp_path, parts, said):
 def test_a_part_that_is_none(text):
     with pytest.raises(ValueError):
         Part.from_json(text)
+
+
+@pytest.mark.parametrize("shard_rows", [None, 2, 3, 100])
+def test_an_output_keeps_its_contract(tiny_model, tmp_path, shard_rows):
+    rows = [f"text number {n}" + " and more" * (n % 4) for n in range(11)]
+    options = {"model": tiny_model("bert"), "pooling": ["cls", "mean"], "dtype": "float32"}
+    check_output_contract(rows, tmp_path / "out", shard_rows=shard_rows, **options)

@@ -326,6 +326,7 @@ import numpy as np
 from features.extraction.shard_builder import ShardBuilder
 from features.extraction.journal import Header, Journal
 from features.spec.encoder_spec import EncoderSpec
+from features.spec.vector_spec import VectorSpec
 from features.store.format import Shard
 from features.store.reader import FeatureStore
 

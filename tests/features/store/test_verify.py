@@ -338,7 +338,7 @@ def test_it_goes_on_after_a_fault(tmp_path):
     [
         ({"spec": OTHER_SPEC}, "weights: dddddddddddd here, aaaaaaaaaaaa there"),
         ({"spec": dataclasses.replace(SPEC, max_length=64)}, "max_length: 64 here, 128 there"),
-        ({"store_dtype": "float16"}, "store_dtype: float16 here, float32 there"),
+        ({"store_dtype": "float16"}, "store dtype: float16 here, float32 there"),
     ],
 )
 def test_shards_that_do_not_belong_together(tmp_path, other, said):
