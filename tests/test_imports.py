@@ -153,6 +153,7 @@ ARROWS = {
     "pipeline.fit": ["pipeline.data", "pipeline.evaluation", "pipeline.head", "pipeline.solver"],
     "pipeline.compare": [
         "features.base",
+        "features.spec",
         "pipeline.data",
         "pipeline.evaluation",
         "pipeline.head",
@@ -174,6 +175,7 @@ ARROWS = {
         "features",
         "features.base",
         "features.extraction",
+        "features.spec",
         "features.store",
         "pipeline.compare",
         "pipeline.data",
