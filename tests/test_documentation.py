@@ -1,4 +1,4 @@
-"""The examples in docstrings and in the README run, in a folder that holds examples/."""
+"""What the documentation says of the code is true: examples run, paths exist, maps are whole."""
 
 import doctest
 import importlib
@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from test_imports import ARROWS
+
+from features import extract
 
 ROOT = Path(__file__).parent.parent
 MODULES = [
@@ -14,7 +17,19 @@ MODULES = [
     for path in sorted((ROOT / package).rglob("*.py"))
     if path.stem not in ("__init__", "__main__") and ">>>" in path.read_text(encoding="utf-8")
 ]
-PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+    ]
+}
+PYTHON_BLOCKS = {
+    name: blocks
+    for name, page in PAGES.items()
+    if (blocks := re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+}
 PUBLIC = [
     ("features", "FrozenEncoder"),
     ("features", "FeatureStore"),
@@ -26,6 +41,7 @@ PUBLIC = [
     ("pipeline", "load_head"),
     ("pipeline", "MultinomialLogisticRegression"),
 ]
+MAPS = ("CONTRIBUTING.md", "docs/architecture.md")
 
 
 @pytest.fixture
@@ -46,9 +62,77 @@ def test_what_is_public_has_an_example(package, name):
     assert ">>>" in getattr(importlib.import_module(package), name).__doc__
 
 
-def test_python_in_the_readme(beside_examples):
-    """The block that makes tweets.h5 comes behind the one that reads it, so it runs first."""
-    assert len(PYTHON_BLOCKS) == 4
-    reading, library, in_sklearn, classifier = PYTHON_BLOCKS
-    for block in (library, in_sklearn, classifier, reading.replace("mean@last4+sum", "mean")):
-        exec(compile(block, "README.md", "exec"), {})
+@pytest.mark.parametrize("page", PYTHON_BLOCKS)
+def test_python_in_a_page(page, beside_examples):
+    """The blocks of a page run one after another; a page that makes no tweets.h5 finds one there."""
+    blocks = PYTHON_BLOCKS[page]
+    if not any("extract(" in block for block in blocks):
+        extract("examples/tweets.csv", "tweets.h5")
+    for block in blocks:
+        exec(compile(block, page, "exec"), {})
+
+
+def test_no_block_of_python_is_left_out():
+    fences = [line for page in PAGES.values() for line in page.splitlines() if "```py" in line]
+    assert len(fences) == sum(map(len, PYTHON_BLOCKS.values())) >= 4
+    assert {"docs/commands.md", "docs/formats.md"} <= PYTHON_BLOCKS.keys()
+
+
+def named_paths():
+    """What is in backticks and is a path: with a slash or the ending of a text file, and no blanks."""
+    for page in MAPS:
+        text = re.sub(r"^```.*?^```", "", PAGES[page], flags=re.MULTILINE | re.DOTALL)
+        for name in sorted(set(re.findall(r"`([^`\s]+)`", text))):
+            path = re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", name)
+            if path and (
+                "/" in name or Path(name).suffix in (".py", ".md", ".cfg", ".yaml", ".txt")
+            ):
+                yield page, name
+
+
+# Names that look so, and are not paths from the top of the project.
+NO_PATHS = {"tweeteval/1", "__init__.py"}
+
+
+@pytest.mark.parametrize(("page", "name"), [one for one in named_paths() if one[1] not in NO_PATHS])
+def test_a_path_that_is_named_exists(page, name):
+    path = ROOT / name
+    assert path.is_dir() if name.endswith("/") else path.exists()
+
+
+def packages():
+    for top in ("features", "pipeline"):
+        for path in sorted((ROOT / top).rglob("__init__.py")):
+            yield path.parent.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", MAPS)
+@pytest.mark.parametrize("package", list(packages()))
+def test_every_package_is_in_the_maps(page, package):
+    assert re.search(rf"`{package}/?`", PAGES[page]), f"{page} does not say what {package} is"
+
+
+def test_the_arrows_of_the_map_are_those_of_the_code():
+    """The table in docs/architecture.md, line by line, is `ARROWS` in tests/test_imports.py."""
+
+    def modules(cell):
+        return [name.removesuffix(".py").replace("/", ".") for name in re.findall(r"`(.+?)`", cell)]
+
+    _, _, section = PAGES["docs/architecture.md"].partition("\n## The packages\n")
+    rows = re.findall(r"^\| (`\w.*?`) \| .* \| (.*) \|$", section.partition("\n## ")[0], re.M)
+    shown = {modules(package)[0]: modules(to) for package, to in rows}
+    assert shown == ARROWS
+    assert list(shown) == list(ARROWS)
+
+
+def test_the_hooks_run_what_ci_runs():
+    """The commands of `make lint types test`, which is what .ci/run runs, in the same order."""
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert re.search(r"^make (.*)$", ci, re.MULTILINE)[1] == "lint types test"
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    wanted = []
+    for target in ("lint", "types", "test"):
+        recipe = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1]
+        wanted += [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()]
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    assert re.findall(r"^ +entry: (.*)$", hooks, re.MULTILINE) == wanted

@@ -1,4 +1,4 @@
-"""The README and the command line say the same."""
+"""The README, the pages of docs/ and the command line say the same."""
 
 import re
 import shlex
@@ -9,23 +9,44 @@ import pytest
 
 from pipeline.cli.commands import main
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+}
+README, COMMANDS = PAGES["README.md"], PAGES["docs/commands.md"]
+# Beside the pages, what links to them and from them.
+LINKED = PAGES | {
+    name: (ROOT / name).read_text(encoding="utf-8") for name in ("CONTRIBUTING.md", "CHANGELOG.md")
+}
 
 
-def code_lines():
+def code_lines(page):
     """Lines of the fenced blocks, those that end in a backslash joined."""
-    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     return "\n".join(blocks).replace("\\\n", " ").splitlines()
 
 
-def frostline_lines():
-    for line in code_lines():
+def frostline_lines(page):
+    for line in code_lines(page):
         line = line.strip().removeprefix("$ ")
         # What comes before a pipe, e.g. `tail -f tweets.jsonl | frostline predict head.joblib -`.
         for part in re.split(r"\s\|\s", line):
             words = shlex.split(part, comments=True) if "frostline" in part else []
             if words and Path(words[0]).name == "frostline":
                 yield part.strip()
+
+
+def lines_in_prose(page):
+    """Whole command lines between backticks in headings and sentences; not the name of one alone."""
+    prose = re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL)
+    for line in re.findall(r"`(frostline\s[^`]+)`", prose):
+        if len(line.split()) > 2 and "COMMAND" not in line:
+            yield " ".join(line.split())
+
+
+LINES = [(name, line) for name, page in LINKED.items() for line in frostline_lines(page)]
+IN_PROSE = [(name, line) for name, page in LINKED.items() for line in lines_in_prose(page)]
 
 
 def arguments_of(line):
@@ -41,14 +62,30 @@ def option_names():
                 yield name, max(parameter.opts, key=len)
 
 
+def section_of(command):
+    """What docs/commands.md says under the heading of a command."""
+    found = re.search(rf"^## `frostline {command}\b.*?(?=^## |\Z)", COMMANDS, re.M | re.S)
+    assert found, f"docs/commands.md has no section of {command}"
+    return found[0]
+
+
 def test_there_are_examples_of_each_command():
-    assert {arguments_of(line)[0] for line in frostline_lines()} >= set(main.commands)
+    assert {arguments_of(line)[0] for _, line in LINES} >= set(main.commands)
 
 
-@pytest.mark.parametrize("line", list(frostline_lines()) or ["frostline"])
-def test_example_parses(line):
+def test_the_readme_shows_the_main_way():
+    """Two commands in a clone, three commands for one's own tweets, and no more than 200 lines."""
+    assert len(README.splitlines()) <= 200
+    lines = [line.partition("#")[0].strip() for line in code_lines(README)]
+    assert [line for line in lines if line.startswith("make ")] == ["make demo", "make test"]
+    first = [arguments_of(line)[0] for line in frostline_lines(README)][:3]
+    assert first == ["extract", "fit", "predict"]
+
+
+@pytest.mark.parametrize(("page", "line"), [*LINES, *IN_PROSE] or [("README.md", "frostline")])
+def test_example_parses(page, line):
     words = arguments_of(line)
-    assert words, "the README has no command lines"
+    assert words, f"{page} has no command lines"
     if words[0].startswith("-"):
         assert words[0] in ("--help", "-h", "--version")
         return
@@ -67,9 +104,46 @@ def test_example_parses(line):
 
 @pytest.mark.parametrize("name", list(main.commands))
 def test_command_is_documented(name):
-    assert f"frostline {name}" in README
+    assert f"frostline {name}" in section_of(name)
 
 
 @pytest.mark.parametrize(("command", "option"), list(option_names()))
 def test_option_is_documented(command, option):
-    assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", README), f"{command} {option}"
+    named = rf"(?<![\w-]){re.escape(option)}(?![\w-])"
+    assert re.search(named, section_of(command)), f"{command} {option}"
+
+
+@pytest.mark.parametrize("command", list(main.commands))
+def test_options_that_are_documented_exist(command):
+    """In the tables of options, the other way round."""
+    cells = re.findall(r"^\| (`-.*?) \|", section_of(command), re.MULTILINE)
+    named = {option for cell in cells for option in re.findall(r"`(--?[\w-]+)`", cell)}
+    assert named <= {name for p in main.commands[command].params for name in p.opts}
+
+
+def anchors(page):
+    """The anchors of a page's headings, as GitHub and most others make them."""
+    headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links():
+    for name, page in LINKED.items():
+        for target in re.findall(r"\]\(([^)\s]+)\)", page):
+            if not target.startswith(("https://", "http://")):
+                yield name, target
+
+
+@pytest.mark.parametrize(("page", "target"), list(links()))
+def test_links_lead_somewhere(page, target):
+    file, _, anchor = target.partition("#")
+    path = (ROOT / page).parent / file if file else ROOT / page
+    assert path.resolve().is_relative_to(ROOT.resolve())
+    assert path.is_file()
+    if anchor:
+        assert anchor in anchors(path.read_text(encoding="utf-8"))
+
+
+def test_the_readme_leads_to_every_page():
+    targets = {target for name, target in links() if name == "README.md"}
+    assert {*LINKED} - {"README.md"} <= targets
