@@ -30,10 +30,10 @@ demo: $(STAMP)  ## extract, fit and predict on examples/, and show the metrics a
 	@cd $(DEMO) && ls -1sh tweets.h5 head.joblib metrics.json scored.csv
 
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 test-all: $(STAMP)  ## run the tests, the slow ones too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(STAMP)  ## check the style with ruff
 	$(BIN)/ruff check .
