@@ -1,9 +1,50 @@
-"""Say where in a table the text, the label and the id are, and what its labels mean."""
+"""Choose the columns of text, label and id: as they were named by hand, or by the names that are common.
+
+Names match without case, blanks, `_` and `-`: `Tweet ID` is `tweet_id`. What looks like labels and was not
+taken is told. Nothing is read here.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from features.base.shown import listed, shown
+from features.errors import InputError
+
+# By role, the names of columns that people use; the first that is there is taken.
+DEFAULT_COLUMNS = {
+    "text": (
+        "text",
+        "tweet",
+        "content",
+        "full_text",
+        "tweet_text",
+        "OriginalTweet",
+        "sentence",
+        "message",
+    ),
+    "label": (
+        "label",
+        "sentiment",
+        "airline_sentiment",
+        "target",
+        "class",
+        "polarity",
+        "labels",
+        "emotion",
+        "stance",
+        "category",
+    ),
+    "id": ("id", "tweet_id", "textID", "id_str", "status_id"),
+}
+# Parts of names that make a column look like labels.
+_LABEL_LIKE = ("label", "sentiment", "polarity", "emotion", "stance", "target", "class", "category")
+# What may be done with the case of labels.
+LABEL_CASES = ("keep", "fold")
+_IGNORED = re.compile(r"[\s_\-]+")
 
 
 @dataclass(frozen=True)
@@ -13,13 +54,14 @@ class Columns:
     Attributes
     ----------
     text, label, id : str, optional
-        Names of columns; default: the first of `TEXT_COLUMNS`, `LABEL_COLUMNS`, `ID_COLUMNS` of
-        `features/tweets/reader.py` that is there. A text column must be there; rows without an id
-        get their number in the input, from 0.
+        Names of columns, or their numbers from 0; default: the first of `DEFAULT_COLUMNS` that is
+        there. A text column must be there; rows without an id get their number in the input, from 0.
     labels : path, optional
         For one `.txt` input: a file with one label a line.
     mapping : path, optional
         Lines of `value<TAB>name` that turn labels as they are in the file into names.
+    label_case : str
+        `keep`, or `fold` to merge labels that differ in case and blanks alone.
     """
 
     text: str | None = None
@@ -27,8 +69,84 @@ class Columns:
     id: str | None = None
     labels: str | Path | None = None
     mapping: str | Path | None = None
+    label_case: str = "keep"
 
     @property
     def files(self) -> tuple[str | Path | None, str | Path | None]:
         """The files that are read besides the input."""
         return self.labels, self.mapping
+
+    @property
+    def asked(self) -> dict[str, str | None]:
+        """What was said of each role."""
+        return {"text": self.text, "label": self.label, "id": self.id}
+
+
+def choose_columns(asked: dict[str, str | None], existing: Sequence[str]) -> dict[str, str]:
+    """Give, for text, label and id, the column that is meant, where it is there.
+
+    Examples
+    --------
+    >>> choose_columns(dict.fromkeys(["text", "label", "id"]), ["Tweet ID", "airline_sentiment", "Text"])
+    {'text': 'Text', 'label': 'airline_sentiment', 'id': 'Tweet ID'}
+    """
+    folded: dict[str, str] = {}
+    for column in existing:
+        folded.setdefault(_folded(column), column)
+    columns: dict[str, str] = {}
+    for role, name in asked.items():
+        for wanted in DEFAULT_COLUMNS[role] if name is None else (name,):
+            found = wanted if wanted in existing else folded.get(_folded(wanted), "")
+            if not found and name is not None and name.isdigit() and int(name) < len(existing):
+                found = existing[int(name)]
+            if found and found not in columns.values():
+                columns[role] = found
+                break
+    return columns
+
+
+def check_columns(
+    asked: dict[str, str | None],
+    columns: dict[str, str],
+    existing: Collection[str],
+    name: str,
+    required: Collection[str] = ("text",),
+) -> None:
+    """Refuse a file without a required column, or without one that was asked for."""
+    for role, wanted in asked.items():
+        if role in columns or (wanted is None and role not in required):
+            continue
+        missing = (
+            f"no column {wanted!r}"
+            if wanted
+            else f"none of the columns {', '.join(DEFAULT_COLUMNS[role])}"
+        )
+        raise InputError(
+            f"{name}: {missing} is there; its columns are: {listed(existing)}; choose one with "
+            f"--{role}-column"
+        )
+
+
+def check_single(columns: dict[str, str], existing: Sequence[str], name: str) -> None:
+    """Refuse a table that has a column twice under a name that is read."""
+    for role, column in columns.items():
+        times = existing.count(column)
+        if times > 1:
+            raise InputError(
+                f"{name}: column {shown(column)} is there {times} times; rename one, or choose another "
+                f"with --{role}-column"
+            )
+
+
+def label_like(columns: dict[str, str], existing: Sequence[str]) -> list[str]:
+    """Give the columns that look like labels and are not read."""
+    used = set(columns.values())
+    return [
+        name
+        for name in existing
+        if name not in used and any(part in _folded(name) for part in _LABEL_LIKE)
+    ]
+
+
+def _folded(name: str) -> str:
+    return _IGNORED.sub("", name).casefold()

@@ -1,4 +1,4 @@
-"""Reads Parquet files in a child process with a limit of memory.
+"""Read Parquet and Arrow files in a child process with a limit of memory.
 
 A page of a few KB can say that it unpacks to gigabytes, a dictionary can put one long text into every
 row, and the library that unpacks them is a large one in C++. So it runs in a child, which writes a line of
@@ -13,12 +13,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from features.base import child as children
 from features.errors import CannotContinue, FileRefused, InputError
+from features.tweets.values import Odd
 
 # Tweets need a tenth of it, most of that for the library itself.
 MEMORY_BYTES = 2**31
@@ -35,19 +35,11 @@ _ENVIRONMENT = children.ONE_THREAD | {
 }
 
 
-@dataclass(frozen=True)
-class Odd:
-    """A value that is no text and no number: what it is, and how it starts."""
-
-    kind: str
-    start: str
-
-    def __str__(self) -> str:
-        return self.start
-
-
 def rows_of(stream: BinaryIO, name: str, max_text_bytes: int) -> Iterator[list[Any]]:
-    """Read the names of the columns, then row by row what is in them.
+    """Read the columns, then row by row what is in them.
+
+    The first list has the names of the columns that are read, and then one list with those that are not, as
+    they hold lists or objects. Numbers of a Hugging Face ClassLabel come as the names that they stand for.
 
     Parameters
     ----------
@@ -66,7 +58,7 @@ def rows_of(stream: BinaryIO, name: str, max_text_bytes: int) -> Iterator[list[A
     Raises
     ------
     FileRefused
-        It is no Parquet file, or could not be read within the limit.
+        It is no Parquet or Arrow file, or could not be read within the limit.
     InputError
         The library is not there.
     CannotContinue
@@ -104,10 +96,10 @@ def rows_of(stream: BinaryIO, name: str, max_text_bytes: int) -> Iterator[list[A
 def _failure(code: int, errors: str, name: str) -> Exception:
     if code == InputError.exit_code:
         return InputError(
-            f"{name}: reading Parquet needs pyarrow: pip install 'frostline[parquet]'"
+            f"{name}: reading Parquet and Arrow needs pyarrow: pip install 'frostline[parquet]'"
         )
     if code == FileRefused.exit_code:
-        return FileRefused(f"{name} is not a readable Parquet file: {errors.strip()}")
+        return FileRefused(f"{name} is not a readable Parquet or Arrow file: {errors.strip()}")
     return FileRefused(
         f"{name} could not be read within {MEMORY_BYTES >> 20} MiB: the process that tried it ended with "
         f"{children.ending(code, errors)}"
@@ -124,12 +116,15 @@ def child() -> None:
         sys.exit(InputError.exit_code)
     children.set_limits(memory_bytes=memory)
     try:
-        # Not buffered: where it stands is where the parent sees it.
-        file = pq.ParquetFile(open(0, "rb", buffering=0), buffer_size=2**20)  # noqa: SIM115
-        wanted = [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type)]
-        sys.stdout.write(json.dumps(wanted) + "\n")
-        for batch in file.iter_batches(_BATCH_ROWS, columns=wanted, use_threads=False):
-            columns = [_values(column, max_text_bytes, pa) for column in batch.columns]
+        schema, batches = _opened(pa, pq)
+        nested = [field.name for field in schema if pa.types.is_nested(field.type)]
+        wanted = [field.name for field in schema if field.name not in nested]
+        sys.stdout.write(json.dumps([wanted, nested]) + "\n")
+        names = _class_names(schema)
+        for batch in batches(wanted):
+            columns = [
+                _values(batch.column(name), names.get(name), max_text_bytes, pa) for name in wanted
+            ]
             for values in zip(*columns, strict=True):
                 sys.stdout.write(json.dumps(values) + "\n")
         sys.stdout.flush()
@@ -140,15 +135,55 @@ def child() -> None:
         sys.exit(FileRefused.exit_code)
 
 
-def _values(column: Any, max_text_bytes: int, pa: Any) -> list[Any]:
+def _opened(pa: Any, pq: Any) -> tuple[Any, Callable[[list[str]], Iterator[Any]]]:
+    """Give the schema of standard input, and what reads columns of it in batches."""
+    # Not buffered: where it stands is where the parent sees it.
+    raw = open(0, "rb", buffering=0)  # noqa: SIM115 - it lives as long as the process
+    start = os.pread(0, 6, 0)
+    if start == b"ARROW1":
+        file = pa.ipc.open_file(raw)
+        count = range(file.num_record_batches)
+        return file.schema, lambda names: (file.get_batch(n).select(names) for n in count)
+    if start.startswith(b"PAR1"):
+        table = pq.ParquetFile(raw, buffer_size=2**20)
+        return table.schema_arrow, lambda names: table.iter_batches(
+            _BATCH_ROWS, columns=names, use_threads=False
+        )
+    stream = pa.ipc.open_stream(raw)
+    return stream.schema, lambda names: (batch.select(names) for batch in stream)
+
+
+def _class_names(schema: Any) -> dict[str, list[str]]:
+    """Give the names behind the numbers of Hugging Face's ClassLabel columns."""
+    try:
+        about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = about["info"]["features"]
+        return {
+            name: [str(one) for one in feature["names"]]
+            for name, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+def _values(column: Any, names: list[str] | None, max_text_bytes: int, pa: Any) -> list[Any]:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    if is_text or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         # As bytes, because Parquet does not promise that a string is UTF-8.
         return [
             _text(value, max_text_bytes) for value in column.cast(pa.large_binary()).to_pylist()
         ]
-    return [_plain(value) for value in column.to_pylist()]
+    values = [_plain(value) for value in column.to_pylist()]
+    if names is None:
+        return values
+    # -1 is how data sets there say that a label is missing.
+    return [
+        (names[v] if 0 <= v < len(names) else None) if type(v) is int and v < len(names) else v
+        for v in values
+    ]
 
 
 def _text(value: bytes | None, max_bytes: int) -> str | dict[str, str] | None:

@@ -9,10 +9,11 @@ stands in the file, repaired only where it is not Unicode; the normaliser is in
 from __future__ import annotations
 
 import gzip
-import math
+import lzma
 import sys
+import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -22,23 +23,20 @@ from typing import Any, BinaryIO, cast
 from features.base.paths import check_input
 from features.base.shown import NOT_UNICODE, listed, shown
 from features.errors import FileRefused, InputError
-from features.tweets.columns import Columns
-from features.tweets.formats import (
-    FORMATS,
-    MAX_LINE_BYTES,
-    Reader,
-    Row,
-    format_of,
-    kind_of,
-    lines_of,
-    uncompressed,
+from features.tweets import source as sources
+from features.tweets.columns import (
+    LABEL_CASES,
+    Columns,
+    check_columns,
+    check_single,
+    choose_columns,
 )
+from features.tweets.findings import Findings, folded_label
+from features.tweets.formats import FORMATS, Header, Reader, Row, format_of
+from features.tweets.source import Source
+from features.tweets.table import TableFormat
+from features.tweets.values import EXPONENT, id_of, kind_of, label_of, whole_text
 
-TEXT_COLUMNS = ("text", "tweet", "content", "full_text")
-LABEL_COLUMNS = ("label", "sentiment")
-ID_COLUMNS = ("id", "tweet_id", "textID")
-
-_DEFAULT_COLUMNS = {"text": TEXT_COLUMNS, "label": LABEL_COLUMNS, "id": ID_COLUMNS}
 MAX_ID_BYTES = 256
 
 
@@ -79,11 +77,20 @@ class TweetReader:
     Parameters
     ----------
     inputs : paths, or "-" for JSON Lines on standard input
-        `.csv`, `.tsv`, `.jsonl`, `.txt` (each also `.gz`) and `.parquet`.
+        One of `FORMATS` each, maybe compressed.
     columns : Columns
         Where text, label and id are.
+    table : TableFormat
+        How tables of text are written.
+    encoding : str, optional
+        Of the inputs; default: by their marks, else UTF-8, and what is neither is refused.
     require_labels : bool
         Whether a table without a label column is refused.
+
+    Attributes
+    ----------
+    findings : Findings
+        What there is to say about the input, complete once all of it is read.
 
     Raises
     ------
@@ -96,15 +103,24 @@ class TweetReader:
         inputs: Sequence[str | Path],
         columns: Columns = Columns(),  # noqa: B008 - it is frozen
         *,
+        table: TableFormat = TableFormat(),  # noqa: B008 - it is frozen
+        encoding: str | None = None,
         require_labels: bool = False,
     ) -> None:
         if not inputs:
             raise InputError(
                 "no input was given: name a file, or - for JSON Lines on standard input"
             )
+        self.findings = Findings()
         self._inputs = [str(path) for path in inputs]
         self._formats = [format_of(path) for path in self._inputs]
-        self._asked = {"text": columns.text, "label": columns.label, "id": columns.id}
+        self._asked = columns.asked
+        self._fold = columns.label_case == "fold"
+        if columns.label_case not in LABEL_CASES:
+            raise InputError(
+                f"unknown label case {columns.label_case!r}: choose {' or '.join(LABEL_CASES)}"
+            )
+        self._table, self._encoding = table, encoding
         self._labels = None if columns.labels is None else Path(columns.labels)
         self._mapping = None if columns.mapping is None else _read_mapping(Path(columns.mapping))
         self._require_labels = require_labels
@@ -138,88 +154,74 @@ class TweetReader:
         return min(1.0, (self._done_bytes + current) / self._total_bytes)
 
     def __iter__(self) -> Iterator[Tweet | Reject]:
-        for path, reader in zip(self._inputs, self._formats, strict=True):
-            yield from self._read_file(path, reader)
+        for path, suffix in zip(self._inputs, self._formats, strict=True):
+            yield from self._read_file(path, FORMATS[suffix])
+        if self._mapping is not None and self._rows_seen:
+            self.findings.check_mapping(self._mapping)
 
     def _read_file(self, path: str, reader: Reader) -> Iterator[Tweet | Reject]:
-        name = "standard input" if path == "-" else path
-        with ExitStack() as stack, _readable(name):
-            if path == "-":
-                raw = stack.enter_context(_standard_input())
-            else:
-                raw = self._raw = stack.enter_context(Path(path).open("rb"))
-            rows = reader(uncompressed(raw, path, stack), name)
+        with ExitStack() as stack:
+            source = self._open(path, stack)
+            stack.enter_context(_readable(source.name))
+            rows = reader(source, self._table, stack)
             if self._labels is not None:
                 rows = self._with_labels(rows, stack)
             columns: dict[str, str] = {}
             without_text: list[str] = []
             for line, cells in rows:
-                if isinstance(cells, list):
-                    columns = self._find_columns(cells)
-                    required = {"text", "label"} if self._require_labels else {"text"}
-                    self._check_columns(columns, cells, name, required)
-                    _check_single(columns, cells, name)
+                if isinstance(cells, Header):
+                    columns = self._columns_of(cells, source.name)
                     continue
                 number, self._rows_seen = self._rows_seen, self._rows_seen + 1
                 if isinstance(cells, str):
-                    yield Reject(name, line, cells)
+                    yield Reject(source.name, line, cells)
                     continue
                 if len(columns) < len(self._asked):
                     # JSON objects need not all have all keys: the first may just lack a label.
-                    before, columns = columns, self._find_columns(cells) | columns
+                    before = columns
+                    columns = choose_columns(self._asked, list(cells)) | columns
                     if "text" not in columns:
                         without_text = without_text or list(cells)
-                        yield Reject(name, line, f"no text among its keys: {listed(cells)}")
+                        yield Reject(source.name, line, f"no text among its keys: {listed(cells)}")
                         continue
-                    if "text" not in before:
-                        self._check_columns(columns, cells, name)
-                yield self._to_tweet(cells, columns, number, Reject(name, line, ""))
+                    if columns != before:
+                        if "text" not in before:
+                            check_columns(self._asked, columns, cells, source.name)
+                        self.findings.saw_columns(source.name, columns, list(cells))
+                yield self._to_tweet(cells, columns, number, Reject(source.name, line, ""))
             if without_text and "text" not in columns:
-                self._check_columns(columns, without_text, name)
+                check_columns(self._asked, columns, without_text, source.name)
             if path != "-":
                 self._done_bytes += Path(path).stat().st_size
+
+    def _open(self, path: str, stack: ExitStack) -> Source:
+        if path == "-":
+            raw = stack.enter_context(_standard_input())
+            return Source("standard input", None, raw, self._encoding)
+        with _readable(path):
+            self._raw = Path(path).open("rb")  # noqa: SIM115 - the stack closes it
+        return Source(path, Path(path), stack.enter_context(self._raw), self._encoding)
+
+    def _columns_of(self, header: Header, name: str) -> dict[str, str]:
+        """Choose the columns of a table, and refuse it where they are not clear."""
+        columns = choose_columns(self._asked, header.columns)
+        required = {"text", "label"} if self._require_labels else {"text"}
+        check_columns(self._asked, columns, header.columns, name, required)
+        check_single(columns, header.columns, name)
+        self.findings.saw_columns(name, columns, header.columns, header.format)
+        self.findings.notes.extend(header.notes)
+        return columns
 
     def _with_labels(self, rows: Iterator[Row], stack: ExitStack) -> Iterator[Row]:
         """Put the lines of the labels file beside the tweets; they were counted before."""
         assert self._labels is not None
-        file = stack.enter_context(self._labels.open("rb"))
-        labels = lines_of(uncompressed(file, str(self._labels), stack))
+        raw = stack.enter_context(self._labels.open("rb"))
+        labels = Source(str(self._labels), self._labels, raw, self._encoding).lines(stack)
         for row, label in zip_longest(rows, labels):
             if row is None or label is None:
                 raise InputError(f"{self._inputs[0]} or {self._labels} changed while it was read")
             line, cells = row
             yield line, cells | {"label": label[0].strip()} if isinstance(cells, dict) else cells
-
-    def _find_columns(self, there: Collection[str]) -> dict[str, str]:
-        """Give, for text, label and id, the column that is there: the one asked for, or a default."""
-        columns = {}
-        for role, asked in self._asked.items():
-            candidates = _DEFAULT_COLUMNS[role] if asked is None else (asked,)
-            found = [column for column in candidates if column in there]
-            if found:
-                columns[role] = found[0]
-        return columns
-
-    def _check_columns(
-        self,
-        columns: Mapping[str, str],
-        there: Collection[str],
-        name: str,
-        required: Collection[str] = ("text",),
-    ) -> None:
-        """Refuse a file without a required column, or without one that was asked for."""
-        for role, asked in self._asked.items():
-            if role in columns or (asked is None and role not in required):
-                continue
-            wanted = (
-                f"no column {asked!r}"
-                if asked
-                else f"none of the columns {', '.join(_DEFAULT_COLUMNS[role])}"
-            )
-            raise InputError(
-                f"{name}: {wanted} is there; its columns are: {listed(there)}; choose one with "
-                f"--{role}-column"
-            )
 
     def _to_tweet(
         self, cells: Mapping[str, Any], columns: Mapping[str, str], number: int, where: Reject
@@ -235,17 +237,24 @@ class TweetReader:
             return reject(f"no text: {columns['text']!r} is missing or null")
         if not isinstance(text, str):
             return reject(f"{columns['text']!r} is {kind_of(text)}, not a text")
+        if self._asked["text"] is None and (whole := whole_text(cells)) is not None:
+            self.findings.completed += 1
+            text = whole
         try:
-            label = _name(cells.get(columns["label"])) if "label" in columns else None
-            identity = _name(cells.get(columns["id"])) if "id" in columns else None
-        except TypeError as error:
-            return reject(f"its label or id is {error}; they must be texts or whole numbers")
+            label = self._label(cells, columns)
+            identity = self._id(cells, columns)
+        except ValueError as error:
+            return reject(str(error))
         if label is not None and self._mapping is not None:
             if label not in self._mapping:
+                self.findings.unmapped += 1
                 return reject(
                     f"label {shown(label)} is not in the mapping ({listed(self._mapping)})"
                 )
+            self.findings.mapped += 1
             label = self._mapping[label]
+        if label is not None and self._fold:
+            label = folded_label(label)
         # Characters that can't be in a text file, on purpose or by damage: said, never dropped.
         repaired_text = NOT_UNICODE.sub("\ufffd", text)
         identity = NOT_UNICODE.sub("\ufffd", str(number) if identity is None else identity)
@@ -253,16 +262,39 @@ class TweetReader:
             return reject(f"id is longer than {MAX_ID_BYTES} bytes")
         if label is not None:
             label = NOT_UNICODE.sub("\ufffd", label)
+            self.findings.saw_label(label)
         return Tweet(
             identity, repaired_text, label, repaired_text != text, where.source, where.line
         )
 
+    def _label(self, cells: Mapping[str, Any], columns: Mapping[str, str]) -> str | None:
+        if "label" not in columns:
+            return None
+        value = cells.get(columns["label"])
+        label = label_of(value)
+        if label is None:
+            self.findings.saw_missing_label(value)
+        return label
+
+    def _id(self, cells: Mapping[str, Any], columns: Mapping[str, str]) -> str | None:
+        if "id" not in columns:
+            return None
+        value = cells.get(columns["id"])
+        identity = id_of(value)
+        if identity is None:
+            self.findings.without_id += 1
+        elif isinstance(value, str) and EXPONENT.fullmatch(identity):
+            self.findings.exponent_ids += 1
+        return identity
+
     def _check_labels_file(self) -> None:
         assert self._labels is not None
         check_input(self._labels)
-        if len(self._inputs) != 1 or self._formats[0] is not FORMATS[".txt"]:
+        if len(self._inputs) != 1 or self._formats[0] != ".txt":
             raise InputError("--labels goes with exactly one .txt input, one tweet a line")
-        texts, labels = (_count_lines(path) for path in (Path(self._inputs[0]), self._labels))
+        texts, labels = (
+            _count_lines(path, self._encoding) for path in (Path(self._inputs[0]), self._labels)
+        )
         if texts != labels:
             raise InputError(
                 f"{self._inputs[0]} has {texts} lines, {self._labels} has {labels}; they must pair up"
@@ -278,10 +310,11 @@ def _read_mapping(path: Path) -> dict[str, str]:
         value, tab, label = line.partition("\t")
         if not tab or not label.strip():
             raise InputError(f"{path}, line {number}: must be value<TAB>name, is {shown(line)}")
-        if mapping.setdefault(value.strip(), label.strip()) != label.strip():
+        value = label_of(value) or value.strip()  # 0.0 in the file is 0 in the mapping
+        if mapping.setdefault(value, label.strip()) != label.strip():
             raise InputError(
-                f"{path}, line {number}: {shown(value.strip())} has another name already, "
-                f"{shown(mapping[value.strip()])}"
+                f"{path}, line {number}: {shown(value)} has another name already, "
+                f"{shown(mapping[value])}"
             )
     if not mapping:
         raise InputError(f"{path} maps nothing; its lines must be value<TAB>name")
@@ -303,31 +336,25 @@ def _standard_input() -> Iterator[BinaryIO]:
         yield raw
 
 
-def _check_single(columns: Mapping[str, str], there: Sequence[str], name: str) -> None:
-    """Refuse a table that has a column twice under a name that is read."""
-    for role, column in columns.items():
-        times = there.count(column)
-        if times > 1:
-            raise InputError(
-                f"{name}: column {shown(column)} is there {times} times; rename one, or choose another "
-                f"with --{role}-column"
-            )
-
-
 def _text_of(path: Path) -> str:
     check_input(path)
     try:
-        if path.stat().st_size > MAX_LINE_BYTES:
-            raise InputError(f"{path} has more than {MAX_LINE_BYTES} bytes; is it a mapping?")
+        if path.stat().st_size > sources.MAX_LINE_BYTES:
+            raise InputError(
+                f"{path} has more than {sources.MAX_LINE_BYTES} bytes; is it a mapping?"
+            )
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
 
 
-def _count_lines(path: Path) -> int:
-    with ExitStack() as stack, _readable(str(path)):
-        file = stack.enter_context(path.open("rb"))
-        return sum(1 for _ in lines_of(uncompressed(file, str(path), stack)))
+def _count_lines(path: Path, encoding: str | None) -> int:
+    with (
+        _readable(str(path)),
+        path.open("rb") as raw,
+        Source(str(path), path, raw, encoding).lines_again() as lines,
+    ):
+        return sum(1 for _ in lines)
     raise AssertionError("_readable lets no error pass")
 
 
@@ -336,21 +363,9 @@ def _readable(name: str) -> Iterator[None]:
     """Say in one line why a file can't be read."""
     try:
         yield
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise FileRefused(f"{name}: its gzip data is damaged or cut short ({error})") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+        raise FileRefused(
+            f"{name}: its compressed data is damaged or cut short ({error})"
+        ) from error
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror or error}") from error
-
-
-def _name(value: object) -> str | None:
-    """Read a label or an id; None where it is missing. A TypeError says what else it is.
-
-    Whole numbers may come as 1.0 and missing ones as NaN: pandas writes a column with gaps so.
-    """
-    if isinstance(value, float) and (value.is_integer() or math.isnan(value)):
-        value = None if math.isnan(value) else int(value)
-    if value is None or isinstance(value, str):
-        return (value or "").strip() or None
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    raise TypeError(kind_of(value))

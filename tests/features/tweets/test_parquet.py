@@ -11,8 +11,8 @@ import pytest
 
 from features.errors import CannotContinue, FileRefused, InputError
 from features.tweets import parquet
-from features.tweets.formats import MAX_LINE_BYTES
 from features.tweets.reader import Reject, Tweet, TweetReader
+from features.tweets.source import MAX_LINE_BYTES
 
 LIMIT = 768 * 2**20
 
@@ -94,7 +94,7 @@ def test_ids_and_labels_of_other_types(tmp_path):
         ("import os; os.abort()", "signal 6"),
         ("import ctypes; ctypes.string_at(0)", "signal 11"),
         ("raise MemoryError", r"code 1 \(MemoryError\)"),
-        ('import sys; sys.stdout.write(\'["text"]\\n["half\'); os.abort()', "code 1"),
+        ('import sys; sys.stdout.write(\'[["text"],[]]\\n["half\'); os.abort()', "code 1"),
     ],
 )
 def test_a_child_that_dies_refuses_the_file(tmp_path, monkeypatch, fault, said):

@@ -1,0 +1,149 @@
+"""What there is to say about an input: collected row by row, told in lines at the end.
+
+Counts only, in bounded memory; nothing is changed or rejected here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from features.base.shown import listed, shown
+from features.errors import InputError
+from features.tweets.columns import label_like
+
+# Different labels that are counted; more are no classes.
+_MOST_LABELS = 10_000
+# From which share of rejects on the input is probably read in the wrong way: told loudly, and refused.
+LOUD_SHARE, REFUSED_SHARE = 0.01, 0.2
+
+
+@dataclass(frozen=True)
+class FileRead:
+    """How a file was read: its columns by role, its format, and columns that look like labels, unused."""
+
+    columns: Mapping[str, str]
+    format: str
+    unused_labels: tuple[str, ...]
+
+    def __str__(self) -> str:
+        columns = ", ".join(f"{role} from {shown(name)}" for role, name in self.columns.items())
+        return f"{columns} ({self.format})" if self.format else columns
+
+
+@dataclass
+class Findings:
+    """What was found in an input so far.
+
+    Attributes
+    ----------
+    files : dict of str to FileRead
+        By name; files of text alone have no columns.
+    notes : list of str
+        What is in the files and is not read.
+    labels, missing_labels : Counter
+        Labels as they are used; the markers of missing ones as they stand in the file.
+    completed : int
+        Tweets whose text was cut and whose whole text was read.
+    without_id, exponent_ids : int
+        Rows without an id in a file that has ids; ids such as `1.2E+17`.
+    mapped, unmapped : int
+        Labels that the mapping has and has not.
+    """
+
+    files: dict[str, FileRead] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    labels: Counter[str] = field(default_factory=Counter)
+    missing_labels: Counter[str] = field(default_factory=Counter)
+    completed: int = 0
+    without_id: int = 0
+    exponent_ids: int = 0
+    mapped: int = 0
+    unmapped: int = 0
+
+    def saw_columns(
+        self, name: str, columns: Mapping[str, str], existing: Sequence[str], how: str = ""
+    ) -> None:
+        """Remember how a file is read."""
+        unused = tuple(label_like(dict(columns), existing))
+        self.files[name] = FileRead(dict(columns), how, unused)
+
+    def saw_label(self, label: str) -> None:
+        """Count a label."""
+        if label in self.labels or len(self.labels) < _MOST_LABELS:
+            self.labels[label] += 1
+
+    def saw_missing_label(self, value: object) -> None:
+        """Count a label that is missing, by what stands in its place."""
+        self.missing_labels[value.strip() if isinstance(value, str) else ""] += 1
+
+    def check_mapping(self, mapping: Mapping[str, str]) -> None:
+        """Refuse a mapping that maps none of the labels that are there."""
+        if self.unmapped and not self.mapped:
+            raise InputError(
+                f"the mapping has none of the labels of the input; it maps {listed(mapping)}"
+            )
+
+    def label_variants(self) -> list[list[str]]:
+        """Give labels that differ in case and blanks alone, group by group."""
+        groups: dict[str, list[str]] = {}
+        for label in self.labels:
+            groups.setdefault(folded_label(label), []).append(label)
+        return [sorted(group) for group in groups.values() if len(group) > 1]
+
+    def remarks(self) -> Iterator[str]:
+        """Give what the user should know, a line each."""
+        yield from self.notes
+        for name, file in self.files.items():
+            if file.unused_labels:
+                taken = file.columns.get("label")
+                what = f"labels are read from {shown(taken)}" if taken else "no labels are read"
+                yield (
+                    f"{name}: {what}; {listed(file.unused_labels)} may hold labels too: choose with "
+                    "--label-column"
+                )
+        if self.completed:
+            yield f"{self.completed:,} texts were cut, and were read whole from the same objects"
+        if markers := {marker: n for marker, n in self.missing_labels.items() if marker}:
+            counted = ", ".join(f"{shown(marker)} {n:,}" for marker, n in sorted(markers.items()))
+            yield f"labels that are read as missing: {counted}"
+        for group in self.label_variants():
+            counted = ", ".join(f"{shown(label)} {self.labels[label]:,}" for label in group)
+            yield f"labels that differ in case or blanks alone: {counted}; merge with --label-case fold"
+        if self.exponent_ids:
+            yield (
+                f"{self.exponent_ids:,} ids are written like 1.2E+17, so they may have lost digits and "
+                "no longer tell tweets apart; write ids as text"
+            )
+        if self.without_id:
+            yield f"{self.without_id:,} rows have no id; each gets its number in the input"
+
+
+def folded_label(label: str) -> str:
+    """Give a label without case and with single blanks."""
+    return " ".join(label.split()).casefold()
+
+
+def check_rejects(rejected: int, rows: int, *, allowed: bool) -> str | None:
+    """Judge how many rows of an input were rejected.
+
+    Returns
+    -------
+    str or None
+        A warning, where it is more than `LOUD_SHARE`.
+
+    Raises
+    ------
+    InputError
+        It is more than `REFUSED_SHARE`, and that was not allowed.
+    """
+    if not rejected or rejected <= LOUD_SHARE * rows:
+        return None
+    counted = f"{rejected:,} of {rows:,} rows were rejected"
+    if rejected > REFUSED_SHARE * rows and not allowed:
+        raise InputError(
+            f"{counted}, more than a fifth: the input is probably read in the wrong way; see the rejects, or "
+            "give --allow-rejects"
+        )
+    return f"WARNING: {counted}; see the rejects for the reasons"

@@ -1,0 +1,351 @@
+"""Read tables of delimited text (CSV, TSV) strictly: no row is guessed at, none swallows another.
+
+A quote opens a cell at its start alone, and a delimiter, a line end or the end of the file follows the quote
+that closes it; a quote inside an unquoted cell is text. A file that breaks this is read by the dialect
+that fits all of it: quotes that are text (`none`), or quotes escaped by a backslash (`backslash`). What
+no dialect fits is rejected, row by row, with the reason. Cells are text here, nothing is converted.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+
+from features.base.shown import shown
+from features.errors import InputError
+from features.tweets import source as sources
+from features.tweets.source import Source
+
+QUOTINGS = ("auto", "minimal", "none", "backslash")
+_DELIMITERS = (",", ";", "\t", "|")
+# Rows from which the delimiter is told.
+_SAMPLE_ROWS = 20
+# Stands for a quote that a backslash escapes, until the cells are cut: no text can hold it, as it is a
+# lone surrogate that no byte decodes to.
+_ESCAPED = "\udc22"
+# Different labels that are known at most: more are no classes.
+_MANY = 1000
+
+
+@dataclass(frozen=True)
+class TableFormat:
+    """How a table is written, as far as that was said by hand.
+
+    Attributes
+    ----------
+    delimiter : str, optional
+        One character; default: by the name of the file and its first rows.
+    quoting : str
+        One of `QUOTINGS`; `auto` decides on the file.
+    header : bool
+        Whether the first row names the columns; without, they are named `0`, `1`...
+    """
+
+    delimiter: str | None = None
+    quoting: str = "auto"
+    header: bool = True
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What a table was read by."""
+
+    delimiter: str
+    quoting: str
+    header: bool
+
+    def __str__(self) -> str:
+        names = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+        quotes = {
+            "minimal": "quoted cells",
+            "none": "quotes that are text",
+            "backslash": "quotes escaped by backslashes",
+        }
+        between = names.get(self.delimiter, f"{shown(self.delimiter)} between cells")
+        return f"{between}, {quotes[self.quoting]}" + ("" if self.header else ", no header")
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row: the number of its first line, and its cells, or why there are none."""
+
+    line: int
+    cells: list[str]
+    reason: str = ""
+
+
+def find_dialect(source: Source, default: str, asked: TableFormat) -> Dialect:
+    """Decide how a table is written, by looking at all of it.
+
+    Parameters
+    ----------
+    source : Source
+        Standard input is not looked at: it gets the default, and `minimal`.
+    default : str
+        The delimiter that the name of the file stands for.
+    asked : TableFormat
+        What was said by hand, which is never overruled.
+
+    Raises
+    ------
+    InputError
+        Something that was said by hand can't be meant.
+    """
+    if asked.delimiter is not None and len(asked.delimiter) != 1:
+        raise InputError(f"delimiter {asked.delimiter!r} must be one character, such as ; or a tab")
+    if asked.quoting not in QUOTINGS:
+        raise InputError(f"unknown quoting {asked.quoting!r}: choose one of {', '.join(QUOTINGS)}")
+    delimiter = asked.delimiter
+    if delimiter is None:
+        delimiter = default if source.path is None else _find_delimiter(source, default)
+    quoting = asked.quoting
+    if quoting == "auto":
+        quoting = "minimal" if source.path is None else _find_quoting(source, delimiter)
+    return Dialect(delimiter, quoting, asked.header)
+
+
+def read_table(source: Source, dialect: Dialect, stack: ExitStack) -> Iterator[TableRow]:
+    """Read rows, the header among them; blank lines are left out."""
+    return parse(source.lines(stack), dialect, source.name)
+
+
+def parse(lines: Iterable[tuple[str, bool]], dialect: Dialect, name: str) -> Iterator[TableRow]:
+    """Cut lines into rows by a dialect.
+
+    Parameters
+    ----------
+    lines : iterable of (str, bool)
+        Lines with their ends, see `features/tweets/source.py`.
+    dialect : Dialect
+    name : str
+        For messages.
+
+    Raises
+    ------
+    InputError
+        A quote is opened and never closed, or a row goes on for more than a line may have.
+    """
+    csv.field_size_limit(2 * sources.MAX_LINE_BYTES)
+    if dialect.quoting == "none":
+        yield from _parse_lines(lines, dialect.delimiter)
+        return
+    escaped = dialect.quoting == "backslash"
+    record = _Record(name)
+    rows = csv.reader(record.feed(lines, escaped), delimiter=dialect.delimiter, strict=True)
+    while True:
+        try:
+            cells = next(rows, None)
+        except csv.Error as error:
+            yield TableRow(record.first, [], record.reason(str(error)))
+        else:
+            if cells is None:
+                return
+            if record.cut:
+                yield TableRow(record.first, [], _too_long())
+            elif cells:
+                if escaped and any(_ESCAPED in line for line in record.lines):
+                    cells = [cell.replace(_ESCAPED, '"') for cell in cells]
+                yield TableRow(record.first, cells)
+        record.begin()
+
+
+def _too_long() -> str:
+    return f"line is longer than {sources.MAX_LINE_BYTES} bytes"
+
+
+def _parse_lines(lines: Iterable[tuple[str, bool]], delimiter: str) -> Iterator[TableRow]:
+    """Give a row a line: quotes are text."""
+    for number, (line, too_long) in enumerate(lines, 1):
+        content = line.rstrip("\r\n")
+        if too_long:
+            yield TableRow(number, [], _too_long())
+        elif content:
+            yield TableRow(number, content.split(delimiter))
+
+
+class _Record:
+    """The raw lines of the row that is being read: one, or more where a cell has some."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._read = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin the next row."""
+        self.first = self._read + 1
+        self.lines: list[str] = []
+        self.cut = False  # whether one of them was too long
+        self._size = 0
+
+    def feed(self, lines: Iterable[tuple[str, bool]], escaped: bool) -> Iterator[str]:
+        """Hand lines to the parser, and remember those of the row that it is at."""
+        for line, too_long in lines:
+            self._read += 1
+            self.cut |= too_long
+            self._size += len(line) + 64  # what a text takes in memory besides its characters
+            if self._size > sources.MAX_LINE_BYTES + 64:
+                raise InputError(
+                    f"{self._name}, line {self.first}: its row goes on for more than "
+                    f"{sources.MAX_LINE_BYTES} bytes; is a quote opened and never closed?"
+                )
+            if escaped and '\\"' in line:
+                line = line.replace('\\"', _ESCAPED)
+            self.lines.append(line)
+            yield line
+
+    def reason(self, error: str) -> str:
+        """Say why the row can't be read, or refuse the file where that takes all rows behind it along."""
+        if "unexpected end" in error:
+            raise InputError(
+                f"{self._name}, line {self.first}: a quote is opened and never closed, so the rows "
+                "behind it cannot be told apart; close it, double a quote that is part of the text "
+                '(""), or give --quoting none if quotes are text'
+            )
+        start = shown("".join(self.lines).strip().replace(_ESCAPED, '\\"'))
+        if "expected after" in error:
+            return f"text follows a closing quote, so where its cells end is not clear: {start}"
+        return f"not a row of a table ({error}): {start}"
+
+
+def _find_delimiter(source: Source, default: str) -> str:
+    """Take another delimiter than the name stands for where that cuts nothing, and the other all rows alike."""
+    with source.lines_again() as lines:
+        sample = [line for line, _ in islice(lines, _SAMPLE_ROWS) if line.strip()]
+    if not sample or default in sample[0]:
+        return default
+    counts = {mark: [line.count(mark) for line in sample] for mark in _DELIMITERS}
+    fitting = [mark for mark, found in counts.items() if found[0] and min(found) >= found[0]]
+    return max(fitting, key=lambda mark: counts[mark][0], default=default)
+
+
+@dataclass
+class _Fit:
+    """How a dialect fits a file: rows that break it, rows of another width, rows that swallow others."""
+
+    broken: int = 0
+    odd: int = 0
+    swallowing: int = 0
+
+    @property
+    def perfect(self) -> bool:
+        return not (self.broken or self.odd or self.swallowing)
+
+
+def _find_quoting(source: Source, delimiter: str) -> str:
+    if _is_plain(source, delimiter):
+        return "minimal"
+    fit = _fit(source, Dialect(delimiter, "minimal", header=True))
+    if fit.perfect:
+        return "minimal"
+    others = ["backslash", "none"] if fit.broken or fit.swallowing else ["none"]
+    for quoting in others:
+        if _fit(source, Dialect(delimiter, quoting, header=True)).perfect:
+            return quoting
+    return "minimal"
+
+
+def _is_plain(source: Source, delimiter: str) -> bool:
+    """Whether strict quoting cuts the file into rows of one line and one width: the quick way to know."""
+    width = n_rows = 0
+    with source.lines_again() as lines:
+        rows = csv.reader((line for line, _ in lines), delimiter=delimiter, strict=True)
+        try:
+            for cells in rows:
+                width = width or len(cells)
+                n_rows += 1
+                if rows.line_num != n_rows or len(cells) not in (0, width):
+                    return False
+        except (csv.Error, InputError):
+            return False
+    return True
+
+
+def _fit(source: Source, dialect: Dialect) -> _Fit:
+    """Go through the file by a dialect."""
+    fit = _Fit()
+    several: list[tuple[list[str], list[str]]] = []
+    values = _Values()
+    header: list[str] | None = None
+    with source.lines_again() as lines:
+        spy = _Spy(lines)
+        try:
+            for row in parse(spy.lines(), dialect, source.name):
+                if row.reason:
+                    fit.broken += 1
+                elif header is None:
+                    header = row.cells
+                elif len(row.cells) != len(header):
+                    fit.odd += 1
+                elif spy.n_lines > 1:
+                    several.append((row.cells, spy.row[1:]))
+                else:
+                    values.add(row.cells)
+                spy.forget()
+        except InputError:  # a quote that is never closed
+            fit.broken += 1
+    if header is not None and len(header) > 1:
+        fit.swallowing = sum(values.swallowed(lines, dialect.delimiter) for _, lines in several)
+    return fit
+
+
+class _Spy:
+    """Remembers the lines of the row that is read."""
+
+    def __init__(self, lines: Iterable[tuple[str, bool]]) -> None:
+        self._lines = lines
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin the next row."""
+        self.row: list[str] = []
+        self.n_lines = 0
+
+    def lines(self) -> Iterator[tuple[str, bool]]:
+        """Hand the lines on."""
+        for line, too_long in self._lines:
+            self.row.append(line)
+            self.n_lines += 1
+            yield line, too_long
+
+
+class _Values:
+    """What is known of the columns from rows of one line: which hold few values, and which numbers."""
+
+    def __init__(self) -> None:
+        self._seen: list[set[str]] = []
+        self._whole: list[bool] = []
+        self._rows = 0
+
+    def add(self, cells: Sequence[str]) -> None:
+        """Learn a row."""
+        if not self._rows:
+            self._seen = [set() for _ in cells]
+            self._whole = [True] * len(cells)
+        self._rows += 1
+        for n, cell in enumerate(cells):
+            if len(self._seen[n]) <= _MANY:
+                self._seen[n].add(cell.strip())
+            if self._whole[n]:
+                self._whole[n] = cell.strip().isdigit()
+
+    def swallowed(self, lines: Sequence[str], delimiter: str) -> bool:
+        """Whether one of the further lines of a row would be a row itself."""
+        return any(self._is_row(line.rstrip("\r\n").split(delimiter)) for line in lines)
+
+    def _is_row(self, cells: Sequence[str]) -> bool:
+        """Whether cells are as many as others are, and look like them where those look like something."""
+        if not self._rows or len(cells) != len(self._seen):
+            return False
+        classes = [
+            cell.strip() in seen
+            for cell, seen in zip(cells, self._seen, strict=True)
+            if len(seen) <= max(2, self._rows // 3) and len(seen) <= _MANY
+        ]
+        numbers = [
+            cell.strip().isdigit() for cell, whole in zip(cells, self._whole, strict=True) if whole
+        ]
+        return bool(classes or numbers) and all(classes) and all(numbers)
