@@ -36,6 +36,7 @@ from features.spec.vector_spec import STORE_DTYPES, VectorSpec, precision_of
 from features.tweets.columns import Columns
 from features.tweets.reader import TweetReader
 from features.tweets.rejects import RejectLog
+from features.tweets.table import InputFormat
 
 if TYPE_CHECKING:
     from features.encoder.encoder import FrozenEncoder
@@ -60,7 +61,14 @@ def extract(
     id_column: str | None = None,
     labels: str | Path | None = None,
     mapping: str | Path | None = None,
+    label_case: str = "keep",
+    input_format: str | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    quoting: str = "auto",
+    header: bool = True,
     strict: bool = False,
+    allow_rejects: bool = False,
     overwrite: bool = False,
     shard_rows: int | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -75,15 +83,21 @@ def extract(
     Parameters
     ----------
     inputs : path or sequence of paths
-        See `TweetReader`, as for `text_column` to `mapping`.
+        See `TweetReader`.
     output : path
         The feature file, or the folder of its shards.
     model, revision, pooling, max_length, normalize, dtype, device, backend, max_batch_tokens
         See `FrozenEncoder`.
     store_dtype : str
         `float16` or `float32`, for vectors on disk.
+    text_column, label_column, id_column, labels, mapping, label_case
+        Where text, labels and ids are, see `Columns`.
+    input_format, encoding, delimiter, quoting, header
+        How the input is written, see `InputFormat`.
     strict : bool
         Stop at the first row that can't be used, instead of writing it to `<output>.rejects.jsonl`.
+    allow_rejects : bool
+        Go on where more than a fifth of the rows can't be used.
     overwrite : bool
         Replace `output`, whatever is there; of a folder, the shards. A run that does so goes on where
         it was, too.
@@ -111,8 +125,9 @@ def extract(
     views = [one.name for one in parse_poolings(pooling)]
     if store_dtype not in STORE_DTYPES:
         raise InputError(f"unknown store dtype {store_dtype!r}: choose {' or '.join(STORE_DTYPES)}")
-    columns = Columns(text_column, label_column, id_column, labels, mapping)
-    reader = TweetReader(paths, columns)
+    columns = Columns(text_column, label_column, id_column, labels, mapping, label_case)
+    written = InputFormat(input_format, encoding, delimiter, quoting, header)
+    reader = TweetReader(paths, columns, written=written)
     check_output(Path(output), shard_rows, [*paths, *columns.files])
     with clock(seconds, "load"):
         checkpoint = find_checkpoint(model, revision=revision)
@@ -123,7 +138,7 @@ def extract(
     request = Request(Path(output), vectors, dtype, names, shard_rows, overwrite)
     with ExitStack() as stack:
         target = stack.enter_context(open_output(request, say))
-        rejects = stack.enter_context(RejectLog(request.path, strict=strict))
+        rejects = stack.enter_context(RejectLog(request.path, strict=strict, allowed=allow_rejects))
         meter = ProgressMeter(progress, reader, rejects, lambda: target.rows)
         # One window is read and the next one tokenised while a third is in the model, and what comes out
         # of it is written behind; but a shard is finished before anything of the next one begins.
@@ -132,30 +147,32 @@ def extract(
         worker = stack.enter_context(worker_thread(meter.stopped))
         runtime = Runtime(dtype, device, backend, max_batch_tokens)
         load = partial(_load_encoder, checkpoint, target, runtime, reader, say)
-        encoding = Encoding(load, target.journal, store_dtype, worker, seconds, meter.report)
+        encoded = Encoding(load, target.journal, store_dtype, worker, seconds, meter.report)
         for _, of_shard in groupby(with_tweets(ahead, rejects), key=attrgetter("shard")):
             if not target.begun:
-                target.begin(encoding)
+                target.begin(encoded)
             else:
                 with clock(seconds, "write"):
                     target.next_shard(reader.label_order)
-            for window, new in encoding.through(of_shard, target.builder):
+            for window, new in encoded.through(of_shard, target.builder):
                 with clock(seconds, "write"):
                     if new is not None:
                         target.add_texts(new)
-                    usable = window.without(encoding.unusable)
+                    usable = window.without(encoded.unusable)
                     rejects.add(usable.rejects)
                     target.add_rows(usable)
                 meter.report()
         if not target.begun:
             raise InputError(f"no usable tweet in {', '.join(map(str, paths))}{rejects.hint()}")
+        for line in filter(None, [*reader.findings.remarks(), rejects.judge(reader.rows_read)]):
+            say(line)
         with clock(seconds, "write"):
             rejects.settle()
             target.finish(reader.label_order, last=True)
         unique = target.builder.n_unique()
         target.journal.remove()
     seconds["total"] = perf_counter() - started
-    return summarise(request.path, target.outcome(), unique, encoding, rejects, seconds)
+    return summarise(request.path, target.outcome(), unique, encoded, reader, rejects, seconds)
 
 
 def _load_encoder(

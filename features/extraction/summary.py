@@ -90,6 +90,8 @@ class ExtractSummary:
         Over all rows.
     truncated, empty, repaired, rejected : int
         Rows that were cut, had no text, had bytes that are no text; rows left out.
+    read : dict of str to str
+        By input: the columns that were taken, and how it was read.
     compute, chosen : str
         Device and dtype of the forward pass; what ran it, and the rates by which it was chosen. Empty
         where nothing was encoded.
@@ -112,6 +114,7 @@ class ExtractSummary:
     empty: int
     repaired: int
     rejected: int
+    read: dict[str, str]
     rejects_file: Path | None
     labels: dict[str, int]
     views: dict[str, int]
@@ -134,6 +137,7 @@ def summarise(
     outcome: str,
     unique: int,
     encoding: Encoding,
+    reader: TweetReader,
     rejects: RejectLog,
     seconds: dict[str, float],
 ) -> ExtractSummary:
@@ -154,6 +158,7 @@ def summarise(
             empty=int(np.count_nonzero(flags & EMPTY)),
             repaired=int(np.count_nonzero(flags & REPAIRED)),
             rejected=rejects.count,
+            read={name: str(file) for name, file in reader.findings.files.items()},
             rejects_file=rejects.path if rejects.count else None,
             labels={
                 name: int(np.count_nonzero(codes == code))

@@ -54,7 +54,7 @@ class Columns:
     Attributes
     ----------
     text, label, id : str, optional
-        Names of columns, or their numbers from 0; default: the first of `DEFAULT_COLUMNS` that is
+        Names of columns, or their numbers from 0; "" for none; default: the first of `DEFAULT_COLUMNS` that is
         there. A text column must be there; rows without an id get their number in the input, from 0.
     labels : path, optional
         For one `.txt` input: a file with one label a line.
@@ -62,6 +62,8 @@ class Columns:
         Lines of `value<TAB>name` that turn labels as they are in the file into names.
     label_case : str
         `keep`, or `fold` to merge labels that differ in case and blanks alone.
+    need_labels : bool
+        Whether a table without a label column is refused.
     """
 
     text: str | None = None
@@ -70,6 +72,7 @@ class Columns:
     labels: str | Path | None = None
     mapping: str | Path | None = None
     label_case: str = "keep"
+    need_labels: bool = False
 
     @property
     def files(self) -> tuple[str | Path | None, str | Path | None]:
@@ -95,6 +98,8 @@ def choose_columns(asked: dict[str, str | None], existing: Sequence[str]) -> dic
         folded.setdefault(_folded(column), column)
     columns: dict[str, str] = {}
     for role, name in asked.items():
+        if name == "":
+            continue
         for wanted in DEFAULT_COLUMNS[role] if name is None else (name,):
             found = wanted if wanted in existing else folded.get(_folded(wanted), "")
             if not found and name is not None and name.isdigit() and int(name) < len(existing):
@@ -114,7 +119,7 @@ def check_columns(
 ) -> None:
     """Refuse a file without a required column, or without one that was asked for."""
     for role, wanted in asked.items():
-        if role in columns or (wanted is None and role not in required):
+        if role in columns or (not wanted and role not in required):
             continue
         missing = (
             f"no column {wanted!r}"

@@ -5,6 +5,7 @@ Counts only, in bounded memory; nothing is changed or rejected here.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +13,12 @@ from dataclasses import dataclass, field
 from features.base.shown import listed, shown
 from features.errors import InputError
 from features.tweets.columns import label_like
+from features.tweets.values import EXPONENT
 
 # Different labels that are counted; more are no classes.
 _MOST_LABELS = 10_000
-# From which share of rejects on the input is probably read in the wrong way: told loudly, and refused.
-LOUD_SHARE, REFUSED_SHARE = 0.01, 0.2
+# Ids that are looked at for doubles; eight bytes each.
+_MOST_IDS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Findings:
     exponent_ids: int = 0
     mapped: int = 0
     unmapped: int = 0
+    _ids: array[int] = field(default_factory=lambda: array("q"))
 
     def saw_columns(
         self, name: str, columns: Mapping[str, str], existing: Sequence[str], how: str = ""
@@ -73,6 +76,18 @@ class Findings:
         """Count a label."""
         if label in self.labels or len(self.labels) < _MOST_LABELS:
             self.labels[label] += 1
+
+    def saw_id(self, identity: str, value: object) -> None:
+        """Remember an id that is in the file."""
+        if len(self._ids) < _MOST_IDS:
+            self._ids.append(hash(identity))
+        if isinstance(value, str) and EXPONENT.fullmatch(identity):
+            self.exponent_ids += 1
+
+    @property
+    def doubled_ids(self) -> int:
+        """Rows whose id an earlier row has, among the first millions."""
+        return len(self._ids) - len(set(self._ids))
 
     def saw_missing_label(self, value: object) -> None:
         """Count a label that is missing, by what stands in its place."""
@@ -116,6 +131,8 @@ class Findings:
                 f"{self.exponent_ids:,} ids are written like 1.2E+17, so they may have lost digits and "
                 "no longer tell tweets apart; write ids as text"
             )
+        if doubled := self.doubled_ids:
+            yield f"{doubled:,} rows have the id of an earlier row"
         if self.without_id:
             yield f"{self.without_id:,} rows have no id; each gets its number in the input"
 
@@ -123,27 +140,3 @@ class Findings:
 def folded_label(label: str) -> str:
     """Give a label without case and with single blanks."""
     return " ".join(label.split()).casefold()
-
-
-def check_rejects(rejected: int, rows: int, *, allowed: bool) -> str | None:
-    """Judge how many rows of an input were rejected.
-
-    Returns
-    -------
-    str or None
-        A warning, where it is more than `LOUD_SHARE`.
-
-    Raises
-    ------
-    InputError
-        It is more than `REFUSED_SHARE`, and that was not allowed.
-    """
-    if not rejected or rejected <= LOUD_SHARE * rows:
-        return None
-    counted = f"{rejected:,} of {rows:,} rows were rejected"
-    if rejected > REFUSED_SHARE * rows and not allowed:
-        raise InputError(
-            f"{counted}, more than a fifth: the input is probably read in the wrong way; see the rejects, or "
-            "give --allow-rejects"
-        )
-    return f"WARNING: {counted}; see the rejects for the reasons"

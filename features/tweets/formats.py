@@ -19,7 +19,7 @@ from features.tweets import parquet
 from features.tweets import source as sources
 from features.tweets.json_records import read_json, read_json_lines
 from features.tweets.source import COMPRESSIONS, Source, inner_name
-from features.tweets.table import TableFormat, find_dialect, read_table
+from features.tweets.table import InputFormat, find_dialect, read_table
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,20 @@ class Header:
 
 
 Row = tuple[int, dict[str, Any] | Header | str]
-Reader = Callable[[Source, TableFormat, ExitStack], Iterator[Row]]
+Reader = Callable[[Source, InputFormat, ExitStack], Iterator[Row]]
 
 
-def format_of(path: str) -> str:
-    """Check that an input can be opened, and give the suffix of its format, as in `FORMATS`."""
+def format_of(path: str, asked: str | None = None) -> str:
+    """Check that an input can be opened, and give its format as in `FORMATS`: by its name, or as asked."""
+    if path != "-":
+        check_input(path)
+    if asked is not None:
+        if f".{asked}" not in FORMATS or (path == "-" and f".{asked}" in BINARY):
+            known = ", ".join(suffix[1:] for suffix in FORMATS if suffix.startswith("."))
+            raise InputError(f"unknown input format {asked!r}: choose one of {known}")
+        return f".{asked}"
     if path == "-":
         return ".jsonl"
-    check_input(path)
     name = inner_name(path)
     suffix = next((suffix for suffix in FORMATS if name.endswith(suffix)), "")
     if not suffix or (suffix in BINARY and name != path.rsplit("/", 1)[-1].lower()):
@@ -56,13 +62,13 @@ def format_of(path: str) -> str:
         packed = ", ".join((*COMPRESSIONS, ".zip"))
         raise InputError(
             f"{path}: unknown format; the name must end in one of {known} (all but {binary} also with "
-            f"{packed}), or be - for JSON Lines on standard input"
+            f"{packed}), or be - for JSON Lines on standard input; or say it with --input-format"
         )
     return suffix
 
 
 def _read_delimited(default: str) -> Reader:
-    def read(source: Source, table: TableFormat, stack: ExitStack) -> Iterator[Row]:
+    def read(source: Source, table: InputFormat, stack: ExitStack) -> Iterator[Row]:
         dialect = find_dialect(source, default, table)
         width = 0
         for row in read_table(source, dialect, stack):
@@ -89,15 +95,15 @@ def _read_delimited(default: str) -> Reader:
     return read
 
 
-def _read_jsonl(source: Source, table: TableFormat, stack: ExitStack) -> Iterator[Row]:
+def _read_jsonl(source: Source, table: InputFormat, stack: ExitStack) -> Iterator[Row]:
     yield from read_json_lines(source, stack)
 
 
-def _read_json(source: Source, table: TableFormat, stack: ExitStack) -> Iterator[Row]:
+def _read_json(source: Source, table: InputFormat, stack: ExitStack) -> Iterator[Row]:
     yield from read_json(source, stack)
 
 
-def _read_lines_of_text(source: Source, table: TableFormat, stack: ExitStack) -> Iterator[Row]:
+def _read_lines_of_text(source: Source, table: InputFormat, stack: ExitStack) -> Iterator[Row]:
     for number, (line, too_long) in enumerate(source.lines(stack), 1):
         if too_long:
             yield number, f"line is longer than {sources.MAX_LINE_BYTES} bytes"
@@ -105,7 +111,7 @@ def _read_lines_of_text(source: Source, table: TableFormat, stack: ExitStack) ->
             yield number, {"text": line.rstrip("\r\n")}
 
 
-def _read_parquet(source: Source, table: TableFormat, stack: ExitStack) -> Iterator[Row]:
+def _read_parquet(source: Source, table: InputFormat, stack: ExitStack) -> Iterator[Row]:
     rows = parquet.rows_of(source.raw, source.name, sources.MAX_LINE_BYTES)
     names, nested = next(rows, ([], []))
     notes = tuple(

@@ -34,8 +34,8 @@ from features.tweets.columns import (
 from features.tweets.findings import Findings, folded_label
 from features.tweets.formats import FORMATS, Header, Reader, Row, format_of
 from features.tweets.source import Source
-from features.tweets.table import TableFormat
-from features.tweets.values import EXPONENT, id_of, kind_of, label_of, whole_text
+from features.tweets.table import InputFormat
+from features.tweets.values import id_of, kind_of, label_of, whole_text
 
 MAX_ID_BYTES = 256
 
@@ -80,12 +80,8 @@ class TweetReader:
         One of `FORMATS` each, maybe compressed.
     columns : Columns
         Where text, label and id are.
-    table : TableFormat
-        How tables of text are written.
-    encoding : str, optional
-        Of the inputs; default: by their marks, else UTF-8, and what is neither is refused.
-    require_labels : bool
-        Whether a table without a label column is refused.
+    written : InputFormat
+        How the inputs are written.
 
     Attributes
     ----------
@@ -103,9 +99,7 @@ class TweetReader:
         inputs: Sequence[str | Path],
         columns: Columns = Columns(),  # noqa: B008 - it is frozen
         *,
-        table: TableFormat = TableFormat(),  # noqa: B008 - it is frozen
-        encoding: str | None = None,
-        require_labels: bool = False,
+        written: InputFormat = InputFormat(),  # noqa: B008 - it is frozen
     ) -> None:
         if not inputs:
             raise InputError(
@@ -113,17 +107,17 @@ class TweetReader:
             )
         self.findings = Findings()
         self._inputs = [str(path) for path in inputs]
-        self._formats = [format_of(path) for path in self._inputs]
+        self._formats = [format_of(path, written.format) for path in self._inputs]
         self._asked = columns.asked
         self._fold = columns.label_case == "fold"
         if columns.label_case not in LABEL_CASES:
             raise InputError(
                 f"unknown label case {columns.label_case!r}: choose {' or '.join(LABEL_CASES)}"
             )
-        self._table, self._encoding = table, encoding
+        self._written = written
         self._labels = None if columns.labels is None else Path(columns.labels)
         self._mapping = None if columns.mapping is None else _read_mapping(Path(columns.mapping))
-        self._require_labels = require_labels
+        self._need_labels = columns.need_labels
         self._done_bytes = 0
         self._raw: BinaryIO | None = None
         if self._labels is not None:
@@ -163,7 +157,7 @@ class TweetReader:
         with ExitStack() as stack:
             source = self._open(path, stack)
             stack.enter_context(_readable(source.name))
-            rows = reader(source, self._table, stack)
+            rows = reader(source, self._written, stack)
             if self._labels is not None:
                 rows = self._with_labels(rows, stack)
             columns: dict[str, str] = {}
@@ -197,16 +191,19 @@ class TweetReader:
     def _open(self, path: str, stack: ExitStack) -> Source:
         if path == "-":
             raw = stack.enter_context(_standard_input())
-            return Source("standard input", None, raw, self._encoding)
+            return Source("standard input", None, raw, self._written.encoding)
         with _readable(path):
             self._raw = Path(path).open("rb")  # noqa: SIM115 - the stack closes it
-        return Source(path, Path(path), stack.enter_context(self._raw), self._encoding)
+        return Source(path, Path(path), stack.enter_context(self._raw), self._written.encoding)
 
     def _columns_of(self, header: Header, name: str) -> dict[str, str]:
         """Choose the columns of a table, and refuse it where they are not clear."""
         columns = choose_columns(self._asked, header.columns)
-        required = {"text", "label"} if self._require_labels else {"text"}
-        check_columns(self._asked, columns, header.columns, name, required)
+        required = {"text", "label"} if self._need_labels else {"text"}
+        try:
+            check_columns(self._asked, columns, header.columns, name, required)
+        except InputError as error:
+            raise InputError("; ".join([str(error), *header.notes])) from error
         check_single(columns, header.columns, name)
         self.findings.saw_columns(name, columns, header.columns, header.format)
         self.findings.notes.extend(header.notes)
@@ -216,7 +213,7 @@ class TweetReader:
         """Put the lines of the labels file beside the tweets; they were counted before."""
         assert self._labels is not None
         raw = stack.enter_context(self._labels.open("rb"))
-        labels = Source(str(self._labels), self._labels, raw, self._encoding).lines(stack)
+        labels = Source(str(self._labels), self._labels, raw, self._written.encoding).lines(stack)
         for row, label in zip_longest(rows, labels):
             if row is None or label is None:
                 raise InputError(f"{self._inputs[0]} or {self._labels} changed while it was read")
@@ -283,8 +280,8 @@ class TweetReader:
         identity = id_of(value)
         if identity is None:
             self.findings.without_id += 1
-        elif isinstance(value, str) and EXPONENT.fullmatch(identity):
-            self.findings.exponent_ids += 1
+        else:
+            self.findings.saw_id(identity, value)
         return identity
 
     def _check_labels_file(self) -> None:
@@ -293,7 +290,8 @@ class TweetReader:
         if len(self._inputs) != 1 or self._formats[0] != ".txt":
             raise InputError("--labels goes with exactly one .txt input, one tweet a line")
         texts, labels = (
-            _count_lines(path, self._encoding) for path in (Path(self._inputs[0]), self._labels)
+            _count_lines(path, self._written.encoding)
+            for path in (Path(self._inputs[0]), self._labels)
         )
         if texts != labels:
             raise InputError(

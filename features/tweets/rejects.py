@@ -15,6 +15,9 @@ from features.base.shown import printable
 from features.errors import InputError
 from features.tweets.reader import Reject
 
+# From which share of the rows on rejects are told loudly, and refused.
+LOUD_SHARE, REFUSED_SHARE = 0.01, 0.2
+
 
 def rejects_path(output: Path) -> Path:
     """Where the rejects of an output go."""
@@ -32,12 +35,14 @@ class RejectLog:
         output that is no file: they go to standard error.
     strict : bool
         Raise at the first one instead.
+    allowed : bool
+        Whether more than a fifth of the rows may be rejected.
     """
 
-    def __init__(self, output: Path | None, *, strict: bool = False) -> None:
+    def __init__(self, output: Path | None, *, strict: bool = False, allowed: bool = False) -> None:
         self.path = None if output is None else rejects_path(output)
         self.count = 0
-        self._strict = strict
+        self._strict, self._allowed = strict, allowed
         self._handle: int | None = None
         self._first: Reject | None = None
 
@@ -87,6 +92,30 @@ class RejectLog:
         if self._handle is not None and self.path is not None:
             disk.sync(self._handle)
             disk.sync_folder(self.path.parent)
+
+    def judge(self, rows: int) -> str | None:
+        """Judge how many of the rows of an input were rejected.
+
+        Returns
+        -------
+        str or None
+            A warning, where it is more than `LOUD_SHARE`.
+
+        Raises
+        ------
+        InputError
+            It is more than `REFUSED_SHARE`, and that was not allowed.
+        """
+        if not self.count or self.count <= LOUD_SHARE * rows:
+            return None
+        counted = f"{self.count:,} of {rows:,} rows were rejected"
+        where = "above" if self.path is None else f"in {self.path}"
+        if self.count > REFUSED_SHARE * rows and not self._allowed:
+            raise InputError(
+                f"{counted}, more than a fifth, so the input is probably read in the wrong way: the reasons "
+                f"are {where}; give --allow-rejects to go on all the same"
+            )
+        return f"WARNING: {counted}; the reasons are {where}"
 
     def hint(self) -> str:
         """Say what was rejected, for the end of a message; empty if nothing was."""

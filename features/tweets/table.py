@@ -31,11 +31,15 @@ _MANY = 1000
 
 
 @dataclass(frozen=True)
-class TableFormat:
-    """How a table is written, as far as that was said by hand.
+class InputFormat:
+    """How an input is written, as far as that was said by hand.
 
     Attributes
     ----------
+    format : str, optional
+        One of `FORMATS` of `features/tweets/formats.py`, without its dot; default: by the name.
+    encoding : str, optional
+        Default: by the mark of the file, else UTF-8; what is neither is refused.
     delimiter : str, optional
         One character; default: by the name of the file and its first rows.
     quoting : str
@@ -44,6 +48,8 @@ class TableFormat:
         Whether the first row names the columns; without, they are named `0`, `1`...
     """
 
+    format: str | None = None
+    encoding: str | None = None
     delimiter: str | None = None
     quoting: str = "auto"
     header: bool = True
@@ -77,7 +83,7 @@ class TableRow:
     reason: str = ""
 
 
-def find_dialect(source: Source, default: str, asked: TableFormat) -> Dialect:
+def find_dialect(source: Source, default: str, asked: InputFormat) -> Dialect:
     """Decide how a table is written, by looking at all of it.
 
     Parameters
@@ -86,7 +92,7 @@ def find_dialect(source: Source, default: str, asked: TableFormat) -> Dialect:
         Standard input is not looked at: it gets the default, and `minimal`.
     default : str
         The delimiter that the name of the file stands for.
-    asked : TableFormat
+    asked : InputFormat
         What was said by hand, which is never overruled.
 
     Raises

@@ -21,7 +21,9 @@ MISSING = frozenset(
 # From here on, neighbouring whole numbers are the same float.
 _EXACT = 2**53
 _WHOLE_FLOAT = re.compile(r"([+-]?\d+)\.0*")
+# How a spreadsheet shows numbers that are too wide for a cell, and how Python writes large floats.
 EXPONENT = re.compile(r"[+-]?\d+(\.\d+)?[eE]\+?\d+")
+_PYTHON_FLOAT = re.compile(r"[+-]?\d+(\.\d+)?e\+\d+")
 
 
 def is_missing(value: object) -> bool:
@@ -65,6 +67,8 @@ def id_of(value: object) -> str | None:
         return None
     if isinstance(value, str):
         text = value.strip()
+        if _PYTHON_FLOAT.fullmatch(text):
+            _check_exact(float(text), text)
         whole = _WHOLE_FLOAT.fullmatch(text)
         if whole is None:
             return text
@@ -84,7 +88,7 @@ def _check_exact(value: float, text: str) -> None:
     if abs(value) >= _EXACT:
         raise ValueError(
             f"id {text} is a floating-point number, which can't tell ids of this size apart; write ids as "
-            "text or as whole numbers"
+            "text or as whole numbers, or read without them: --id-column ''"
         )
 
 

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -141,6 +142,7 @@ def main() -> None:
 @options.machine
 @options.columns
 @options.label_columns
+@options.written
 @options.strict
 @click.option(
     "--shard-rows",
@@ -316,6 +318,7 @@ def compare_command(
 @options.moved_prior
 @options.machine
 @options.columns
+@options.written
 @options.strict
 def predict_command(
     head: Path,
@@ -338,15 +341,18 @@ def predict_command(
         for written_to in (Path(output), rejects_path(Path(output))):
             check_replaceable(written_to, [head, *inputs])
     with (
-        RejectLog(None if to_stdout else Path(output), strict=strict) as rejects,
+        RejectLog(
+            None if to_stdout else Path(output), strict=strict, allowed=chosen["allow_rejects"]
+        ) as rejects,
         scored(
             fitted,
             inputs,
             rejects=rejects,
-            models=chosen["models"],
-            runtime=options.runtime_of(chosen),
+            load=options.loader_of(chosen),
             columns=options.columns_of(chosen),
+            written=options.input_format_of(chosen),
             on_matching=_say,
+            say=_remark,
         ) as scores,
         progress.counter(quiet=to_stdout) as show,
     ):
@@ -378,6 +384,7 @@ def predict_command(
 @options.machine
 @options.columns
 @options.label_columns
+@options.written
 @options.strict
 @options.json_file
 def evaluate_command(
@@ -393,16 +400,16 @@ def evaluate_command(
     _check_json(json_file, [head, *inputs, chosen["labels"], chosen["mapping"]])
     fitted = _head(head, prior)
     with (
-        RejectLog(None, strict=strict) as rejects,
+        RejectLog(None, strict=strict, allowed=chosen["allow_rejects"]) as rejects,
         scored(
             fitted,
             inputs,
             rejects=rejects,
-            models=chosen["models"],
-            runtime=options.runtime_of(chosen),
-            columns=options.columns_of(chosen),
-            require_labels=True,
+            load=options.loader_of(chosen),
+            columns=replace(options.columns_of(chosen), need_labels=True),
+            written=options.input_format_of(chosen),
             on_matching=_say,
+            say=_remark,
         ) as scores,
     ):
         metrics, unlabelled = evaluate(fitted, scores, seed=seed)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from features.backends.choice import Runtime
-from features.tweets.columns import Columns
+from features.tweets.columns import LABEL_CASES, Columns
+from features.tweets.table import QUOTINGS, InputFormat
 from pipeline.evaluation.cross_validation import CLASS_WEIGHTS
 from pipeline.evaluation.metrics import METRICS
+from pipeline.head.head import Head
+from pipeline.scoring.predict import encoders_for
+
+if TYPE_CHECKING:
+    from features.encoder.encoder import FrozenEncoder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,6 +53,43 @@ label_columns = _options(
         metavar="FILE",
         type=click.Path(path_type=Path),
         help="Lines of value<TAB>name that name the labels (TweetEval's mapping.txt).",
+    ),
+    click.option(
+        "--label-case",
+        type=click.Choice(LABEL_CASES),
+        default="keep",
+        show_default=True,
+        help="Whether labels that differ in case and blanks alone are merged (fold).",
+    ),
+)
+written = _options(
+    click.option(
+        "--encoding",
+        metavar="NAME",
+        help="Encoding of the input, e.g. cp1252 [by its mark, else UTF-8].",
+    ),
+    click.option(
+        "--delimiter",
+        metavar="CHARACTER",
+        help="What stands between cells of a table [by the name and the first rows].",
+    ),
+    click.option(
+        "--quoting",
+        type=click.Choice(QUOTINGS),
+        default="auto",
+        show_default=True,
+        help="What quotes in a table are: cells (minimal), text (none), or escaped by backslashes.",
+    ),
+    click.option(
+        "--header/--no-header",
+        default=True,
+        show_default=True,
+        help="Whether a table begins with names; without, columns are 0, 1, …",
+    ),
+    click.option(
+        "--allow-rejects",
+        is_flag=True,
+        help="Go on where more than a fifth of the rows can't be used.",
     ),
 )
 machine = _options(
@@ -137,13 +181,20 @@ def columns_of(chosen: Mapping[str, Any]) -> Columns:
         chosen["id_column"],
         chosen.get("labels"),
         chosen.get("mapping"),
+        chosen.get("label_case", "keep"),
     )
 
 
-def runtime_of(chosen: Mapping[str, Any]) -> Runtime:
-    """Give what `machine` was given; the dtype is decided elsewhere."""
-    return Runtime(
+def input_format_of(chosen: Mapping[str, Any]) -> InputFormat:
+    """Give what `written` was given."""
+    return InputFormat(chosen["encoding"], chosen["delimiter"], chosen["quoting"], chosen["header"])
+
+
+def loader_of(chosen: Mapping[str, Any]) -> Callable[[Head], Sequence[FrozenEncoder]]:
+    """Give what loads the encoders of a head, by what `machine` and `models` were given."""
+    runtime = Runtime(
         device=chosen["device"],
         backend=chosen["backend"],
         max_batch_tokens=chosen["max_batch_tokens"],
     )
+    return partial(encoders_for, models=chosen["models"], runtime=runtime)

@@ -180,6 +180,13 @@ class Joined:
         there = self.stores[0].ids(slice(int(places[0]), int(places[-1]) + 1))
         return [there[place - places[0]] for place in places]
 
+    def flags(self, rows: slice) -> npt.NDArray[np.uint8]:
+        """Flags of some rows, those of the first store."""
+        if not self.kept:
+            return self.stores[0].flags(rows)
+        places = np.flatnonzero(self.kept[0])[rows]
+        return self.stores[0].flags()[places]
+
     def texts(self) -> npt.NDArray[np.integer[Any]]:
         """Say which rows have the same text, to any of the encoders: equal rows of (N, ·)."""
         if not self.kept:

@@ -45,6 +45,10 @@ def extract_text(summary: ExtractSummary) -> str:
         + (f", {s.resumed:,} in one that was interrupted)" if s.resumed else ")"),
         "tokens": f"{s.tokens:,} ({s.tokens / s.rows:.1f} a tweet)",
         "flagged": f"{s.truncated:,} truncated, {s.empty:,} empty, {s.repaired:,} repaired",
+        **{
+            f"read {printable(name)}" if len(s.read) > 1 else "read": printable(how)
+            for name, how in s.read.items()
+        },
         "rejected": f"{s.rejected:,}" + (f", listed in {s.rejects_file}" if s.rejects_file else ""),
         "views": views,
         "encoder": f"{printable(s.model)}, {s.precision} precision"

@@ -25,12 +25,15 @@ class Scores:
     labels : list of str or None
         Those of the input, if it has any: the truth, not the prediction.
     proba : float64 array (rows, K)
+    flags : list of str
+        `empty` where there is no text, `repaired` where bytes were no text, both, or nothing.
     """
 
     ids: list[str]
     texts: list[str] | None
     labels: list[str | None]
     proba: npt.NDArray[np.float64]
+    flags: list[str]
 
 
 def evaluate(head: Head, scores: Iterable[Scores], *, seed: int = 0) -> tuple[Metrics, int]:

@@ -52,7 +52,8 @@ def write_scores(
     Parameters
     ----------
     head : Head
-        Names the columns: `id`, `text` if asked for, `label`, and `p_<label>` for each class.
+        Names the columns: `id`, `text` if asked for, `label`, `p_<label>` for each
+        class, and `flags`, see `Scores`.
     scores : iterable of Scores
     output : path
         `.csv`, `.tsv` or `.jsonl`; it appears by rename when all is written. `-`: JSON Lines on
@@ -67,6 +68,7 @@ def write_scores(
     """
     suffix = check_output(output, excel_safe=excel_safe)
     columns = ["id", *(["text"] if with_text else []), "label", *(f"p_{n}" for n in head.labels)]
+    columns.append("flags")
     counts = dict.fromkeys(head.labels, 0)
     first: list[dict[str, Any]] = []
     with _opened(output, stdout) as file:
@@ -118,12 +120,13 @@ def _rows(head: Head, block: Scores, with_text: bool) -> Iterator[dict[str, Any]
     texts: Sequence[str] = block.texts or [""] * len(block.ids)
     # Six digits: more than half precision carries. The label is the argmax of what is printed.
     proba = block.proba.round(6)
-    for identity, text, winner, row in zip(
-        block.ids, texts, proba.argmax(axis=1), proba.tolist(), strict=True
+    for identity, text, winner, row, flags in zip(
+        block.ids, texts, proba.argmax(axis=1), proba.tolist(), block.flags, strict=True
     ):
         cells = {"id": identity} | ({"text": text} if with_text else {})
         cells["label"] = head.labels[winner]
-        yield cells | {f"p_{name}": p for name, p in zip(head.labels, row, strict=True)}
+        cells |= {f"p_{name}": p for name, p in zip(head.labels, row, strict=True)}
+        yield cells | {"flags": flags}
 
 
 @contextmanager

@@ -21,10 +21,11 @@ from features.base.read_ahead import live_windows
 from features.errors import FileRefused, InputError, NotFinite
 from features.spec.checkpoint import Checkpoint, find_checkpoint
 from features.spec.encoder_spec import EncoderSpec, listed_differences, make_spec
-from features.store.format import SIGNATURE
+from features.store.format import EMPTY, REPAIRED, SIGNATURE
 from features.tweets.columns import Columns
 from features.tweets.reader import Reject, Tweet, TweetReader, characters
 from features.tweets.rejects import RejectLog
+from features.tweets.table import InputFormat
 from pipeline.data.join import Joined, open_joined
 from pipeline.data.matching import Matching
 from pipeline.head.head import Head
@@ -151,6 +152,7 @@ def score_tweets(
             [tweet.text for tweet in tweets],
             [tweet.label for tweet in tweets],
             head.predict_proba(np.hstack(views)),
+            [_marks(not tweet.text.strip(), tweet.repaired) for tweet in tweets],
         )
 
 
@@ -184,8 +186,14 @@ def score_stores(head: Head, stores: Joined) -> Iterator[Scores]:
             None,
             [names[code] for code in stores.codes[rows]],
             head.predict_proba(block),
+            [_marks(bool(f & EMPTY), bool(f & REPAIRED)) for f in stores.flags(rows).tolist()],
         )
         start = rows.stop
+
+
+def _marks(empty: bool, repaired: bool) -> str:
+    """Name what a reader of a score should know of its text."""
+    return " ".join(name for name, holds in (("empty", empty), ("repaired", repaired)) if holds)
 
 
 def is_store(path: str | Path) -> bool:
@@ -206,15 +214,28 @@ def scored(
     inputs: Sequence[str | Path],
     *,
     rejects: RejectLog,
-    models: Sequence[str | Path] = (),
-    runtime: Runtime = Runtime(),  # noqa: B008 - it is frozen
-    columns: Columns = Columns(),  # noqa: B008
-    require_labels: bool = False,
+    load: Callable[[Head], Sequence[FrozenEncoder]] = encoders_for,
+    columns: Columns = Columns(),  # noqa: B008 - it is frozen
+    written: InputFormat = InputFormat(),  # noqa: B008
     on_matching: Callable[[Matching], None] = lambda matching: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Iterator[Scores]]:
     """Open tweets or cached vectors for scoring.
 
-    `on_matching` is told what came of joining the stores of several encoders.
+    Parameters
+    ----------
+    head : Head
+    inputs : sequence of paths
+        All of them tweets, or all of them cached vectors.
+    rejects : RejectLog
+    load : callable
+        Gives the encoders of the head, where there are tweets.
+    columns, written
+        See `TweetReader`.
+    on_matching : callable
+        Told what came of joining the stores of several encoders.
+    say : callable
+        Told what there is to say about the input, a line each, when all of it is scored.
     """
     if any(is_store(path) for path in inputs):
         if len(inputs) > 1 and not all(is_store(path) for path in inputs):
@@ -224,12 +245,19 @@ def scored(
                 on_matching(stores.matching)
             yield score_stores(head, stores)
         return
-    reader = TweetReader(inputs, columns, require_labels=require_labels)
-    encoders = encoders_for(head, models=models, runtime=runtime)
-    yield _settling(score_tweets(head, reader, encoders, on_rejects=rejects.add), rejects)
+    reader = TweetReader(inputs, columns, written=written)
+    scores = score_tweets(head, reader, load(head), on_rejects=rejects.add)
+    yield _settling(scores, reader, rejects, say)
 
 
-def _settling(scores: Iterator[Scores], rejects: RejectLog) -> Iterator[Scores]:
-    """All scores; what was rejected is on the disk when they end, which is before they have their name."""
+def _settling(
+    scores: Iterator[Scores],
+    reader: TweetReader,
+    rejects: RejectLog,
+    say: Callable[[str], None],
+) -> Iterator[Scores]:
+    """Give all scores, and say and check what is known at their end, before they have their name."""
     yield from scores
+    for line in filter(None, [*reader.findings.remarks(), rejects.judge(reader.rows_read)]):
+        say(line)
     rejects.settle()

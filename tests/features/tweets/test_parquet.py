@@ -68,7 +68,6 @@ def test_a_text_that_is_too_long_is_a_reject(tmp_path):
 @pytest.mark.parametrize(
     ("values", "outcome"),
     [
-        ([b"bytes"], "'text' is not a text"),
         ([datetime.date(2026, 1, 2)], "'text' is not a text"),
         ([1.5], "'text' is a number"),
         ([float("nan")], "'text' is a number"),
@@ -78,6 +77,12 @@ def test_a_text_that_is_too_long_is_a_reject(tmp_path):
 def test_what_is_no_text_is_a_reject(tmp_path, values, outcome):
     (row,) = read(write(tmp_path, {"text": values}))
     assert outcome in row.reason
+
+
+def test_bytes_are_text(tmp_path):
+    first, second = read(write(tmp_path, {"text": ["é".encode(), b"\xff"]}))
+    assert first == Tweet("0", "é")
+    assert second == Tweet("1", "\ufffd", None, True)
 
 
 def test_ids_and_labels_of_other_types(tmp_path):

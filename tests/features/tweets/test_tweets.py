@@ -18,7 +18,7 @@ from features.errors import FileRefused, InputError
 from features.tweets.columns import Columns
 from features.tweets.formats import BINARY, FORMATS
 from features.tweets.reader import MAX_ID_BYTES, Reject, Tweet, TweetReader
-from features.tweets.table import TableFormat
+from features.tweets.table import InputFormat
 
 TEXTS = [
     "plain",
@@ -98,19 +98,11 @@ def put_rows(folder, suffix, rows, stem="tweets"):
     return put(folder, stem + suffix, gzip.compress(content) if suffix.endswith("gz") else content)
 
 
-def reader_of(inputs, *, require_labels=False, **options):
-    encoding = options.pop("encoding", None)
-    table = TableFormat(
-        **{
-            name: options.pop(name)
-            for name in ("delimiter", "quoting", "header")
-            if name in options
-        }
-    )
+def reader_of(inputs, **options):
+    names = ("encoding", "delimiter", "quoting", "header")
+    written = InputFormat(**{name: options.pop(name) for name in names if name in options})
     columns = Columns(**{name.removesuffix("_column"): to for name, to in options.items()})
-    return TweetReader(
-        inputs, columns, table=table, encoding=encoding, require_labels=require_labels
-    )
+    return TweetReader(inputs, columns, written=written)
 
 
 def read(*inputs, **options):
