@@ -64,6 +64,11 @@ label_columns = _options(
 )
 written = _options(
     click.option(
+        "--input-format",
+        metavar="FORMAT",
+        help="csv, tsv, jsonl, json, txt, parquet or arrow [by the name; jsonl on standard input].",
+    ),
+    click.option(
         "--encoding",
         metavar="NAME",
         help="Encoding of the input, e.g. cp1252 [by its mark, else UTF-8].",
@@ -187,7 +192,13 @@ def columns_of(chosen: Mapping[str, Any]) -> Columns:
 
 def input_format_of(chosen: Mapping[str, Any]) -> InputFormat:
     """Give what `written` was given."""
-    return InputFormat(chosen["encoding"], chosen["delimiter"], chosen["quoting"], chosen["header"])
+    return InputFormat(
+        chosen["input_format"],
+        chosen["encoding"],
+        chosen["delimiter"],
+        chosen["quoting"],
+        chosen["header"],
+    )
 
 
 def loader_of(chosen: Mapping[str, Any]) -> Callable[[Head], Sequence[FrozenEncoder]]:

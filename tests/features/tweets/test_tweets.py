@@ -441,6 +441,7 @@ def test_labels_and_ids_as_they_may_come(tmp_path, cell, name):
         ("id", "[1]", "id is a list"),
         ("id", "{}", "id is an object"),
         ("id", "7.915572336898703e+17", "can't tell ids of this size apart"),
+        ("id", '"7.915572336898703e+17"', "can't tell ids of this size apart"),
         ("id", "9007199254740992.0", "can't tell ids of this size apart"),
         ("id", '"791557233689870336.0"', "can't tell ids of this size apart"),
     ],
