@@ -261,8 +261,9 @@ def _lines(stores: Joined, combine: Sequence[Sequence[str]]) -> list[tuple[Vecto
             raise InputError(
                 f"--combine {','.join(asked)}: name two views or more, with commas between them"
             )
-        lines.append(found)
-    return list(dict.fromkeys(lines))
+        if found not in lines:
+            lines.append(found)
+    return lines
 
 
 def _compared(
