@@ -150,13 +150,19 @@ ARROWS = {
         "pipeline.solver",
     ],
     "pipeline.evaluation": ["features.base", "pipeline.head", "pipeline.solver"],
-    "pipeline.fit": ["pipeline.data", "pipeline.evaluation", "pipeline.head", "pipeline.solver"],
-    "pipeline.compare": [
-        "features.base",
+    "pipeline.fit": [
+        "features.spec",
         "pipeline.data",
         "pipeline.evaluation",
         "pipeline.head",
         "pipeline.solver",
+    ],
+    "pipeline.compare": [
+        "features.base",
+        "features.spec",
+        "pipeline.data",
+        "pipeline.evaluation",
+        "pipeline.head",
     ],
     "pipeline.scoring": [
         "features.backends",
@@ -174,6 +180,7 @@ ARROWS = {
         "features",
         "features.base",
         "features.extraction",
+        "features.spec",
         "features.store",
         "pipeline.compare",
         "pipeline.data",
@@ -191,6 +198,7 @@ ARROWS = {
         "pipeline.solver",
     ],
     "pipeline.cli": [
+        "features.backends",
         "features.base",
         "features.extraction",
         "features.spec",

@@ -10,8 +10,8 @@ import click
 
 from features.backends.choice import Runtime
 from features.tweets.columns import Columns
-from pipeline.evaluation.cross_validation import CLASS_WEIGHTS
 from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.options import CLASS_WEIGHTS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
