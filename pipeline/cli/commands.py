@@ -155,8 +155,8 @@ def extract_command(
     """Encode tweets once and cache their vectors.
 
     INPUT is a .csv, .tsv, .jsonl, .txt (also .gz) or .parquet file, or - for JSON Lines on standard
-    input. Running it again encodes only texts that are new; after an interruption, a crash or a full disk
-    the same command goes on where it was.
+    input. Running it again encodes only texts that are new; after an interruption, a crash or a
+    full disk the same command goes on where it was.
     """
     with progress.progress() as show:
         summary = extract(inputs, output, pooling=pooling, progress=show, say=_remark, **chosen)
@@ -246,8 +246,8 @@ def fit_command(
 ) -> None:
     """Fit a head on cached vectors, and measure it on rows that it has not seen.
 
-    Files of one encoder are shards; those of different encoders, over the same tweets, are put side by
-    side, and 2:mean is the view mean of the second one.
+    Files of one encoder are shards; those of different encoders, over the same tweets, are put side
+    by side, and 2:mean is the view mean of the second one.
     """
     inputs: list[str | Path | None] = [*features, *validation]
     check_replaceable(output, inputs)
@@ -457,8 +457,8 @@ def verify_command(paths: Sequence[str], json_file: Path | None) -> None:
 def doctor_command(model: str, json_file: Path | None) -> None:
     """Examine this machine: what is there, and how fast each way to run a model is.
 
-    Measures matrix products by library and precision, and tweets/s of every installed backend in each of
-    its precisions; says what `auto` takes, and why.
+    Measures matrix products by library and precision, and tweets/s of every installed backend in
+    each of its precisions; says what `auto` takes, and why.
     """
     _check_json(json_file, [])
     with progress.share() as show:

@@ -5,8 +5,8 @@ In come the bytes of a joblib file, out come dicts, lists, texts, numbers, array
 known, and of the classes that it may name only an exact list. Nothing is imported or called.
 
 The format is pickle's, protocol 4 or 5 (https://docs.python.org/3/library/pickletools.html), with
-joblib's addition: behind the instruction that completes a `NumpyArrayWrapper` stand one byte with the
-length of the padding, the padding, and the raw bytes of the array.
+joblib's addition: behind the instruction that completes a `NumpyArrayWrapper` stand one byte with
+the length of the padding, the padding, and the raw bytes of the array.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _ALLOWED = frozenset([ESTIMATOR, _WRAPPER, _DTYPE, "numpy.ndarray"])
 _PLAIN_DTYPE = re.compile(r"[fiu][1248]|b1|U[0-9]{1,6}")
 
 
-# A head has some thousands of instructions. Each may leave an object behind, so that without a bound
-# a file would grow to fifty times its size in memory.
+# A head has some thousands of instructions. Each may leave an object behind, so that without a
+# bound a file would grow to fifty times its size in memory.
 _MAX_INSTRUCTIONS = 1_000_000
 
 

@@ -1,4 +1,5 @@
 """Results in, text for a terminal out. Computes nothing.
 
-`text` shows what fits, comparisons, stores, heads and machines are; `verification` what `verify` found.
+`text` shows what fits, comparisons, stores, heads and machines are; `verification` what `verify`
+found.
 """

@@ -1,18 +1,20 @@
 """The objective of many models at once: weights in, values, gradients and curvatures out.
 
-For one inverse penalty C, and rows i with weights s_i, vectors x_i and classes y_i, a model minimises
+For one inverse penalty C, and rows i with weights s_i, vectors x_i and classes y_i, a model
+minimises
 
     P(W, b) = C * sum_i s_i * -ln softmax(W z_i + b)[y_i]  +  1/2 * ||W||^2,   z = (x - mean) / std
 
 with a free intercept b. Mean and standard deviation are those of the rows that it is fitted on, by
-their sample weights, without class weights; a constant column gets no weight. This is scikit-learn's
-objective; with two classes that penalises their difference, w = W[1] - W[0], by 1/2 * ||w||^2, and so
-does this, with C/2 in the place of C: P is then half of scikit-learn's.
+their sample weights, without class weights; a constant column gets no weight. This is
+scikit-learn's objective; with two classes that penalises their difference, w = W[1] - W[0], by 1/2
+* ||w||^2, and so does this, with C/2 in the place of C: P is then half of scikit-learn's.
 
 Models differ by C and by the rows that they leave out, whose weight is 0. One pass over the data
-evaluates all: the vectors are centred once, by all rows; the standard deviation of a model's own rows goes
-into its weights, and the difference of the means into its intercept. Products are taken over blocks of rows, in float32 or float64,
-and their sums in float64, in the order of the rows. How it is minimised is in `pipeline/solver/solve.py`.
+evaluates all: the vectors are centred once, by all rows; the standard deviation of a model's own
+rows goes into its weights, and the difference of the means into its intercept. Products are taken
+over blocks of rows, in float32 or float64, and their sums in float64, in the order of the rows. How
+it is minimised is in `pipeline/solver/solve.py`.
 """
 
 from __future__ import annotations
@@ -30,9 +32,10 @@ from pipeline.solver.blocks import BLOCK_ROWS, Centred
 
 # Rows for each column that the Gram matrix is summed over, at most; it only preconditions.
 _GRAM_ROWS = 64
-# OpenBLAS takes products of up to so many multiplications, and z' with weights up to so many results,
-# without packing their operands first, which is most of the work where one of them is thin. With fewer
-# rows than the last, calling costs more. (Its sgemm_small_kernel_permit for Skylake-X and later.)
+# OpenBLAS takes products of up to so many multiplications, and z' with weights up to so many
+# results, without packing their operands first, which is most of the work where one of them is
+# thin. With fewer rows than the last, calling costs more. (Its sgemm_small_kernel_permit for
+# Skylake-X and later.)
 _SMALL, _SMALL_RESULT = 1_000_000, 1200
 _LEAST_ROWS = 96
 
