@@ -197,8 +197,7 @@ class Objective:
         intercepts = by_class[:, :, :1].astype(dtype)
 
         columns = n_models * n_classes
-        rows = min(_SMALL // (columns * self.n_columns), _SMALL_RESULT // columns)
-        rows = rows if rows >= _LEAST_ROWS else BLOCK_ROWS
+        rows = _rows_of_a_product(columns, self.n_columns)
 
         def of_block(at: slice, z: Array) -> tuple[Floats, Floats, Floats, Floats]:
             z = z.astype(dtype, copy=False)
@@ -220,10 +219,7 @@ class Objective:
             if scores is not None and logits is not None:
                 self._write_scores(scores, models, at, logits - np.log(total))
             weighted = p * s
-            of_model = p.transpose(1, 0, 2)
-            curvature = -np.matmul(weighted.transpose(1, 0, 2), of_model.transpose(0, 2, 1))
-            diagonal = np.arange(n_classes)
-            curvature[:, diagonal, diagonal] += weighted.sum(axis=2).T
+            curvature = _curvature(p, weighted)
             of_truth = self.y[at]
             for k in range(n_classes):  # several times faster than by an index of rows and classes
                 weighted[k] -= s * (of_truth == k)
@@ -262,10 +258,25 @@ class Objective:
                 scores[model][first : first + len(found)] = found
 
 
-def mean_gram(vectors: Centred, weight: Floats) -> Floats:
-    """The mean of z z' by weights (N,), (D, D), z standardised: from all rows, or from enough of many.
+def _rows_of_a_product(columns: int, n_columns: int) -> int:
+    """Give the rows that are multiplied at once by weights (columns, n_columns)."""
+    rows = min(_SMALL // (columns * n_columns), _SMALL_RESULT // columns)
+    return rows if rows >= _LEAST_ROWS else BLOCK_ROWS
 
-    Whole blocks are taken, evenly over the rows.
+
+def _curvature(p: Array, weighted: Array) -> Floats:
+    """Sum s_i (diag(p_i) - p_i p_i') over rows, (A, K, K), from p_i and s_i p_i, both (K, A, n)."""
+    of_model = p.transpose(1, 0, 2)
+    curvature = -np.matmul(weighted.transpose(1, 0, 2), of_model.transpose(0, 2, 1))
+    diagonal = np.arange(len(p))
+    curvature[:, diagonal, diagonal] += weighted.sum(axis=2).T
+    return np.asarray(curvature)
+
+
+def mean_gram(vectors: Centred, weight: Floats) -> Floats:
+    """Take the mean of z z', (D, D), by weights (N,): from all rows, or from enough of many.
+
+    The z are standardised. Whole blocks are taken, evenly over the rows.
     """
     n_rows, n_columns = vectors.rows.shape
     every = max(1, n_rows // max(_GRAM_ROWS * n_columns, BLOCK_ROWS))
