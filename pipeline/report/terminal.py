@@ -12,7 +12,7 @@ from features.spec.vector_spec import VectorSpec
 from features.store.reader import FeatureStore
 from pipeline.compare import Comparison
 from pipeline.data.matching import Matching
-from pipeline.doctor.examine import Diagnosis, Place, Taken
+from pipeline.doctor.diagnosis import Diagnosis, Place, Taken
 from pipeline.evaluation.metrics import Metrics
 from pipeline.fit import FitResult
 from pipeline.head.head import Head
