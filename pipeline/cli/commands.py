@@ -34,7 +34,18 @@ from pipeline.evaluation.cross_validation import FOLDS
 from pipeline.fit import fit
 from pipeline.head.calibration import METHODS
 from pipeline.head.head import Head, load_head, save_head
-from pipeline.report import terminal, verification
+from pipeline.report import verification
+from pipeline.report.comparison import comparison_text
+from pipeline.report.fits import fit_text
+from pipeline.report.machine import diagnosis_text
+from pipeline.report.metrics import metrics_text
+from pipeline.report.stores_and_heads import (
+    extract_text,
+    head_text,
+    matching_text,
+    predict_text,
+    store_text,
+)
 from pipeline.scoring.evaluate import evaluate
 from pipeline.scoring.output_files import check_output, write_scores
 from pipeline.scoring.predict import is_store, scored
@@ -160,7 +171,7 @@ def extract_command(
     """
     with progress.progress() as show:
         summary = extract(inputs, output, pooling=pooling, progress=show, say=_remark, **chosen)
-    click.echo(terminal.extract_text(summary))
+    click.echo(extract_text(summary))
 
 
 def _remark(line: str) -> None:
@@ -259,7 +270,7 @@ def fit_command(
     result = fit(features, pooling=pooling or None, validation=validation or None, **chosen)
     save_head(result.head, output)
     _write_json(json_file, result.head.metadata)
-    click.echo(f"{terminal.fit_text(result)}\n\n{printable(str(output))} written")
+    click.echo(f"{fit_text(result)}\n\n{printable(str(output))} written")
 
 
 @main.command("compare")
@@ -293,7 +304,7 @@ def compare_command(
             features, combine=[spec.split(",") for spec in combine], progress=show, **chosen
         )
     _write_json(json_file, result.to_dict())
-    click.echo(terminal.comparison_text(result))
+    click.echo(comparison_text(result))
 
 
 @main.command("predict")
@@ -360,7 +371,7 @@ def predict_command(
             progress=show,
         )
     if not to_stdout:
-        click.echo(terminal.predict_text(written, output, rejects.count, rejects.path))
+        click.echo(predict_text(written, output, rejects.count, rejects.path))
 
 
 @main.command("evaluate")
@@ -411,7 +422,7 @@ def evaluate_command(
     _write_json(
         json_file, {"measured_on": measured_on, "prior": stated, "metrics": metrics.to_dict()}
     )
-    click.echo(terminal.metrics_text(metrics, measured_on, stated))
+    click.echo(metrics_text(metrics, measured_on, stated))
     if unlabelled:
         click.echo(f"\n{unlabelled:,} rows without a label were left out")
 
@@ -422,9 +433,9 @@ def inspect_command(file: Path) -> None:
     """Show what a feature file or a head is, where it came from and what it fits."""
     if is_store(file):
         with FeatureStore(file) as store:
-            click.echo(terminal.store_text(store))
+            click.echo(store_text(store))
     else:
-        click.echo(terminal.head_text(load_head(file), str(file)))
+        click.echo(head_text(load_head(file), str(file)))
 
 
 @main.command("verify")
@@ -464,13 +475,13 @@ def doctor_command(model: str, json_file: Path | None) -> None:
     with progress.share() as show:
         found = examine(model, progress=show)
     _write_json(json_file, found.to_dict())
-    click.echo(terminal.diagnosis_text(found))
+    click.echo(diagnosis_text(found))
 
 
 def _say(matching: Matching) -> None:
     """Rows that are not in the output are said, but not into it."""
     if any(matching.left_out.values()):
-        click.echo(terminal.matching_text(matching), err=True)
+        click.echo(matching_text(matching), err=True)
 
 
 def _head(path: Path, prior: str | None) -> Head:
