@@ -1,4 +1,4 @@
-"""The command line: parse, call one function, print. Exit codes are those of `features/errors.py`."""
+"""The command line: parse, call one function, print. `features/errors.py` has the exit codes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class _Commands(click.Group):
 
 
 def _leave_busy_threads(code: int) -> None:
-    """End at once if threads are busy: a batch of a large model takes seconds, and Python would wait."""
+    """End at once if threads are busy: Python would wait for the batch of a large model."""
     if any(not thread.daemon for thread in threading.enumerate()[1:]):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -120,7 +120,8 @@ def main() -> None:
     default=[DEFAULT_POOLING],
     show_default=True,
     metavar="SPEC",
-    help="TOKENS[@LAYERS][+COMBINE], e.g. cls, mean@-2, cls@last4+concat; repeat for several views.",
+    help="TOKENS[@LAYERS][+COMBINE], e.g. cls, mean@-2, cls@last4+concat; "
+    "repeat for several views.",
 )
 @click.option(
     "--max-length",
@@ -195,7 +196,7 @@ def _remark(line: str) -> None:
     default="auto",
     show_default=True,
     metavar="FLOAT|auto",
-    help="Inverse penalty; auto chooses from 1e-4 to 1e2.",
+    help="Inverse regularisation strength; auto chooses from 1e-4 to 1e2.",
 )
 @click.option(
     "--cv",
@@ -234,7 +235,8 @@ def _remark(line: str) -> None:
 @click.option(
     "--calibrate",
     type=click.Choice(METHODS),
-    help="Fit a temperature on held-out rows and fold it in [temperature; none with a fixed C alone].",
+    help="Fit a temperature on held-out rows and fold it in "
+    "[temperature; none with a fixed C alone].",
 )
 @options.fold_seed
 @options.max_iter
@@ -383,7 +385,7 @@ def predict_command(
     type=click.IntRange(0, 2**32 - 1),
     default=0,
     show_default=True,
-    help="Of the bootstrap.",
+    help="Seed of the bootstrap.",
 )
 @options.moved_prior
 @options.machine

@@ -16,7 +16,7 @@ def comparison_text(result: Comparison) -> str:
         shown.append(asked)
     first, *others = map(metric_in_words, shown)
     head = ["view", "D", "C", first, "95 % interval", *others]
-    rows: list[list[object]] = [[*head, "to the best", "95 % interval", "", "seconds"]]
+    rows: list[list[object]] = [[*head, "Δ vs best", "95 % interval", "", "seconds"]]
     for line in result.lines:
         low, high = line.metrics.macro_recall_interval
         below, above = line.difference_interval
@@ -39,7 +39,7 @@ def comparison_text(result: Comparison) -> str:
         + (f"Joined: {matching_text(result.matching)}\n" if result.matching else "")
         + f"Log-loss is for the prior {prior_in_words(result.labels, result.prior)}, "
         f"after calibration\n\n{table(rows)}\n\n"
-        f"To the best: difference in {metric}, by a paired bootstrap over rows. ~ best: its "
+        f"Δ vs best: difference in {metric}, by a paired bootstrap over rows. ~ best: its "
         "interval holds 0,\nso that these rows don't tell the two apart."
     )
     if slow := [line.name for line in result.lines if not line.converged]:

@@ -121,6 +121,7 @@ def test_table(result):
     lines = text.split("\n")
     head = next(line for line in lines if line.startswith("view"))
     assert head.split("  ")[0] == "view"
+    assert "  Δ vs best  " in head
     rows = {line.split("  ")[0]: line for line in lines if "  0." in line}
     assert list(rows) == [line.name for line in result.lines]
     for line in result.lines:
