@@ -1,42 +1,33 @@
 """Which layer, which pooling? Views of a store in, one table of what each is worth out. No torch.
 
 Every view, and every combination of several side by side, goes through the same folds and the same
-grid of C. All are then measured on the same rows, so that their differences can be tested in pairs. No
-head is made: `fit` does that, with the view that is chosen.
+grid of C. All are then measured on the same rows, so that their differences can be tested in pairs.
+No head is made: `fit` does that, with the view that is chosen.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from features.base.arrays import Codes, Floats
+from features.base.arrays import Floats
 from features.errors import InputError
 from features.spec.vector_spec import VectorSpec
 from pipeline.data.join import Joined, open_joined
 from pipeline.data.labelled_rows import classes_of, labelled_rows
 from pipeline.data.matching import Matching
 from pipeline.evaluation.bootstrap import interval, resampled
-from pipeline.evaluation.cross_validation import (
-    FOLDS,
-    SELECTION_TOL,
-    bytes_of,
-    check_options,
-    fold_trials,
-    judge,
-    training_set,
-)
-from pipeline.evaluation.folds import C_GRID
+from pipeline.evaluation.cross_validation import FOLDS, SELECTION_TOL, select
 from pipeline.evaluation.metrics import Metrics, measure, score
-from pipeline.head.calibration import cross_fitted
-from pipeline.head.priors import fitted_prior, importance, parse_prior
-from pipeline.solver.solve import prepare, solve_grid
+from pipeline.evaluation.options import Options, bytes_of
+from pipeline.evaluation.trials import Target, Trials, fold_trials, target_of
+from pipeline.head.priors import importance
 
 
 @dataclass(frozen=True)
@@ -164,8 +155,9 @@ def compare(
 
     Notes
     -----
-    Probabilities are calibrated as those of `fit` are. C is chosen on the rows that are measured on, and the best line is the best of those tested: its
-    own figure is a little too good, as is its lead. The intervals hold one by one, not all at a time.
+    Probabilities are calibrated as those of `fit` are. C is chosen on the rows that are measured
+    on, and the best line is the best of those tested: its own figure is a little too good, as is
+    its lead. The intervals hold one by one, not all at a time.
 
     Raises
     ------
@@ -183,72 +175,57 @@ def compare(
     >>> result.lines[0].difference
     0.0
     """
-    check_options(
-        class_weight=class_weight, metric=metric, max_iter=max_iter, tol=SELECTION_TOL, repeats=1
+    options = Options(
+        metric=metric,
+        class_weight=class_weight,
+        prior=prior,
+        seed=seed,
+        max_iter=max_iter,
+        tol=SELECTION_TOL,
+        memory=bytes_of(memory),
     )
-    held = bytes_of(memory)
     with open_joined(features) as stores:
         asked = _lines(stores, combine)
         labels = classes_of(stores)
         rows = labelled_rows(stores, asked[0], labels)
-        trials = fold_trials(
-            rows.y,
-            rows.texts,
-            labels,
-            class_weight=class_weight,
-            n_folds=cv,
-            n_tried=cv,
-            repeats=1,
-            seed=seed,
-        )
-        class_rows = np.bincount(rows.y, minlength=len(labels)).tolist()
-        fitted = fitted_prior(class_rows, class_weight)
-        stated = fitted if prior is None else parse_prior(prior, labels, class_rows)
-        y = np.concatenate([trial.y for trial in trials])
-        groups = np.repeat(np.arange(cv), [len(trial.y) for trial in trials])
-        weight = importance(y, stated)
-        everything = training_set(rows.y, len(labels), class_weight)
+        target = target_of(rows.y, labels, options)
+        trials = fold_trials(target, rows.texts, options, n_folds=cv, n_tried=cv)
         measured = []
         for number, sources in enumerate(asked):
             if progress is not None:
                 progress(number, len(asked))
-            started = time.perf_counter()
-            rows = labelled_rows(stores, sources, labels)
-            data = prepare(
-                rows.X,
-                rows.y,
-                n_classes=len(labels),
-                memory=held,
-                class_weight=everything.class_weight,
-            )
-            solutions = solve_grid(
-                data,
-                C_GRID,
-                [trial.training for trial in trials],
-                tol=SELECTION_TOL,
-                max_iter=max_iter,
-            )
-            outcome = judge(C_GRID, trials, solutions, metric=metric, fitted=fitted, stated=stated)
-            logits = np.concatenate(outcome.logits).astype(np.float64)
-            measured.append(
-                _Measured(
-                    tuple(stores.name(source) for source in sources),
-                    rows.X.shape[1],
-                    outcome.best.C,
-                    cross_fitted(logits, y, groups, stated, weight),
-                    all(solution.converged for solution in solutions),
-                    time.perf_counter() - started,
-                )
-            )
+            measured.append(_measure(stores, sources, target, trials, options))
     return Comparison(
-        _compared(measured, y, weight, labels, metric, seed),
+        _compared(measured, target, trials, options),
         metric,
-        tuple(labels),
-        tuple(stated.tolist()),
-        len(y),
+        target.labels,
+        tuple(target.stated.tolist()),
+        len(trials.y),
         rows.unlabelled,
         stores.matching,
-        f"{cv}-fold cross-validation, each text by a model that did not see it",
+        trials.measured_on,
+    )
+
+
+def _measure(
+    stores: Joined,
+    sources: Sequence[VectorSpec],
+    target: Target,
+    trials: Trials,
+    options: Options,
+) -> _Measured:
+    """Choose C for some views side by side, and take what their held-out rows got."""
+    started = perf_counter()
+    rows = labelled_rows(stores, sources, target.labels)
+    data = target.prepared(rows.X, options.memory)
+    outcome = select(data, target, trials, options)
+    return _Measured(
+        tuple(stores.name(source) for source in sources),
+        rows.X.shape[1],
+        outcome.best.C,
+        outcome.held_out.calibrated(),
+        outcome.converged,
+        perf_counter() - started,
     )
 
 
@@ -261,19 +238,17 @@ def _lines(stores: Joined, combine: Sequence[Sequence[str]]) -> list[tuple[Vecto
             raise InputError(
                 f"--combine {','.join(asked)}: name two views or more, with commas between them"
             )
-        lines.append(found)
-    return list(dict.fromkeys(lines))
+        if found not in lines:
+            lines.append(found)
+    return lines
 
 
 def _compared(
-    measured: Sequence[_Measured],
-    y: Codes,
-    weight: Floats,
-    labels: Sequence[str],
-    metric: str,
-    seed: int,
+    measured: Sequence[_Measured], target: Target, trials: Trials, options: Options
 ) -> tuple[Compared, ...]:
     """Order the lines by their figure, and test their differences to the first one's."""
+    metric, seed, y = options.metric, options.seed, trials.y
+    weight = importance(y, target.stated)
     sign = -1 if metric == "log-loss" else 1
     figures = np.array([score(metric, y, one.proba, weight) for one in measured])
     draws = resampled(metric, y, [one.proba for one in measured], weight=weight, seed=seed)
@@ -284,7 +259,7 @@ def _compared(
             measured[i].views,
             measured[i].width,
             measured[i].C,
-            measure(y, measured[i].proba, labels, seed=seed, weight=weight),
+            measure(y, measured[i].proba, target.labels, seed=seed, weight=weight),
             float(figures[i] - figures[best]),
             interval(draws[:, i] - draws[:, best]),
             measured[i].converged,

@@ -1,45 +1,40 @@
 """Stage two on one screen: load cached vectors → select C → solve → calibrate → head. No torch.
 
 In comes a feature store with labels, out go a `Head` and the figures that it was chosen and judged
-by. It never reads tweets and never runs a model.
+by. It never reads tweets and never runs a model. The steps that `compare` takes as well are in
+`pipeline/evaluation/trials.py` and `pipeline/evaluation/cross_validation.py`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import platform
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from features.errors import InputError
+from features.spec.vector_spec import VectorSpec
 from features.version import __version__
-from pipeline.data.join import open_joined
-from pipeline.data.labelled_rows import classes_of, labelled_rows, validation_rows
+from pipeline.data.join import Joined, open_joined
+from pipeline.data.labelled_rows import Labelled, classes_of, labelled_rows, validation_rows
 from pipeline.data.matching import Matching
 from pipeline.data.near_duplicates import group_near
-from pipeline.evaluation.cross_validation import (
-    FOLDS,
-    SELECTION_TOL,
-    Trial,
-    bytes_of,
-    check_options,
-    fold_trials,
-    judge,
-    training_set,
-)
-from pipeline.evaluation.folds import C_GRID, Candidate
+from pipeline.evaluation.cross_validation import FOLDS, Outcome, judge, select
+from pipeline.evaluation.folds import Candidate
+from pipeline.evaluation.held_out import HeldOut
 from pipeline.evaluation.metrics import Metrics, measure
-from pipeline.head.calibration import METHODS, cross_fitted, fit_temperature, folded
+from pipeline.evaluation.options import Options, bytes_of
+from pipeline.evaluation.trials import Target, Trial, Trials, fold_trials, target_of
+from pipeline.head.calibration import METHODS, folded
 from pipeline.head.head import Head
-from pipeline.head.priors import fitted_prior, importance, parse_prior
-from pipeline.solver.solve import Problem, mixed, prepare, softmax, solve, solve_grid
+from pipeline.solver.solve import Data, Problem, Solution, mixed, softmax, solve
 
 
 @dataclass(frozen=True)
@@ -110,8 +105,8 @@ def fit(
         The view, or several to be put side by side. Needed where a store has several. With several
         encoders, `2:mean` is a view of the second one, and `mean` that of each.
     C : float or "auto"
-        Inverse penalty. `auto` takes the one of `C_GRID` that is best by `metric` in cross-validation,
-        or on `validation`, if that is given.
+        Inverse penalty. `auto` takes the one of `C_GRID` that is best by `metric` in
+        cross-validation, or on `validation`, if that is given.
     cv : int, optional
         Folds of the cross-validation; see `make_folds`. Default 5; with a fixed C only the first of
         the five is held out and measured on, so that a refit takes seconds.
@@ -130,18 +125,21 @@ def fit(
     class_weight : str
         `balanced` weighs all classes alike, whatever their sizes; `none` weighs all rows alike.
     prior : str or mapping, optional
-        The shares of the classes that the head's probabilities answer for, see `parse_prior`. Default:
-        uniform after balanced weights, that of the training rows otherwise, which moves nothing.
+        The shares of the classes that the head's probabilities answer for, see `parse_prior`.
+        Default: uniform after balanced weights, that of the training rows otherwise, which moves
+        nothing.
     calibrate : str, optional
         `temperature`: fit one on the held-out rows and fold it into the head, see
-        `pipeline/head/calibration.py`. `none`: leave the probabilities as they are. Default: `temperature`
-        where all rows are held out once, or `validation` is given; so not with a fixed C alone.
+        `pipeline/head/calibration.py`. `none`: leave the probabilities as they are. Default:
+        `temperature` where all rows are held out once, or `validation` is given; so not with a
+        fixed C alone.
     seed : int
         Of the folds and of the bootstrap.
     max_iter : int
         Passes of the solver over the data at most.
     tol : float
-        The certificate that ends the fit, relative to the objective; see `pipeline/solver/solve.py`.
+        The certificate that ends the fit, relative to the objective; see
+        `pipeline/solver/solve.py`.
     memory : int or str, optional
         Bytes of vectors to hold, e.g. `2GiB`; default a quarter of the memory that is free. A store
         that takes more, in float32, is read anew in each pass.
@@ -165,175 +163,134 @@ def fit(
     >>> result.converged, result.gap <= 1e-6
     (True, True)
     """
-    started = time.perf_counter()
-    grid = _grid(C)
-    check_options(
-        class_weight=class_weight, metric=metric, max_iter=max_iter, tol=tol, repeats=repeats
+    started = perf_counter()
+    fixed = None if C == "auto" else _number(C)
+    options = Options(
+        metric=metric,
+        class_weight=class_weight,
+        prior=prior,
+        seed=seed,
+        max_iter=max_iter,
+        tol=tol,
+        memory=bytes_of(memory),
+        repeats=repeats,
+        one_standard_error=one_standard_error,
     )
-    if validation is not None and (one_standard_error or repeats > 1 or near_identical is not None):
-        raise InputError(
-            "--one-standard-error, --repeats and --near-identical need folds: leave out --validation, or "
-            "leave them out"
-        )
-    n_folds = FOLDS if cv is None else cv
-    fixed = C != "auto"
-    n_tried = 1 if fixed and cv is None else n_folds
-    calibrate = _calibration(calibrate, possible=n_tried > 1 or validation is not None)
+    plan = _plan(cv, near_identical, validation, options, is_fixed=fixed is not None)
+    method = _calibration(calibrate, possible=plan.n_tried > 1 or validation is not None)
+
     with ExitStack() as files:
         stores = files.enter_context(open_joined(features))
-        sources = stores.choose([pooling] if isinstance(pooling, str) else pooling)
-        stores.check_all_taken(sources)
-        labels = classes_of(stores)
-        rows = labelled_rows(stores, sources, labels)
-        everything = training_set(rows.y, len(labels), class_weight)
-        class_rows = np.bincount(rows.y, minlength=len(labels)).tolist()
-        fitted = fitted_prior(class_rows, class_weight)
-        stated = fitted if prior is None else parse_prior(prior, labels, class_rows)
-        if validation is not None:
-            held_stores = files.enter_context(open_joined(validation))
-            held = validation_rows(held_stores, sources, labels)
-            trials = [Trial(everything, held.y)]
-            groups = held.texts[:, 0] % FOLDS  # copies of a text stay together
-            measured_on = f"the {len(held.y)} rows of {held_stores}"
-            if unmatched := _unmatched(held_stores.matching):
-                measured_on += f", without {unmatched} that do not match"
+        task = _load(files, stores, pooling, plan, options)
+        loaded = perf_counter()
+        if fixed is None:
+            outcome = select(task.data, task.target, task.trials, options)
+            selected = perf_counter()
+            solution = _solve_best(task, outcome, options)
         else:
-            held = None
-            texts, judged_by = rows.texts, "each text by a model that did not see it"
-            if near_identical is not None:
-                texts = group_near(rows.X, texts, near_identical, memory=bytes_of(memory))
-                judged_by += f", nor one nearly the same ({len(np.unique(texts)):,} groups)"
-            trials = fold_trials(
-                rows.y,
-                texts,
-                labels,
-                class_weight=class_weight,
-                n_folds=n_folds,
-                n_tried=n_tried,
-                repeats=repeats,
-                seed=seed,
-            )
-            groups = np.repeat(np.arange(n_tried), [len(one.y) for one in trials[:n_tried]])
-            measured_on = (
-                f"{n_folds}-fold cross-validation, {judged_by}"
-                if n_tried > 1
-                else f"a held-out fold of {len(trials[0].y)} rows, by a model fitted on the rest"
-            )
-        data = prepare(
-            rows.X,
-            rows.y,
-            n_classes=len(labels),
-            memory=bytes_of(memory),
-            class_weight=everything.class_weight,
-        )
-        loaded = time.perf_counter()
+            outcome, solution = _solve_fixed(task, fixed, options)
+            selected = loaded
 
-        judging = [trial.training for trial in trials]
-        if fixed:  # the head's own goes along with those that judge it
-            problems = [Problem(grid[0], one, tol) for one in (*judging, everything)]
-            solutions = solve(data, problems, max_iter=max_iter)
-        else:
-            enough = max(tol, SELECTION_TOL)
-            solutions = solve_grid(data, grid, judging, tol=enough, max_iter=max_iter)
-        outcome = judge(
-            grid,
-            trials,
-            solutions,
-            metric=metric,
-            fitted=fitted,
-            stated=stated,
-            one_standard_error=one_standard_error,
-            repeats=repeats,
-            validation=None if held is None else held.X,
-        )
-        selected = time.perf_counter()
-        solution = solutions[-1]
-        if not fixed:
-            problem = Problem(outcome.best.C, everything, tol, mixed(outcome.solutions))
-            (solution,) = solve(data, [problem], max_iter=max_iter)
-    judged = slice(0, len(trials) // repeats)
-    y = np.concatenate([trial.y for trial in trials[judged]])
-    logits = np.concatenate(outcome.logits[judged]).astype(np.float64)
-    weight = importance(y, stated)
-    metrics = measure(y, softmax(logits), labels, seed=seed, weight=weight)
-    calibration: dict[str, Any] = {"method": calibrate}
-    temperature = 1.0
-    if calibrate == "temperature":
-        temperature = fit_temperature(logits, y, stated, weight)
-        before, proba = metrics, cross_fitted(logits, y, groups, stated, weight)
-        metrics = measure(y, proba, labels, seed=seed, weight=weight)
-        calibration |= {
-            "temperature": temperature,
-            "before": _of_calibration(before),
-            "after": _of_calibration(metrics),
-        }
+    measured = _measure(outcome.held_out, task.target.labels, method, seed)
     coef, intercept = folded(
-        solution.coef, solution.intercept, temperature=temperature, fitted=fitted, stated=stated
+        solution.coef,
+        solution.intercept,
+        temperature=measured.temperature,
+        fitted=task.target.fitted,
+        stated=task.target.stated,
     )
-    ended = time.perf_counter()
+    ended = perf_counter()
     seconds = {
         "load": loaded - started,
-        "select": 0.0 if fixed else selected - loaded,
-        "solve": ended - (loaded if fixed else selected),
+        "select": selected - loaded,
+        "solve": ended - selected,
         "total": ended - started,
     }
-    metadata = {
-        "frostline": __version__,
-        "versions": {p: version(p) for p in ("scikit-learn", "numpy")}
-        | {"python": platform.python_version()},
-        "rows": len(rows.y),
-        "class_rows": class_rows,
-        "unlabelled": rows.unlabelled,
-        "matching": None if stores.matching is None else dataclasses.asdict(stores.matching),
-        "C": outcome.best.C,
-        "class_weight": class_weight,
-        "prior": stated.tolist(),
-        "calibration": calibration,
-        "seed": seed,
-        "near_identical": near_identical,
-        "iterations": solution.iterations,
-        "converged": solution.converged,
-        "gap": solution.gap,
-        "tol": tol,
-        "max_iter": max_iter,
-        "in_memory": data.vectors.in_memory,
-        "measured_on": measured_on,
-        "metric": metric,
-        "grid": [
-            {"C": c.C, "score": c.score, "fold_scores": list(c.fold_scores)}
-            for c in outcome.candidates
-        ],
-        "metrics": metrics.to_dict(),
-        "seconds": seconds,
-    }
-    head = Head(tuple(labels), coef, intercept, tuple(sources), metadata)
+    metadata = _metadata(task, outcome, solution, measured, options)
+    metadata["seconds"] = seconds
     return FitResult(
-        head,
-        metrics,
-        measured_on,
-        () if fixed else outcome.candidates,
-        rows.unlabelled,
-        stores.matching,
+        Head(task.target.labels, coef, intercept, task.sources, metadata),
+        measured.metrics,
+        task.trials.measured_on,
+        outcome.candidates if fixed is None else (),
+        task.rows.unlabelled,
+        task.matching,
         solution.gap,
         solution.converged,
         seconds,
     )
 
 
-def _grid(C: float | str) -> tuple[float, ...]:
-    if C == "auto":
-        return C_GRID
+@dataclass(frozen=True)
+class _Plan:
+    """Which rows judge.
+
+    Attributes
+    ----------
+    n_folds, n_tried : int
+        Folds that the rows are cut into, and those of them that are held out.
+    near_identical : float, optional
+        The cosine from which on texts are held out together.
+    validation : path or sequence of paths, optional
+        Stores whose rows judge instead of folds.
+    """
+
+    n_folds: int
+    n_tried: int
+    near_identical: float | None
+    validation: str | Path | Sequence[str | Path] | None
+
+
+@dataclass(frozen=True)
+class _Task:
+    """All that a fit takes from files: rows, what is to be learned from them, and who judges it."""
+
+    sources: tuple[VectorSpec, ...]
+    rows: Labelled
+    matching: Matching | None
+    target: Target
+    trials: Trials
+    near_identical: float | None
+    data: Data
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Figures of held-out rows, and what was done to their probabilities, with the record of it."""
+
+    metrics: Metrics
+    temperature: float
+    calibration: dict[str, Any]
+
+
+def _number(C: float | str) -> float:
+    """Read an inverse penalty."""
     try:
         value = float(C)
     except ValueError:
         value = float("nan")
     if not 0 < value < float("inf"):
         raise InputError(f"C is {C!r}; it must be a number above 0, or auto")
-    return (value,)
+    return value
 
 
-def _unmatched(matching: Matching | None) -> int:
-    return 0 if matching is None else sum(matching.left_out.values())
+def _plan(
+    cv: int | None,
+    near_identical: float | None,
+    validation: str | Path | Sequence[str | Path] | None,
+    options: Options,
+    *,
+    is_fixed: bool,
+) -> _Plan:
+    """Settle which rows judge; with a fixed C one fold of those of the default is enough."""
+    of_folds = options.one_standard_error or options.repeats > 1 or near_identical is not None
+    if validation is not None and of_folds:
+        raise InputError(
+            "--one-standard-error, --repeats and --near-identical need folds: leave out "
+            "--validation, or leave them out"
+        )
+    n_folds = FOLDS if cv is None else cv
+    return _Plan(n_folds, 1 if is_fixed and cv is None else n_folds, near_identical, validation)
 
 
 def _calibration(asked: str | None, *, possible: bool) -> str:
@@ -344,11 +301,122 @@ def _calibration(asked: str | None, *, possible: bool) -> str:
         raise InputError(f"unknown calibration {asked!r}: choose {' or '.join(METHODS)}")
     if asked == "temperature" and not possible:
         raise InputError(
-            "--calibrate temperature needs more rows than the one fold that a fixed C is measured on: "
-            "give --cv 5 or --validation as well"
+            "--calibrate temperature needs more rows than the one fold that a fixed C is measured "
+            "on: give --cv 5 or --validation as well"
         )
     return asked
 
 
+def _load(
+    files: ExitStack,
+    stores: Joined,
+    pooling: str | Sequence[str] | None,
+    plan: _Plan,
+    options: Options,
+) -> _Task:
+    """Take the labelled rows of the views that are asked for, and settle who judges them."""
+    sources = stores.choose([pooling] if isinstance(pooling, str) else pooling)
+    stores.check_all_taken(sources)
+    labels = classes_of(stores)
+    rows = labelled_rows(stores, sources, labels)
+    target = target_of(rows.y, labels, options)
+    if plan.validation is None:
+        trials = _in_folds(rows, target, plan, options)
+    else:
+        held_stores = files.enter_context(open_joined(plan.validation))
+        trials = _on_validation(held_stores, sources, target)
+    data = target.prepared(rows.X, options.memory)
+    return _Task(tuple(sources), rows, stores.matching, target, trials, plan.near_identical, data)
+
+
+def _in_folds(rows: Labelled, target: Target, plan: _Plan, options: Options) -> Trials:
+    """Hold out folds of the rows themselves."""
+    texts, remark = rows.texts, ""
+    if plan.near_identical is not None:
+        texts = group_near(rows.X, texts, plan.near_identical, memory=options.memory)
+        remark = f", nor one nearly the same ({len(np.unique(texts)):,} groups)"
+    return fold_trials(
+        target, texts, options, n_folds=plan.n_folds, n_tried=plan.n_tried, remark=remark
+    )
+
+
+def _on_validation(stores: Joined, sources: Sequence[VectorSpec], target: Target) -> Trials:
+    """Judge on the rows of other stores, by a model of all rows that are fitted."""
+    held = validation_rows(stores, sources, target.labels)
+    measured_on = f"the {len(held.y)} rows of {stores}"
+    if stores.matching is not None and (unmatched := sum(stores.matching.left_out.values())):
+        measured_on += f", without {unmatched} that do not match"
+    groups = held.texts[:, 0].astype(np.intp) % FOLDS  # copies of a text stay together
+    return Trials((Trial(target.everything, held.y),), groups, measured_on, validation=held.X)
+
+
+def _solve_best(task: _Task, outcome: Outcome, options: Options) -> Solution:
+    """Fit the head on all rows, from the mean of the models that chose its C."""
+    start = mixed(outcome.solutions)
+    problem = Problem(outcome.best.C, task.target.everything, options.tol, start)
+    (solution,) = solve(task.data, [problem], max_iter=options.max_iter)
+    return solution
+
+
+def _solve_fixed(task: _Task, C: float, options: Options) -> tuple[Outcome, Solution]:
+    """Fit the head on all rows together with the models that judge it."""
+    sets = [*task.trials.training, task.target.everything]
+    problems = [Problem(C, one, options.tol) for one in sets]
+    *judges, solution = solve(task.data, problems, max_iter=options.max_iter)
+    return judge((C,), judges, task.target, task.trials, options), solution
+
+
+def _measure(rows: HeldOut, labels: Sequence[str], method: str, seed: int) -> _Measured:
+    """Measure held-out rows, after calibration where that is the method."""
+    weight = rows.weight
+    before = measure(rows.y, softmax(rows.logits), labels, seed=seed, weight=weight)
+    if method == "none":
+        return _Measured(before, 1.0, {"method": method})
+    temperature = rows.temperature()
+    after = measure(rows.y, rows.calibrated(), labels, seed=seed, weight=weight)
+    record = {
+        "method": method,
+        "temperature": temperature,
+        "before": _of_calibration(before),
+        "after": _of_calibration(after),
+    }
+    return _Measured(after, temperature, record)
+
+
 def _of_calibration(metrics: Metrics) -> dict[str, float]:
     return {"log_loss": metrics.log_loss, "calibration_error": metrics.calibration_error}
+
+
+def _metadata(
+    task: _Task, outcome: Outcome, solution: Solution, measured: _Measured, options: Options
+) -> dict[str, Any]:
+    """Say, as JSON types, what a head is made from, how, and what it is worth."""
+    matching = task.matching
+    return {
+        "frostline": __version__,
+        "versions": {p: version(p) for p in ("scikit-learn", "numpy")}
+        | {"python": platform.python_version()},
+        "rows": len(task.rows.y),
+        "class_rows": task.target.class_rows,
+        "unlabelled": task.rows.unlabelled,
+        "matching": None if matching is None else dataclasses.asdict(matching),
+        "C": outcome.best.C,
+        "class_weight": options.class_weight,
+        "prior": task.target.stated.tolist(),
+        "calibration": measured.calibration,
+        "seed": options.seed,
+        "near_identical": task.near_identical,
+        "iterations": solution.iterations,
+        "converged": solution.converged,
+        "gap": solution.gap,
+        "tol": options.tol,
+        "max_iter": options.max_iter,
+        "in_memory": task.data.vectors.in_memory,
+        "measured_on": task.trials.measured_on,
+        "metric": options.metric,
+        "grid": [
+            {"C": c.C, "score": c.score, "fold_scores": list(c.fold_scores)}
+            for c in outcome.candidates
+        ],
+        "metrics": measured.metrics.to_dict(),
+    }

@@ -150,14 +150,19 @@ ARROWS = {
         "pipeline.solver",
     ],
     "pipeline.evaluation": ["features.base", "pipeline.head", "pipeline.solver"],
-    "pipeline.fit": ["pipeline.data", "pipeline.evaluation", "pipeline.head", "pipeline.solver"],
+    "pipeline.fit": [
+        "features.spec",
+        "pipeline.data",
+        "pipeline.evaluation",
+        "pipeline.head",
+        "pipeline.solver",
+    ],
     "pipeline.compare": [
         "features.base",
         "features.spec",
         "pipeline.data",
         "pipeline.evaluation",
         "pipeline.head",
-        "pipeline.solver",
     ],
     "pipeline.scoring": [
         "features.backends",
@@ -271,3 +276,89 @@ def test_what_a_package_never_imports(where):
 def test_folders_hold_about_a_dozen_modules():
     folders = {path.parent for path in [*sources("features"), *sources("pipeline")]}
     assert {str(f): n for f in folders if (n := len(list(f.glob("*.py")))) > 13} == {}
+
+
+# What people call: parameters are all that can be asked for. Commands have theirs from options.
+PUBLIC_FACES = {
+    "features/encoder/encoder.py FrozenEncoder.__init__",
+    "features/encoder/transformer.py FrozenBert.__init__",
+    "features/extraction/extract.py extract",
+    "pipeline/compare.py compare",
+    "pipeline/fit.py fit",
+    "pipeline/solver/estimator.py MultinomialLogisticRegression.__init__",
+}
+MOST_LINES, MOST_PARAMETERS = 60, 8
+
+
+def functions(node, inside=""):
+    """Name all functions in a tree, those in classes and functions too."""
+    for child in ast.iter_child_nodes(node):
+        name = inside
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            name = f"{inside}.{child.name}" if inside else child.name
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield name, child
+        yield from functions(child, name)
+
+
+def lines_of_body(function):
+    """Count the lines of a function below its signature and its docstring."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return function.end_lineno - body[0].lineno + 1 if body else 0
+
+
+def parameters(function):
+    """Name what a caller can give."""
+    found = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    return [one.arg for one in found if one.arg not in ("self", "cls")]
+
+
+def is_command(function):
+    """Say whether the command line calls it, whose options are its parameters."""
+    return any(ast.unparse(one).startswith("main.command(") for one in function.decorator_list)
+
+
+def in_file(path, is_too_much):
+    """Name the functions of a file that something is true of."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [name for name, function in functions(tree) if is_too_much(function)]
+
+
+def in_packages(is_too_much):
+    """Name the functions of ours that something is true of, behind their files."""
+    return {
+        f"{path.relative_to(ROOT).as_posix()} {name}"
+        for path in [*sources("features"), *sources("pipeline")]
+        for name in in_file(path, is_too_much)
+    }
+
+
+def is_long(function):
+    return lines_of_body(function) > MOST_LINES
+
+
+def takes_too_many(function):
+    return len(parameters(function)) > MOST_PARAMETERS and not is_command(function)
+
+
+def test_functions_fit_on_a_screen():
+    assert in_packages(is_long) == set()
+
+
+def test_functions_take_few_parameters():
+    assert in_packages(takes_too_many) - PUBLIC_FACES == set()
+
+
+def test_the_counts_of_lines_and_parameters(tmp_path):
+    file = tmp_path / "module.py"
+    file.write_text(
+        "def short(a, b, c, d, e, f, g, h):\n"
+        + "    a\n" * 60
+        + 'class A:\n    def long(self):\n        "A docstring."\n'
+        + "        a\n" * 61
+        + "    def wide(self, a, b, c, d, *, e, f, g, h, i): ...\n"
+        + "def outer():\n    async def wide(a, b, c, d, e, f, g, h, i, /): ...\n"
+        + "@main.command()\ndef command(a, b, c, d, e, f, g, h, i): ...\n"
+    )
+    assert in_file(file, is_long) == ["A.long"]
+    assert in_file(file, takes_too_many) == ["A.wide", "outer.wide"]

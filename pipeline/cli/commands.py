@@ -1,4 +1,4 @@
-"""The command line: parse, call one function, print. Exit codes are those of `features/errors.py`."""
+"""The command line: parse, call one function, print. `features/errors.py` has the exit codes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,18 @@ from pipeline.evaluation.cross_validation import FOLDS
 from pipeline.fit import fit
 from pipeline.head.calibration import METHODS
 from pipeline.head.head import Head, load_head, save_head
-from pipeline.report import terminal, verification
+from pipeline.report import verification
+from pipeline.report.comparison import comparison_text
+from pipeline.report.fits import fit_text
+from pipeline.report.machine import diagnosis_text
+from pipeline.report.metrics import metrics_text
+from pipeline.report.stores_and_heads import (
+    extract_text,
+    head_text,
+    matching_text,
+    predict_text,
+    store_text,
+)
 from pipeline.scoring.evaluate import evaluate
 from pipeline.scoring.output_files import check_output, write_scores
 from pipeline.scoring.predict import is_store, scored
@@ -68,7 +79,7 @@ class _Commands(click.Group):
 
 
 def _leave_busy_threads(code: int) -> None:
-    """End at once if threads are busy: a batch of a large model takes seconds, and Python would wait."""
+    """End at once if threads are busy: Python would wait for the batch of a large model."""
     if any(not thread.daemon for thread in threading.enumerate()[1:]):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -110,7 +121,8 @@ def main() -> None:
     default=[DEFAULT_POOLING],
     show_default=True,
     metavar="SPEC",
-    help="TOKENS[@LAYERS][+COMBINE], e.g. cls, mean@-2, cls@last4+concat; repeat for several views.",
+    help="TOKENS[@LAYERS][+COMBINE], e.g. cls, mean@-2, cls@last4+concat; "
+    "repeat for several views.",
 )
 @click.option(
     "--max-length",
@@ -157,12 +169,12 @@ def extract_command(
     """Encode tweets once and cache their vectors.
 
     INPUT is a .csv, .tsv, .jsonl, .txt (also .gz) or .parquet file, or - for JSON Lines on standard
-    input. Running it again encodes only texts that are new; after an interruption, a crash or a full disk
-    the same command goes on where it was.
+    input. Running it again encodes only texts that are new; after an interruption, a crash or a
+    full disk the same command goes on where it was.
     """
     with progress.progress() as show:
         summary = extract(inputs, output, pooling=pooling, progress=show, say=_remark, **chosen)
-    click.echo(terminal.extract_text(summary))
+    click.echo(extract_text(summary))
 
 
 def _remark(line: str) -> None:
@@ -186,7 +198,7 @@ def _remark(line: str) -> None:
     default="auto",
     show_default=True,
     metavar="FLOAT|auto",
-    help="Inverse penalty; auto chooses from 1e-4 to 1e2.",
+    help="Inverse regularisation strength; auto chooses from 1e-4 to 1e2.",
 )
 @click.option(
     "--cv",
@@ -225,7 +237,8 @@ def _remark(line: str) -> None:
 @click.option(
     "--calibrate",
     type=click.Choice(METHODS),
-    help="Fit a temperature on held-out rows and fold it in [temperature; none with a fixed C alone].",
+    help="Fit a temperature on held-out rows and fold it in "
+    "[temperature; none with a fixed C alone].",
 )
 @options.fold_seed
 @options.max_iter
@@ -248,8 +261,8 @@ def fit_command(
 ) -> None:
     """Fit a head on cached vectors, and measure it on rows that it has not seen.
 
-    Files of one encoder are shards; those of different encoders, over the same tweets, are put side by
-    side, and 2:mean is the view mean of the second one.
+    Files of one encoder are shards; those of different encoders, over the same tweets, are put side
+    by side, and 2:mean is the view mean of the second one.
     """
     inputs: list[str | Path | None] = [*features, *validation]
     check_replaceable(output, inputs)
@@ -261,7 +274,7 @@ def fit_command(
     result = fit(features, pooling=pooling or None, validation=validation or None, **chosen)
     save_head(result.head, output)
     _write_json(json_file, result.head.metadata)
-    click.echo(f"{terminal.fit_text(result)}\n\n{printable(str(output))} written")
+    click.echo(f"{fit_text(result)}\n\n{printable(str(output))} written")
 
 
 @main.command("compare")
@@ -295,7 +308,7 @@ def compare_command(
             features, combine=[spec.split(",") for spec in combine], progress=show, **chosen
         )
     _write_json(json_file, result.to_dict())
-    click.echo(terminal.comparison_text(result))
+    click.echo(comparison_text(result))
 
 
 @main.command("predict")
@@ -366,7 +379,7 @@ def predict_command(
             progress=show,
         )
     if not to_stdout:
-        click.echo(terminal.predict_text(written, output, rejects.count, rejects.path))
+        click.echo(predict_text(written, output, rejects.count, rejects.path))
 
 
 @main.command("evaluate")
@@ -378,7 +391,7 @@ def predict_command(
     type=click.IntRange(0, 2**32 - 1),
     default=0,
     show_default=True,
-    help="Of the bootstrap.",
+    help="Seed of the bootstrap.",
 )
 @options.moved_prior
 @options.machine
@@ -418,7 +431,7 @@ def evaluate_command(
     _write_json(
         json_file, {"measured_on": measured_on, "prior": stated, "metrics": metrics.to_dict()}
     )
-    click.echo(terminal.metrics_text(metrics, measured_on, stated))
+    click.echo(metrics_text(metrics, measured_on, stated))
     if unlabelled:
         click.echo(f"\n{unlabelled:,} rows without a label were left out")
 
@@ -429,9 +442,9 @@ def inspect_command(file: Path) -> None:
     """Show what a feature file or a head is, where it came from and what it fits."""
     if is_store(file):
         with FeatureStore(file) as store:
-            click.echo(terminal.store_text(store))
+            click.echo(store_text(store))
     else:
-        click.echo(terminal.head_text(load_head(file), str(file)))
+        click.echo(head_text(load_head(file), str(file)))
 
 
 @main.command("verify")
@@ -464,20 +477,20 @@ def verify_command(paths: Sequence[str], json_file: Path | None) -> None:
 def doctor_command(model: str, json_file: Path | None) -> None:
     """Examine this machine: what is there, and how fast each way to run a model is.
 
-    Measures matrix products by library and precision, and tweets/s of every installed backend in each of
-    its precisions; says what `auto` takes, and why.
+    Measures matrix products by library and precision, and tweets/s of every installed backend in
+    each of its precisions; says what `auto` takes, and why.
     """
     _check_json(json_file, [])
     with progress.share() as show:
         found = examine(model, progress=show)
     _write_json(json_file, found.to_dict())
-    click.echo(terminal.diagnosis_text(found))
+    click.echo(diagnosis_text(found))
 
 
 def _say(matching: Matching) -> None:
     """Rows that are not in the output are said, but not into it."""
     if any(matching.left_out.values()):
-        click.echo(terminal.matching_text(matching), err=True)
+        click.echo(matching_text(matching), err=True)
 
 
 def _head(path: Path, prior: str | None) -> Head:

@@ -1,4 +1,4 @@
-"""Options that several commands have, as decorators: the same name, the same words, the same default."""
+"""Options that several commands have, as decorators: same name, same words, same default."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import click
 from features.backends.choice import Runtime
 from features.tweets.columns import LABEL_CASES, Columns
 from features.tweets.table import QUOTINGS, InputFormat
-from pipeline.evaluation.cross_validation import CLASS_WEIGHTS
 from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.options import CLASS_WEIGHTS
 from pipeline.head.head import Head
 from pipeline.scoring.predict import encoders_for
 
@@ -162,7 +162,7 @@ fold_seed = click.option(
     type=click.IntRange(0, 2**32 - 1),
     default=0,
     show_default=True,
-    help="Of the folds and the bootstrap.",
+    help="Seed of the folds and the bootstrap.",
 )
 max_iter = click.option(
     "--max-iter",

@@ -1,7 +1,7 @@
 """Feature stores of several encoders over the same tweets, read as one. No torch, no fitting.
 
-Files of one encoder are shards: their rows follow each other. Files of different encoders are joined:
-their columns stand side by side, row by row, as `pipeline/data/matching.py` matches them.
+Files of one encoder are shards: their rows follow each other. Files of different encoders are
+joined: their columns stand side by side, row by row, as `pipeline/data/matching.py` matches them.
 
 Encoders are numbered from 1 in the order of their files: `2:mean` is the view `mean` of the second
 one, `mean` that of every encoder.
@@ -76,8 +76,8 @@ class Joined:
         Raises
         ------
         InputError
-            A view or an encoder is not there, a view is named twice, or several are there and none was
-            named.
+            A view or an encoder is not there, a view is named twice, or several are there and none
+            was named.
         """
         if not asked:
             return [_source(store, store.choose_views(None)[0]) for store in self.stores]
@@ -213,8 +213,8 @@ def open_joined(features: str | Path | Sequence[str | Path]) -> Iterator[Joined]
     Raises
     ------
     InputError
-        Some files are of one encoder and some of others, the stores share no row, or the rows come in
-        another order.
+        Some files are of one encoder and some of others, the stores share no row, or the rows come
+        in another order.
     FileRefused
         As `FeatureStore` does.
     """

@@ -8,8 +8,8 @@ A row of one store and a row of another are the same tweet if
 - the id (and text) occurs as often in every store;
 - their labels are equal, where both have one.
 
-What does not match is left out and counted. Matching rows must come in the same order in every store,
-so that all can be streamed; files that were extracted from the same input always do.
+What does not match is left out and counted. Matching rows must come in the same order in every
+store, so that all can be streamed; files that were extracted from the same input always do.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Matching:
     left_out : dict of str to int
         Rows of each store that are not.
     other_text : int
-        Ids among those left out that are in all stores, with another text or another number of times.
+        Ids among those left out that are in all stores, with another text or another number of
+        times.
     other_label : int
         Rows that match but for their labels; they are left out.
     by_text : bool

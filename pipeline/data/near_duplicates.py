@@ -1,10 +1,10 @@
 """Texts that are nearly the same, by their vectors: groups that no cut into folds may divide. No text.
 
-In come vectors and which rows have the same text; out comes a group for each row. Two texts are nearly
-the same if the cosine between their vectors, less the mean of all, is at least a bound; a group is what
-hangs together by such pairs, so that its ends may be further apart. Without the mean, BERT's vectors
-have a high cosine to each other whatever the texts are (Ethayarajh, "How contextual are contextualized
-word representations?", 2019, section 4.1).
+In come vectors and which rows have the same text; out comes a group for each row. Two texts are
+nearly the same if the cosine between their vectors, less the mean of all, is at least a bound; a
+group is what hangs together by such pairs, so that its ends may be further apart. Without the mean,
+BERT's vectors have a high cosine to each other whatever the texts are (Ethayarajh, "How contextual
+are contextualized word representations?", 2019, section 4.1).
 
 Every text is compared with every other: 45,616 x 384 take seconds, a million rows an hour.
 """
@@ -22,7 +22,8 @@ from pipeline.solver.blocks import Rows
 
 # Texts that are compared with so many others at a time.
 _TILE = 2048
-# Pairs that are gathered before they are joined into groups: many where a text comes in many versions.
+# Pairs that are gathered before they are joined into groups: many where a text comes in many
+# versions.
 _PAIRS = 2_000_000
 
 

@@ -1,5 +1,5 @@
 """Examine this machine: what is there, and how fast each way to run a model is.
 
-`examine` collects the facts; what can crash or stand still runs in child processes. Decides nothing.
-Imports `features` alone.
+`examine` puts the facts together, `children` finds those that can crash or stand still, in child
+processes, `diagnosis` is the record of all. Decides nothing. Imports `features` alone.
 """

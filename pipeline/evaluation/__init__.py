@@ -1,5 +1,7 @@
 """How good a head is: folds, cross-validation, metrics, and how sure their differences are.
 
-`folds` cuts rows, `cross_validation` fits models that score rows they have not seen, `metrics` measures,
-`bootstrap` says how sure a difference is. Imports `pipeline.solver` and `pipeline.head`; reads no files.
+`options` is what `fit` and `compare` are asked alike, `folds` cuts rows, `trials` says which rows
+are learned from and which ones judge, `cross_validation` fits and judges every C, `held_out` is
+what the models of the best one said, `metrics` measures, `bootstrap` says how sure a difference is.
+Imports `pipeline.solver` and `pipeline.head`; reads no files.
 """

@@ -1,8 +1,8 @@
 """Several classifiers' scores on the same rows in, how sure their differences are out. Pure.
 
-Rows are drawn again with replacement, the same ones for all classifiers: what makes some rows hard for
-all of them then cancels in the differences (Efron and Tibshirani, "An Introduction to the Bootstrap",
-1993, chapters 8 and 13).
+Rows are drawn again with replacement, the same ones for all classifiers: what makes some rows hard
+for all of them then cancels in the differences (Efron and Tibshirani, "An Introduction to the
+Bootstrap", 1993, chapters 8 and 13).
 """
 
 from __future__ import annotations

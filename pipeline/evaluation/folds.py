@@ -1,7 +1,7 @@
 """Which rows are held out together, and which C is chosen. Solving is in `pipeline/solver/solve.py`.
 
-In come labels, text digests and, for each C and fold, held-out scores; out come folds and a choice with
-the figures behind it.
+In come labels, text digests and, for each C and fold, held-out scores; out come folds and a choice
+with the figures behind it.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def choose(
 ) -> Candidate:
     """Take the best mean score; among equals the smallest C, the simplest model.
 
-    With `one_standard_error`, take the smallest C whose score is within one standard error of the best
-    (Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3).
+    With `one_standard_error`, take the smallest C whose score is within one standard error of the
+    best (Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3).
     """
     sign = 1 if higher_is_better else -1
     best = max(candidates, key=lambda candidate: (sign * candidate.score, -candidate.C))
@@ -81,7 +81,8 @@ def make_folds(
 
     Folds are stratified by class, and rows of identical texts (retweets) are in the same fold, so
     that no text is scored by a model that was trained on it. Identical is what has the same digest,
-    that is, the same text after normalising, or what the caller has grouped (`pipeline/data/near_duplicates.py`).
+    that is, the same text after normalising, or what the caller has grouped
+    (`pipeline/data/near_duplicates.py`).
 
     Parameters
     ----------

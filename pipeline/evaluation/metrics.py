@@ -84,9 +84,9 @@ def measure(
     seed : int
         For the bootstrap.
     weight : float array (N,), optional
-        Of the rows, in log-loss and calibration error, as `importance` of `pipeline/head/priors.py` gives
-        them for the prior that the probabilities answer for. What counts rows, or takes the mean over
-        classes, does without. Default 1.
+        Of the rows, in log-loss and calibration error, as `importance` of `pipeline/head/priors.py`
+        gives them for the prior that the probabilities answer for. What counts rows, or takes the
+        mean over classes, does without. Default 1.
     """
     weight = np.ones(len(y)) if weight is None else weight
     predicted = proba.argmax(axis=1)
@@ -179,8 +179,9 @@ def _bootstrap_interval(
 ) -> tuple[float, float]:
     """95 % interval of macro recall when rows are drawn again with replacement.
 
-    Rows of one cell of the confusion matrix are alike, so drawing N rows is drawing the counts of the
-    cells from a multinomial distribution. Recall only needs, for each class, its hits and its misses.
+    Rows of one cell of the confusion matrix are alike, so drawing N rows is drawing the counts of
+    the cells from a multinomial distribution. Recall only needs, for each class, its hits and its
+    misses.
     """
     hits = np.diag(confusion)
     misses = confusion.sum(axis=1) - hits

@@ -1,15 +1,15 @@
 """Probabilities that mean what they say: a temperature for the evidence. Pure.
 
 Out-of-fold logits and the true classes in; out come the temperature T, the probabilities at it, and
-the coefficients into which it is folded. With the evidence e = logits - log(prior), where the logits
-answer for that prior,
+the coefficients into which it is folded. With the evidence e = logits - log(prior), where the
+logits answer for that prior,
 
     p = softmax(e / T + log(prior))
 
 For a uniform prior this is temperature scaling as in Guo et al., "On Calibration of Modern Neural
-Networks", 2017, section 4.2. For another one it leaves the prior alone: evidence that is worth nothing
-gives back the prior, not equal shares, and moving the result to another prior is the same as
-tempering there. The loss is convex in 1/T, as log-sum-exp of an affine function.
+Networks", 2017, section 4.2. For another one it leaves the prior alone: evidence that is worth
+nothing gives back the prior, not equal shares, and moving the result to another prior is the same
+as tempering there. The loss is convex in 1/T, as log-sum-exp of an affine function.
 """
 
 from __future__ import annotations

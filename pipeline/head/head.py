@@ -12,11 +12,11 @@
     metadata      how it was fitted, the class prior that it answers for, and its metrics
 
 so that the file is useful with scikit-learn alone. `load_head` never unpickles it: it takes the
-arrays and the texts out (`pipeline/head/safe_pickle.py`), validates them and builds a `Head`. Loading does
-not need scikit-learn.
+arrays and the texts out (`pipeline/head/safe_pickle.py`), validates them and builds a `Head`.
+Loading does not need scikit-learn.
 
-To change the format, raise `VERSION`, keep reading the versions before it, and add a file of the old
-version to the tests.
+To change the format, raise `VERSION`, keep reading the versions before it, and add a file of the
+old version to the tests.
 """
 
 from __future__ import annotations

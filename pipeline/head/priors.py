@@ -1,14 +1,14 @@
 """Class priors: what probabilities answer for, and how they move to another prior. Pure.
 
-A classifier that was fitted where the classes have the shares `old` gives p(class | x) for such rows.
-For rows where they have the shares `new`, and where tweets of one class look as they did, the same
-evidence gives
+A classifier that was fitted where the classes have the shares `old` gives p(class | x) for such
+rows. For rows where they have the shares `new`, and where tweets of one class look as they did, the
+same evidence gives
 
     p_new(k | x)  ~  p_old(k | x) * new[k] / old[k],    that is, logits + log(new) - log(old)
 
 (Saerens, Latinne and Decaestecker, "Adjusting the outputs of a classifier to new a priori
-probabilities", 2002, equation 2.4). Class weights are a prior as well: balanced ones make a fit answer
-for classes of equal shares, whatever theirs are.
+probabilities", 2002, equation 2.4). Class weights are a prior as well: balanced ones make a fit
+answer for classes of equal shares, whatever theirs are.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def parse_prior(
     Parameters
     ----------
     prior : str or mapping
-        `uniform`; `training`: that of the rows of the fit; or a share, or a number of rows, for each
-        class, as a mapping or as ``a=0.2,b=0.5,c=0.3``. They are divided by their sum.
+        `uniform`; `training`: that of the rows of the fit; or a share, or a number of rows, for
+        each class, as a mapping or as ``a=0.2,b=0.5,c=0.3``. They are divided by their sum.
     labels : sequence of str, (K,)
     class_rows : sequence of int, (K,)
         Rows of each class in the fit.

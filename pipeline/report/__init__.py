@@ -1,4 +1,6 @@
 """Results in, text for a terminal out. Computes nothing.
 
-`text` shows what fits, comparisons, stores, heads and machines are; `verification` what `verify` found.
+`fits` shows what `fit` did, `comparison` the table of `compare`, `stores_and_heads` what files hold
+and what was written, `machine` what `doctor` found, `verification` what `verify` found. `metrics`
+shows and names figures, `layout` has the tables and lists that all are made of.
 """

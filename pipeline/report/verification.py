@@ -10,7 +10,7 @@ from features.errors import FileRefused
 
 
 def lines_of(found: Verification) -> Iterator[str]:
-    """Give a line for a store that is whole, or one for each fault, and what else is worth knowing."""
+    """Give a line for a whole store, or one for each fault, and what else is worth knowing."""
     for fault in found.faults:
         yield printable(f"broken: {fault.reason}")
     if found.whole:

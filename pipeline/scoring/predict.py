@@ -1,8 +1,8 @@
 """Tweets and a head in, a stream of scores out, in input order and in bounded memory.
 
-`predict` crosses back into stage one in one place, `encoders_for`: it builds the encoders that the head
-itself describes, so that nobody scores with another model, pooling, length or normaliser. Cached
-vectors are scored without any model.
+`predict` crosses back into stage one in one place, `encoders_for`: it builds the encoders that the
+head itself describes, so that nobody scores with another model, pooling, length or normaliser.
+Cached vectors are scored without any model.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def encoders_for(
     ----------
     head : Head
     models : sequence of str or path
-        Where their models lie on this machine, one for each encoder in the order of the head; default:
-        the names that the head remembers.
+        Where their models lie on this machine, one for each encoder in the order of the head;
+        default: the names that the head remembers.
     runtime : Runtime
         Device, backend and budget of tokens; the dtype is the head's.
 

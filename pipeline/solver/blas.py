@@ -1,10 +1,10 @@
 """Multiply matrices by the faster BLAS of two: NumPy's and SciPy's, which are often different builds.
 
-In come a (M, K) and b (K, N) of one float type, out goes their product. Which library computes is measured
-once a process, in some milliseconds: NumPy may be built without an optimised BLAS, or with one that takes
-this processor for an older one. As rounding differs between libraries, SciPy's must be far ahead to be
-taken: what is as good as equal always gives the same bits. It is called by its address, so that other
-threads go on meanwhile. Threads are not chosen here.
+In come a (M, K) and b (K, N) of one float type, out goes their product. Which library computes is
+measured once a process, in some milliseconds: NumPy may be built without an optimised BLAS, or with
+one that takes this processor for an older one. As rounding differs between libraries, SciPy's must
+be far ahead to be taken: what is as good as equal always gives the same bits. It is called by its
+address, so that other threads go on meanwhile. Threads are not chosen here.
 """
 
 from __future__ import annotations

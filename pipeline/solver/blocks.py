@@ -1,12 +1,13 @@
 """Vectors by the block: from memory, or streamed from a file in bounded memory; no maths of models.
 
-In come raw vectors (N, D) as an array, an HDF5 dataset, or anything that can be read piece by piece.
-Out go centred blocks, to be gone through as often as wanted. A block always holds the same rows,
-`BLOCK_ROWS` of them, however the vectors were read: a sum over blocks, taken in their order, does not
-depend on where the vectors lie, on the size of what is read at once or on the number of threads.
+In come raw vectors (N, D) as an array, an HDF5 dataset, or anything that can be read piece by
+piece. Out go centred blocks, to be gone through as often as wanted. A block always holds the same
+rows, `BLOCK_ROWS` of them, however the vectors were read: a sum over blocks, taken in their order,
+does not depend on where the vectors lie, on the size of what is read at once or on the number of
+threads.
 
-Several threads work on several blocks, and BLAS on one thread in each: its own threads gain no more on
-wide products, wait for each other on thin ones, and leave softmax and conversions to one core.
+Several threads work on several blocks, and BLAS on one thread in each: its own threads gain no more
+on wide products, wait for each other on thin ones, and leave softmax and conversions to one core.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ T = TypeVar("T")
 BLOCK_ROWS = 2048
 # Values that are converted together, for the same reason so many: they just stay in the cache.
 _VALUES_IN_CACHE = 2**19
-# Rows are read in pieces of about this size, and one piece is read while the one before is worked on.
+# Rows are read in pieces of about this size, and one piece is read while the one before is worked
+# on.
 _PIECE_BYTES = 8 * 2**20
 _PIECES_AHEAD = 2
 
@@ -127,7 +129,8 @@ class Workers:
             (lib["num_threads"] for lib in self._controller.info() if lib["user_api"] == "blas"),
             default=1,
         )
-        # One for all passes: on a few thousand rows, starting threads would take as long as the pass.
+        # One for all passes: on a few thousand rows, starting threads would take as long as the
+        # pass.
         self._pool = ThreadPoolExecutor(self.count)
 
     def one_blas_thread(self) -> AbstractContextManager[Any]:
@@ -159,8 +162,8 @@ class Workers:
 class Centred:
     """Vectors z = x - center; the first are held, the others computed in each pass.
 
-    What is left to standardise them, a scale for each column, goes into the weights that z is multiplied
-    with: that is a step less on every value.
+    What is left to standardise them, a scale for each column, goes into the weights that z is
+    multiplied with: that is a step less on every value.
 
     Attributes
     ----------
@@ -186,8 +189,8 @@ class Centred:
     def sweep(self, function: Callable[[slice, Array], T], every: int = 1) -> Iterator[T]:
         """Apply ``function(rows, z)`` to blocks of rows, in threads; give the results in order.
 
-        z is the function's only until it returns: the next block may come into the same memory. With
-        `every`, only each so-manieth block is taken.
+        z is the function's only until it returns: the next block may come into the same memory.
+        With `every`, only each so-manieth block is taken.
         """
         scratch = threading.local()  # fresh memory for each block would cost as much as filling it
 
@@ -285,7 +288,8 @@ def _moments(block: Array, weight: Floats) -> tuple[float, Floats, Floats]:
     share = (weight / total).astype(block.dtype)
     near = share @ block
     block -= near
-    # What rounding left in the mean comes out of the deviations, where it is not small against them.
+    # What rounding left in the mean comes out of the deviations, where it is not small against
+    # them.
     off = (share @ block).astype(np.float64)
     np.square(block, out=block)
     squares = total * ((share @ block).astype(np.float64) - off**2)

@@ -28,9 +28,9 @@ from pipeline.solver.solve import Problem, balanced_weights, prepare, softmax, s
 class MultinomialLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Multinomial logistic regression on standardised columns, with a certificate.
 
-    The objective is that of `StandardScaler` and `LogisticRegression(C=C)` in a pipeline, minimised by
-    `pipeline/solver/solve.py`; the standardisation is folded into the coefficients, which apply to the
-    columns as they are.
+    The objective is that of `StandardScaler` and `LogisticRegression(C=C)` in a pipeline, minimised
+    by `pipeline/solver/solve.py`; the standardisation is folded into the coefficients, which apply
+    to the columns as they are.
 
     Parameters
     ----------
@@ -61,8 +61,8 @@ class MultinomialLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ig
 
     Notes
     -----
-    float64 arrays are computed in float64, as everywhere in scikit-learn; float32 and float16 ones in
-    float32 until rounding ends that, which takes half of the memory.
+    float64 arrays are computed in float64, as everywhere in scikit-learn; float32 and float16 ones
+    in float32 until rounding ends that, which takes half of the memory.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """L-BFGS on many models in step, from a preconditioner of their own: points in, better points out.
 
-The method and the certificate are described in `pipeline/solver/solve.py`, the function that is minimised in
-`pipeline/solver/objective.py`. Nothing here knows where the vectors lie.
+The method and the certificate are described in `pipeline/solver/solve.py`, the function that is
+minimised in `pipeline/solver/objective.py`. Nothing here knows where the vectors lie.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pipeline.solver.objective import Evaluation, Objective
 _PAIRS = 10
 # Armijo's condition: P falls by this share of what its slope promises.
 _ARMIJO = 1e-4
-# What is known of P, relatively, with products of this precision; and the steps without progress after
-# which rounding has the last word.
+# What is known of P, relatively, with products of this precision; and the steps without progress
+# after which rounding has the last word.
 _ROUNDING = {np.dtype(np.float32): 1e-7, np.dtype(np.float64): 1e-14}
 _PATIENCE = {np.dtype(np.float32): 4, np.dtype(np.float64): 20}
 
@@ -136,8 +136,8 @@ def certificate(at: Evaluation) -> Floats:
 def newton_step(at: Evaluation) -> Floats:
     """What Newton's method takes from the intercepts, (M, K)."""
     n_classes = at.curvature.shape[1]
-    # Adding the same to all intercepts changes nothing: that direction, and those of classes without
-    # rows, get some curvature, so that the matrix can be inverted.
+    # Adding the same to all intercepts changes nothing: that direction, and those of classes
+    # without rows, get some curvature, so that the matrix can be inverted.
     trace = np.trace(at.curvature, axis1=1, axis2=2)[:, None, None]
     floor = 1e-10 * np.eye(n_classes) + 1 / n_classes
     matrix = at.curvature + (trace + np.finfo(np.float64).tiny) * floor

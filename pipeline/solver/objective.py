@@ -1,18 +1,20 @@
 """The objective of many models at once: weights in, values, gradients and curvatures out.
 
-For one inverse penalty C, and rows i with weights s_i, vectors x_i and classes y_i, a model minimises
+For one inverse penalty C, and rows i with weights s_i, vectors x_i and classes y_i, a model
+minimises
 
     P(W, b) = C * sum_i s_i * -ln softmax(W z_i + b)[y_i]  +  1/2 * ||W||^2,   z = (x - mean) / std
 
 with a free intercept b. Mean and standard deviation are those of the rows that it is fitted on, by
-their sample weights, without class weights; a constant column gets no weight. This is scikit-learn's
-objective; with two classes that penalises their difference, w = W[1] - W[0], by 1/2 * ||w||^2, and so
-does this, with C/2 in the place of C: P is then half of scikit-learn's.
+their sample weights, without class weights; a constant column gets no weight. This is
+scikit-learn's objective; with two classes that penalises their difference, w = W[1] - W[0], by 1/2
+* ||w||^2, and so does this, with C/2 in the place of C: P is then half of scikit-learn's.
 
 Models differ by C and by the rows that they leave out, whose weight is 0. One pass over the data
-evaluates all: the vectors are centred once, by all rows; the standard deviation of a model's own rows goes
-into its weights, and the difference of the means into its intercept. Products are taken over blocks of rows, in float32 or float64,
-and their sums in float64, in the order of the rows. How it is minimised is in `pipeline/solver/solve.py`.
+evaluates all: the vectors are centred once, by all rows; the standard deviation of a model's own
+rows goes into its weights, and the difference of the means into its intercept. Products are taken
+over blocks of rows, in float32 or float64, and their sums in float64, in the order of the rows. How
+it is minimised is in `pipeline/solver/solve.py`.
 """
 
 from __future__ import annotations
@@ -30,9 +32,10 @@ from pipeline.solver.blocks import BLOCK_ROWS, Centred
 
 # Rows for each column that the Gram matrix is summed over, at most; it only preconditions.
 _GRAM_ROWS = 64
-# OpenBLAS takes products of up to so many multiplications, and z' with weights up to so many results,
-# without packing their operands first, which is most of the work where one of them is thin. With fewer
-# rows than the last, calling costs more. (Its sgemm_small_kernel_permit for Skylake-X and later.)
+# OpenBLAS takes products of up to so many multiplications, and z' with weights up to so many
+# results, without packing their operands first, which is most of the work where one of them is
+# thin. With fewer rows than the last, calling costs more. (Its sgemm_small_kernel_permit for
+# Skylake-X and later.)
 _SMALL, _SMALL_RESULT = 1_000_000, 1200
 _LEAST_ROWS = 96
 
@@ -194,8 +197,7 @@ class Objective:
         intercepts = by_class[:, :, :1].astype(dtype)
 
         columns = n_models * n_classes
-        rows = min(_SMALL // (columns * self.n_columns), _SMALL_RESULT // columns)
-        rows = rows if rows >= _LEAST_ROWS else BLOCK_ROWS
+        rows = _rows_of_a_product(columns, self.n_columns)
 
         def of_block(at: slice, z: Array) -> tuple[Floats, Floats, Floats, Floats]:
             z = z.astype(dtype, copy=False)
@@ -217,10 +219,7 @@ class Objective:
             if scores is not None and logits is not None:
                 self._write_scores(scores, models, at, logits - np.log(total))
             weighted = p * s
-            of_model = p.transpose(1, 0, 2)
-            curvature = -np.matmul(weighted.transpose(1, 0, 2), of_model.transpose(0, 2, 1))
-            diagonal = np.arange(n_classes)
-            curvature[:, diagonal, diagonal] += weighted.sum(axis=2).T
+            curvature = _curvature(p, weighted)
             of_truth = self.y[at]
             for k in range(n_classes):  # several times faster than by an index of rows and classes
                 weighted[k] -= s * (of_truth == k)
@@ -259,10 +258,25 @@ class Objective:
                 scores[model][first : first + len(found)] = found
 
 
-def mean_gram(vectors: Centred, weight: Floats) -> Floats:
-    """The mean of z z' by weights (N,), (D, D), z standardised: from all rows, or from enough of many.
+def _rows_of_a_product(columns: int, n_columns: int) -> int:
+    """Give the rows that are multiplied at once by weights (columns, n_columns)."""
+    rows = min(_SMALL // (columns * n_columns), _SMALL_RESULT // columns)
+    return rows if rows >= _LEAST_ROWS else BLOCK_ROWS
 
-    Whole blocks are taken, evenly over the rows.
+
+def _curvature(p: Array, weighted: Array) -> Floats:
+    """Sum s_i (diag(p_i) - p_i p_i') over rows, (A, K, K), from p_i and s_i p_i, both (K, A, n)."""
+    of_model = p.transpose(1, 0, 2)
+    curvature = -np.matmul(weighted.transpose(1, 0, 2), of_model.transpose(0, 2, 1))
+    diagonal = np.arange(len(p))
+    curvature[:, diagonal, diagonal] += weighted.sum(axis=2).T
+    return np.asarray(curvature)
+
+
+def mean_gram(vectors: Centred, weight: Floats) -> Floats:
+    """Take the mean of z z', (D, D), by weights (N,): from all rows, or from enough of many.
+
+    The z are standardised. Whole blocks are taken, evenly over the rows.
     """
     n_rows, n_columns = vectors.rows.shape
     every = max(1, n_rows // max(_GRAM_ROWS * n_columns, BLOCK_ROWS))

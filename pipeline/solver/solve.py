@@ -1,28 +1,29 @@
 """The solver: many models on the same vectors in, weights on raw vectors and their certificates out.
 
-What is minimised is P of `pipeline/solver/objective.py`. BERT's dimensions are correlated, which is why
-first-order methods take hundreds of passes over the data on them. Here L-BFGS (Nocedal and Wright,
-"Numerical Optimization", 2006, algorithm 7.4) starts from a good guess of the Hessian instead of a
-multiple of the identity:
+What is minimised is P of `pipeline/solver/objective.py`. BERT's dimensions are correlated, which is
+why first-order methods take hundreds of passes over the data on them. Here L-BFGS (Nocedal and
+Wright, "Numerical Optimization", 2006, algorithm 7.4) starts from a good guess of the Hessian
+instead of a multiple of the identity:
 
     H ~ C * sum_i s_i (diag(p_i) - p_i p_i') (x) mean(z z') + 1
 
 the product of the models' own mean curvature, which every pass gives for free, and the Gram matrix,
-which all models share. Decomposed into eigenvectors once, it is inverted for every C and every fold by
-a division. All models go through the data together, one pass a step, until the last one is done.
+which all models share. Decomposed into eigenvectors once, it is inverted for every C and every fold
+by a division. All models go through the data together, one pass a step, until the last one is done.
 
 A fit ends by its certificate. The loss is convex and the penalty 1/2 ||W||^2, so that for all W, b
 
     P(W, b) - min P  <=  1/2 ||dP/dW||^2 + dP/db . (b - b*)
 
-with b* the intercepts at the optimum. Where dP/db = 0, this is the duality gap 1/2 ||dP/dW||^2, and it
-is exact. The intercepts' last step is Newton's, which leaves dP/db about as small as rounding; what is
-left of the second term is added with the next step in the place of b - b*. The certificate is computed
-in float64, in the space where P penalises: that of the standardised columns. It is far from tight:
-where it says 1e-6, `benchmarks/fit.py` finds some 1e-9 to 1e-11.
+with b* the intercepts at the optimum. Where dP/db = 0, this is the duality gap 1/2 ||dP/dW||^2, and
+it is exact. The intercepts' last step is Newton's, which leaves dP/db about as small as rounding;
+what is left of the second term is added with the next step in the place of b - b*. The certificate
+is computed in float64, in the space where P penalises: that of the standardised columns. It is far
+from tight: where it says 1e-6, `benchmarks/fit.py` finds some 1e-9 to 1e-11.
 
-Steps are taken with float32 products first, and with float64 ones when rounding ends the descent. The
-pass that certifies a fit also gives the scores of the rows that it left out. No file is read here.
+Steps are taken with float32 products first, and with float64 ones when rounding ends the descent.
+The pass that certifies a fit also gives the scores of the rows that it left out. No file is read
+here.
 """
 
 from __future__ import annotations
@@ -169,9 +170,9 @@ def solve_grid(
 ) -> list[Solution]:
     """Fit every C of a grid on every training set; those of one C follow each other.
 
-    About every third C goes first, all of them together. The others start from the cubic through their
-    four nearest neighbours, over log C, which leaves them 2 to 5 passes of their 8 to 30, and go
-    together as well.
+    About every third C goes first, all of them together. The others start from the cubic through
+    their four nearest neighbours, over log C, which leaves them 2 to 5 passes of their 8 to 30, and
+    go together as well.
 
     Parameters
     ----------

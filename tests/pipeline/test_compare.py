@@ -8,7 +8,7 @@ from features.errors import FileRefused, InputError
 from pipeline import compare, fit
 from pipeline.evaluation.folds import C_GRID
 from pipeline.evaluation.metrics import METRICS
-from pipeline.report import terminal
+from pipeline.report.comparison import comparison_text
 
 N_ROWS = 240
 
@@ -57,7 +57,7 @@ def test_under_another_prior(metric, store):
     for line in result.lines:
         assert fit(store, pooling=line.views, **options).metrics == line.metrics
     assert sum(result.prior) == pytest.approx(1)
-    assert "prior negative 0." in terminal.comparison_text(result)
+    assert "prior negative 0." in comparison_text(result)
 
 
 def test_differences_are_to_the_best(result):
@@ -117,10 +117,11 @@ def test_streamed_is_held(store):
 
 
 def test_table(result):
-    text = terminal.comparison_text(result)
+    text = comparison_text(result)
     lines = text.split("\n")
     head = next(line for line in lines if line.startswith("view"))
     assert head.split("  ")[0] == "view"
+    assert "  Δ vs best  " in head
     rows = {line.split("  ")[0]: line for line in lines if "  0." in line}
     assert list(rows) == [line.name for line in result.lines]
     for line in result.lines:
@@ -134,7 +135,7 @@ def test_table(result):
 
 def test_the_metric_that_was_asked_for_is_in_the_table(store):
     result = compare(store, metric="accuracy", cv=3)
-    text = terminal.comparison_text(result)
+    text = comparison_text(result)
     assert f"{result.lines[-1].metrics.accuracy:.4f}" in text
     assert "difference in accuracy" in text
 
@@ -142,7 +143,7 @@ def test_the_metric_that_was_asked_for_is_in_the_table(store):
 def test_fits_that_were_ended_are_named(store):
     result = compare(store, cv=2, max_iter=1)
     assert not any(line.converged for line in result.lines)
-    assert "Not converged: --max-iter ended fits of" in terminal.comparison_text(result)
+    assert "Not converged: --max-iter ended fits of" in comparison_text(result)
 
 
 @pytest.mark.parametrize(

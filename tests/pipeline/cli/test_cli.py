@@ -388,7 +388,8 @@ def test_inspect_heads_of_strangers(case, tmp_path):
 def test_inspect_escapes_the_spec(field, tmp_path):
     head = make_head()
     spec = dataclasses.replace(head.sources[0].spec, **{field: "a\x1b[2Jb"})
-    source = dataclasses.replace(head.sources[0], spec=spec, view="c\x1b[2Jls")
+    (width,) = head.sources[0].views.values()
+    source = dataclasses.replace(head.sources[0], spec=spec, views={"c\x1b[2Jls": width})
     save_head(dataclasses.replace(head, sources=(source,)), tmp_path / "head.joblib")
     result = run("inspect", tmp_path / "head.joblib")
     assert result.exit_code in (0, 3)

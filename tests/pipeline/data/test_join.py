@@ -16,7 +16,9 @@ from features.errors import FileRefused, InputError
 from pipeline import compare, fit
 from pipeline.data.join import open_joined
 from pipeline.data.matching import same_texts
-from pipeline.report import terminal
+from pipeline.report.comparison import comparison_text
+from pipeline.report.fits import fit_text
+from pipeline.report.stores_and_heads import head_text, matching_text
 from pipeline.solver.blocks import BLOCK_ROWS
 
 THIRD = dataclasses.replace(SPEC, weights="e" * 64)
@@ -157,7 +159,7 @@ def test_the_same_id_with_another_text_is_no_match(tmp_path):
     with open_joined([tmp_path / "a.h5", tmp_path / "b.h5"]) as stores:
         assert stores.n_rows == 6
         assert stores.matching.other_text == 4
-        text = terminal.matching_text(stores.matching)
+        text = matching_text(stores.matching)
     assert "6 rows by id and text; left out 4 of" in text
     assert "4 ids with another text" in text
 
@@ -271,10 +273,10 @@ def test_fit_on_two_is_the_fit_on_their_columns(pair, data, tmp_path):
     assert [s.view for s in both.head.sources] == ["cls", "mean"]
     assert both.head.metadata["matching"]["rows"] == N
     json.dumps(both.head.metadata)
-    text = terminal.fit_text(both)
+    text = fit_text(both)
     assert "1:cls (5) + 2:mean (3)" in text
     assert f"{N} rows by id and text" in text
-    shown = terminal.head_text(both.head, "head.joblib")
+    shown = head_text(both.head, "head.joblib")
     assert SPEC.fingerprint in shown
     assert OTHER_SPEC.fingerprint in shown
 
@@ -352,7 +354,7 @@ def test_compare_takes_both(pair):
         if len(line.views) > 1:
             assert line.metrics == fit(pair, pooling=line.views, cv=3).metrics
     assert json.loads(json.dumps(result.to_dict()))["matching"]["rows"] == N
-    assert f"Joined: {N} rows by id and text" in terminal.comparison_text(result)
+    assert f"Joined: {N} rows by id and text" in comparison_text(result)
 
 
 def test_other_normaliser_is_said(data, tmp_path):
@@ -361,7 +363,7 @@ def test_other_normaliser_is_said(data, tmp_path):
     texts = [f"RAW {i // 2}" for i in range(N)]  # pairs of rows are one text to this one
     write_store(tmp_path / "b.h5", B, y, texts=texts, spec=RAW)
     with open_joined([tmp_path / "a.h5", tmp_path / "b.h5"]) as stores:
-        assert "by id alone, as the encoders normalise differently" in terminal.matching_text(
+        assert "by id alone, as the encoders normalise differently" in matching_text(
             stores.matching
         )
         groups = stores.texts()[:, 0]

@@ -17,6 +17,7 @@ from features.spec.checkpoint import DEFAULT_MODEL, find_checkpoint
 from features.spec.encoder_spec import make_spec
 from features.spec.tokenizer import load_tokenizer
 from pipeline.cli.commands import main
+from pipeline.doctor import children as processes
 from pipeline.doctor import examine
 
 SECTIONS = {
@@ -96,7 +97,7 @@ def children(monkeypatch):
             "remembered": True,
         }
 
-    monkeypatch.setattr(examine, "_in_child", in_child)
+    monkeypatch.setattr(processes, "in_child", in_child)
     return asked, answers
 
 
@@ -188,19 +189,34 @@ def test_no_packaged_model_and_no_hub(children, tmp_path, monkeypatch):
     assert "Tweets/s" not in text
 
 
-def test_unknown_model_is_said_in_one_line(tmp_path):
+def test_missing_default_model_is_a_finding(tmp_path, monkeypatch):
     """With a real child, that has no model to measure the products of."""
-    text, content = run(tmp_path, "--model", "nobody/no-such-model")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    text, content = run(tmp_path)
     reason = content["models"]["reason"]
-    assert reason.startswith("model 'nobody/no-such-model' is neither a local folder nor")
+    assert DEFAULT_MODEL in reason
     assert len(reason.splitlines()) == 1
     assert reason in " ".join(text.split())
-    assert content["widths"] == list(examine.DEFAULT_WIDTHS)
+    assert content["widths"] == list(processes.DEFAULT_WIDTHS)
     assert content["devices"][0]["name"] == "cpu"
     rates = {(p["library"], p["dtype"]): p["rate"] for p in content["products"]}
     for library in ("torch", "numpy", "scipy"):
         assert rates[library, "float32"] > 0
     assert "Tweets/s" not in text
+
+
+def test_unknown_model_is_an_error_in_one_line(children, tmp_path):
+    file = tmp_path / "doctor.json"
+    arguments = ["doctor", "--model", "nobody/no-such-model", "--json", str(file)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(
+        "Error: model 'nobody/no-such-model' is neither a local folder nor"
+    )
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stdout == ""
+    assert children[0] == []
+    assert not file.exists()
 
 
 def test_json_is_refused_before_the_work(children, tmp_path):
@@ -225,9 +241,9 @@ def test_json_is_refused_before_the_work(children, tmp_path):
     ],
 )
 def test_children_that_end_badly(code, seconds, reason, monkeypatch):
-    monkeypatch.setattr(examine, "_CHILD", code)
-    monkeypatch.setattr(examine, "CHILD_SECONDS", seconds)
-    assert examine._in_child("measure", "a") == {"reason": reason}
+    monkeypatch.setattr(processes, "_CHILD", code)
+    monkeypatch.setattr(processes, "CHILD_SECONDS", seconds)
+    assert processes.in_child("measure", "a") == {"reason": reason}
 
 
 def test_exports_are_removed_but_for_what_is_taken(tmp_path, monkeypatch):
@@ -249,17 +265,17 @@ def test_exports_are_removed_but_for_what_is_taken(tmp_path, monkeypatch):
 
 def test_probe_is_as_long_as_tweets_are():
     """And without texts that are there twice, which would be encoded once."""
-    texts = examine.probe_tweets()
-    assert len(set(texts)) == len(texts) == examine.N_TEXTS
+    texts = processes.probe_tweets()
+    assert len(set(texts)) == len(texts) == processes.N_TEXTS
     lengths = load_tokenizer(find_checkpoint(), 128).tokenize(texts).lengths
     assert 27 < np.mean(lengths) < 32
-    assert doctest.testmod(examine).failed == 0
+    assert doctest.testmod(processes).failed == 0
 
 
 @pytest.mark.slow
 def test_the_real_thing(tmp_path, monkeypatch):
     """Half a minute on an idle machine; minutes on a busy one, where a child must not run out of time."""
-    monkeypatch.setattr(examine, "CHILD_SECONDS", 600)
+    monkeypatch.setattr(processes, "CHILD_SECONDS", 600)
     monkeypatch.setenv("FROSTLINE_CACHE", str(tmp_path / "cache"))
     text, content = run(tmp_path)
     assert set(content) == SECTIONS

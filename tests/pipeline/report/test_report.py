@@ -10,7 +10,10 @@ from features.base.shown import printable
 from features.store.reader import FeatureStore
 from pipeline.evaluation.metrics import measure
 from pipeline.fit import fit
-from pipeline.report import terminal
+from pipeline.report.fits import fit_text
+from pipeline.report.layout import table
+from pipeline.report.metrics import metrics_text
+from pipeline.report.stores_and_heads import head_text, predict_text, store_text
 from pipeline.scoring.output_files import Written
 
 ODD = "a\x1b[31mb\r\nc\x00\u202e\u2028"
@@ -18,7 +21,7 @@ ODD = "a\x1b[31mb\r\nc\x00\u202e\u2028"
 
 def test_table():
     rows = [["class", "rows", "recall"], ["a", "1,000", "0.5000"], ["negative", "7", "1.0000"]]
-    assert terminal.table(rows) == (
+    assert table(rows) == (
         "class      rows  recall\na         1,000  0.5000\nnegative      7  1.0000"
     )
 
@@ -26,7 +29,7 @@ def test_table():
 @settings(deadline=None)
 @given(st.lists(st.lists(st.text("abc1.", max_size=8), min_size=3, max_size=3), min_size=1))
 def test_columns_line_up(rows):
-    lines = terminal.table(rows).split("\n")
+    lines = table(rows).split("\n")
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     for line, row in zip(lines, rows, strict=True):
         padded = line.ljust(sum(widths) + 4)
@@ -67,10 +70,10 @@ def test_labels_are_escaped_everywhere(tmp_path):
     result = fit(path)
     with FeatureStore(path) as store:
         texts = [
-            terminal.fit_text(result),
-            terminal.store_text(store),
-            terminal.head_text(result.head, "head.joblib"),
-            terminal.metrics_text(result.metrics, "these rows"),
+            fit_text(result),
+            store_text(store),
+            head_text(result.head, "head.joblib"),
+            metrics_text(result.metrics, "these rows"),
         ]
     for text in texts:
         assert printable(ODD) in text
@@ -83,7 +86,7 @@ def test_tweets_and_ids_are_escaped_and_cut():
     row |= {f"p_{name}": 1 / 3 for name in head.labels}
     for shown in (row, {k: v for k, v in row.items() if k != "text"}):
         written = Written({ODD: 1, "b": 0, "c": 0}, [shown])
-        text = terminal.predict_text(written, "out.csv", 2, "out.csv.rejects.jsonl")
+        text = predict_text(written, "out.csv", 2, "out.csv.rejects.jsonl")
         assert only_our_own_line_ends(text)
         assert "2, listed in out.csv.rejects.jsonl" in text
     assert max(map(len, text.splitlines())) < 250
@@ -92,36 +95,36 @@ def test_tweets_and_ids_are_escaped_and_cut():
 def test_fit_shows_the_figures(tmp_path):
     path = write_store(tmp_path / "s.h5", *blobs(60, 6, 3))
     result = fit(path)
-    text = terminal.fit_text(result)
+    text = fit_text(result)
     chosen = re.findall(r"^(\S+) \*", text, re.MULTILINE)
     assert [float(C) for C in chosen] == [result.head.metadata["C"]]
     for candidate in result.candidates:
         assert f"{candidate.score:.4f}" in text
     assert f"{result.metrics.macro_recall:.4f}" in text
     assert "Not converged" not in text
-    assert "Not converged: --max-iter ended" in terminal.fit_text(fit(path, C=10, max_iter=1))
+    assert "Not converged: --max-iter ended" in fit_text(fit(path, C=10, max_iter=1))
 
 
 def test_calibration_and_prior_are_said(tmp_path):
     path = write_store(tmp_path / "s.h5", *blobs(90, 6, 3))
     result = fit(path)
-    text = terminal.fit_text(result)
+    text = fit_text(result)
     found = result.head.metadata["calibration"]
     assert f"temperature {found['temperature']:.3f}" in text
     assert f"log-loss {found['before']['log_loss']:.4f} to {found['after']['log_loss']:.4f}" in text
     assert re.search(r"both for the prior +uniform", text)
     skewed = fit(path, C=0.1, prior="negative=1,neutral=1,positive=2")
-    text = terminal.fit_text(skewed)
+    text = fit_text(skewed)
     assert re.search(r"calibration +none", text)
     shares = r"negative 0\.250, neutral 0\.250, positive 0\.500"
     assert re.search(rf"both for the prior +{shares}", text)
-    assert re.search(rf"prior +{shares}", terminal.head_text(skewed.head, "head.joblib"))
+    assert re.search(rf"prior +{shares}", head_text(skewed.head, "head.joblib"))
 
 
 def test_confusion_matrix_by_rows_of_the_truth():
     y = np.array([0, 0, 0, 1])
     proba = np.eye(2)[[0, 1, 1, 1]]
-    text = terminal.metrics_text(measure(y, proba, ["yes", "no"]), "four rows")
+    text = metrics_text(measure(y, proba, ["yes", "no"]), "four rows")
     assert re.search(r"^true \\ predicted +yes +no$", text, re.MULTILINE)
     assert re.search(r"^yes +1 +2$", text, re.MULTILINE)
     assert re.search(r"^no +0 +1$", text, re.MULTILINE)

@@ -1,0 +1,47 @@
+"""What `compare` found, as one table."""
+
+from __future__ import annotations
+
+from pipeline.compare import Comparison
+from pipeline.report.layout import table
+from pipeline.report.metrics import metric_in_words, prior_in_words
+from pipeline.report.stores_and_heads import matching_text
+
+
+def comparison_text(result: Comparison) -> str:
+    """Lay out a comparison as one table, the best line first."""
+    metric = metric_in_words(result.metric)
+    shown = ["macro_recall", "log_loss"]
+    if (asked := result.metric.replace("-", "_")) not in shown:
+        shown.append(asked)
+    first, *others = map(metric_in_words, shown)
+    head = ["view", "D", "C", first, "95 % interval", *others]
+    rows: list[list[object]] = [[*head, "Δ vs best", "95 % interval", "", "seconds"]]
+    for line in result.lines:
+        low, high = line.metrics.macro_recall_interval
+        below, above = line.difference_interval
+        first, *others = (f"{getattr(line.metrics, name):.4f}" for name in shown)
+        cells = [line.name, f"{line.width:,}", f"{line.C:g}", first, f"{low:.4f} to {high:.4f}"]
+        difference = (
+            ["", "", "best"]
+            if line is result.lines[0]
+            else [
+                f"{line.difference:+.4f}",
+                f"{below:+.4f} to {above:+.4f}",
+                "" if line.distinguishable else "~ best",
+            ]
+        )
+        rows.append([*cells, *others, *difference, f"{line.seconds:.1f}"])
+    text = (
+        f"Measured on {result.measured_on} ({result.rows:,} rows"
+        + (f"; {result.unlabelled:,} without a label left out" if result.unlabelled else "")
+        + f"), C chosen by {metric}\n"
+        + (f"Joined: {matching_text(result.matching)}\n" if result.matching else "")
+        + f"Log-loss is for the prior {prior_in_words(result.labels, result.prior)}, "
+        f"after calibration\n\n{table(rows)}\n\n"
+        f"Δ vs best: difference in {metric}, by a paired bootstrap over rows. ~ best: its "
+        "interval holds 0,\nso that these rows don't tell the two apart."
+    )
+    if slow := [line.name for line in result.lines if not line.converged]:
+        text += f"\n\nNot converged: --max-iter ended fits of {', '.join(slow)}; give more passes"
+    return text

@@ -1,0 +1,72 @@
+"""What `fit` did, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.fit import FitResult
+from pipeline.report.layout import facts_text, listed, table
+from pipeline.report.metrics import metric_in_words, metrics_text
+from pipeline.report.stores_and_heads import matching_text, views_of
+
+
+def fit_text(result: FitResult) -> str:
+    """Say what was fitted and what it is worth."""
+    head, meta = result.head, result.head.metadata
+    facts = {
+        "views": " + ".join(views_of(head)),
+        "rows": f"{meta['rows']:,}"
+        + listed(dict(zip(head.labels, meta["class_rows"], strict=True)))
+        + (f"; {result.unlabelled:,} without a label left out" if result.unlabelled else ""),
+        **({} if result.matching is None else {"joined": matching_text(result.matching)}),
+        "C": f"{meta['C']:g}" + (" (chosen)" if result.candidates else ""),
+        "class weight": meta["class_weight"],
+        "calibration": _calibration(meta["calibration"]),
+        "certificate": f"within {result.gap:.1e} of the optimum, relatively, "
+        f"after {meta['iterations']} passes",
+        "seconds": ", ".join(f"{part} {value:.2f}" for part, value in result.seconds.items()),
+    }
+    text = facts_text(facts)
+    if result.candidates:
+        rows: list[list[object]] = [["C", metric_in_words(meta["metric"]), "± s.e."]]
+        rows += [
+            [
+                f"{c.C:g}" + (" *" if meta["C"] == c.C else ""),
+                f"{c.score:.4f}",
+                _error(c.fold_scores, c),
+            ]
+            for c in result.candidates
+        ]
+        text += "\n\n" + table(rows)
+    if not result.converged:
+        text += f"\n\n{_not_converged(meta)}"
+    return text + "\n\n" + metrics_text(result.metrics, result.measured_on, meta["prior"])
+
+
+def _not_converged(meta: Mapping[str, Any]) -> str:
+    if meta["iterations"] >= meta["max_iter"]:
+        return (
+            f"Not converged: --max-iter ended the fit after {meta['iterations']} passes, before "
+            f"--tol {meta['tol']:g} was reached; give more passes or a larger tolerance"
+        )
+    return (
+        f"Not converged: rounding ended the fit before --tol {meta['tol']:g} was reached; give a "
+        "larger tolerance"
+    )
+
+
+def _error(fold_scores: Sequence[float], candidate: Any) -> str:
+    return f"{candidate.standard_error:.4f}" if len(fold_scores) > 1 else ""
+
+
+def _calibration(found: Mapping[str, Any]) -> str:
+    """Say what was done to the probabilities, and what it gave."""
+    if found["method"] == "none":
+        return "none"
+    before, after = found["before"], found["after"]
+    return (
+        f"temperature {found['temperature']:.3f}: log-loss {before['log_loss']:.4f} to "
+        f"{after['log_loss']:.4f}, calibration error {before['calibration_error']:.4f} to "
+        f"{after['calibration_error']:.4f}"
+    )

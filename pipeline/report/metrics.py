@@ -1,0 +1,54 @@
+"""How good a head is, as text: metrics in tables, and what they are for in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from features.base.shown import printable
+from pipeline.evaluation.metrics import Metrics
+from pipeline.report.layout import facts_text, table
+
+
+def metrics_text(metrics: Metrics, measured_on: str, prior: Sequence[float] | None = None) -> str:
+    """Lay out metrics as tables; log-loss and calibration error are those under `prior`."""
+    low, high = metrics.macro_recall_interval
+    overall = {
+        "macro recall": f"{metrics.macro_recall:.4f}  (95 % interval {low:.4f} to {high:.4f})",
+        "accuracy": f"{metrics.accuracy:.4f}",
+        "macro F1": f"{metrics.macro_f1:.4f}",
+        "log-loss": f"{metrics.log_loss:.4f}",
+        "calibration error": f"{metrics.calibration_error:.4f}",
+    }
+    if prior is not None:
+        overall["both for the prior"] = prior_in_words([c.label for c in metrics.classes], prior)
+    names = [printable(c.label) for c in metrics.classes]
+    per_class = [["class", "rows", "precision", "recall", "F1"]] + [
+        [name, f"{c.rows:,}", f"{c.precision:.4f}", f"{c.recall:.4f}", f"{c.f1:.4f}"]
+        for name, c in zip(names, metrics.classes, strict=True)
+    ]
+    confusion = [["true \\ predicted", *names]] + [
+        [name, *(f"{n:,}" for n in row)] for name, row in zip(names, metrics.confusion, strict=True)
+    ]
+    return "\n\n".join(
+        [
+            f"Measured on {printable(measured_on)} ({metrics.rows:,} rows)\n{facts_text(overall)}",
+            table(per_class),
+            table(confusion),
+        ]
+    )
+
+
+def metric_in_words(metric: str) -> str:
+    """Give the name of a metric, or of an attribute of `Metrics`, as it is read."""
+    words = {"macro-recall": "macro recall", "macro-f1": "macro F1"}
+    return words.get(metric.replace("_", "-"), metric.replace("_", "-"))
+
+
+def prior_in_words(labels: Sequence[str], prior: Sequence[float]) -> str:
+    """Give `uniform`, or the share of each class."""
+    if len(set(prior)) == 1:
+        return "uniform"
+    shown = [
+        f"{printable(n)} {share:.3f}" for n, share in list(zip(labels, prior, strict=True))[:8]
+    ]
+    return ", ".join(shown) + (", …" if len(labels) > 8 else "")

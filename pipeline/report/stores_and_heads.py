@@ -1,0 +1,180 @@
+"""What files hold and where they come from, as text: stores, heads, and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from features.base.shown import printable
+from features.extraction.summary import ExtractSummary
+from features.spec.vector_spec import VectorSpec
+from features.store.reader import FeatureStore
+from pipeline.data.matching import Matching
+from pipeline.head.head import Head
+from pipeline.report.layout import facts_text, listed, table
+from pipeline.report.metrics import prior_in_words
+from pipeline.scoring.output_files import Written
+
+
+def extract_text(summary: ExtractSummary) -> str:
+    """Say what a run of `extract` did."""
+    s = summary
+    views = ", ".join(f"{view} ({width})" for view, width in s.views.items())
+    size = f"{s.file_bytes / 1e6:,.1f} MB"
+    facts: dict[str, str] = {
+        "rows": f"{s.rows:,}" + listed(s.labels),
+        "unique texts": f"{s.unique:,} ({s.encoded:,} encoded in this run"
+        + (f", {s.resumed:,} in one that was interrupted)" if s.resumed else ")"),
+        "tokens": f"{s.tokens:,} ({s.tokens / s.rows:.1f} a tweet)",
+        "flagged": f"{s.truncated:,} truncated, {s.empty:,} empty, {s.repaired:,} repaired",
+        **{
+            f"read {printable(name)}" if len(s.read) > 1 else "read": printable(how)
+            for name, how in s.read.items()
+        },
+        "rejected": f"{s.rejected:,}" + (f", listed in {s.rejects_file}" if s.rejects_file else ""),
+        "views": views,
+        "encoder": f"{printable(s.model)}, {s.precision} precision"
+        + (f" ({s.compute})" if s.compute else ""),
+        **({"chosen": s.chosen} if s.chosen else {}),
+    }
+    if s.outcome == "unchanged":
+        return (
+            f"{printable(str(s.output))} is up to date: same input, same encoder; nothing was "
+            f"done\n{facts_text(facts)}"
+        )
+    parts = ", ".join(
+        f"{part} {s.seconds[part]:.2f}" for part in ("read", "tokenise", "forward", "write")
+    )
+    facts["seconds"] = f"{s.seconds['total']:.2f} (load {s.seconds['load']:.2f}, {parts})"
+    facts["speed"] = f"{s.tweets_per_second:,.0f} tweets/s, without loading the model"
+    if s.gflops:
+        facts["forward"] = f"{s.gflops:,.0f} useful GFLOP/s"
+    facts["file"] = f"{s.output}, {size}"
+    verb = "extended" if s.outcome == "extended" else "written"
+    return f"{printable(str(s.output))} {verb}\n" + facts_text(facts)
+
+
+def predict_text(written: Written, output: str, rejected: int, rejects_file: object) -> str:
+    """Say what was scored, and show the first rows."""
+    facts = {"rows": f"{written.rows:,}" + listed(written.counts), "file": output}
+    if rejected:
+        facts["rejected"] = f"{rejected:,}, listed in {rejects_file}"
+    text = f"{printable(output)} written\n" + facts_text(facts)
+    if written.first:
+        rows: list[list[object]] = [
+            ["label", *(k for k in written.first[0] if k.startswith("p_")), "tweet"]
+        ]
+        rows += [
+            [
+                printable(row["label"]),
+                *(f"{v:.3f}" for k, v in row.items() if k.startswith("p_")),
+                "  " + _start(row.get("text", row["id"])),
+            ]
+            for row in written.first
+        ]
+        widths = table([row[:-1] for row in rows]).split("\n")
+        text += "\n\n" + "\n".join(
+            f"{left}  {row[-1]}".rstrip() for left, row in zip(widths, rows, strict=True)
+        )
+    return text
+
+
+def store_text(store: FeatureStore) -> str:
+    """Say what a store holds and where it came from."""
+    import numpy as np
+
+    codes = store.labels()
+    counts = {n: int(np.count_nonzero(codes == k)) for k, n in enumerate(store.label_names)}
+    made = store.provenance[0]
+    facts = {
+        "rows": f"{store.n_rows:,}" + listed(counts),
+        "shards": str(len(store.paths)),
+        "views": ", ".join(f"{view} ({width})" for view, width in store.views.items()),
+        "precision": f"{store.precision}, stored as {store.store_dtype}",
+        **_spec_facts(store.spec.to_dict(), store.fingerprint),
+        "made from": printable(", ".join(map(str, made.get("inputs", [])))),
+        "made by": _versions(made),
+    }
+    return (
+        f"{printable(str(store))}: cached vectors\n{facts_text(facts)}\n\n"
+        f"It fits heads of encoder {store.fingerprint[:12]}."
+    )
+
+
+def head_text(head: Head, path: str) -> str:
+    """Say what a head is, what it takes, and how it was measured."""
+    meta = head.metadata
+    facts = {"labels": printable(", ".join(head.labels))}
+    facts["takes"] = " + ".join(views_of(head))
+    for number, sources in enumerate(head.encoders, 1):
+        spec = _spec_facts(sources[0].spec.to_dict(), sources[0].spec.fingerprint)
+        spec["precision"] = str(sources[0].precision)
+        several = f" ({number})" if len(head.encoders) > 1 else ""
+        facts |= {f"{name}{several}": value for name, value in spec.items()}
+    facts["fitted on"] = (
+        f"{meta.get('rows', 0):,} rows, C = {meta.get('C')}, "
+        f"class weight {meta.get('class_weight')}"
+    )
+    if isinstance(meta.get("gap"), float):
+        facts["certificate"] = f"within {meta['gap']:.1e} of the optimum, relatively"
+    if head.prior is not None:
+        facts["prior"] = prior_in_words(head.labels, head.prior.tolist())
+    metrics = meta.get("metrics") or {}
+    if "macro_recall" in metrics:
+        facts["macro recall"] = (
+            f"{metrics['macro_recall']:.4f} on {printable(str(meta.get('measured_on')))}"
+        )
+    facts["made by"] = _versions(meta)
+    encoders = ", ".join(sorted({source.spec.fingerprint[:12] for source in head.sources}))
+    return (
+        f"{printable(path)}: a fitted head\n{facts_text(facts)}\n\n"
+        f"It fits vectors of encoder {encoders}."
+    )
+
+
+def matching_text(matching: Matching) -> str:
+    """Say what came of joining stores."""
+    by = "id and text" if matching.by_text else "id alone, as the encoders normalise differently"
+    text = f"{matching.rows:,} rows by {by}"
+    if any(matching.left_out.values()):
+        text += "; left out " + ", ".join(
+            f"{rows:,} of {printable(name)}" for name, rows in matching.left_out.items()
+        )
+        reasons = {
+            "ids with another text": matching.other_text,
+            "rows with another label": matching.other_label,
+        }
+        if found := [f"{count:,} {what}" for what, count in reasons.items() if count]:
+            text += f" ({', '.join(found)})"
+    return text
+
+
+def views_of(head: Head) -> list[str]:
+    """Name the views of a head, with the numbers of their encoders if there are several."""
+    number = {one[0].spec.fingerprint: f"{n}:" for n, one in enumerate(head.encoders, 1)}
+
+    def name(source: VectorSpec) -> str:
+        prefix = number[source.spec.fingerprint] if len(number) > 1 else ""
+        return f"{prefix}{source.view} ({source.width})"
+
+    return [name(source) for source in head.sources]
+
+
+def _spec_facts(spec: Mapping[str, Any], fingerprint: str) -> dict[str, str]:
+    revision = f" at {spec['revision']}" if spec["revision"] else ""
+    return {
+        "model": printable(f"{spec['model']}{revision}"),
+        "max length": f"{spec['max_length']} tokens",
+        "normaliser": printable(str(spec["normalizer"])),
+        "fingerprint": fingerprint,
+    }
+
+
+def _versions(made: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {v}" for name, v in made.get("versions", {}).items())
+    return printable(f"frostline {made.get('frostline')} ({versions})")
+
+
+def _start(text: str) -> str:
+    one_line = printable(" ".join(text.split()))
+    return one_line if len(one_line) <= 70 else one_line[:69] + "…"
