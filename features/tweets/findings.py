@@ -77,11 +77,11 @@ class Findings:
         if label in self.labels or len(self.labels) < _MOST_LABELS:
             self.labels[label] += 1
 
-    def saw_id(self, identity: str, value: object) -> None:
-        """Remember an id that is in the file."""
+    def saw_id(self, identity: str, written_as: object) -> None:
+        """Remember an id that is in the file; `written_as` is None for plain numbers."""
         if len(self._ids) < _MOST_IDS:
             self._ids.append(hash(identity))
-        if isinstance(value, str) and EXPONENT.fullmatch(identity):
+        if isinstance(written_as, str) and EXPONENT.fullmatch(identity):
             self.exponent_ids += 1
 
     @property

@@ -32,7 +32,7 @@ from features.tweets.columns import (
     choose_columns,
 )
 from features.tweets.findings import Findings, folded_label
-from features.tweets.formats import FORMATS, Header, Reader, Row, format_of
+from features.tweets.formats import FORMATS, Header, Row, format_of
 from features.tweets.source import Source
 from features.tweets.table import InputFormat
 from features.tweets.values import id_of, kind_of, label_of, whole_text
@@ -40,7 +40,7 @@ from features.tweets.values import id_of, kind_of, label_of, whole_text
 MAX_ID_BYTES = 256
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it would take three times as long to make
 class Tweet:
     """One usable row, and where it stands; `repaired` says that what is no text became U+FFFD."""
 
@@ -64,6 +64,24 @@ class Reject:
     line: int
     reason: str
     start: str = ""
+
+
+class _Place:
+    """Where a row stands, and whether the whole text of a tweet may stand beside a cut one."""
+
+    def __init__(self, source: str, *, whole: bool) -> None:
+        self.source, self.line, self.whole = source, 0, whole
+
+    def reject(self, reason: str, text: object) -> Reject:
+        """Give the reject that the row becomes."""
+        return Reject(self.source, self.line, reason, "" if text is None else shown(str(text)))
+
+
+def _repaired(text: str) -> str:
+    """Give a text without what can't be in a text file: the same object where nothing is to be done."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return NOT_UNICODE.sub("\ufffd", text) if NOT_UNICODE.search(text) else text
 
 
 def characters(row: Tweet | Reject) -> int:
@@ -126,6 +144,7 @@ class TweetReader:
             None if "-" in self._inputs else sum(Path(path).stat().st_size for path in self._inputs)
         )
         self._rows_seen = 0
+        self._known_labels: dict[str, str] = {}
 
     @property
     def label_order(self) -> list[str] | None:
@@ -149,17 +168,18 @@ class TweetReader:
 
     def __iter__(self) -> Iterator[Tweet | Reject]:
         for path, suffix in zip(self._inputs, self._formats, strict=True):
-            yield from self._read_file(path, FORMATS[suffix])
+            yield from self._read_file(path, suffix)
         if self._mapping is not None and self._rows_seen:
             self.findings.check_mapping(self._mapping)
 
-    def _read_file(self, path: str, reader: Reader) -> Iterator[Tweet | Reject]:
+    def _read_file(self, path: str, suffix: str) -> Iterator[Tweet | Reject]:
         with ExitStack() as stack:
             source = self._open(path, stack)
             stack.enter_context(_readable(source.name))
-            rows = reader(source, self._written, stack)
+            rows = FORMATS[suffix](source, self._written, stack)
             if self._labels is not None:
                 rows = self._with_labels(rows, stack)
+            place = _Place(source.name, whole=self._asked["text"] is None and "js" in suffix)
             columns: dict[str, str] = {}
             without_text: list[str] = []
             for line, cells in rows:
@@ -182,7 +202,8 @@ class TweetReader:
                         if "text" not in before:
                             check_columns(self._asked, columns, cells, source.name)
                         self.findings.saw_columns(source.name, columns, list(cells))
-                yield self._to_tweet(cells, columns, number, Reject(source.name, line, ""))
+                place.line = line
+                yield self._to_tweet(cells, columns, number, place)
             if without_text and "text" not in columns:
                 check_columns(self._asked, columns, without_text, source.name)
             if path != "-":
@@ -221,67 +242,64 @@ class TweetReader:
             yield line, cells | {"label": label[0].strip()} if isinstance(cells, dict) else cells
 
     def _to_tweet(
-        self, cells: Mapping[str, Any], columns: Mapping[str, str], number: int, where: Reject
+        self, cells: Mapping[str, Any], columns: Mapping[str, str], number: int, where: _Place
     ) -> Tweet | Reject:
-        def reject(reason: str) -> Reject:
-            start = cells.get(columns["text"])
-            return Reject(
-                where.source, where.line, reason, "" if start is None else shown(str(start))
-            )
-
         text = cells.get(columns["text"])
-        if text is None:
-            return reject(f"no text: {columns['text']!r} is missing or null")
         if not isinstance(text, str):
-            return reject(f"{columns['text']!r} is {kind_of(text)}, not a text")
-        if self._asked["text"] is None and (whole := whole_text(cells)) is not None:
+            what = "missing or null" if text is None else f"{kind_of(text)}, not a text"
+            return where.reject(f"{columns['text']!r} is {what}", text)
+        try:
+            label = self._label(cells[columns["label"]]) if columns.get("label") in cells else None
+            identity = self._id(cells[columns["id"]]) if columns.get("id") in cells else None
+        except ValueError as error:
+            return where.reject(str(error), text)
+        if where.whole and (whole := whole_text(cells)) is not None:
             self.findings.completed += 1
             text = whole
-        try:
-            label = self._label(cells, columns)
-            identity = self._id(cells, columns)
-        except ValueError as error:
-            return reject(str(error))
-        if label is not None and self._mapping is not None:
+        if identity is None:
+            identity = str(number)
+            self.findings.without_id += "id" in columns
+        elif len(identity) * 4 > MAX_ID_BYTES and len(_repaired(identity).encode()) > MAX_ID_BYTES:
+            return where.reject(f"id is longer than {MAX_ID_BYTES} bytes", text)
+        # Characters that can't be in a text file, on purpose or by damage: said, never dropped.
+        repaired = _repaired(text)
+        return Tweet(
+            _repaired(identity), repaired, label, repaired is not text, where.source, where.line
+        )
+
+    def _label(self, value: object) -> str | None:
+        """Give a label as it is used; most are known already."""
+        known = self._known_labels.get(value) if isinstance(value, str) else None
+        if known is not None:
+            self.findings.labels[known] += 1
+            self.findings.mapped += 1
+            return known
+        label = label_of(value)
+        if label is None:
+            self.findings.saw_missing_label(value)
+            return None
+        if self._mapping is not None:
             if label not in self._mapping:
                 self.findings.unmapped += 1
-                return reject(
+                raise ValueError(
                     f"label {shown(label)} is not in the mapping ({listed(self._mapping)})"
                 )
             self.findings.mapped += 1
             label = self._mapping[label]
-        if label is not None and self._fold:
+        if self._fold:
             label = folded_label(label)
-        # Characters that can't be in a text file, on purpose or by damage: said, never dropped.
-        repaired_text = NOT_UNICODE.sub("\ufffd", text)
-        identity = NOT_UNICODE.sub("\ufffd", str(number) if identity is None else identity)
-        if len(identity.encode()) > MAX_ID_BYTES:
-            return reject(f"id is longer than {MAX_ID_BYTES} bytes")
-        if label is not None:
-            label = NOT_UNICODE.sub("\ufffd", label)
-            self.findings.saw_label(label)
-        return Tweet(
-            identity, repaired_text, label, repaired_text != text, where.source, where.line
-        )
-
-    def _label(self, cells: Mapping[str, Any], columns: Mapping[str, str]) -> str | None:
-        if "label" not in columns:
-            return None
-        value = cells.get(columns["label"])
-        label = label_of(value)
-        if label is None:
-            self.findings.saw_missing_label(value)
+        label = _repaired(label)
+        self.findings.saw_label(label)
+        if isinstance(value, str) and label in self.findings.labels:
+            self._known_labels[value] = label
         return label
 
-    def _id(self, cells: Mapping[str, Any], columns: Mapping[str, str]) -> str | None:
-        if "id" not in columns:
-            return None
-        value = cells.get(columns["id"])
-        identity = id_of(value)
-        if identity is None:
-            self.findings.without_id += 1
-        else:
-            self.findings.saw_id(identity, value)
+    def _id(self, value: object) -> str | None:
+        """Give an id; most are plain numbers."""
+        plain = isinstance(value, str) and value.isascii() and value.isdigit()
+        identity = str(value) if plain else id_of(value)
+        if identity is not None:
+            self.findings.saw_id(identity, written_as=None if plain else value)
         return identity
 
     def _check_labels_file(self) -> None:

@@ -190,7 +190,7 @@ def lines_of(stream: BinaryIO, encoding: str = "utf-8-sig") -> Iterator[tuple[st
     )
     try:
         while line := text.readline(MAX_LINE_BYTES + 1):
-            if len(line) <= MAX_LINE_BYTES and not _is_too_long(line):
+            if 4 * len(line) <= MAX_LINE_BYTES or not _is_too_long(line):
                 yield line, False
                 continue
             quotes = line.count('"')
@@ -203,11 +203,8 @@ def lines_of(stream: BinaryIO, encoding: str = "utf-8-sig") -> Iterator[tuple[st
 
 
 def _is_too_long(line: str) -> bool:
-    """Whether a line is too long in bytes, though it may not be in characters."""
-    return (
-        len(line) * 4 > MAX_LINE_BYTES
-        and len(line.encode("utf-8", "surrogatepass")) > MAX_LINE_BYTES
-    )
+    """Whether a line is too long, in bytes."""
+    return len(line) > MAX_LINE_BYTES or len(line.encode("utf-8", "surrogatepass")) > MAX_LINE_BYTES
 
 
 class _Unclosed(io.RawIOBase):

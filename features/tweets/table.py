@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from features.base.shown import shown
 from features.errors import InputError
@@ -74,8 +75,7 @@ class Dialect:
         return f"{between}, {quotes[self.quoting]}" + ("" if self.header else ", no header")
 
 
-@dataclass(frozen=True)
-class TableRow:
+class TableRow(NamedTuple):
     """A row: the number of its first line, and its cells, or why there are none."""
 
     line: int
