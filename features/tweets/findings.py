@@ -50,6 +50,8 @@ class Findings:
         Tweets whose text was cut and whose whole text was read.
     without_id, exponent_ids : int
         Rows without an id in a file that has ids; ids such as `1.2E+17`.
+    stripped : int
+        Labels with blanks around them, which are read without.
     mapped, unmapped : int
         Labels that the mapping has and has not.
     """
@@ -63,6 +65,7 @@ class Findings:
     exponent_ids: int = 0
     mapped: int = 0
     unmapped: int = 0
+    stripped: int = 0
     _ids: array[int] = field(default_factory=lambda: array("q"))
 
     def saw_columns(
@@ -123,6 +126,8 @@ class Findings:
         if markers := {marker: n for marker, n in self.missing_labels.items() if marker}:
             counted = ", ".join(f"{shown(marker)} {n:,}" for marker, n in sorted(markers.items()))
             yield f"labels that are read as missing: {counted}"
+        if self.stripped:
+            yield f"{self.stripped:,} labels have blanks around them, which are left out"
         for group in self.label_variants():
             counted = ", ".join(f"{shown(label)} {self.labels[label]:,}" for label in group)
             yield f"labels that differ in case or blanks alone: {counted}; merge with --label-case fold"

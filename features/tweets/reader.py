@@ -290,7 +290,9 @@ class TweetReader:
             label = folded_label(label)
         label = _repaired(label)
         self.findings.saw_label(label)
-        if isinstance(value, str) and label in self.findings.labels:
+        if isinstance(value, str) and value != value.strip():
+            self.findings.stripped += 1
+        elif isinstance(value, str) and label in self.findings.labels:
             self._known_labels[value] = label
         return label
 

@@ -18,6 +18,7 @@ from features.base.atomic import replacing
 from features.base.paths import check_replaceable
 from features.base.shown import printable
 from features.errors import CannotContinue, FrostlineError, InputError
+from features.extraction.check import check
 from features.extraction.extract import extract
 from features.spec.checkpoint import DEFAULT_MODEL
 from features.spec.normalize import CURRENT
@@ -38,6 +39,7 @@ from pipeline.head.head import Head, load_head, save_head
 from pipeline.report import verification
 from pipeline.report.comparison import comparison_text
 from pipeline.report.fits import fit_text
+from pipeline.report.input_check import check_text
 from pipeline.report.machine import diagnosis_text
 from pipeline.report.metrics import metrics_text
 from pipeline.report.stores_and_heads import (
@@ -445,6 +447,44 @@ def inspect_command(file: Path) -> None:
             click.echo(store_text(store))
     else:
         click.echo(head_text(load_head(file), str(file)))
+
+
+@main.command("check")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option(
+    "--normalize",
+    type=click.Choice(list(CURRENT)),
+    default="tweeteval",
+    show_default=True,
+    help="How the rows that are shown are normalised.",
+)
+@options.columns
+@options.label_columns
+@options.written
+@options.json_file
+def check_command(
+    inputs: Sequence[str], normalize: str, json_file: Path | None, **chosen: Any
+) -> None:
+    """Look at files of tweets as extract would read them, without a model.
+
+    Tells formats, columns, labels, rejects, repeated texts and conflicting labels, and shows some rows.
+    Ends with exit code 2 where extract would refuse the input.
+    """
+    _check_json(json_file, list(inputs))
+    with progress.share() as show:
+        report = check(
+            inputs,
+            options.columns_of(chosen),
+            options.input_format_of(chosen),
+            normalize=normalize,
+            progress=show,
+        )
+    _write_json(json_file, report.to_dict())
+    click.echo(check_text(report))
+    if report.verdict == "refused" and not chosen["allow_rejects"]:
+        raise InputError(
+            f"{report.rejected:,} of {report.rows:,} rows can't be used; extract would stop"
+        )
 
 
 @main.command("verify")
