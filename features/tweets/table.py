@@ -354,4 +354,5 @@ class _Values:
         numbers = [
             cell.strip().isdigit() for cell, whole in zip(cells, self._whole, strict=True) if whole
         ]
-        return bool(classes or numbers) and all(classes) and all(numbers)
+        # A number in its column says more than a class that may not have come up yet.
+        return all(numbers) if numbers else bool(classes) and all(classes)

@@ -1,0 +1,453 @@
+"""Files as people have them: each fault in every format that can have it, and the right outcome.
+
+A new kind of fault is a row of `VALUES`, `TABLES` or `FILES`; a new format takes part by its writer.
+"""
+
+import csv
+import io
+import json
+import random
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.errors import InputError
+from features.tweets.columns import Columns
+from features.tweets.reader import Reject, Tweet, TweetReader
+from features.tweets.table import InputFormat
+
+
+def read(path, written=InputFormat(), **columns):  # noqa: B008 - it is frozen
+    reader = TweetReader([path], Columns(**columns), written=written)
+    return list(reader), reader.findings
+
+
+def put(folder, name, content):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+# --------------------------------------------------------------------- one value, one meaning
+
+
+def to_csv(frame, path):
+    frame.to_csv(path, index=False)
+
+
+def to_tsv(frame, path):
+    frame.to_csv(path, index=False, sep="\t")
+
+
+def to_jsonl(frame, path):
+    frame.to_json(path, orient="records", lines=True)
+
+
+def to_json(frame, path):
+    frame.to_json(path, orient="records")
+
+
+def to_parquet(frame, path):
+    pq.write_table(pa.Table.from_pandas(frame), path)
+
+
+def to_arrow(frame, path):
+    feather.write_feather(pa.Table.from_pandas(frame), path)
+
+
+FRAMES = {
+    ".csv": to_csv,
+    ".tsv": to_tsv,
+    ".jsonl": to_jsonl,
+    ".json": to_json,
+    ".parquet": to_parquet,
+    ".arrow": to_arrow,
+}
+# Labels and ids as a frame has them, and what they are.
+VALUES = {
+    "whole": (pd.Series([2, 0, 4]), ["2", "0", "4"]),
+    "with a gap": (pd.Series([2, None, 4]), ["2", None, "4"]),
+    "floats": (pd.Series([2.0, 0.0, 4.0]), ["2", "0", "4"]),
+    "nullable": (pd.Series([2, None, 4], dtype="Int64"), ["2", None, "4"]),
+    "texts": (pd.Series(["a", None, "b c"]), ["a", None, "b c"]),
+    "texts of floats": (pd.Series(["2.0", "4.0", "0.5"]), ["2", "4", "0.5"]),
+    "markers": (pd.Series(["nan", "NA", "x"]), [None, None, "x"]),
+    "categories": (pd.Series(["x", "y", "x"], dtype="category"), ["x", "y", "x"]),
+}
+
+
+@pytest.mark.parametrize("suffix", FRAMES)
+@pytest.mark.parametrize("kind", VALUES)
+def test_labels_and_ids_mean_the_same_in_every_format(tmp_path, suffix, kind):
+    values, expected = VALUES[kind]
+    frame = pd.DataFrame({"id": values, "text": ["one", "two", "three"], "label": values})
+    FRAMES[suffix](frame, tmp_path / f"a{suffix}")
+    rows, _ = read(tmp_path / f"a{suffix}")
+    assert [row.label for row in rows] == expected
+    assert [row.id for row in rows] == [
+        str(n) if value is None else value for n, value in enumerate(expected)
+    ]
+
+
+@pytest.mark.parametrize("suffix", FRAMES)
+def test_truth_values_are_labels(tmp_path, suffix):
+    frame = pd.DataFrame({"text": ["one", "two"], "label": [True, False]})
+    FRAMES[suffix](frame, tmp_path / f"a{suffix}")
+    rows, _ = read(tmp_path / f"a{suffix}")
+    assert [row.label for row in rows] == ["True", "False"]
+
+
+@pytest.mark.parametrize("suffix", FRAMES)
+def test_ids_that_lost_their_digits_are_never_two_tweets_id(tmp_path, suffix):
+    frame = pd.DataFrame({"id": [791557233689870338, None], "text": ["one", "two"]})
+    FRAMES[suffix](frame, tmp_path / f"a{suffix}")
+    (first, second), _ = read(tmp_path / f"a{suffix}")
+    assert isinstance(first, Reject)
+    assert "can't tell ids of this size apart" in first.reason
+    assert second == Tweet("1", "two")
+    rows, _ = read(tmp_path / f"a{suffix}", id="")
+    assert rows == [Tweet("0", "one"), Tweet("1", "two")]
+
+
+@pytest.mark.parametrize("suffix", FRAMES)
+def test_markers_of_missing_values_are_texts_as_texts(tmp_path, suffix):
+    texts = ["NA", "null", "nan", "None", "n/a"]
+    FRAMES[suffix](pd.DataFrame({"text": texts, "label": texts}), tmp_path / f"a{suffix}")
+    rows, findings = read(tmp_path / f"a{suffix}")
+    assert rows == [Tweet(str(n), text) for n, text in enumerate(texts)]
+    assert findings.missing_labels == dict.fromkeys(texts, 1)
+    assert any("missing" in remark for remark in findings.remarks())
+
+
+@pytest.mark.parametrize("suffix", FRAMES)
+def test_a_mapping_serves_floats_too_and_one_that_maps_nothing_is_an_error(tmp_path, suffix):
+    frame = pd.DataFrame({"text": ["one", "two", "three"], "label": [0, None, 4.0]})
+    FRAMES[suffix](frame, tmp_path / f"a{suffix}")
+    good = put(tmp_path, "good.txt", "0\tbad\n4.0\tgood\n")
+    rows, _ = read(tmp_path / f"a{suffix}", mapping=good)
+    assert [row.label for row in rows] == ["bad", None, "good"]
+    wrong = put(tmp_path, "wrong.txt", "1\tbad\n2\tgood\n")
+    with pytest.raises(InputError, match="has none of the labels of the input"):
+        read(tmp_path / f"a{suffix}", mapping=wrong)
+
+
+@pytest.mark.parametrize("suffix", FRAMES)
+def test_variants_of_a_label_are_told_and_merged_on_demand(tmp_path, suffix):
+    labels = ["Positive", "POSITIVE", "positive", " positive", "negative"]
+    frame = pd.DataFrame({"text": list("abcde"), "label": labels})
+    FRAMES[suffix](frame, tmp_path / f"a{suffix}")
+    rows, findings = read(tmp_path / f"a{suffix}")
+    assert [row.label for row in rows] == [label.strip() for label in labels]
+    remarks = list(findings.remarks())
+    assert any('"POSITIVE" 1, "Positive" 1, "positive" 2' in remark for remark in remarks)
+    assert any("1 labels have blanks around them" in remark for remark in remarks)
+    rows, findings = read(tmp_path / f"a{suffix}", label_case="fold")
+    assert [row.label for row in rows] == ["positive"] * 4 + ["negative"]
+    assert findings.label_variants() == []
+
+
+def test_class_names_of_hugging_face_are_labels(tmp_path):
+    features = {"label": {"names": ["bad", "good"], "_type": "ClassLabel"}}
+    about = json.dumps({"info": {"features": features}})
+    table = pa.table({"text": ["a", "b", "c"], "label": [1, 0, -1]})
+    table = table.replace_schema_metadata({"huggingface": about})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pa.ipc.new_stream(tmp_path / "a.arrow", table.schema) as writer:
+        writer.write_table(table)
+    for name in ("a.parquet", "a.arrow"):
+        rows, _ = read(tmp_path / name)
+        assert [row.label for row in rows] == ["good", "bad", None]
+
+
+# ------------------------------------------------------------------- tables, read as they are meant
+
+ROWS = [("1", "positive", "a b"), ("2", "negative", "c"), ("3", "neutral", "d")]
+
+
+def table_of(*rows, delimiter="\t", end="\n"):
+    return end.join(delimiter.join(row) for row in (("id", "label", "text"), *rows)) + end
+
+
+# Content, the texts that it holds (None: a reject), and a part of what it was read as.
+TABLES = {
+    "quotes that are text": (
+        table_of(
+            ("1", "positive", '"open'), ("2", "negative", 'a "b" c'), ("3", "neutral", 'close"')
+        ),
+        ['"open', 'a "b" c', 'close"'],
+        "quotes that are text",
+    ),
+    "balanced quotes over two rows": (
+        table_of(("1", "positive", '"open'), ("2", "negative", 'close"'), ("3", "positive", "x")),
+        ['"open', 'close"', "x"],
+        "quotes that are text",
+    ),
+    "a quote that is never closed": (
+        table_of(("1", "positive", "a"), ("2", "negative", '"open'), ("3", "neutral", "c")),
+        ["a", '"open', "c"],
+        "quotes that are text",
+    ),
+    "a quoted tweet over several lines": (
+        table_of(("1", "positive", '"one\ntwo"'), ("2", "negative", '"three\n\nfour"')),
+        ["one\ntwo", "three\n\nfour"],
+        "quoted cells",
+    ),
+    "a quoted tweet with delimiters over several lines": (
+        table_of(("1", "positive", '"one\nx\ty\tz"'), ("2", "negative", "c")),
+        ["one\nx\ty\tz", "c"],
+        "quoted cells",
+    ),
+    "quotes escaped by backslashes": (
+        'id,label,text\n1,positive,"he said \\"no\\", twice"\n2,negative,"C:\\new"\n3,neutral,x\n',
+        ['he said "no", twice', "C:\\new", "x"],
+        "backslashes",
+    ),
+    "text behind a closing quote": (
+        'id,label,text\n1,positive,"so "good" they say"\n2,negative,"a, b"\n3,neutral,x\n',
+        [None, "a, b", "x"],
+        "quoted cells",
+    ),
+    "carriage returns": (table_of(*ROWS, end="\r"), ["a b", "c", "d"], "tabs"),
+    "semicolons": (table_of(*ROWS, delimiter=";"), ["a b", "c", "d"], "semicolons"),
+    "commas in unquoted cells": (
+        "id,label,text\n1,positive,a, b\n2,negative,c\n",
+        [None, "c"],
+        "commas",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables(tmp_path, kind):
+    content, texts, how = TABLES[kind]
+    suffix = ".tsv" if "\t" in content.split("\n")[0] else ".csv"
+    path = put(tmp_path, f"a{suffix}", content)
+    rows, findings = read(path)
+    assert [None if isinstance(row, Reject) else row.text for row in rows] == texts
+    assert how in findings.files[str(path)].format
+
+
+def test_what_is_said_by_hand_is_never_overruled(tmp_path):
+    path = put(tmp_path, "a.csv", 'id|text\n1|"a"\n2|b\n')
+    assert [row.text for row in read(path)[0]] == ["a", "b"]
+    rows, _ = read(path, InputFormat(quoting="none"))
+    assert [row.text for row in rows] == ['"a"', "b"]
+    rows, _ = read(
+        put(tmp_path, "b.csv", "1,a\n2,b\n"), InputFormat(header=False), id="0", text="1"
+    )
+    assert rows == [Tweet("1", "a"), Tweet("2", "b")]
+    rows, _ = read(put(tmp_path, "c.txt", "text\na\n"), InputFormat(format="csv"))
+    assert rows == [Tweet("0", "a")]
+    for wrong in ({"quoting": "all"}, {"delimiter": "ab"}, {"format": "xls"}):
+        with pytest.raises(InputError, match=str(next(iter(wrong.values())))):
+            read(path, InputFormat(**wrong))
+
+
+# ---------------------------------------------------------------- what is there and is not in a column
+
+
+def test_common_names_of_columns(tmp_path):
+    for header, role, name in [
+        ("tweet_id,airline_sentiment,text", "label", "airline_sentiment"),
+        ("target,ids,text", "label", "target"),
+        ("OriginalTweet,Sentiment", "text", "OriginalTweet"),
+        ("Tweet ID,Tweet,Class", "id", "Tweet ID"),
+    ]:
+        path = put(
+            tmp_path, "a.csv", f"{header}\n" + ",".join("abc"[: header.count(",") + 1]) + "\n"
+        )
+        _, findings = read(path)
+        assert findings.files[str(path)].columns[role] == name
+
+
+def test_columns_that_look_like_labels_and_are_not_read_are_named(tmp_path):
+    path = put(tmp_path, "a.csv", "text,my_sentiment_x\na,good\n")
+    (row,), findings = read(path)
+    assert row.label is None
+    assert any(
+        "my_sentiment_x" in remark and "--label-column" in remark for remark in findings.remarks()
+    )
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_columns_of_lists_and_objects_are_named(tmp_path, suffix):
+    table = pa.table({"text": ["a"], "label": [["good"]], "tweet": [{"text": "a"}]})
+    writer = pq.write_table if suffix == ".parquet" else feather.write_feather
+    writer(table, tmp_path / f"a{suffix}")
+    _, findings = read(tmp_path / f"a{suffix}")
+    assert [note.partition("column ")[2].split()[0] for note in findings.notes] == [
+        '"label"',
+        '"tweet"',
+    ]
+    writer(table.select(["label", "tweet"]), tmp_path / f"b{suffix}")
+    with pytest.raises(InputError, match='column "tweet" holds lists or objects'):
+        read(tmp_path / f"b{suffix}")
+
+
+WHOLE = "all of it, to the very end"
+CUT = [
+    {"text": "all of…", "truncated": True, "extended_tweet": {"full_text": WHOLE}},
+    {"text": "all of…", "full_text": WHOLE},
+    {"text": "RT @a: all of…", "retweeted_status": {"text": "all…", "full_text": WHOLE}},
+    {
+        "text": "RT @a: all of…",
+        "retweeted_status": {"text": "all…", "extended_tweet": {"full_text": WHOLE}},
+    },
+]
+
+
+@pytest.mark.parametrize("row", CUT)
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", "tweets.js"])
+def test_the_whole_text_of_a_tweet_is_read_and_counted(tmp_path, row, suffix):
+    content = json.dumps(row) + "\n" if suffix == ".jsonl" else json.dumps([row])
+    path = put(tmp_path, f"a{suffix}", content)
+    (tweet,), findings = read(path)
+    assert tweet.text == ("RT @a: " if row["text"].startswith("RT") else "") + WHOLE
+    assert findings.completed == 1
+    (tweet,), _ = read(path, text="text")  # by hand
+    assert tweet.text == row["text"]
+
+
+def test_pages_of_the_api(tmp_path):
+    page = {
+        "data": [{"id": "1", "text": "a"}, {"id": "2", "text": "b"}],
+        "meta": {"result_count": 2},
+    }
+    for name, content in [
+        ("a.json", json.dumps(page, indent=2)),
+        ("b.jsonl", json.dumps(page) + "\n"),
+        ("c.json", json.dumps(page) + "\n" + json.dumps({"data": [{"id": "3", "text": "c"}]})),
+    ]:
+        rows, _ = read(put(tmp_path, name, content))
+        assert [row.text for row in rows][:2] == ["a", "b"]
+        assert len(rows) == 2 + (name == "c.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"text": "a"}, {"text": ]', "line 1: not JSON"),
+        ('[{"text": "a"},\n{"text": "b"}', "line 2: its array is never closed"),
+        ('[{"text": "a"}\n{"text": "b"}]', None),
+    ],
+)
+def test_damaged_arrays_are_refused(tmp_path, content, message):
+    path = put(tmp_path, "a.json", content)
+    if message is None:  # a missing comma costs nothing
+        assert [row.text for row in read(path)[0]] == ["a", "b"]
+        return
+    with pytest.raises(InputError, match=message):
+        read(path)
+
+
+# ------------------------------------------------------------------------------------- properties
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
+DIALECTS = st.fixed_dictionaries(
+    {
+        "delimiter": st.sampled_from([",", ";", "\t"]),
+        "quoting": st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+        "lineterminator": st.sampled_from(["\n", "\r\n"]),
+    }
+)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(TEXT, st.sampled_from("abc")), min_size=1, max_size=12), DIALECTS)
+def test_tables_of_any_dialect_are_read_back_equal(tmp_path_factory, rows, dialect):
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, **dialect)
+    writer.writerow(["id", "text", "label"])
+    writer.writerows((str(n), text, label) for n, (text, label) in enumerate(rows))
+    content = file.getvalue()
+    # Before Python 3.13 a carriage return alone was not reason enough for quotes.
+    if dialect["quoting"] == csv.QUOTE_MINIMAL and any("\r" in text for text, _ in rows):
+        return
+    path = put(tmp_path_factory.mktemp("table"), "a.csv", content)
+    found, _ = read(path, InputFormat(delimiter=dialect["delimiter"]))
+    assert found == [Tweet(str(n), text, label) for n, (text, label) in enumerate(rows)]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.lists(st.tuples(TEXT, st.sampled_from("abc")), min_size=1, max_size=8),
+    st.sampled_from(
+        ["pandas csv", "polars csv", "pandas jsonl", "polars jsonl", "parquet", "arrow"]
+    ),
+)
+def test_frames_are_read_back_equal(tmp_path_factory, rows, writer):
+    folder = tmp_path_factory.mktemp("frame")
+    columns = {
+        "id": [f"n{n}" for n in range(len(rows))],
+        "text": [text for text, _ in rows],
+        "label": [label for _, label in rows],
+    }
+    library, _, kind = writer.partition(" ")
+    path = folder / f"a.{kind or library}"
+    if writer == "pandas csv":
+        pd.DataFrame(columns).to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC)
+    elif writer == "polars csv":
+        pl.DataFrame(columns).write_csv(path, quote_style="always")
+    elif writer == "pandas jsonl":
+        pd.DataFrame(columns).to_json(path, orient="records", lines=True)
+    elif writer == "polars jsonl":
+        pl.DataFrame(columns).write_ndjson(path)
+    elif writer == "parquet":
+        pq.write_table(pa.table(columns), path)
+    else:
+        feather.write_feather(pa.table(columns), path)
+    found, _ = read(path)
+    assert found == [Tweet(f"n{n}", text, label) for n, (text, label) in enumerate(rows)]
+
+
+def corrupted(content, seed):
+    """Change a good table as people and tools do: lines, quotes and delimiters come and go."""
+    chance = random.Random(seed)
+    data = bytearray(content)
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(data))
+        kind = chance.choice(["quote", "delimiter", "line", "drop", "byte", "copy"])
+        if kind == "drop":
+            del data[at : at + chance.randint(1, 20)]
+        elif kind == "copy":
+            data[at:at] = data[at : at + chance.randint(1, 40)]
+        else:
+            mark = {"quote": b'"', "delimiter": b",", "line": b"\n"}.get(kind)
+            data[at:at] = mark or bytes([chance.randrange(256)])
+    return bytes(data)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_corrupted_tables_lose_no_row_uncounted(tmp_path, seed):
+    """Each line that holds no quote at all is a row by itself, a reject, or in a row that is one."""
+    rows = [f"{n},text number {n},{'abc'[n % 3]}" for n in range(40)]
+    rows[5] = '5,"quoted, text",a'
+    rows[9] = '9,"over two\nlines",b'
+    content = corrupted(("id,text,label\n" + "\n".join(rows) + "\n").encode(), seed)
+    path = put(tmp_path, "a.csv", content)
+    try:
+        found, _ = read(path, InputFormat(encoding="utf-8"))
+    except InputError:
+        return
+    lines = content.decode("utf-8", "replace").splitlines()
+    kept = {row.text for row in found if isinstance(row, Tweet)}
+    plain = [
+        line.split(",")[1]
+        for line in lines[1:]
+        if '"' not in line and line.count(",") == 2 and line.startswith(tuple("0123456789"))
+    ]
+    swallowed = [
+        text
+        for text in plain
+        if text.replace("\ufffd", "")
+        and text not in kept
+        and not any(text in one for one in kept)
+        and not any(isinstance(row, Reject) for row in found)
+    ]
+    assert swallowed == []
