@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from features.backends.choice import HALF, PLAIN, PREPACKED, Candidate
+from features.backends.choice import DTYPES, HALF, PLAIN, PREPACKED, Candidate
 from features.backends.eager.stock_model import StockModel
 from features.backends.exported.export_files import ExportPlace
 from features.errors import InputError
@@ -58,11 +58,9 @@ class BackendRow:
 
 
 BACKENDS = {
-    "torch": BackendRow(
-        ("torch",), ("cpu", "cuda", "mps"), ("float32", *HALF, "int8"), (PREPACKED, PLAIN)
-    ),
-    "openvino": BackendRow(("openvino",), ("cpu",), ("float32", "bfloat16")),
-    "onnx": BackendRow(("onnxruntime", "onnx"), ("cpu",), ("float32",)),
+    "torch": BackendRow(("torch",), ("cpu", "cuda", "mps"), DTYPES["torch"], (PREPACKED, PLAIN)),
+    "openvino": BackendRow(("openvino",), ("cpu",), DTYPES["openvino"]),
+    "onnx": BackendRow(("onnxruntime", "onnx"), ("cpu",), DTYPES["onnx"]),
 }
 
 # Tokens of a batch. Measured for the CPU with `benchmarks/extract.py --batch-tokens`, for layers that are
@@ -85,7 +83,8 @@ def check_backend(name: str, device: torch.device) -> None:
     row = BACKENDS[name]
     if device.type not in row.devices:
         raise InputError(
-            f"backend {name!r} runs on {', '.join(row.devices)}, not on {device}: give --backend torch"
+            f"backend {name!r} runs on {', '.join(row.devices)}, not on {device}: "
+            "give `backend=torch`"
         )
     for package in row.packages:
         if find_spec(package) is None:

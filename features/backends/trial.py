@@ -176,7 +176,7 @@ def run_trial(
         raise refused or InputError(
             "no way to run this model keeps its vectors ("
             + "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-            + "); give --dtype float32"
+            + "); give `dtype=float32`"
         )
     best = _best(runs, clock)
     run = runs[best]

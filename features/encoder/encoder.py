@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from features.backends.choice import Choice, Runtime
+from features.backends.choice import DTYPES, Choice, Runtime
 from features.backends.streams import streams
 from features.encoder.batching import token_batches
 from features.encoder.engine import (
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 # 8-bit integers must keep this mean cosine to float32 on texts of the run.
 MIN_INT8_COSINE = 0.99
 _PROVING_TEXTS = 64
-DTYPES = ("float32", "bfloat16", "float16", "int8")
 
 
 class FrozenEncoder:
@@ -330,22 +329,24 @@ class FrozenEncoder:
             self._unproved = True
             raise InputError(
                 f"dtype int8: {self.spec.model} keeps a mean cosine of only {cosine:.4f} to float32 on "
-                f"{len(some.ids)} of these texts, and must keep {MIN_INT8_COSINE}; give --dtype auto"
+                f"{len(some.ids)} of these texts, and must keep {MIN_INT8_COSINE}; give `dtype=auto`"
             )
 
 
 def _check_runtime(runtime: Runtime, spec: EncoderSpec) -> None:
     """Refuse what can't be meant, before any file is read."""
     dtype, tokens = runtime.dtype, runtime.max_batch_tokens
-    if dtype not in ("auto", *DTYPES):
-        raise InputError(f"unknown dtype {dtype!r}: choose one of auto, {', '.join(DTYPES)}")
+    if dtype not in ("auto", *DTYPES["torch"]):
+        raise InputError(
+            f"unknown dtype {dtype!r}: choose one of auto, {', '.join(DTYPES['torch'])}"
+        )
     if tokens is not None and tokens < 1:
         raise InputError(f"max batch tokens is {tokens}; it must be at least 1")
     quantized = spec.quantization != "none"
     if quantized != (dtype == "int8"):
         raise InputError(
             f"dtype {dtype!r} can't make the vectors of an encoder with quantization "
-            f"{spec.quantization!r}; give --dtype {'int8' if quantized else 'auto'}"
+            f"{spec.quantization!r}; give `dtype={'int8' if quantized else 'auto'}`"
         )
 
 

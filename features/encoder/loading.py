@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from features.backends.choice import PLAIN, PREPACKED, Candidate, Choice, Runtime
+from features.backends.choice import PLAIN, PREPACKED, Candidate, Choice, Runtime, unsupported_dtype
 from features.backends.eager.reference import Reference
 from features.backends.eager.stock_model import StockModel, load
 from features.backends.exported.export_files import ExportPlace
@@ -232,11 +232,7 @@ def candidates(runtime: Runtime, device: torch.device, *, has_layers: bool) -> l
         ]
     if not found:
         dtype = runtime.dtype if runtime.dtype != "auto" else "half precision"
-        allowed = BACKENDS[names[0]].dtypes
-        raise InputError(
-            f"backend {names[0]!r} computes in {' or '.join(allowed)}, not in {dtype}: give --dtype "
-            f"{allowed[0]} or --backend torch"
-        )
+        raise unsupported_dtype(names[0], dtype)
     return found
 
 
@@ -246,7 +242,7 @@ def _check_int8(stock: StockModel, device: torch.device) -> None:
         return  # refused by the backend, with its reason
     if reason := int8_reason(stock.widths):
         raise InputError(
-            f"dtype int8 can't be used on this machine: {reason}; give --dtype auto "
+            f"dtype int8 can't be used on this machine: {reason}; give `dtype=auto` "
             "(vectors of int8 can be made and scored on a machine where it is)"
         )
 
@@ -329,7 +325,7 @@ def _first_that_keeps(
     raise InputError(
         "no precision that this device computes in keeps the vectors: "
         + "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        + "; give --dtype float32"
+        + "; give `dtype=float32`"
     )
 
 

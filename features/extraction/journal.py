@@ -227,7 +227,7 @@ class Journal:
             if not np.isfinite(stored[finite]).all():
                 raise CannotContinue(
                     f"view {view!r} has values up to {np.abs(vectors[view][finite]).max():.3g}, too "
-                    f"large for {self.header.vectors.store_dtype}; store it with --store-dtype float32"
+                    f"large for {self.header.vectors.store_dtype}; store it with `store_dtype=float32`"
                 )
             parts.append(stored.tobytes())
         start = self._append(_BATCH, b"".join(parts))
@@ -300,7 +300,7 @@ class Journal:
             ) as error:
                 raise FileRefused(
                     f"{self.path}, left by a run that was interrupted, cannot be used: "
-                    f"{first_line(error)}; --overwrite starts again"
+                    f"{first_line(error)}; `overwrite=True` starts again"
                 ) from error
             self.end += _FRAME.size + len(content)
 
@@ -382,7 +382,7 @@ def _lock(handle: int, output: Path) -> bool:
         )
         raise CannotContinue(
             f"{output} is being written already, by {owner or 'a process that just began'}: wait for "
-            "it, or give another -o"
+            "it, or give another `output`"
         ) from error
     except OSError as error:
         if error.errno in _NO_LOCKS:

@@ -200,7 +200,7 @@ class Output(ABC):
         if not self.builder.n_rows:
             raise InputError(
                 f"no row for {path} can be used: their vectors are not finite, see the rejects; use another "
-                "model, or a larger --shard-rows"
+                "model, or a larger `shard_rows`"
             )
         part = self._part(last=last)
         there = self._there.get(self._number)
@@ -374,10 +374,10 @@ class ShardFolder(Output):
                 check_same(store, self.request.vectors)
                 part = store.shards[0].part
                 if part is None or part.shard_rows != self._shard_rows:
-                    cut = "by itself" if part is None else f"with --shard-rows {part.shard_rows}"
+                    cut = "by itself" if part is None else f"with `shard_rows={part.shard_rows}`"
                     raise InputError(
-                        f"{path} was made {cut}, not with --shard-rows {self._shard_rows}: give "
-                        f"that, or {CURE}"
+                        f"{path} was made {cut}, not with `shard_rows={self._shard_rows}`: "
+                        f"give that, or {CURE}"
                     )
                 self._like = self._like or store.shards[0]
 
@@ -436,13 +436,14 @@ def check_output(path: Path, shard_rows: int | None, inputs: Sequence[str | Path
     """Refuse an output that can't take its name, and a file for a folder or the other way round."""
     if path.name in ("", ".."):
         raise InputError(
-            f"output {str(path)!r} has no name of its own; give a file's, or with --shard-rows a folder's"
+            f"output {str(path)!r} has no name of its own; give a file's, or with `shard_rows` "
+            "a folder's"
         )
     if shard_rows is None:
         if path.is_dir():
             raise InputError(
-                f"{path} is a folder; give the name of a file in it, or --shard-rows for a folder of "
-                "shards"
+                f"{path} is a folder; give the name of a file in it, or `shard_rows` for a folder "
+                "of shards"
             )
         check_replaceable(path, inputs)
     elif shard_rows < 1:
@@ -451,6 +452,7 @@ def check_output(path: Path, shard_rows: int | None, inputs: Sequence[str | Path
         check_replaceable(path, inputs)
         if path.exists():
             raise InputError(
-                f"{path} is a file; --shard-rows makes a folder: give another -o, or leave it out"
+                f"{path} is a file; `shard_rows` makes a folder: give another `output`, or leave it "
+                "out"
             )
     check_replaceable(rejects_path(path), inputs)

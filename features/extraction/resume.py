@@ -14,7 +14,7 @@ from features.spec.vector_spec import VectorSpec
 from features.store import admission
 from features.store.reader import FeatureStore
 
-CURE = "give another -o, or --overwrite to replace the file"
+CURE = "give another `output`, or `overwrite=True` to replace the file"
 
 
 def open_previous(output: Path, wanted: VectorSpec) -> FeatureStore:

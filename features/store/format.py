@@ -101,7 +101,7 @@ def attributes(shard: Shard) -> dict[str, str | int]:
         raise InputError(
             f"the labels have {len(shard.label_names)} different values, e.g. "
             f"{', '.join(map(shown, shard.label_names[:3]))}: too many or too long for classes; choose "
-            "another --label-column"
+            "another `label_column`"
         )
     vectors = shard.vectors
     return {

@@ -156,7 +156,7 @@ class FeatureStore:
         there = ", ".join(self.views)
         if not asked:
             if len(self.views) > 1:
-                raise InputError(f"{self} holds several views: {there}; choose with --pooling")
+                raise InputError(f"{self} holds several views: {there}; choose with `pooling`")
             return list(self.views)
         names = [parse_pooling(text).name for text in asked]
         for name in names:

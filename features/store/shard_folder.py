@@ -1,6 +1,6 @@
 """The shards of a folder that one run makes: their names, their order, and what each says of its place.
 
-A folder of `--shard-rows N` holds `part-00000.h5`, `part-00001.h5`... Each says in its attribute
+A folder that was written with `shard_rows` holds `part-00000.h5`, `part-00001.h5`... Each says in its attribute
 `part` which one it is, so that a folder that lacks some is not taken for whole. While shards are
 replaced, the last of the old ones is set aside under a name that no reader looks for: without a last
 shard a folder is refused, so nobody reads new shards together with old ones.
@@ -87,7 +87,7 @@ def parts_there(folder: Path) -> dict[int, Path]:
         elif path.suffix == ".h5":
             raise InputError(
                 f"{folder} holds {path.name}, which is none of its shards (part-00000.h5, ...) and would "
-                "be read with them: move it, or give another -o"
+                "be read with them: move it, or give another `output`"
             )
     return dict(sorted(there.items()))
 

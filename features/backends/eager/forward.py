@@ -177,11 +177,11 @@ class TorchBackend:
         """Replace the linear layers by products of 8-bit integers; the rest stays in float32."""
         if self._device.type != "cpu":
             raise InputError(
-                f"dtype int8 runs on the CPU, not on {self._device}; give --dtype auto"
+                f"dtype int8 runs on the CPU, not on {self._device}; give `dtype=auto`"
             )
         if stock.layers is None:
             raise InputError(
-                "dtype int8: the layers of this model are not known; give --dtype auto"
+                "dtype int8: the layers of this model are not known; give `dtype=auto`"
             )
         samples = stock.samples or (stock.probe,)
         products = Quantized(self.model, samples, self._attention_dtype(stock))
@@ -223,5 +223,5 @@ def _no_memory_left(device: torch.device) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise CannotContinue(
-            f"{device} ran out of memory; give a smaller --max-batch-tokens"
+            f"{device} ran out of memory; give a smaller `max_batch_tokens`"
         ) from error

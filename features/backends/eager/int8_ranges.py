@@ -108,7 +108,7 @@ def calibrate(model: nn.Module, run: Callable[[nn.Module], object]) -> dict[str,
         if not bool(recorder.peak.isfinite().all()):
             raise CannotContinue(
                 f"the layer {name!r} was given values that are not finite during calibration: "
-                "8-bit integers cannot stand for them; use --dtype float32"
+                "8-bit integers cannot stand for them; give `dtype=float32`"
             )
         inputs[name] = Inputs(recorder.peak, torch.stack(recorder.rows))
     return inputs

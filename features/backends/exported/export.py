@@ -188,7 +188,7 @@ def _exporting(name: str) -> Iterator[None]:
         raise
     except Exception as error:  # the border to foreign code: any type can come
         raise FileRefused(
-            f"backend {name!r} can't run this model ({_reason(error)}): give --backend torch"
+            f"backend {name!r} can't run this model ({_reason(error)}): give `backend=torch`"
         ) from error
     finally:
         transformers.logging.set_verbosity(verbosity)

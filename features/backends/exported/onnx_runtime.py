@@ -17,7 +17,6 @@ from features.backends.exported.runtime import Array, Infer
 from features.errors import InputError
 
 FILE = "model.onnx"
-DTYPES = ("float32",)
 _INPUTS = ("input_ids", "attention_mask")
 _OPSET = 17
 # A model that is one message, as this one, must be smaller; some room for its graph.
@@ -38,7 +37,7 @@ def export(module: Any, example: Sequence[Any], folder: Path) -> None:
     if n_bytes > _MAX_BYTES:
         raise InputError(
             f"backend 'onnx' takes models of up to 2 GiB, this one has {n_bytes / 2**30:.1f}: "
-            "give --backend openvino or --backend torch"
+            "give `backend=openvino` or `backend=torch`"
         )
     torch.onnx.export(
         module,

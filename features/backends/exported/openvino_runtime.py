@@ -18,7 +18,6 @@ from features.backends.exported.runtime import Array, Infer
 from features.errors import InputError
 
 FILE = "model.xml"
-DTYPES = ("float32", "bfloat16")
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -50,7 +49,7 @@ def load(folder: Path, dtype: str, streams: int) -> Infer:
     if kept != _PRECISIONS[dtype]:
         raise InputError(
             f"OpenVINO computes in {kept} on this processor, not in {_PRECISIONS[dtype]}: "
-            "give --dtype float32"
+            "give `dtype=float32`"
         )
     of_thread = threading.local()  # a request runs one batch at a time
 

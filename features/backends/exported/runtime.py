@@ -16,17 +16,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from features.backends.choice import DTYPES, unsupported_dtype
 from features.backends.exported.export_files import Export
 from features.backends.padding import pad
 from features.base.machine import n_cores
-from features.errors import CannotContinue, InputError, first_line
+from features.errors import CannotContinue, first_line
 from features.spec.pooling import Block
 
 Array = npt.NDArray[np.generic]
 # From ids and mask, int64 (B, T), to the hidden states (B, T, H) and the pooler's output (B, H).
 Infer = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], Sequence[Array]]
 
-# The module of each runtime: `export`, `load`, and the `DTYPES` that it may compute in.
+# The module of each runtime, with an `export` and a `load`.
 RUNTIMES = {
     "openvino": "features.backends.exported.openvino_runtime",
     "onnx": "features.backends.exported.onnx_runtime",
@@ -83,8 +84,8 @@ class ExportedBackend:
             found = list(self._infer(padded, attended))
         except RuntimeError as error:
             raise CannotContinue(
-                f"{self._name} cannot go on ({first_line(error)}); give a smaller --max-batch-tokens "
-                "or --backend torch"
+                f"{self._name} cannot go on ({first_line(error)}); give a smaller "
+                "`max_batch_tokens` or `backend=torch`"
             ) from error
         pooled = found.pop() if self._pooler else None
         layers = dict(zip(self._layers, found, strict=True))
@@ -98,9 +99,5 @@ def check_dtype(name: str, dtype: str) -> None:
     ------
     InputError
     """
-    allowed = runtime(name).DTYPES
-    if dtype not in allowed:
-        raise InputError(
-            f"backend {name!r} computes in {' or '.join(allowed)}, not in {dtype}: give --dtype "
-            f"{allowed[0]} or --backend torch"
-        )
+    if dtype not in DTYPES[name]:
+        raise unsupported_dtype(name, dtype)

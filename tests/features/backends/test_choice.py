@@ -114,6 +114,6 @@ def test_where_its_precision_is_not_to_be_had_it_is_refused(
         file.write("99,one more,a\n")
     monkeypatch.setitem(loading.MIN_COSINE, "half", 1.01)
     before = output.read_bytes()
-    with pytest.raises(InputError, match=r"keeps its vectors .*cosine of .*--dtype"):
+    with pytest.raises(InputError, match=r"keeps its vectors .*cosine of .*`dtype=float32`"):
         extract(tweets, output, model=tiny_model("bert"), pooling="mean")
     assert output.read_bytes() == before

@@ -319,7 +319,7 @@ def test_a_cpu_where_they_are_of_no_use_is_refused(tiny_model, monkeypatch, case
     )
     with pytest.raises(
         InputError,
-        match=f"int8 can't be used on this machine: 8-bit.* {reason}.*; give --dtype auto",
+        match=f"int8 can't be used on this machine: 8-bit.* {reason}.*; give `dtype=auto`",
     ):
         FrozenEncoder(tiny_model("bert"), pooling="mean", dtype="int8")
 

@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from contracts import assert_same, check_backend_contract, states, with_other_neighbours
 
 from features import FrozenEncoder
-from features.backends.choice import PLAIN, PREPACKED, Candidate
+from features.backends.choice import DTYPES, PLAIN, PREPACKED, Candidate
 from features.backends.eager.packed_attention import PACKED
 from features.backends.eager.stock_model import StockModel
 from features.backends.exported.runtime import RUNTIMES, runtime
@@ -210,7 +210,7 @@ def test_half_precision_keeps_the_direction(case, name):
     if "bfloat16" not in BACKENDS[name].dtypes:
         pytest.skip(f"{name} computes in float32 alone")
     if name == "openvino" and not openvino_has_bfloat16():
-        with pytest.raises(InputError, match=r"OpenVINO computes in f32 .*: give --dtype float32$"):
+        with pytest.raises(InputError, match=r"OpenVINO computes in f32 .*: give `dtype=float32`$"):
             make(name, its.stock, [N_LAYERS], dtype="bfloat16")
         pytest.skip("OpenVINO has bfloat16 only where the processor has it")
     half = make(name, its.stock, [N_LAYERS], dtype="bfloat16")
@@ -229,7 +229,8 @@ def test_a_precision_that_it_does_not_have_is_refused_with_those_it_has(case, na
     stock = case(name, "bert").stock
     with pytest.raises(
         InputError,
-        match=f"'{name}' computes in {allowed}, not in {dtype}: give --dtype float32 or --backend torch$",
+        match=f"'{name}' computes in {allowed}, not in {dtype}: "
+        "give `dtype=float32` or `backend=torch`$",
     ):
         make(name, stock, [0], dtype=dtype)
 
@@ -238,7 +239,7 @@ def test_a_precision_that_it_does_not_have_is_refused_with_those_it_has(case, na
 def test_so_it_is_when_an_encoder_is_asked_for_it(tiny_model, name, dtype, allowed):
     skip_without(name)
     with pytest.raises(
-        InputError, match=f"'{name}' computes in {allowed}.*, not in {dtype}: .*--dtype float32"
+        InputError, match=f"'{name}' computes in {allowed}.*, not in {dtype}: .*`dtype=float32`"
     ):
         FrozenEncoder(tiny_model("bert"), pooling="mean@0", backend=name, dtype=dtype)
 
@@ -247,7 +248,8 @@ def test_so_it_is_when_an_encoder_is_asked_for_it(tiny_model, name, dtype, allow
 def test_the_table_says_what_the_runtime_says(name):
     skip_without(name)
     assert list(RUNTIMES) == EXPORTED
-    assert BACKENDS[name].dtypes == runtime(name).DTYPES
+    assert BACKENDS[name].dtypes == DTYPES[name]
+    assert runtime(name).__name__ == RUNTIMES[name]
 
 
 def test_auto_precision_is_one_that_the_backend_has(tiny_model, monkeypatch, tmp_path):
@@ -280,7 +282,7 @@ def test_a_model_that_cannot_be_translated_is_refused_with_the_cure(case, name):
     odd = Odd()
     odd.config = stock.module.config
     with pytest.raises(
-        FileRefused, match=rf"'{name}' can't run .*: give --backend torch$"
+        FileRefused, match=rf"'{name}' can't run .*: give `backend=torch`$"
     ) as error:
         make(name, replace(stock, module=odd), [0])
     assert "\n" not in str(error.value)
@@ -318,7 +320,7 @@ def test_a_translation_that_sees_padding_gets_texts_of_one_length(case, monkeypa
 def test_a_model_that_is_too_large_for_onnx_is_refused_with_the_cure(case, monkeypatch):
     stock = case("onnx", "bert").stock
     monkeypatch.setattr("features.backends.exported.onnx_runtime._MAX_BYTES", 1000)
-    with pytest.raises(InputError, match=r"up to 2 GiB.* --backend openvino or --backend torch"):
+    with pytest.raises(InputError, match=r"up to 2 GiB.* `backend=openvino` or `backend=torch`"):
         make("onnx", stock, [0])
 
 
@@ -369,7 +371,7 @@ def test_a_name_that_is_not_in_the_table_is_refused_with_those_that_are():
 def test_a_device_that_it_does_not_run_on_is_refused_with_the_cure(name):
     for device in {"cuda", "mps", "meta"} - set(BACKENDS[name].devices):
         with pytest.raises(
-            InputError, match=rf"'{name}' runs on .*cpu.*, not on {device}.*--backend torch"
+            InputError, match=rf"'{name}' runs on .*cpu.*, not on {device}.*`backend=torch`"
         ):
             check_backend(name, torch.device(device))
 

@@ -153,7 +153,9 @@ def test_where_nobody_can_the_first_reason_is_raised():
 
 def test_where_nobody_keeps_its_vectors_all_reasons_are_given():
     other = Candidate("openvino", "bfloat16")
-    with pytest.raises(InputError, match=r"keeps its vectors .*torch bfloat16: too far.*--dtype"):
+    with pytest.raises(
+        InputError, match=r"keeps its vectors .*torch bfloat16: too far.*`dtype=float32`"
+    ):
         run({HALF: Sleeping(1e-5), other: Sleeping(1e-5)}, lambda c, b: "too far")
 
 

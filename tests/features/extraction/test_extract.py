@@ -378,7 +378,7 @@ def test_a_file_of_another_encoder_is_not_touched(again, options, difference):
         run(path, output, **options)
     assert difference in str(caught.value)
     assert f"{output} was made by another encoder" in str(caught.value)
-    assert "--overwrite" in str(caught.value)
+    assert "`overwrite=True`" in str(caught.value)
     assert state(output) == before
     assert names_in(output.parent) == ["tweets.csv", "tweets.h5"]
 
@@ -474,7 +474,7 @@ def test_an_output_that_is_no_feature_file_is_kept(tmp_path, content):
     output.write_bytes(content)
     message = refusal(FileRefused, path, output)
     assert f"{output} is not a readable HDF5 file" in message
-    assert "--overwrite" in message
+    assert "`overwrite=True`" in message
     assert output.read_bytes() == content
     assert names_in(tmp_path) == ["a.h5", "tweets.csv"]
 

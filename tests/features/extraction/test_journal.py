@@ -132,7 +132,7 @@ def test_a_value_too_large_for_float16_names_the_cure(tmp_path, value):
         with pytest.raises(CannotContinue) as caught:
             of.append(digests("a", 1), large)
         assert "view 'mean' has values up to" in str(caught.value)
-        assert "--store-dtype float32" in str(caught.value)
+        assert "`store_dtype=float32`" in str(caught.value)
         assert of.kept == 0
 
 
@@ -245,7 +245,9 @@ def test_another_version_is_refused_or_overwritten(tmp_path, monkeypatch, overwr
         with Journal(tmp_path / "a.h5", overwrite=True) as of:
             assert (of.header, of.kept) == (None, 0)
     else:
-        with pytest.raises(FileRefused, match=r"another version of frostline; --overwrite starts"):
+        with pytest.raises(
+            FileRefused, match=r"another version of frostline; `overwrite=True` starts"
+        ):
             Journal(tmp_path / "a.h5")
 
 

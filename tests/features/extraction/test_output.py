@@ -355,10 +355,10 @@ def refusal(kind, call, *arguments, **options):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"shard_rows": 9}, "--shard-rows 8, not with --shard-rows 9"),
+        ({"shard_rows": 9}, "`shard_rows=8`, not with `shard_rows=9`"),
         ({"pooling": "cls"}, "views: cls, mean in the file, cls asked for"),
         ({"store_dtype": "float32"}, "store dtype: float16 in the file, float32 asked for"),
-        ({"shard_rows": None}, "--shard-rows for a folder"),
+        ({"shard_rows": None}, "`shard_rows` for a folder"),
         ({"shard_rows": 0}, "shard rows is 0; it must be at least 1"),
     ],
 )
@@ -370,7 +370,7 @@ def test_another_run_does_not_touch_it(tmp_path, run, options, said):
     assert states(tmp_path / "out") == before
     assert names_in(tmp_path) == ["out", "tweets.csv"]
     if options.get("shard_rows", N):
-        assert "--overwrite" in message
+        assert "`overwrite=True`" in message
         assert run(**options, overwrite=True).outcome == "written"
 
 
@@ -390,7 +390,7 @@ def test_other_feature_files_in_the_folder(tmp_path, run):
 def test_a_file_is_no_folder(tmp_path, run):
     (tmp_path / "out").write_text("mine")
     for overwrite in (False, True):
-        assert "--shard-rows makes a folder" in refusal(InputError, run, overwrite=overwrite)
+        assert "`shard_rows` makes a folder" in refusal(InputError, run, overwrite=overwrite)
 
 
 @pytest.mark.parametrize(

