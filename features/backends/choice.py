@@ -117,7 +117,7 @@ class Choice:
             raise ValueError(f"not a choice: it says {numbers}")
         return cls(candidate, *numbers, rates, left_out, remembered)
 
-    def said(self) -> str:
+    def summary(self) -> str:
         """Say it in a line: what was taken, and the rates of the others, the fastest first."""
         if not self.rates:
             return str(self.candidate)

@@ -21,7 +21,7 @@ from features.backends.choice import DTYPES, HALF, PLAIN, PREPACKED, Candidate
 from features.backends.eager.stock_model import StockModel
 from features.backends.exported.export_files import ExportPlace
 from features.errors import InputError
-from features.spec.pooling import Block
+from features.spec.pooling import StateBlock
 from features.spec.tokenizer import TextTokenizer
 
 
@@ -31,7 +31,7 @@ class Backend(Protocol):
     one_length: bool
     streams: int
 
-    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[Block]:
+    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[StateBlock]:
         """Run one batch."""
 
 
@@ -189,9 +189,11 @@ def _choose_device(name: str, *, mps: bool) -> torch.device:
         raise InputError(
             f"unknown device {name!r}: choose one of auto, cpu, cuda, cuda:N, mps; several with commas"
         )
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(mps)}[kind]
-    if int(index or 0) >= there:
-        raise InputError(f"device {name!r} is not there: this machine has {there} of kind {kind}")
+    n_devices = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(mps)}[kind]
+    if int(index or 0) >= n_devices:
+        raise InputError(
+            f"device {name!r} is not there: this machine has {n_devices} of kind {kind}"
+        )
     return torch.device(name)
 
 

@@ -19,8 +19,13 @@ from typing import Any
 
 from features.version import __version__
 
+# What torch runs with, and the other runtimes: a new one is named here.
+_TORCH = ("torch", "transformers")
+_RUNTIMES = ("openvino", "onnxruntime")
 # Packages whose versions decide which kernels run.
-RUNTIMES = ("torch", "transformers", "openvino", "onnxruntime", "numpy", "scipy")
+KERNELS = (*_TORCH, *_RUNTIMES, "numpy", "scipy")
+# Packages whose versions are written into the files that they made.
+RECORDED = (*_TORCH, "tokenizers", *_RUNTIMES, "h5py", "numpy")
 # Settings of these libraries, by which kernels, threads and instruction sets are chosen.
 _SETTINGS = re.compile("(ONEDNN|DNNL|MKL|OMP|KMP|OPENBLAS|OV|ORT|TORCH|ATEN|GOMP)_")
 # What lets an accelerator be used on Linux and in WSL; without one of these there is none.
@@ -95,7 +100,7 @@ def machine() -> dict[str, Any]:
         "instruction_sets": list(instruction_sets),
         "cores": n_cores(),
         "settings": settings(),
-        "versions": {"frostline": __version__, **versions(RUNTIMES)},
+        "versions": {"frostline": __version__, **versions(KERNELS)},
     }
 
 

@@ -42,7 +42,7 @@ from features.encoder.engine import (
     pooled,
     wanted_views,
 )
-from features.encoder.probe_texts import CALIBRATION_TEXTS, PROBE_TEXTS
+from features.encoder.probe_texts import PROBE_TEXTS, RANGE_TEXTS
 from features.errors import FileRefused, FrostlineError, InputError, first_line
 from features.spec.checkpoint import Checkpoint
 from features.spec.encoder_spec import EncoderSpec
@@ -76,7 +76,7 @@ def load_with_torch(
         check_backend(runtime.backend, devices[0])
     tokenizer = load_tokenizer(checkpoint, spec.max_length)
     normalise = normalizer(spec.normalizer)
-    samples = tokenizer.tokenize([normalise(text) for text in CALIBRATION_TEXTS])
+    samples = tokenizer.tokenize([normalise(text) for text in RANGE_TEXTS])
     stock = _stock(checkpoint, tokenizer, samples)
     _check_vocabulary(spec.model, tokenizer, stock)
     views = _views(poolings, spec, stock, tokenizer)

@@ -33,7 +33,7 @@ def shortage(
     fraction_read: float | None,
     vector_bytes: int | None,
     shard_rows: int | None,
-    there: int,
+    existing_bytes: int,
 ) -> str | None:
     """Say in a line that the disk will probably be full before the end; None where it won't.
 
@@ -54,7 +54,7 @@ def shortage(
         return None
     rows = round(rows_read / fraction_read)
     in_journal = rows if shard_rows is None else min(rows, shard_rows)
-    needed = rows * (vector_bytes + _COLUMN_BYTES) + in_journal * vector_bytes - there
+    needed = rows * (vector_bytes + _COLUMN_BYTES) + in_journal * vector_bytes - existing_bytes
     free = disk.free(folder)
     if needed <= free:
         return None

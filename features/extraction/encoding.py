@@ -133,9 +133,9 @@ class Encoding:
         plan = encoder.plan(tokens)
         found = {}
         for number, rows in enumerate(plan):
-            there = self._journal.find([digests[row] for row in rows])
-            if there is not None:
-                found[number] = places[rows] = there
+            kept = self._journal.find([digests[row] for row in rows])
+            if kept is not None:
+                found[number] = places[rows] = kept
                 self.resumed += len(rows)
         done = sum(map(len, found.values()))
         with clock(self._seconds, "forward"):
@@ -154,11 +154,11 @@ class Encoding:
         self, encoder: FrozenEncoder, digest: bytes, ids: npt.NDArray[np.int32]
     ) -> Places:
         """Give the place of a text that was not finite among others, run again."""
-        there = self._journal.find([digest])
-        if there is None or not there["finite"].all():
+        kept = self._journal.find([digest])
+        if kept is None or not kept["finite"].all():
             vectors = encoder.run_alone([ids])
-            there = self._journal.append([digest], vectors)
-        place: Places = there[0]
+            kept = self._journal.append([digest], vectors)
+        place: Places = kept[0]
         return place
 
 

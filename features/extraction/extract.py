@@ -108,7 +108,7 @@ def extract(
     started = perf_counter()
     seconds = dict.fromkeys(("load", "read", "tokenise", "forward", "write"), 0.0)
     paths = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    views = [one.name for one in parse_poolings(pooling)]
+    views = [view.name for view in parse_poolings(pooling)]
     if store_dtype not in STORE_DTYPES:
         raise InputError(f"unknown store dtype {store_dtype!r}: choose {' or '.join(STORE_DTYPES)}")
     columns = Columns(text_column, label_column, id_column, labels, mapping)
@@ -176,7 +176,7 @@ def _load_encoder(
         fraction_read=reader.fraction_read(),
         vector_bytes=vector_bytes(checkpoint, views, request.vectors.store_dtype),
         shard_rows=request.shard_rows,
-        there=target.bytes_there(),
+        existing_bytes=target.existing_bytes(),
     )
     if warning is not None:
         say(warning)

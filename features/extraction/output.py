@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from features.base import disk
-from features.base.machine import versions
+from features.base.machine import RECORDED, versions
 from features.base.paths import check_replaceable
 from features.errors import FileRefused, InputError
 from features.extraction.encoding import Encoding, NewTexts
@@ -34,12 +34,9 @@ from features.store import admission
 from features.store.checksum import check_seal
 from features.store.format import Shard
 from features.store.reader import FeatureStore
-from features.store.shard_folder import Part, aside_path, leftovers, part_path, parts_there
+from features.store.shard_folder import Part, aside_path, existing_parts, leftovers, part_path
 from features.tweets.rejects import rejects_path
 from features.version import __version__
-
-# Whose versions a shard remembers, where they are installed.
-_PACKAGES = ("torch", "transformers", "tokenizers", "openvino", "onnxruntime", "h5py", "numpy")
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ class Output(ABC):
     def __init__(self, request: Request, journal: Journal, say: Callable[[str], None]) -> None:
         self.request, self.journal = request, journal
         self._say = say
-        self._there: dict[int, Path] = {}
+        self._existing: dict[int, Path] = {}
         self._like: Shard | None = None  # what a shard of this encoder says of itself
         self._store: FeatureStore | None = None
         self._encoding: Encoding | None = None
@@ -144,7 +141,7 @@ class Output(ABC):
         """Whether there was anything to write."""
         return self._encoding is not None
 
-    def bytes_there(self) -> int:
+    def existing_bytes(self) -> int:
         """Bytes of what is kept of earlier runs: shards and the journal."""
         return sum(path.stat().st_size for path in [*self._kept(), self.journal.path])
 
@@ -203,21 +200,21 @@ class Output(ABC):
                 "model, or a larger `shard_rows`"
             )
         part = self._part(last=last)
-        there = self._there.get(self._number)
+        existing = self._existing.get(self._number)
         if (
             self._store is not None
             and self._store.shards[0].part == part
             and self.builder.repeats(self._store, label_names)
         ):
-            if there != path and there is not None:
-                disk.rename(there, path)
+            if existing != path and existing is not None:
+                disk.rename(existing, path)
                 disk.sync_folder(path.parent)
         else:
             self._changed = True
             self._make_room(path)
             self.builder.commit(path, replace(self._describe(), part=part), label_names)
-            if there is not None and there != path:
-                disk.unlink(there)
+            if existing is not None and existing != path:
+                disk.unlink(existing)
             if not last:
                 used = self.encoding.resumed > self._resumed_before
                 self.journal.forget(0 if used else self._journal_start)
@@ -242,7 +239,7 @@ class Output(ABC):
         self._content = hashlib.sha256()  # of ids, labels and normalised texts, in order
         self._journal_start = self.journal.end
         self._resumed_before = self.encoding.resumed
-        self._open_there()
+        self._open_existing()
         if self._store is not None:
             self.builder.take_over(self._store)
             self._like = self._store.shards[0]
@@ -264,7 +261,7 @@ class Output(ABC):
             made = {name: like.provenance.get(name) for name in ("device", "dtype", "choice")}
         provenance: dict[str, Any] = {
             "frostline": __version__,
-            "versions": {"python": platform.python_version(), **versions(_PACKAGES)},
+            "versions": {"python": platform.python_version(), **versions(RECORDED)},
             "inputs": list(self.request.inputs),
             **made,
             "input_digest": self._content.hexdigest(),
@@ -293,7 +290,7 @@ class Output(ABC):
         """The place of the shard at work in its folder."""
 
     @abstractmethod
-    def _open_there(self) -> None:
+    def _open_existing(self) -> None:
         """Open what is at the place of the shard at work, if it can be used."""
 
     @abstractmethod
@@ -311,7 +308,7 @@ class SingleFile(Output):
     def _look_around(self) -> None:
         path = self.request.path
         if path.exists() and not self.request.overwrite:
-            self._there = {0: path}
+            self._existing = {0: path}
             self._store = open_previous(path, self.request.vectors)
             self._like = self._store.shards[0]
 
@@ -327,7 +324,7 @@ class SingleFile(Output):
     def _part(self, *, last: bool) -> Part | None:
         return None
 
-    def _open_there(self) -> None:
+    def _open_existing(self) -> None:
         pass  # it is open since `_look_around`
 
     def _make_room(self, path: Path) -> None:
@@ -347,25 +344,25 @@ class ShardFolder(Output):
         super().__init__(request, journal, say)
 
     def _look_around(self) -> None:
-        self._there = parts_there(self.request.path)
-        if not self._there:
+        self._existing = existing_parts(self.request.path)
+        if not self._existing:
             return
         if self.request.overwrite and self.journal.header is None:
-            self._doomed, self._there = self._there, {}
+            self._doomed, self._existing = self._existing, {}
             return
         try:
-            self._check_there()
+            self._check_existing()
         except InputError:
             if not self.request.overwrite:
                 raise
             self.journal.clear()
-            self._doomed, self._there, self._like = self._there, {}, None
+            self._doomed, self._existing, self._like = self._existing, {}, None
 
-    def _check_there(self) -> None:
+    def _check_existing(self) -> None:
         """Refuse shards of another encoder, or cut in another way."""
         with suppress(FileRefused):  # one child for all of them; what is damaged is made again
-            admission.admit(list(self._there.values()))
-        for path in self._there.values():
+            admission.admit(list(self._existing.values()))
+        for path in self._existing.values():
             try:
                 store = FeatureStore(path)
             except FileRefused:
@@ -391,7 +388,7 @@ class ShardFolder(Output):
             encoding.begin()
 
     def _kept(self) -> list[Path]:
-        return list(self._there.values())
+        return list(self._existing.values())
 
     def _path(self, number: int) -> Path:
         return part_path(self.request.path, number)
@@ -399,8 +396,8 @@ class ShardFolder(Output):
     def _part(self, *, last: bool) -> Part | None:
         return Part(self._number, self.builder.first_row, self._shard_rows, last)
 
-    def _open_there(self) -> None:
-        path = self._there.get(self._number)
+    def _open_existing(self) -> None:
+        path = self._existing.get(self._number)
         if path is not None:
             try:
                 check_seal(path)
@@ -414,15 +411,15 @@ class ShardFolder(Output):
         if not folder.is_dir():
             disk.mkdir(folder)
             disk.sync_folder(folder.parent)
-        top = max(self._there, default=-1)
-        if top > self._number and self._there[top] == part_path(folder, top):
-            disk.rename(self._there[top], aside_path(folder, top))
+        top = max(self._existing, default=-1)
+        if top > self._number and self._existing[top] == part_path(folder, top):
+            disk.rename(self._existing[top], aside_path(folder, top))
             disk.sync_folder(folder)
-            self._there[top] = aside_path(folder, top)
+            self._existing[top] = aside_path(folder, top)
 
     def _remove_beyond(self) -> None:
         """Remove the shards of a longer input, the last first, and what is set aside."""
-        beyond = [path for number, path in self._there.items() if number > self._number]
+        beyond = [path for number, path in self._existing.items() if number > self._number]
         self._changed |= bool(beyond)
         # A run that was killed may have left one aside that has its place again.
         surplus = [*leftovers(self.request.path), *reversed(beyond)]

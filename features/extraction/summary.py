@@ -163,7 +163,7 @@ def summarise(
             model=store.spec.model,
             precision=store.precision,
             compute=f"{encoder.device}, {encoder.dtype}" if encoder else "",
-            chosen=encoder.choice.said() if encoder else "",
+            chosen=encoder.choice.summary() if encoder else "",
             seconds=seconds,
             gflops=flops / 1e9 / seconds["forward"] if flops else 0.0,
             file_bytes=sum(path.stat().st_size for path in store.paths),

@@ -78,7 +78,7 @@ class HiddenStates:
 
 
 @dataclass(frozen=True)
-class Block:
+class StateBlock:
     """Hidden states of some neighbouring texts of a batch, B of at most T tokens.
 
     Attributes

@@ -173,9 +173,9 @@ def load_tokenizer(checkpoint: Checkpoint, max_length: int) -> TextTokenizer:
         return TextTokenizer(checkpoint.name, vocabulary, cut, fast.to_str())
 
     def slowly(texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
-        whole = tokenizer(list(texts), truncation=False, padding=False, verbose=False)
+        full = tokenizer(list(texts), truncation=False, padding=False, verbose=False)
         kept = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
-        return kept["input_ids"], [len(ids) > max_length for ids in whole["input_ids"]]
+        return kept["input_ids"], [len(ids) > max_length for ids in full["input_ids"]]
 
     return TextTokenizer(checkpoint.name, vocabulary, slowly, None)
 

@@ -185,8 +185,8 @@ def read_shard(file: h5py.File) -> Shard:
         views = [str(name) for name in json.loads(texts["views"])]
         label_names = [str(name) for name in json.loads(texts["label_names"])]
         provenance = json.loads(texts["provenance"])
-        said = read_attribute(file, "part")
-        part = None if said is None else Part.from_json(str(said))
+        place = read_attribute(file, "part")
+        part = None if place is None else Part.from_json(str(place))
         precision = texts["precision"]
         if precision not in PRECISIONS or not isinstance(provenance, dict):
             raise ValueError(f"precision is {precision!r}")

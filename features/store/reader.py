@@ -153,15 +153,15 @@ class FeatureStore:
         InputError
             A view is not there, or several are and none was named.
         """
-        there = ", ".join(self.views)
+        held = ", ".join(self.views)
         if not asked:
             if len(self.views) > 1:
-                raise InputError(f"{self} holds several views: {there}; choose with `pooling`")
+                raise InputError(f"{self} holds several views: {held}; choose with `pooling`")
             return list(self.views)
         names = [parse_pooling(text).name for text in asked]
         for name in names:
             if name not in self.views:
-                raise InputError(f"{self} holds no view {name!r}; it holds: {there}")
+                raise InputError(f"{self} holds no view {name!r}; it holds: {held}")
             if names.count(name) > 1:
                 raise InputError(f"view {name!r} is named twice; name each view once")
         return names

@@ -71,7 +71,7 @@ def aside_path(folder: Path, number: int) -> Path:
     return folder / f".part-{number:05d}.aside"
 
 
-def parts_there(folder: Path) -> dict[int, Path]:
+def existing_parts(folder: Path) -> dict[int, Path]:
     """Give the shards that are there by number, those that are set aside too, in order.
 
     Raises
@@ -79,17 +79,17 @@ def parts_there(folder: Path) -> dict[int, Path]:
     InputError
         Other feature files are there, which would be read as shards.
     """
-    there: dict[int, Path] = {}
+    existing: dict[int, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:  # names with a dot come first
         found = _NAME.fullmatch(path.name) or _ASIDE.fullmatch(path.name)
         if found:
-            there[int(found[1])] = path
+            existing[int(found[1])] = path
         elif path.suffix == ".h5":
             raise InputError(
                 f"{folder} holds {path.name}, which is none of its shards (part-00000.h5, ...) and would "
                 "be read with them: move it, or give another `output`"
             )
-    return dict(sorted(there.items()))
+    return dict(sorted(existing.items()))
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -135,7 +135,7 @@ def check_whole(
                 f"{first_row} in shards of {known[0][1].shard_rows} would follow; {cure}"
             )
         if part.last != (number == len(known) - 1):
-            said = "says that it is the last, and others follow"
-            said = said if part.last else "is not the last, and none follows it"
-            raise FileRefused(f"{folder} is not whole: {path.name} {said}; {cure}")
+            claim = "says that it is the last, and others follow"
+            claim = claim if part.last else "is not the last, and none follows it"
+            raise FileRefused(f"{folder} is not whole: {path.name} {claim}; {cure}")
         first_row += n_rows

@@ -145,7 +145,7 @@ def answer_of(process, pipe):
 
 def work(inputs, output, options, plan, limit=None, trace=None):
     """One run of `extract`: what it says, and how it ends."""
-    said = []
+    lines = []
     for path in [Path(output)] if Path(output).is_file() else Path(output).glob("*.h5"):
         admission.vouch(path)  # the tests compare it byte by byte with one that was admitted
     if limit is not None:
@@ -154,7 +154,7 @@ def work(inputs, output, options, plan, limit=None, trace=None):
     shim.install()
     answer = {}
     try:
-        summary = dataclasses.asdict(extract(inputs, output, **options, say=said.append))
+        summary = dataclasses.asdict(extract(inputs, output, **options, say=lines.append))
         answer = {k: summary[k] for k in ("outcome", "rows", "resumed", "encoded", "rejected")}
     except FrostlineError as error:
         answer = {"error": type(error).__name__, "message": str(error), "code": error.exit_code}
@@ -162,7 +162,7 @@ def work(inputs, output, options, plan, limit=None, trace=None):
         answer = {"interrupted": str(error)}
     if trace is not None:
         Path(trace).write_bytes(pickle.dumps(shim.trace))
-    return {"said": said, "operations": sum(shim.n.values()), **answer}
+    return {"lines": lines, "operations": sum(shim.n.values()), **answer}
 
 
 def run(delay=None, **order):

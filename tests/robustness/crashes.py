@@ -177,7 +177,7 @@ class Harness:
     def check_seen(self, name: str) -> None:
         """What a reader finds at the final name is what was there or what will be, whole."""
         reference, files = self.reference(name), finals(name, self.files())
-        before, after = (finals(name, there) for there in (reference.before, reference.after))
+        before, after = (finals(name, state) for state in (reference.before, reference.after))
         for path, content in files.items():
             assert content in (before.get(path), after.get(path)), f"{path} is neither old nor new"
             admission.vouch(self.case / path)
@@ -189,15 +189,19 @@ class Harness:
 
     def check_continues(self, name: str, kept: int | None = None) -> dict[str, Any]:
         """The same command ends as if nothing had happened, and uses what is `kept`."""
-        there = kept_in(self.files().get(journal_name(name), b""))
+        in_journal = kept_in(self.files().get(journal_name(name), b""))
         n_new = self.reference(name).n_new(self.files())
-        assert kept is None or there == kept, "vectors that were written are lost"
+        assert kept is None or in_journal == kept, "vectors that were written are lost"
         answer = self.run(SCENARIOS[name])
         assert answer["ended"] == 0 and "error" not in answer, answer
-        said = [line for line in answer["said"] if " vectors of a run that was interrupted" in line]
-        assert [line.split()[0] for line in said] == ([f"{there:,}"] if there else []), answer
+        lines = [
+            line for line in answer["lines"] if " vectors of a run that was interrupted" in line
+        ]
+        assert [line.split()[0] for line in lines] == ([f"{in_journal:,}"] if in_journal else []), (
+            answer
+        )
         if n_new == 0:  # else some of them are in a shard already
-            assert answer["resumed"] == there, answer
+            assert answer["resumed"] == in_journal, answer
         self.check_finished(name)
         return answer
 

@@ -259,12 +259,12 @@ def _all_rows(file, n):
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_refused_with_the_reason(strange, attack):
-    make, said = ATTACKS[attack]
+    make, wording = ATTACKS[attack]
     make(strange)
     with pytest.raises(FileRefused) as caught:
         FeatureStore(strange)
     message = str(caught.value)
-    assert said in message
+    assert wording in message
     assert "s.h5" in message
     assert "\n" not in message
     assert len(message) < 600
@@ -313,7 +313,7 @@ def test_a_child_that_takes_too_long_is_ended(strange, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "wording"),
     [
         ("import os; os.abort()", "signal 6"),
         ("import ctypes; ctypes.string_at(0)", "signal 11"),
@@ -322,13 +322,13 @@ def test_a_child_that_takes_too_long_is_ended(strange, monkeypatch):
         ("while True: pass", "signal"),
     ],
 )
-def test_a_child_that_dies_refuses_the_file(strange, monkeypatch, fault, said):
+def test_a_child_that_dies_refuses_the_file(strange, monkeypatch, fault, wording):
     """What a file that brings HDF5 down does to the process that opens it."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_CPU, (1, 1))\n"
     monkeypatch.setattr(admission, "_CHILD", limit + fault)
     with pytest.raises(FileRefused) as caught:
         FeatureStore(strange)
-    assert said in str(caught.value)
+    assert wording in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -78,7 +78,7 @@ TEXTS = {
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory, tiny_model):
+def encoded(tmp_path_factory, tiny_model):
     """All these texts through `extract`, each of them a row."""
     folder = tmp_path_factory.mktemp("texts")
     lines = [
@@ -92,16 +92,16 @@ def said(tmp_path_factory, tiny_model):
         return store.ids(), store.flags(), store.read("mean"), store.n_tokens()
 
 
-def test_every_text_has_its_row(said):
-    ids, _, vectors, n_tokens = said
+def test_every_text_has_its_row(encoded):
+    ids, _, vectors, n_tokens = encoded
     assert ids == [str(i) for i in range(len(TEXTS))]
     assert np.isfinite(vectors).all()
     assert (n_tokens >= 2).all()
 
 
 @pytest.mark.parametrize("case", TEXTS)
-def test_flags_of_a_text(said, case):
-    flags = said[1][list(TEXTS).index(case)]
+def test_flags_of_a_text(encoded, case):
+    flags = encoded[1][list(TEXTS).index(case)]
     expected = TEXTS[case][1]
     assert expected is None or flags == expected
 

@@ -42,12 +42,12 @@ def can_fuse(dtype: torch.dtype) -> bool:
     """Whether this build of torch has oneDNN's operators for packed weights, in this precision."""
     identity = torch.eye(16, dtype=dtype)
     try:
-        return torch.equal(PackedLinear(identity, identity[0] * 0)(identity), identity)
+        return torch.equal(PrepackedLinear(identity, identity[0] * 0)(identity), identity)
     except (AttributeError, RuntimeError):  # no such operator, or none for this processor
         return False
 
 
-class PackedLinear:
+class PrepackedLinear:
     """A frozen linear layer, with what is computed along with it.
 
     Parameters
@@ -161,15 +161,15 @@ class Products(Protocol):
         """Two layers with an activation between them."""
 
 
-class Packed:
+class Prepacked:
     """Products in the precision of the model, by oneDNN."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
 
-    def linear(self, names: Sequence[str], activation: tuple[str, str]) -> PackedLinear:
+    def linear(self, names: Sequence[str], activation: tuple[str, str]) -> PrepackedLinear:
         """See `Products`."""
-        return PackedLinear(*joined(self._model, names), activation)
+        return PrepackedLinear(*joined(self._model, names), activation)
 
     def feed_forward(self, up: str, activation: tuple[str, str], down: str) -> None:
         """See `Products`: the wide middle is written out in any case."""

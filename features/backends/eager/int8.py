@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from features.backends.eager.fused_layers import joined
 from features.backends.eager.int8_ranges import (
     TOP,
+    ZERO,
     Inputs,
-    calibrate,
     column_steps,
     gelu_step,
     quantize_weight,
+    record_inputs,
 )
 
 #: For fewer rows oneDNN may pick another kernel, whose GELU differs in the last bit (seen for up to 6
@@ -45,18 +46,13 @@ ROUNDER = 1.5 * 2.0**23
 #: Values that are rounded together: some hundred KiB.
 IN_CACHE = 100_000
 
-#: Integers are handed over as unsigned ones, this much higher: x86 multiplies unsigned by signed bytes,
-#: and for signed by signed ones oneDNN has an optimised kernel with AMX only, elsewhere one that is
-#: thousands of times slower. It takes the zero point off in 32 bits, so the result is that of signed ones.
-ZERO = 128
-
 
 def _check(weight: Tensor, inputs: Inputs) -> None:
     if inputs.peak.shape != (weight.shape[1],):
         raise ValueError(f"inputs of {len(inputs.peak)} columns for a weight {tuple(weight.shape)}")
 
 
-class _Packed:
+class _Prepacked:
     """An 8-bit weight in oneDNN's layout, with what its products are multiplied by and a bias."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -142,7 +138,7 @@ class Int8Linear(nn.Module):
     bias : Tensor or None
         *Shape:* ``(N,)``.
     inputs : Inputs
-        What goes into the layer, from :func:`features.backends.eager.int8_ranges.calibrate`.
+        What goes into the layer, from :func:`features.backends.eager.int8_ranges.record_inputs`.
     gelu : bool
         Apply the exact GELU to the result; such a layer takes no residual.
     dtype : torch.dtype or None
@@ -163,7 +159,7 @@ class Int8Linear(nn.Module):
         weight = weight.detach().float()
         steps = column_steps(weight, inputs)
         self._columns = _Columns(steps)
-        self._packed = _Packed(weight * steps, bias)
+        self._prepacked = _Prepacked(weight * steps, bias)
         self._gelu = gelu
         self._dtype = dtype
 
@@ -184,7 +180,7 @@ class Int8Linear(nn.Module):
         """
         rows = self._columns.integers(_filled(x))
         if residual is None:
-            y = self._packed.product(
+            y = self._prepacked.product(
                 rows, self._dtype or x.dtype, scale=self._columns.scale, gelu=self._gelu
             )
         elif self._gelu or residual.dtype != (self._dtype or x.dtype):
@@ -193,7 +189,7 @@ class Int8Linear(nn.Module):
                 + (" after a GELU" if self._gelu else "")
             )
         else:
-            y = self._packed.product_plus(rows, _filled(residual), scale=self._columns.scale)
+            y = self._prepacked.product_plus(rows, _filled(residual), scale=self._columns.scale)
         return _unfilled(y, x)
 
     def plus(self, x: Tensor, residual: Tensor) -> Tensor:
@@ -209,7 +205,7 @@ class Int8FeedForward(nn.Module):
     up, down : nn.Linear
         From K to F columns, and from F back to N.
     up_inputs, down_inputs : Inputs
-        What goes into each, from :func:`features.backends.eager.int8_ranges.calibrate`.
+        What goes into each, from :func:`features.backends.eager.int8_ranges.record_inputs`.
     """
 
     def __init__(
@@ -221,9 +217,9 @@ class Int8FeedForward(nn.Module):
         wide, narrow = up.weight.detach().float(), down.weight.detach().float()
         steps = column_steps(wide, up_inputs)
         self._columns = _Columns(steps)
-        self._up = _Packed(wide * steps, up.bias)
+        self._up = _Prepacked(wide * steps, up.bias)
         self._between = gelu_step(narrow, down_inputs)
-        self._down = _Packed(narrow, down.bias)
+        self._down = _Prepacked(narrow, down.bias)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Give ``down(gelu(up(x)))``, plus a residual if there is one.
@@ -265,7 +261,7 @@ class Quantized:
     model : nn.Module
         In float32; read, not changed.
     samples : sequence of sequence of int
-        Tokens of the texts to calibrate on.
+        Tokens of the texts on which the ranges of values are measured.
     attention : torch.dtype
         Of queries, keys and values: half precision where that is faster.
     """
@@ -279,7 +275,7 @@ class Quantized:
                 model(input_ids=ids, attention_mask=torch.ones_like(ids))
 
         self._model = model
-        self._inputs = calibrate(model, run)
+        self._inputs = record_inputs(model, run)
         self._attention = attention
 
     def linear(self, names: Sequence[str], activation: tuple[str, str]) -> Int8Linear | None:

@@ -1,7 +1,7 @@
 """What goes into a model's linear layers, and the 8-bit steps that follow from it.
 
 In: a float32 model and a way to run it over some texts. Out: for every linear layer a sample of its
-inputs (:func:`calibrate`), and from that and the layer's weight the steps that cost its output least
+inputs (:func:`record_inputs`), and from that and the layer's weight the steps that cost its output least
 (:func:`column_steps`, :func:`gelu_step`). Does not: build or run a layer in integers
 (:mod:`features.backends.eager.int8`), or choose the texts.
 """
@@ -17,13 +17,18 @@ from features.errors import CannotContinue
 #: The largest integer of a symmetric 8-bit scale.
 TOP = 127
 
+#: Integers are handed over as unsigned ones, this much higher: x86 multiplies unsigned by signed bytes,
+#: and for signed by signed ones oneDNN has an optimised kernel with AMX only, elsewhere one that is
+#: thousands of times slower. It takes the zero point off in 32 bits, so the result is that of signed ones.
+ZERO = 128
+
 #: Rows of input kept of every layer, at least (at most twice as many): enough to choose among a few steps.
 SAMPLE_ROWS = 128
 
 #: How much of a column's range goes into the weights (0: nothing, 1: all of it).
 POWERS = (0.5, 0.7, 0.85, 1.0)
 
-#: What part of the range seen in calibration is kept; the rest saturates, for finer steps.
+#: What part of the recorded range is kept; the rest saturates, for finer steps.
 CLIPS = (1.0, 0.85, 0.7, 0.5, 0.35, 0.25)
 
 #: Below this lies no value of the GELU, whose minimum is -0.16997 at -0.7518.
@@ -32,7 +37,7 @@ GELU_FLOOR = -0.17
 
 @dataclass(frozen=True)
 class Inputs:
-    """What went into one linear layer during calibration.
+    """What went into one linear layer, recorded over some texts.
 
     Attributes
     ----------
@@ -68,7 +73,7 @@ class _Recorder:
             self.stride *= 2
 
 
-def calibrate(model: nn.Module, run: Callable[[nn.Module], object]) -> dict[str, Inputs]:
+def record_inputs(model: nn.Module, run: Callable[[nn.Module], object]) -> dict[str, Inputs]:
     """Record what goes into every linear layer of a float32 model while ``run(model)`` runs it.
 
     Parameters
@@ -76,8 +81,7 @@ def calibrate(model: nn.Module, run: Callable[[nn.Module], object]) -> dict[str,
     model : nn.Module
         With ``nn.Linear`` layers, in evaluation mode.
     run : callable
-        Runs the model over the calibration texts, without padding: the rows of padding would be
-        calibrated for too.
+        Runs the model over the texts that the ranges are taken from, without padding: the rows of padding would count too.
 
     Returns
     -------
@@ -107,7 +111,7 @@ def calibrate(model: nn.Module, run: Callable[[nn.Module], object]) -> dict[str,
             continue
         if not bool(recorder.peak.isfinite().all()):
             raise CannotContinue(
-                f"the layer {name!r} was given values that are not finite during calibration: "
+                f"the layer {name!r} was given values that are not finite while its ranges were measured: "
                 "8-bit integers cannot stand for them; give `dtype=float32`"
             )
         inputs[name] = Inputs(recorder.peak, torch.stack(recorder.rows))

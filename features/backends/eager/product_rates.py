@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional
 
 from features.backends.choice import PLAIN, PREPACKED
+from features.backends.eager.int8_ranges import ZERO
 
 # Rows and share of the columns of what is multiplied, one after the other.
 _STEPS = ((16, 0.125), (64, 0.5), (256, 1.0))
@@ -44,11 +45,11 @@ def _plain(dtype: torch.dtype) -> MakeProduct:
 
 
 def _prepacked(dtype: torch.dtype) -> MakeProduct:
-    from features.backends.eager.fused_layers import PackedLinear
+    from features.backends.eager.fused_layers import PrepackedLinear
 
     def make(rows: int, inputs: int, outputs: int) -> Callable[[], object]:
         x = torch.ones(rows, inputs, dtype=dtype)
-        layer = PackedLinear(torch.ones(outputs, inputs, dtype=dtype), None)
+        layer = PrepackedLinear(torch.ones(outputs, inputs, dtype=dtype), None)
         return lambda: layer(x)
 
     return make
@@ -63,12 +64,12 @@ def _int8_product(
     x: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype = torch.float32
 ) -> Callable[[], torch.Tensor]:
     """As `features/backends/eager/int8.py` multiplies: unsigned by signed bytes, with a zero point."""
-    packed = torch.ops.onednn.qlinear_prepack(weight, None)
+    prepacked = torch.ops.onednn.qlinear_prepack(weight, None)
     steps, zeros = torch.ones(len(weight)), torch.zeros(len(weight), dtype=torch.int32)
 
     def product() -> torch.Tensor:
         found: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
-            x, 1.0, 128, packed, steps, zeros, None, 1.0, 0, dtype, "none", [], ""
+            x, 1.0, ZERO, prepacked, steps, zeros, None, 1.0, 0, dtype, "none", [], ""
         )
         return found
 
@@ -158,7 +159,7 @@ def int8_is_exact() -> bool:
         product = _int8_product(x, torch.full((columns, columns), signed, dtype=torch.int8))()
     except (AttributeError, RuntimeError):
         return False
-    return bool((product == (unsigned - 128) * signed * columns).all())
+    return bool((product == (unsigned - ZERO) * signed * columns).all())
 
 
 def attention_seconds(dtype: torch.dtype, hidden_size: int, heads: int) -> float:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from features.backends.eager.stock_model import StockModel
-from features.spec.pooling import Block
+from features.spec.pooling import StateBlock
 
 
 class Reference:
@@ -24,7 +24,7 @@ class Reference:
     def __init__(self, stock: StockModel, layers: Sequence[int], *, pooler: bool) -> None:
         self._module, self._layers, self._pooler = stock.module, tuple(layers), pooler
 
-    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[Block]:
+    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[StateBlock]:
         """Run texts, each a block of its own."""
         for number, text in enumerate(ids):
             tokens = torch.from_numpy(text).long()[None]
@@ -34,7 +34,7 @@ class Reference:
                     attention_mask=torch.ones_like(tokens),
                     output_hidden_states=True,
                 )
-            yield Block(
+            yield StateBlock(
                 slice(number, number + 1),
                 torch.tensor([len(text)]),
                 {layer: output.hidden_states[layer] for layer in self._layers},

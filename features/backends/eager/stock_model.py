@@ -250,11 +250,11 @@ def _check_size(checkpoint: Checkpoint, config: Any) -> None:
         model = transformers.AutoModel.from_config(config, trust_remote_code=False)
     declared = sum(parameter.numel() for parameter in model.parameters())
     declared += sum(buffer.numel() for buffer in model.buffers())
-    there = sum(path.stat().st_size for path in checkpoint.weight_files)
-    if declared > there + _UNSAVED:
+    weight_bytes = sum(path.stat().st_size for path in checkpoint.weight_files)
+    if declared > weight_bytes + _UNSAVED:
         raise FileRefused(
             f"model {checkpoint.name!r}: its config.json declares a model of {declared:,} numbers, and its "
-            f"weights have {there:,} bytes; fetch the model again"
+            f"weights have {weight_bytes:,} bytes; fetch the model again"
         )
 
 

@@ -91,13 +91,13 @@ def make_exported(
     with ExitStack() as stack:
         stack.enter_context(_exporting(name))
         stack.enter_context(torch.no_grad())
-        there = None if folder is None else read_export(folder)
-        if there is not None and folder is not None and dtype in there.one_length:
-            return ExportedBackend(name, folder, there, dtype)
+        existing = None if folder is None else read_export(folder)
+        if existing is not None and folder is not None and dtype in existing.one_length:
+            return ExportedBackend(name, folder, existing, dtype)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        source = folder if there is not None and folder is not None else scratch
-        export = there or _described(stock, layers, pooler, tokenizer)
-        if there is None:
+        source = folder if existing is not None and folder is not None else scratch
+        export = existing or _described(stock, layers, pooler, tokenizer)
+        if existing is None:
             # Several rows, one of them padded, or a tracer takes what it sees for always so; and
             # other numbers and lengths below, where shapes that it took for constants show.
             example = _padded([stock.probe, stock.probe[:-1]], stock.padding_id)
@@ -197,5 +197,5 @@ def _exporting(name: str) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """What went wrong: OpenVINO says first where, source file by source file."""
     lines = [line for line in str(error).splitlines() if not line.startswith("Exception from ")]
-    said = "; ".join(line.strip() for line in lines if line.strip())
-    return said[:300] or first_line(error)
+    text = "; ".join(line.strip() for line in lines if line.strip())
+    return text[:300] or first_line(error)

@@ -102,8 +102,8 @@ def read_export(folder: Path) -> Export | None:
     try:
         content = json.loads((folder / MANIFEST).read_bytes())
         files = content.pop("files")
-        there = {path.name for path in folder.iterdir()}
-        if there != {*files, MANIFEST} or not all(
+        existing = {path.name for path in folder.iterdir()}
+        if existing != {*files, MANIFEST} or not all(
             _digest(folder / name) == digest for name, digest in files.items()
         ):
             return None

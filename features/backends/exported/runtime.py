@@ -21,7 +21,7 @@ from features.backends.exported.export_files import Export
 from features.backends.padding import pad
 from features.base.machine import n_cores
 from features.errors import CannotContinue, first_line
-from features.spec.pooling import Block
+from features.spec.pooling import StateBlock
 
 Array = npt.NDArray[np.generic]
 # From ids and mask, int64 (B, T), to the hidden states (B, T, H) and the pooler's output (B, H).
@@ -41,8 +41,8 @@ def runtime(name: str) -> Any:
 
 def n_threads() -> int:
     """How many cores to use: those of this process, or what OMP_NUM_THREADS says, as torch does."""
-    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(said) if said.isdigit() and int(said) else n_cores()
+    setting = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(setting) if setting.isdigit() and int(setting) else n_cores()
 
 
 class ExportedBackend:
@@ -77,7 +77,7 @@ class ExportedBackend:
         """Give the hidden states (B, T, H) and the pooler's output (B, H) of a padded batch."""
         return self._infer(ids, attended)
 
-    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[Block]:
+    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[StateBlock]:
         """Run one batch; see `TorchBackend.forward`."""
         padded, attended = pad(ids, self._padding_id)
         try:
@@ -89,7 +89,7 @@ class ExportedBackend:
             ) from error
         pooled = found.pop() if self._pooler else None
         layers = dict(zip(self._layers, found, strict=True))
-        yield Block(slice(0, len(ids)), attended.sum(axis=1), layers, pooled)
+        yield StateBlock(slice(0, len(ids)), attended.sum(axis=1), layers, pooled)
 
 
 def check_dtype(name: str, dtype: str) -> None:

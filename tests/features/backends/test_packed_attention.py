@@ -82,9 +82,9 @@ def test_a_neighbour_moves_nothing():
 def test_a_window_of_the_text_or_more_is_none():
     lengths = [5, 2]
     qkv = states(lengths)
-    whole = together(lengths, qkv)
-    assert torch.equal(together(lengths, qkv, sliding_window=5), whole)
-    assert not torch.allclose(together(lengths, qkv, sliding_window=4), whole)
+    full = together(lengths, qkv)
+    assert torch.equal(together(lengths, qkv, sliding_window=5), full)
+    assert not torch.allclose(together(lengths, qkv, sliding_window=4), full)
 
 
 def test_values_may_be_of_another_width():

@@ -159,9 +159,9 @@ def test_the_contract_sees_a_leak(case):
 @pytest.mark.parametrize(("name", "architecture"), SOME)
 def test_texts_of_one_token_and_batches_of_one_text(case, name, architecture):
     its = case(name, architecture)
-    one = np.array(its.stock.probe[:1], np.int32)
+    token = np.array(its.stock.probe[:1], np.int32)
     expected = its.stock.module(input_ids=torch.tensor([its.stock.probe[:1]]))
-    for batch in ([one], [one] * 5, [one, *its.ids]):
+    for batch in ([token], [token] * 5, [token, *its.ids]):
         found = states(its.backend, batch)[0][N_LAYERS]
         torch.testing.assert_close(found, expected.last_hidden_state[0], rtol=0, atol=1e-5)
 
@@ -381,8 +381,8 @@ def test_a_device_that_it_does_not_run_on_is_refused_with_the_cure(name):
     [(name, package) for name in BACKENDS for package in BACKENDS[name].packages],
 )
 def test_a_package_that_is_not_installed_is_named_with_the_cure(monkeypatch, name, package):
-    for there in BACKENDS[name].packages:
-        pytest.importorskip(there)
+    for needed in BACKENDS[name].packages:
+        pytest.importorskip(needed)
     monkeypatch.setattr(
         "features.backends.registry.find_spec",
         lambda asked: None if asked == package else find_spec(asked),
@@ -396,11 +396,11 @@ def test_a_package_that_is_not_installed_is_named_with_the_cure(monkeypatch, nam
 def test_auto_is_a_row_of_the_table_that_is_installed_and_runs_on_the_device(
     tiny_model, monkeypatch
 ):
-    there = [name for name in BACKENDS if all(map(find_spec, BACKENDS[name].packages))]
-    assert backends_on(CPU) == there
+    installed = [name for name in BACKENDS if all(map(find_spec, BACKENDS[name].packages))]
+    assert backends_on(CPU) == installed
     for device in ("cuda", "mps"):
         assert backends_on(torch.device(device)) == [
-            name for name in there if device in BACKENDS[name].devices
+            name for name in installed if device in BACKENDS[name].devices
         ]
     for missing in EXPORTED:
         package = BACKENDS[missing].packages[-1]
@@ -408,12 +408,12 @@ def test_auto_is_a_row_of_the_table_that_is_installed_and_runs_on_the_device(
             "features.backends.registry.find_spec",
             lambda asked, gone=package: None if asked == gone else find_spec(asked),
         )
-        assert backends_on(CPU) == [name for name in there if name != missing]
+        assert backends_on(CPU) == [name for name in installed if name != missing]
     monkeypatch.undo()
     choice = FrozenEncoder(tiny_model("bert"), pooling="mean@0").choice
-    assert choice.candidate.backend in there
+    assert choice.candidate.backend in installed
     tried = {*choice.rates, *choice.left_out}
-    assert {candidate.partition(" ")[0] for candidate in tried} == set(there)
+    assert {candidate.partition(" ")[0] for candidate in tried} == set(installed)
 
 
 def test_an_encoder_refuses_a_backend_before_it_reads_the_model(tiny_model):
@@ -452,8 +452,8 @@ def test_half_precision_by_device(monkeypatch):
     assert half_dtypes(torch.device("cuda")) == ("float16", "bfloat16")
     assert half_dtypes(torch.device("mps")) == ("float16",)
     # Whatever the processor says of itself: which of them is fast is measured.
-    for said in ({"avx2": True, "amx_bf16": False}, {"avx512_bf16": True}):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda said=said: said)
+    for flags in ({"avx2": True, "amx_bf16": False}, {"avx512_bf16": True}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags)
         assert half_dtypes(torch.device("cpu")) == ("bfloat16", "float16")
 
 

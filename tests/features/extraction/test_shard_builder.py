@@ -159,12 +159,12 @@ def test_more_rows_than_a_block_holds(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("there", [False, True])
-def test_an_error_before_the_end_leaves_what_was_there(tmp_path, error, there):
+@pytest.mark.parametrize("existed", [False, True])
+def test_an_error_before_the_end_leaves_what_was_there(tmp_path, error, existed):
     path = tmp_path / "a.h5"
-    if there:
+    if existed:
         make(path, [["old"]])
-    before = path.read_bytes() if there else None
+    before = path.read_bytes() if existed else None
 
     def stopped():
         with building(path) as run:
@@ -174,8 +174,8 @@ def test_an_error_before_the_end_leaves_what_was_there(tmp_path, error, there):
 
     with pytest.raises(error):
         stopped()
-    assert names_in(tmp_path) == [".a.h5.journal", *(["a.h5"] if there else [])]
-    assert not there or path.read_bytes() == before
+    assert names_in(tmp_path) == [".a.h5.journal", *(["a.h5"] if existed else [])]
+    assert not existed or path.read_bytes() == before
 
 
 def test_an_error_at_the_very_end_leaves_what_was_there(tmp_path, monkeypatch):
@@ -374,7 +374,7 @@ def of_300_rows(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("there", [False, True], ids=["new", "extends"])
+@pytest.mark.parametrize("existed", [False, True], ids=["new", "extends"])
 @pytest.mark.parametrize(
     ("limit", "kept"),
     [
@@ -385,16 +385,16 @@ def of_300_rows(tmp_path_factory):
         pytest.param("the shard", 300, id="at the last byte of the shard"),
     ],
 )
-def test_a_full_disk_leaves_what_was_there(tmp_path, of_300_rows, limit, kept, there):
+def test_a_full_disk_leaves_what_was_there(tmp_path, of_300_rows, limit, kept, existed):
     path = tmp_path / "a.h5"
-    if there:
+    if existed:
         path.write_bytes(of_300_rows.read_bytes())
     if limit == "the shard":
         limit = of_300_rows.stat().st_size - 1
     expected = f"stopped with {kept} kept"
-    assert limited(path, limit, 600 if there else 300) == (0, expected, "")
+    assert limited(path, limit, 600 if existed else 300) == (0, expected, "")
     left = [".a.h5.journal"] if kept else []
-    assert names_in(tmp_path) == left + (["a.h5"] if there else [])
-    assert not there or path.read_bytes() == of_300_rows.read_bytes()
-    assert limited(path, UNLIMITED, 600 if there else 300) == (0, "committed", "")
+    assert names_in(tmp_path) == left + (["a.h5"] if existed else [])
+    assert not existed or path.read_bytes() == of_300_rows.read_bytes()
+    assert limited(path, UNLIMITED, 600 if existed else 300) == (0, "committed", "")
     assert names_in(tmp_path) == ["a.h5"]

@@ -154,16 +154,16 @@ def test_blocks_are_bounded_and_make_the_whole(tmp_path, monkeypatch):
         assert [start for start, _ in blocks] == np.cumsum([0, *map(len, (b for _, b in blocks))])[
             :-1
         ].tolist()
-        whole = np.vstack([block for _, block in blocks])
-        np.testing.assert_array_equal(whole, np.vstack([c["cls"] for c in columns]))
-        np.testing.assert_array_equal(whole, store.read("cls"))
+        joined = np.vstack([block for _, block in blocks])
+        np.testing.assert_array_equal(joined, np.vstack([c["cls"] for c in columns]))
+        np.testing.assert_array_equal(joined, store.read("cls"))
         for start in (1, 499, 500, 777, 999):
             numbers, rest = zip(*store.blocks("cls", start=start), strict=True)
             assert numbers[0] == start
-            np.testing.assert_array_equal(np.vstack(rest), whole[start:])
+            np.testing.assert_array_equal(np.vstack(rest), joined[start:])
         assert list(store.blocks("cls", start=1000)) == []
         chosen = np.arange(1000) % 7 == 0
-        np.testing.assert_array_equal(store.read("cls", chosen), whole[chosen])
+        np.testing.assert_array_equal(store.read("cls", chosen), joined[chosen])
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_views_are_asked_for_in_the_grammar(path, asked, names):
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "wording"),
     [
         (None, r"holds several views: cls, mean@last4\+sum; choose with `pooling`"),
         (["max"], r"holds no view 'max'; it holds: cls, mean@last4\+sum"),
@@ -184,8 +184,8 @@ def test_views_are_asked_for_in_the_grammar(path, asked, names):
         (["average"], "cls, mean, mean-content, max, pooler"),
     ],
 )
-def test_views_that_cannot_be_chosen(path, asked, said):
-    with FeatureStore(path) as store, pytest.raises(InputError, match=said):
+def test_views_that_cannot_be_chosen(path, asked, wording):
+    with FeatureStore(path) as store, pytest.raises(InputError, match=wording):
         store.choose_views(asked)
 
 
@@ -337,7 +337,7 @@ def test_shards_are_read_as_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("other", "wording"),
     [
         ({"spec": OTHER_SPEC}, "weights: dddddddddddd here, aaaaaaaaaaaa there"),
         ({"spec": OTHER_SPEC}, "model: other-model here, some-model there"),
@@ -348,12 +348,12 @@ def test_shards_are_read_as_one(tmp_path):
         ({"views": {"cls": 9, "mean@last4+sum": 12}}, "views: "),
     ],
 )
-def test_shards_of_different_encoders_are_refused(tmp_path, other, said):
+def test_shards_of_different_encoders_are_refused(tmp_path, other, wording):
     write(tmp_path / "a.h5")
     write(tmp_path / "b.h5", **other)
     message = refusal(FileRefused, tmp_path)
     assert f"{tmp_path / 'b.h5'} and {tmp_path / 'a.h5'} don't belong together" in message
-    assert said in message
+    assert wording in message
 
 
 def test_names_of_models_do_not_tell_shards_apart(tmp_path):
@@ -507,10 +507,10 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(path, case):
-    damage, said = REFUSED[case]
+    damage, wording = REFUSED[case]
     damage(path)
     message = refusal(FileRefused, path)
-    assert said in message
+    assert wording in message
     assert case.startswith("spec with") or str(path) in message
 
 

@@ -290,10 +290,10 @@ SEALED = {
 
 @pytest.mark.parametrize("case", SEALED)
 def test_what_a_stranger_sealed(tmp_path, case):
-    make, said = SEALED[case]
+    make, wording = SEALED[case]
     path = make(tmp_path)
     text = "; ".join(reasons(path))
-    for part in said:
+    for part in wording:
         assert part in text
     assert str(path) in text
 
@@ -334,19 +334,19 @@ def test_it_goes_on_after_a_fault(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("other", "wording"),
     [
         ({"spec": OTHER_SPEC}, "weights: dddddddddddd here, aaaaaaaaaaaa there"),
         ({"spec": dataclasses.replace(SPEC, max_length=64)}, "max_length: 64 here, 128 there"),
         ({"store_dtype": "float16"}, "store dtype: float16 here, float32 there"),
     ],
 )
-def test_shards_that_do_not_belong_together(tmp_path, other, said):
+def test_shards_that_do_not_belong_together(tmp_path, other, wording):
     write_store(tmp_path / "a.h5", X, Y)
     write_store(tmp_path / "b.h5", X, Y, **other)
     (reason,) = reasons(tmp_path)
     assert f"{tmp_path / 'b.h5'} and {tmp_path / 'a.h5'} don't belong together" in reason
-    assert said in reason
+    assert wording in reason
 
 
 # --------------------------------------------------------------------------------------- hostile
@@ -381,11 +381,11 @@ HOSTILE = {
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_paths(tmp_path, case):
-    make, said = HOSTILE[case]
+    make, wording = HOSTILE[case]
     make(tmp_path / "s.h5")
     path = tmp_path / "x" / "s.h5" if case == "below a file" else tmp_path / "s.h5"
     (reason,) = reasons(path)
-    assert said in reason
+    assert wording in reason
     assert str(path) in reason
 
 
@@ -414,12 +414,12 @@ def test_a_file_that_brings_the_child_down(path, monkeypatch):
 
 
 def test_a_file_that_is_replaced_meanwhile(path, good, monkeypatch):
-    whole = row_checks.faults
+    faults = row_checks.faults
 
     def replacing(store, progress):
         path.unlink()
         path.write_bytes(good)
-        return whole(store, progress)
+        return faults(store, progress)
 
     monkeypatch.setattr(row_checks, "faults", replacing)
     (reason,) = reasons(path)
