@@ -1,8 +1,8 @@
-"""What runs a model, decided by hand or by measuring: names and rates, as plain data. No torch.
+"""Records of what runs a model, decided by the user or by measuring: names and rates. No torch.
 
-A `Candidate` is one way to run a model; a `Choice` is the one that was taken, with what was measured to
-take it (`features/backends/trial.py`). Both only change how fast vectors come, never what they mean beyond the
-rounding of their precision.
+A `Candidate` is one way to run a model; a `Choice` is the one that was taken, with what was
+measured to take it (`features/backends/trial.py`). Both only change how fast vectors come, never
+what they mean beyond the rounding of their precision.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to run a model.
+    """A way to run a model.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class Choice:
     remembered: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Give it as JSON types, always in the same order; whether it is remembered is not part of it."""
+        """Give it as JSON types, always in the same order; without whether it is remembered."""
         content = dataclasses.asdict(self)
         del content["remembered"]
         for name in ("rates", "left_out"):
@@ -118,7 +118,7 @@ class Choice:
         return cls(candidate, *numbers, rates, left_out, remembered)
 
     def summary(self) -> str:
-        """Say it in a line: what was taken, and the rates of the others, the fastest first."""
+        """Give it in a line: what was taken, and the rates of the others, the fastest first."""
         if not self.rates:
             return str(self.candidate)
         taken = str(self.candidate)
@@ -131,7 +131,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What was decided by hand of how a model is run, and what is held to because of earlier runs.
+    """The settings of how a model is run, as far as the user or an earlier run decided them.
 
     Attributes
     ----------

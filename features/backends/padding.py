@@ -16,7 +16,8 @@ def pad(
     Returns
     -------
     ids, attended : int64 arrays (B, T)
-        Token ids, padded at the end to the longest; 1 where there is a token, 0 where there is padding.
+        Token ids, padded at the end to the longest; 1 where there is a token, 0 where there is
+        padding.
 
     Examples
     --------

@@ -1,8 +1,8 @@
 """Load a model with torch, and take the fastest way to run it that keeps its vectors.
 
-In come a checkpoint, its spec, views and what was decided by hand; out goes an `Engine`. What is decided
-here is a function of what is measured (`features/backends/trial.py`), or of what an earlier run has measured; on
-accelerators, half precision is taken where the vectors keep it.
+In come a checkpoint, its spec, views and what was decided by hand; out goes an `Engine`. What is
+decided here is a function of what is measured (`features/backends/trial.py`), or of what an earlier
+run has measured; on accelerators, half precision is taken where the vectors keep it.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class _Model:
     samples: Tokens
 
     def trial(self, budget: int, *, tune: bool) -> Trial:
-        """Give the trial of ways to run it, with so many tokens in a batch where nothing is better."""
+        """Make the trial of ways to run it, with `budget` tokens in a batch to begin with."""
         return Trial(
             widths=self.stock.widths,
             flops_per_token=self.stock.flops_per_token(self.views.layers[-1]),
@@ -256,9 +256,10 @@ class _Exact:
         self._vectors: dict[str, Matrix] | None = None
 
     def cosine(self, backend: Backend) -> float:
-        """Mean cosine to them, of the view where it is least; texts that the model can't read don't count.
+        """Give the mean cosine to them, of the view where it is least.
 
-        Not a number where the backend's vectors are not finite, or the model can't read any.
+        Texts that the model can't read don't count. Not a number where the backend's vectors are
+        not finite, or the model can't read any text.
         """
         if self._vectors is None:
             views = self._views
@@ -282,10 +283,11 @@ class _Exact:
 
 
 def _keeps_vectors(runtime: Runtime, exact: _Exact, candidate: Candidate, backend: Backend) -> str:
-    """Say what is wrong with a candidate's vectors; "" where nothing is, or it was asked for by hand."""
+    """Say what is wrong with a candidate's vectors; "" where nothing is, or the user chose it."""
     by_hand = runtime.dtype != "auto" and candidate.precision == "half"
     if by_hand or candidate in (Candidate("torch", "float32", k) for k in (PREPACKED, PLAIN)):
-        return ""  # float32 in torch proves itself when it is fused, and is what all else falls back to
+        # Float32 in torch proves itself when it is fused, and is what all else falls back to.
+        return ""
     cosine, least = exact.cosine(backend), MIN_COSINE[candidate.precision]
     # Not "below": a model that overflows gives values that are not a number.
     return "" if cosine >= least else f"its vectors keep a cosine of {cosine:.5f}, not {least}"

@@ -1,4 +1,4 @@
-"""The model at work: new texts in, places in the journal out, in a thread of its own."""
+"""Encode new texts in a thread of its own: windows of texts in, places in the journal out."""
 
 from __future__ import annotations
 

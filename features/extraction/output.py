@@ -1,9 +1,9 @@
 """The output of a run, made shard by shard and in order: a single file, or a folder of shards.
 
-`open_output` looks at what is at its name and in its journal, and gives an `Output` that owns the journal
-and the builder. `begin` starts at the first shard, or goes on to the next one; rows are added; `finish`
-leaves a shard as it is or replaces it. A `SingleFile` is one shard without a place in a folder, a
-`ShardFolder` keeps its readers from taking half of it for all.
+`open_output` looks at what is at its name and in its journal, and gives an `Output` that owns the
+journal and the builder. `begin` starts at the first shard, or goes on to the next one; rows are
+added; `finish` leaves a shard as it is or replaces it. A `SingleFile` is one shard without a place
+in a folder, a `ShardFolder` keeps its readers from taking half of it for all.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from features.version import __version__
 
 @dataclass(frozen=True)
 class Request:
-    """What a run is asked to make.
+    """The output that a run is asked to make.
 
     Attributes
     ----------
@@ -142,7 +142,7 @@ class Output(ABC):
         return self._encoding is not None
 
     def existing_bytes(self) -> int:
-        """Bytes of what is kept of earlier runs: shards and the journal."""
+        """Count the bytes that are kept of earlier runs: shards and the journal."""
         return sum(path.stat().st_size for path in [*self._kept(), self.journal.path])
 
     def close(self) -> None:
@@ -192,12 +192,12 @@ class Output(ABC):
             self._content.update(json.dumps([tweet.id, tweet.label]).encode() + digest)
 
     def finish(self, label_names: Sequence[str] | None, *, last: bool) -> None:
-        """Leave the shard at work as it is, if it is that already, or put the new one in its place."""
+        """Put the shard at work in its place, unless the one that is in it is the same."""
         path = self._path(self._number)
         if not self.builder.n_rows:
             raise InputError(
-                f"no row for {path} can be used: their vectors are not finite, see the rejects; use another "
-                "model, or a larger `shard_rows`"
+                f"no row for {path} can be used: their vectors are not finite, see the rejects; "
+                "use another model, or a larger `shard_rows`"
             )
         part = self._part(last=last)
         existing = self._existing.get(self._number)
@@ -229,7 +229,7 @@ class Output(ABC):
         return self._encoding
 
     def outcome(self) -> str:
-        """`written`, `extended` or `unchanged`."""
+        """Give what became of the output: `written`, `extended` or `unchanged`."""
         if not self._changed:
             return "unchanged"
         return "extended" if self._taken_over else "written"
@@ -246,7 +246,7 @@ class Output(ABC):
             self._taken_over = True
 
     def _describe(self) -> Shard:
-        """What the shard at work says of itself."""
+        """Describe the shard at work, for its attributes."""
         encoder, like, asked = self.encoding.encoder, self._like, self.request.vectors
         if encoder is not None:
             views, precision = encoder.views, encoder.precision
@@ -271,7 +271,7 @@ class Output(ABC):
 
     @abstractmethod
     def _look_around(self) -> None:
-        """Know what is there, if it fits this run."""
+        """Find what exists under the output's name, and refuse it if it does not fit this run."""
 
     @abstractmethod
     def _make_way(self, encoding: Encoding) -> None:
@@ -279,15 +279,15 @@ class Output(ABC):
 
     @abstractmethod
     def _kept(self) -> list[Path]:
-        """Files of earlier runs that need not be written again."""
+        """List the files of earlier runs that need not be written again."""
 
     @abstractmethod
     def _path(self, number: int) -> Path:
-        """The name of a shard."""
+        """Give the name of a shard."""
 
     @abstractmethod
     def _part(self, *, last: bool) -> Part | None:
-        """The place of the shard at work in its folder."""
+        """Give the place of the shard at work in its folder."""
 
     @abstractmethod
     def _open_existing(self) -> None:
@@ -449,7 +449,7 @@ def check_output(path: Path, shard_rows: int | None, inputs: Sequence[str | Path
         check_replaceable(path, inputs)
         if path.exists():
             raise InputError(
-                f"{path} is a file; `shard_rows` makes a folder: give another `output`, or leave it "
-                "out"
+                f"{path} is a file; `shard_rows` makes a folder: give another `output`, or leave "
+                "it out"
             )
     check_replaceable(rejects_path(path), inputs)

@@ -1,4 +1,4 @@
-"""Where the seconds of a run go: what a block takes, what an iterator takes."""
+"""Time the parts of a run: what a block takes, what an iterator takes."""
 
 from __future__ import annotations
 

@@ -1,13 +1,15 @@
-"""Has a feature files opened in a child process first, before they are opened in this one.
+"""Open feature files in a child process first, before they are opened in this one.
 
 HDF5 is a large C library, and a file from elsewhere can make it crash, loop or fill the memory. So
 whatever this process has not written itself is first opened, checked and walked through by the same
-code (`features/store/format.py`, `features/store/structure.py`) in a child with limits of time and memory; what
-ends badly there is refused here. One child does for all shards of a store, once a process.
+code (`features/store/format.py`, `features/store/structure.py`) in a child with limits of time and
+memory; what ends badly there is refused here. One child does for all shards of a store, once a
+process.
 
-There is no receipt in the file or beside it that would spare a file the child: a stranger could write
-the same, and a secret one would have to cover every byte, where the child reads the structure alone.
-A file is known by device, inode, size and time, so one that changes meanwhile is checked again.
+There is no receipt in the file or beside it that would spare a file the child: a stranger could
+write the same, and a secret one would have to cover every byte, where the child reads the structure
+alone. A file is known by device, inode, size and time, so one that changes meanwhile is checked
+again.
 """
 
 from __future__ import annotations
@@ -38,13 +40,13 @@ _ENVIRONMENT = children.ONE_THREAD | {"HDF5_PLUGIN_PRELOAD": "::"}
 
 
 def identity(file: Path | int) -> Identity:
-    """What tells this content of a path or an open file from an earlier or a later one."""
+    """Identify the content of a path or an open file, as unlike an earlier or a later one."""
     status = os.fstat(file) if isinstance(file, int) else file.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def vouch(path: Path) -> None:
-    """Let a file that this process has just written itself be opened without a child."""
+    """Admit a file that this process has just written itself, without a child."""
     _known.add(identity(path))
 
 
@@ -92,8 +94,8 @@ def _rehearse(paths: Sequence[Path]) -> None:
         raise FileRefused(json.loads(done.stdout))
     if done.returncode != 0 or done.stdout != "ok":
         raise FileRefused(
-            f"{named} could not be opened within {CPU_SECONDS} s and {MEMORY_BYTES >> 20} MiB: the process "
-            f"that tried it ended with {children.ending(done.returncode, done.stderr)}"
+            f"{named} could not be opened within {CPU_SECONDS} s and {MEMORY_BYTES >> 20} MiB: the "
+            f"process that tried it ended with {children.ending(done.returncode, done.stderr)}"
         )
 
 

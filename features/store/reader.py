@@ -1,7 +1,7 @@
 """Shards read as one: a file, a list of them or a folder of them. No torch.
 
-What lies in a shard is in `features/store/format.py`. A file that this process has not written is opened by
-a child first (`features/store/admission.py`), and a writer may replace it meanwhile.
+What lies in a shard is in `features/store/format.py`. A file that this process has not written is
+opened by a child first (`features/store/admission.py`), and a writer may replace it meanwhile.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class FeatureStore:
         return self.spec.fingerprint
 
     def choose_views(self, asked: Sequence[str] | None) -> list[str]:
-        """Give the canonical names of the views that were asked for; without, the only one there is.
+        """Give the canonical names of the views that were asked for; of none, the only view.
 
         Raises
         ------
@@ -202,7 +202,7 @@ class FeatureStore:
         """Iterate over (number of the first row, block of rows) in bounded memory, from a row on.
 
         `dtype` is that of the blocks; `store_dtype` leaves the vectors as they are. Blocks are of
-        about 32 MiB as float32, where nothing else is said.
+        about 32 MiB as float32 unless `block_bytes` is given.
         """
         names = [views] if isinstance(views, str) else list(views)
         row_bytes = sum(self.views[name] for name in names) * 4
@@ -216,7 +216,7 @@ class FeatureStore:
                 yield int(offset) + rows.start, parts[0] if len(parts) == 1 else np.hstack(parts)
 
     def take(self, view: str, rows: npt.NDArray[np.int64]) -> Array:
-        """Read vectors of single rows as they are stored; `rows` ascend. Each chunk is read once."""
+        """Read vectors of single rows as they are stored, each chunk once; `rows` ascend."""
         vectors = np.empty((len(rows), self.views[view]), self.store_dtype)
         for offset, end, file in zip(self._starts[:-1], self._starts[1:], self._files, strict=True):
             low, high = np.searchsorted(rows, [offset, end])
@@ -230,7 +230,7 @@ class FeatureStore:
         return vectors
 
     def labels(self) -> npt.NDArray[np.int32]:
-        """Codes into `label_names`, (N,); -1 where there is no label."""
+        """Read the codes into `label_names`, (N,); -1 where there is no label."""
         parts = []
         for path, file, codes in zip(self.paths, self._files, self._codes, strict=True):
             part = read_rows(file, "label")
@@ -240,19 +240,19 @@ class FeatureStore:
         return np.concatenate(parts)
 
     def ids(self, rows: slice = slice(None)) -> list[str]:
-        """Ids as in the input."""
+        """Read the ids, as in the input."""
         return [bytes(value).decode("utf-8", "replace") for value in self.column("id", rows)]
 
     def digests(self, rows: slice = slice(None)) -> npt.NDArray[np.uint8]:
-        """BLAKE2b-128 of the normalised texts, (N, 16)."""
+        """Read the BLAKE2b-128 of the normalised texts, (N, 16)."""
         return self.column("digest", rows)
 
     def n_tokens(self, rows: slice = slice(None)) -> npt.NDArray[np.int32]:
-        """Tokens of each text, (N,)."""
+        """Read the numbers of tokens, (N,)."""
         return self.column("n_tokens", rows)
 
     def flags(self, rows: slice = slice(None)) -> npt.NDArray[np.uint8]:
-        """Sums of `TRUNCATED`, `EMPTY` and `REPAIRED`, (N,)."""
+        """Read the flags, sums of `TRUNCATED`, `EMPTY` and `REPAIRED`, (N,)."""
         return self.column("flags", rows)
 
     def column(self, name: str, rows: slice = slice(None)) -> Array:

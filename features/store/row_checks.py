@@ -1,8 +1,9 @@
-"""What the rows of a feature file must be like, checked by reading every one of them. No torch.
+"""Check the rows of a feature file, by reading every one of them. No torch.
 
-HDF5's checksums say that a chunk is as it was written, `features/store/structure.py` that it is there, and the
-seal that no bit has changed; but whoever writes a file can write all of that around nonsense. So this
-looks at the values. Everything is read in blocks, so that memory does not grow with the vectors.
+HDF5's checksums say that a chunk is as it was written, `features/store/structure.py` that it is
+there, and the seal that no bit has changed; but whoever writes a file can write all of that around
+nonsense. So this looks at the values. Everything is read in blocks, so that memory does not grow
+with the vectors.
 """
 
 from __future__ import annotations
@@ -116,8 +117,8 @@ def _first_odd(
     odd = np.flatnonzero(is_odd(values))
     if len(odd):
         yield (
-            f"{store}: {name!r} of row {rows.start + odd[0] + 1:,} is {values[odd[0]]}, which no row "
-            "can have"
+            f"{store}: {name!r} of row {rows.start + odd[0] + 1:,} is {values[odd[0]]}, which no "
+            "row can have"
         )
 
 
@@ -151,20 +152,20 @@ def _vectors(
     odd = np.flatnonzero(sums != sums[np.searchsorted(repeated, first)])
     if len(odd):
         yield (
-            f"{store}: rows {first[odd[0]] + 1:,} and {repeated[odd[0]] + 1:,} have the same text and "
-            f"different vectors of {view!r}"
+            f"{store}: rows {first[odd[0]] + 1:,} and {repeated[odd[0]] + 1:,} have the same text "
+            f"and different vectors of {view!r}"
         )
 
 
 def _weights(width: int) -> npt.NDArray[np.uint64]:
-    """Odd numbers, so that no bit of a vector is lost in its sum."""
+    """Make odd numbers, so that no bit of a vector is lost in its sum."""
     return np.random.default_rng(0).integers(0, 2**63, width, np.uint64) * np.uint64(2) + np.uint64(
         1
     )
 
 
 def _sums(vectors: npt.NDArray[Any], weights: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Digest vectors by their bits, one number each; equal ones alike."""
+    """Sum up vectors by their bits, one number each; equal ones alike."""
     row_bytes = vectors.itemsize * vectors.shape[1]
     size = next(size for size in (8, 4, 2) if row_bytes % size == 0)
     words = vectors.view(f"<u{size}").astype(np.uint64, copy=False)

@@ -1,6 +1,7 @@
-"""Writes one shard of the layout in `features/store/format.py`: synced, read back, compared and sealed.
+"""Write one shard of the layout in `features/store/format.py`, and prove that the disk holds it.
 
-Under which name it lies at the end is not decided here.
+In come a shard's attributes and a function that gives its rows; out comes a file that is synced,
+read back, compared and sealed. Under which name it lies at the end is not decided here.
 """
 
 from __future__ import annotations
@@ -39,12 +40,13 @@ def write_shard(
     id_bytes: int,
     rows_of: Callable[[str, slice], Array],
 ) -> None:
-    """Write a whole shard to a new file in bounded memory, sync it, read it back, compare and seal it.
+    """Write a shard to a new file in bounded memory, sync it, read it back, compare and seal it.
 
     Parameters
     ----------
     path : Path
-        Must not exist; the caller renames it to its final name (`features/extraction/shard_builder.py`).
+        Must not exist; the caller renames it to its final name
+        (`features/extraction/shard_builder.py`).
     shard : Shard
         The attributes.
     n_rows, id_bytes : int
@@ -111,15 +113,16 @@ def _check_written(
                     raise FileRefused(f"{name!r} is not as it was written")
     except FileRefused as error:
         raise CannotContinue(
-            f"{path}: the disk does not give back what was written to it ({error}); it may be failing"
+            f"{path}: the disk does not give back what was written to it ({error}); it may be "
+            "failing"
         ) from error
 
 
 class _ErrorsLater:
     """A new file that keeps the first error of a write until it is closed, which syncs it.
 
-    HDF5 does not survive a failing write: it raises something else, then crashes when it closes. So it
-    is told that all went well, and the error comes out behind it; Ctrl-C is no other error here.
+    HDF5 does not survive a failing write: it raises something else, then crashes when it closes. So
+    it is told that all went well, and the error comes out behind it; Ctrl-C is no other error here.
     """
 
     def __init__(self, path: Path) -> None:
@@ -151,7 +154,7 @@ class _ErrorsLater:
         return self.tell() if size is None else size
 
     def flush(self) -> None:
-        """Nothing waits in memory."""
+        """Do nothing: no data waits in memory."""
 
     def seek(self, offset: int, whence: int = 0) -> int:
         self._try(self._file.seek, offset, whence)
@@ -168,6 +171,9 @@ class _ErrorsLater:
 
 
 def _fixed_width(text: str) -> Array:
-    """As an attribute inside of the root's header, under its checksum: other texts lie where none is."""
+    """Give a text as an attribute that lies in the root's header, under its checksum.
+
+    Texts of variable length lie where there is no checksum.
+    """
     data = text.encode()
     return np.array(data, h5py.string_dtype("utf-8", len(data)))

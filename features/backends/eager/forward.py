@@ -1,8 +1,8 @@
 """The forward pass in torch: a copy of the stock model on a device, packed where it can be.
 
 In come the token ids of a batch, out come hidden states, block by block. Layers behind the deepest
-that is wanted do not run. On the CPU the linear layers are fused (`features/backends/eager/fused_layers.py`). No pooling,
-no files.
+that is wanted do not run. On the CPU the linear layers are fused
+(`features/backends/eager/fused_layers.py`). It does not pool, and reads no files.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from features.backends.padding import pad
 from features.errors import CannotContinue, InputError
 from features.spec.pooling import StateBlock
 
-# A packed batch is filled up to a multiple of this many tokens. oneDNN generates code for each number of
-# rows that it meets: with batches of any size, the first pass over some texts is a fifth slower.
+# A packed batch is filled up to a multiple of this many tokens. oneDNN generates code for each
+# number of rows that it meets: with batches of any size, the first pass over some texts is a fifth
+# slower.
 _TOKENS_STEP = 64
 # Rounding in half precision stays above; a fusion that went wrong gives other vectors altogether.
 _LEAST_COSINE = 0.99
@@ -49,8 +50,8 @@ class TorchBackend:
     device, dtype : device, dtype
         `float32`, `bfloat16`, `float16`, or `int8` for products of 8-bit integers, on the CPU.
     kernels : str
-        On the CPU: `prepacked` for linear layers that are laid out for oneDNN once and fused, where that
-        can be; `plain` for torch's own.
+        On the CPU: `prepacked` for linear layers that are laid out for oneDNN once and fused, where
+        that can be; `plain` for torch's own.
 
     Attributes
     ----------
@@ -74,8 +75,8 @@ class TorchBackend:
         self._n_layers, self._padding_id = stock.n_layers, stock.padding_id
         self._first_position = stock.first_position
         self.one_length = not stock.heeds_padding
-        # The pooler takes the first token of a sequence, which in a packed batch is that of one text.
-        # There is no packed attention in float32 on CUDA.
+        # The pooler takes the first token of a sequence, which in a packed batch is that of one
+        # text. There is no packed attention in float32 on CUDA.
         self.packs = (
             stock.first_position is not None
             and not pooler
@@ -188,7 +189,7 @@ class TorchBackend:
         fuse(self.model, stock.layers, partial(self._watched, stock.probe), products)
 
     def _attention_dtype(self, stock: StockModel) -> torch.dtype:
-        """Of queries, keys and values beside 8-bit products: the faster one, by measuring."""
+        """Choose the dtype of queries, keys and values beside 8-bit products: the faster one."""
         if not self.packs:
             return torch.float32
         heads = getattr(stock.module.config, "num_attention_heads", None)
@@ -199,7 +200,7 @@ class TorchBackend:
         return min(types, key=lambda dtype: seconds[dtype])
 
     def _watched(self, text: Sequence[int]) -> torch.Tensor:
-        """Run one text without padding: its last hidden states (1, T, H)."""
+        """Run one text without padding, and give its last hidden states (1, T, H)."""
         ids = torch.tensor([text])
         with torch.inference_mode():
             output = self.model(input_ids=ids, attention_mask=torch.ones_like(ids))

@@ -1,15 +1,16 @@
 """Linear layers in 8-bit integers, for CPUs that multiply them faster than anything else.
 
-In: a float32 layer and a sample of what goes into it (:mod:`features.backends.eager.int8_ranges`). Out: :class:`Int8Linear`,
-and :class:`Int8FeedForward` for two layers with a GELU between, whose wide middle never leaves 8
-bits. All steps are fixed when a module is built, one a column where the input is ours to scale
-(as in SmoothQuant, Xiao et al. 2023, arXiv:2211.10438) and one a row of the weights: so a row of the
-output depends on its row of the input alone, whatever else is in the batch.
+In: a float32 layer and a sample of what goes into it (:mod:`features.backends.eager.int8_ranges`).
+Out: :class:`Int8Linear`, and :class:`Int8FeedForward` for two layers with a GELU between, whose
+wide middle never leaves 8 bits. All steps are fixed when a module is built, one a column where the
+input is ours to scale (as in SmoothQuant, Xiao et al. 2023, arXiv:2211.10438) and one a row of the
+weights: so a row of the output depends on its row of the input alone, whatever else is in the
+batch.
 
-Does not: choose which layers of a model to replace, judge the result or the speed (whoever builds an
-encoder of these measures both against float32, see :mod:`features.backends.eager.product_rates`), train, or run anywhere
-but on a CPU. NaN does not
-survive a conversion to integers: check what comes in.
+Does not: choose which layers of a model to replace, judge the result or the speed (whoever builds
+an encoder of these measures both against float32, see
+:mod:`features.backends.eager.product_rates`), train, or run anywhere but on a CPU. NaN does not
+survive a conversion to integers: the caller checks what comes in.
 """
 
 from __future__ import annotations
@@ -31,16 +32,17 @@ from features.backends.eager.int8_ranges import (
     record_inputs,
 )
 
-#: For fewer rows oneDNN may pick another kernel, whose GELU differs in the last bit (seen for up to 6
-#: rows of narrow layers): so that a row never depends on the size of its batch, small ones are
+#: For fewer rows oneDNN may pick another kernel, whose GELU differs in the last bit (seen for up to
+#: 6 rows of narrow layers): so that a row never depends on the size of its batch, small ones are
 #: filled up.
 LEAST_ROWS = 16
 
 #: Activations by oneDNN's names: none, and the exact GELU.
 _PLAIN, _GELU = ("none", ""), ("gelu", "none")
 
-#: Adding 1.5 * 2**23 to a small float32 rounds it to an integer (half to even) and leaves that in the
-#: low bits of the sum, in two's complement: rounding and converting for the price of an addition.
+#: Adding 1.5 * 2**23 to a small float32 rounds it to an integer (half to even) and leaves that in
+#: the low bits of the sum, in two's complement: rounding and converting for the price of an
+#: addition.
 ROUNDER = 1.5 * 2.0**23
 
 #: Values that are rounded together: some hundred KiB.
@@ -90,7 +92,7 @@ class _Prepacked:
 
 
 class _Columns:
-    """Turns rows of floats into 8-bit integers, with a fixed step a column."""
+    """A rounding of rows of floats to 8-bit integers, with a fixed step a column."""
 
     scale = (1.0, ZERO)
 
@@ -99,9 +101,12 @@ class _Columns:
         self.rounder = torch.tensor(ROUNDER + ZERO)
 
     def integers(self, x: Tensor) -> Tensor:
-        """Round x / steps to the next integers, half to even, cut off at ±127; (M, K) uint8, `ZERO` up.
+        """Round x / steps to the next integers, half to even, cut off at ±127.
 
-        Some rows at a time, so that what lies between stays in the cache: a third faster than all at once.
+        Gives (M, K) uint8, `ZERO` higher.
+
+        Some rows at a time, so that what lies between stays in the cache: a third faster than all
+        at once.
         """
         found = torch.empty(x.shape, dtype=torch.uint8)
         rows = max(1, IN_CACHE // x.shape[1])
@@ -279,7 +284,7 @@ class Quantized:
         self._attention = attention
 
     def linear(self, names: Sequence[str], activation: tuple[str, str]) -> Int8Linear | None:
-        """See `features.backends.eager.fused_layers.Products`."""
+        """Make a product, see `features.backends.eager.fused_layers.Products`."""
         if names[0] not in self._inputs or activation not in (_PLAIN, _GELU):
             return None
         # What is read together goes to attention; everything else is added up in float32.
@@ -292,7 +297,7 @@ class Quantized:
     def feed_forward(
         self, up: str, activation: tuple[str, str], down: str
     ) -> Int8FeedForward | None:
-        """See `features.backends.eager.fused_layers.Products`."""
+        """Make a product, see `features.backends.eager.fused_layers.Products`."""
         if activation != _GELU or up not in self._inputs or down not in self._inputs:
             return None
         wide, narrow = (self._model.get_submodule(name) for name in (up, down))

@@ -1,6 +1,7 @@
-"""Export a model to ONNX, and run it in ONNX Runtime, on the CPU; see `features/backends/exported/runtime.py`.
+"""Export a model to ONNX, and run it in ONNX Runtime, on the CPU.
 
-Running one needs no torch.
+In comes a torch module, out comes a file; in comes that file, out comes a function from token ids
+to hidden states (`features/backends/exported/runtime.py`). Running an export needs no torch.
 """
 
 from __future__ import annotations

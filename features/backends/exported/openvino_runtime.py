@@ -1,6 +1,7 @@
-"""Export a model to OpenVINO, and run it there, on the CPU; see `features/backends/exported/runtime.py`.
+"""Export a model to OpenVINO, and run it there, on the CPU.
 
-Running one needs no torch.
+In comes a torch module, out come two files; in come these files, out comes a function from token
+ids to hidden states (`features/backends/exported/runtime.py`). Running an export needs no torch.
 """
 
 from __future__ import annotations

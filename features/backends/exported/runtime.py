@@ -1,8 +1,9 @@
 """Run a model that was exported to another runtime, from padded batches, on the CPU. No torch.
 
-In comes an export (`features/backends/exported/export_files.py`) and a precision, out come blocks of hidden states, as arrays of
-numpy. How to make an export, and to prove that it gives what the model gives, is the business of
-`features/backends/exported/export.py`; how to talk to the runtime, that of its own file.
+In comes an export (`features/backends/exported/export_files.py`) and a precision, out come blocks
+of hidden states, as arrays of numpy. How to make an export, and to prove that it gives what the
+model gives, is the business of `features/backends/exported/export.py`; how to talk to the runtime,
+that of its own file.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ def runtime(name: str) -> Any:
 
 
 def n_threads() -> int:
-    """How many cores to use: those of this process, or what OMP_NUM_THREADS says, as torch does."""
+    """Count the cores to use: those of this process, or what OMP_NUM_THREADS says, as in torch."""
     setting = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(setting) if setting.isdigit() and int(setting) else n_cores()
 
 
 class ExportedBackend:
-    """An exported model that is ready to run; `features.backends.registry.Backend` says what the parts mean.
+    """An exported model that is ready to run: a `Backend` (`features/backends/registry.py`).
 
     Parameters
     ----------
