@@ -19,7 +19,7 @@ from features.tweets.rejects import RejectLog
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress of a run: rows done, and the share of the input (None if its size is unknown)."""
+    """The progress of a run: rows done, and the share of the input (None if unknown)."""
 
     rows: int
     fraction: float | None

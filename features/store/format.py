@@ -19,7 +19,7 @@ with others, by `features/store/reader.py`. Row i of every dataset is row i of t
         ├── fingerprint   SHA-256 of the spec
         ├── precision     "float32" | "half" | "int8"   of the forward pass
         ├── provenance    JSON: versions, device, dtype, digest of the input
-        └── part          JSON, which shard of a folder it is, see `shard_folder`; not in a file alone
+        └── part          JSON, which shard of a folder it is, see `shard_folder`; not in a file
 
 Every dataset is chunked by rows (views at about half a MiB) and carries fletcher32 checksums, HDF5
 keeps one over each of its own structures, and behind it all lies a seal, a digest of every bit

@@ -1,8 +1,8 @@
-"""The process in which `tests/robustness/crashes.py` lets runs of `extract` die: it forks one a case.
+"""The process in which `tests/robustness/crashes.py` lets runs of `extract` die, a fork a case.
 
 It has imported everything and run `extract` once, so that a case costs the work alone, and has a
-single thread, as a fork takes no other along. Orders come as lines of JSON on standard input, answers
-go back on standard output.
+single thread, as a fork takes no other along. Orders come as lines of JSON on standard input,
+answers go back on standard output.
 """
 
 import contextlib
@@ -33,12 +33,13 @@ OPERATIONS = ("write", "truncate", "sync", "sync_folder", "rename", "unlink", "m
 
 
 class Shim:
-    """Counts the operations of `features/base/disk.py`, and records them or ends the run at one of them.
+    """A counter of the operations of `features/base/disk.py`, which records them or ends the run.
 
     `at` is a lane and a number in it, `moment` is `before`, `half` (of the bytes are written) or
-    `after`. The lane `rejects` has the writes to that file, which come from another thread than those
-    to the journal, so that their order changes; the lane `rest` has all others. With an `error` it fails there instead of dying, with `lasting` at every later write too;
-    with another `signal` than that which can't be caught it may go on.
+    `after`. The lane `rejects` has the writes to that file, which come from another thread than
+    those to the journal, so that their order changes; the lane `rest` has all others. With an
+    `error` it fails there instead of dying, with `lasting` at every later write too; with another
+    `signal` than that which can't be caught it may go on.
     """
 
     def __init__(
@@ -176,7 +177,7 @@ def run(delay=None, **order):
 
 
 def look(output, opens, versions, counts, reader):
-    """Open a store again and again, until it was replaced: each time it must be one of these, whole."""
+    """Open a store again and again, until it is replaced: each time it must be one of these."""
     found = []
     while counts[reader] < opens or len(found) < 3:
         with FeatureStore(output) as store:

@@ -1,7 +1,8 @@
 """Runs of `extract` that die, fail or lose power at a chosen point, and what must hold afterwards.
 
 A `Scenario` is a row of the table: what is there before, and the run that dies. A `Harness` has the
-process that forks those runs (`tests/robustness/crash_runner.py`) and knows how each scenario ends undisturbed.
+process that forks those runs (`tests/robustness/crash_runner.py`) and knows how each scenario ends
+undisturbed.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Scenario:
     before : dict, optional
         Options of an earlier, finished run over the first `N_BEFORE` tweets; None, there was none.
     killed_at : int, optional
-        Number of the operation at which an earlier run of the very same was killed, but for rejects.
+        Number of the operation at which an earlier run of the very same was killed, but for
+        rejects.
     output : str
         Its name.
     """
@@ -272,7 +274,7 @@ def rejects_name(name: str) -> str:
 
 
 def kept_in(journal: bytes) -> int:
-    """Count the vectors of the whole records in a journal; not the code under test's own reading."""
+    """Count the vectors of the complete records in a journal, without the code under test."""
     kept, start = 0, 128
     while start + 16 <= len(journal):
         crc, kind, length = struct.unpack_from("<IIQ", journal, start)

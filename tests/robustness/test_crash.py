@@ -34,7 +34,7 @@ def harness(tmp_path_factory, tiny_model):
 
 
 def points(trace, moments):
-    """Each operation with each of the moments that it has: its position, lane and number, and the moment."""
+    """Give each operation with each of its moments: position, lane and number, and the moment."""
     counts, found = Counter(), []
     for position, operation in enumerate(trace):
         lane = lane_of(*operation)
@@ -48,7 +48,7 @@ def points(trace, moments):
 
 
 def some_of(items, count, name):
-    """Spread over all, beginning at another of the last ones in each scenario: the names change there."""
+    """Sample points spread over all; each scenario begins at another of the last, at renames."""
     if count is None:
         return items
     return items[::-1][list(SCENARIOS).index(name) :: len(items) // count]
@@ -68,7 +68,7 @@ def test_the_trace_is_what_happened(harness, name):
 
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if "shards" not in name])
 def test_the_journal_goes_last(harness, name):
-    """Until the file has its name, what is in the journal only grows; with shards, it starts again."""
+    """The journal only grows until the file has its name; with shards, it starts again."""
     reference, most = harness.reference(name), 0
     for n in range(len(reference.trace) + 1):
         left = disk_after(reference, n).running()

@@ -142,7 +142,7 @@ def in_a_userblock(path):
 
 
 def shape_patched(path):
-    """The shape of `label`, in the bytes of the file: as a stranger would, past HDF5's own checks."""
+    """Change the shape of `label` in the bytes of the file, past HDF5's own checks."""
     content = bytearray(path.read_bytes())
     place = content.index((N).to_bytes(8, "little"))
     content[place : place + 8] = (2**60).to_bytes(8, "little")

@@ -54,7 +54,8 @@ def test_it_reads_as_it_was_written():
 
 def test_it_is_said_in_a_line_the_fastest_of_the_others_first():
     assert CHOICE.summary() == (
-        "torch float32 plain, 1,003 tweets/s on the probe; torch float32 1,201; openvino float32 806"
+        "torch float32 plain, 1,003 tweets/s on the probe; "
+        "torch float32 1,201; openvino float32 806"
     )
     assert Choice(Candidate("torch", "int8"), 2048, 2).summary() == "torch int8"
 
@@ -82,10 +83,8 @@ def test_where_it_is_not_to_be_had_that_is_said_and_batches_stay_as_they_are(
 def test_what_is_decided_by_hand_stands_above_the_journal(tiny_model, tweets, tmp_path):
     output, lines = tmp_path / "t.h5", []
     begin(output, tiny_model("bert"), Choice(Candidate("gone", "float32"), 192, 2))
-    extract(
-        tweets, output, model=tiny_model("bert"), pooling="mean", backend="torch", max_batch_tokens=64,
-        say=lines.append,
-    )  # fmt: skip
+    by_hand = {"backend": "torch", "max_batch_tokens": 64}
+    extract(tweets, output, model=tiny_model("bert"), pooling="mean", say=lines.append, **by_hand)
     assert not any("not to be had" in line for line in lines)
     assert provenance(output)["choice"]["max_batch_tokens"] == 64
 

@@ -1,4 +1,4 @@
-"""Exported models are opened without torch, give the same vectors, and are used only if they are whole."""
+"""Exported models are opened without torch, give the same vectors, and must be complete."""
 
 import json
 import os

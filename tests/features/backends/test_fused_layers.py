@@ -1,4 +1,4 @@
-"""Fused linear layers compute what stock ones compute; and what is fused, architecture by architecture."""
+"""Fused linear layers compute what stock ones compute; what is fused, by architecture."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -63,7 +63,7 @@ def make(
 
 @dataclass(frozen=True)
 class Case:
-    """A backend of some architecture with all hidden states, and texts for it, the shortest first."""
+    """A backend of an architecture with all hidden states, and texts for it, shortest first."""
 
     stock: StockModel
     backend: Backend

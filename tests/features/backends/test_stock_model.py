@@ -1,4 +1,4 @@
-"""A checkpoint as a stock model: what must be in it, what is found by running it, what never runs."""
+"""Stock models: what must be in a checkpoint, what running it finds, what never runs."""
 
 import sys
 import threading

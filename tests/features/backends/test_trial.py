@@ -50,8 +50,8 @@ class Stuck(Sleeping):
 
 def a_trial(**changed):
     settings = {
-        "widths": (64, 64), "flops_per_token": 21e6, "texts": TEXTS, "affixes": (1, 1), "max_length": 128,
-        "max_batch_tokens": 512, "tune": False,
+        "widths": (64, 64), "flops_per_token": 21e6, "texts": TEXTS, "affixes": (1, 1),
+        "max_length": 128, "max_batch_tokens": 512, "tune": False,
     }  # fmt: skip
     return Trial(**{**settings, **changed})
 

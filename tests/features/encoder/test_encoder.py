@@ -1,4 +1,4 @@
-"""The encoder's vectors against plain transformers, for every architecture and every way to batch."""
+"""The encoder's vectors against plain transformers, by architecture and way to batch."""
 
 import functools
 import re

@@ -158,7 +158,7 @@ def test_vectors_that_are_not_finite_are_marked(tmp_path):
         assert of.find(digests("a", 4))["finite"].tolist() == [True, False, True, False]
 
 
-# ------------------------------------------------------------------------------------ what is broken
+# ----------------------------------------------------------------------------------- what is broken
 
 
 @pytest.fixture(scope="module")
@@ -400,7 +400,8 @@ def test_after_a_sync_that_failed_nothing_is_read(tmp_path, monkeypatch):
 
 def test_the_choice_of_a_run_is_kept_and_older_journals_do_without():
     choice = Choice(
-        Candidate("openvino", "bfloat16"), 1024, 2, {"openvino bfloat16": 1003.5}, {"onnx float32": "slow"}
+        Candidate("openvino", "bfloat16"), 1024, 2,
+        {"openvino bfloat16": 1003.5}, {"onnx float32": "slow"},
     )  # fmt: skip
     header = dataclasses.replace(HEADER, choice=choice)
     assert Header.from_json(header.to_json()) == header
@@ -409,7 +410,8 @@ def test_the_choice_of_a_run_is_kept_and_older_journals_do_without():
     assert Header.from_json(json.dumps(fields).encode()) == HEADER
 
 
-BAD_CHOICES = [{}, [], "torch", {"candidate": {"backend": "torch"}}, {"candidate": {"backend": 1, "dtype": 2}},
+BAD_CHOICES = [{}, [], "torch", {"candidate": {"backend": "torch"}},
+               {"candidate": {"backend": 1, "dtype": 2}},
                {"candidate": {"backend": "torch", "dtype": "float32"}, "rates": {}, "left_out": {},
                 "max_batch_tokens": 0, "streams": 1}]  # fmt: skip
 

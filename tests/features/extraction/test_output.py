@@ -308,14 +308,14 @@ def test_what_the_journal_has_of_a_later_shard_outlives_one_that_is_made_again(
     assert content(folder) == expected
 
 
-# ------------------------------------------------------------------------------------- the free space
+# ----------------------------------------------------------------------------------- the free space
 
 
 @pytest.mark.parametrize(
     ("free", "shard_rows", "warned"),
     [
-        # 21 rows of two views of 32 float16 numbers: 2,688 bytes, twice in a file; columns are 1,344, and
-        # the journal has its first 128 bytes already.
+        # 21 rows of two views of 32 float16 numbers: 2,688 bytes, twice in a file; columns are
+        # 1,344, and the journal has its first 128 bytes already.
         (6_720, None, False),
         (6_500, None, True),
         (4_000, N, True),
@@ -344,7 +344,7 @@ def test_a_disk_that_is_too_small_is_named_before_the_model_is_loaded(
     assert events == []
 
 
-# ----------------------------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------------------------- what is refused
 
 
 def refusal(kind, call, *arguments, **options):

@@ -345,7 +345,8 @@ try:
         places = journal.append(new, {"cls": np.ones((len(new), 384), np.float32)})
         builder.add_texts(new, [3] * len(new), [False] * len(new), places)
         builder.add_rows(list(map(str, range(n))), [None] * n, range(n), [False] * n, [False] * n)
-        builder.commit(path, Shard(VectorSpec(spec, {"cls": 384}, "float32", "float32"), [], {}), None)
+        shard = Shard(VectorSpec(spec, {"cls": 384}, "float32", "float32"), [], {})
+        builder.commit(path, shard, None)
         journal.remove()
     print("committed")
 except (OSError, sqlite3.Error) as error:

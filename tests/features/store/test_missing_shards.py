@@ -1,4 +1,4 @@
-"""Folders of shards that are not whole: verify names all of it, and extract makes it whole again."""
+"""Folders that lack shards: verify names all that is missing, and extract makes it again."""
 
 import csv
 import dataclasses

@@ -232,7 +232,7 @@ def flipped_chunk(folder):
 
 
 def overlapping_chunks(folder):
-    """Two views at one place, as HDF5's oldest layout lets a stranger do: its indexes have no checksum."""
+    """Two views at one place, as HDF5's oldest layout allows: its indexes have no checksum."""
     sealed = write_store(folder / "sealed.h5", {"cls": X, "max": X}, Y)
     with h5py.File(sealed) as file, h5py.File(folder / "s.h5", "w", libver="earliest") as old:
         for name in file:
