@@ -1,4 +1,7 @@
-"""Put texts of different lengths into one array, as stock models and other runtimes want them."""
+"""Put texts of different lengths into one array, as stock models and other runtimes want them.
+
+In come token ids of each text, out come a padded array and its mask. Packed batches are not padded.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """Find the fastest way to run a model here, by measuring it on a probe, in bounded time.
 
 In come candidates, a function that makes their backends, and a function that says whether vectors
-keep their precision; out goes a `Choice` and the backend that was taken. Two rounds: products of
-the model's own widths drop the kernels that are out of the race, or that stand still on this
-processor, after a hundredth of a second each; the others run the whole model on texts as long as
-tweets are, each for its share of the time that is left, in a thread that is left behind if it does
-not come back.
+keep their precision; out goes a `Choice` and the backend that was taken. There are two rounds. The
+first times matrix products as wide as the model's for a hundredth of a second each, and drops
+kernels that are slow, or hardly run at all, on this processor. The second runs the model itself on
+texts as long as tweets are. Each candidate gets a share of the time that is left, in a thread that
+is abandoned if it does not come back.
 
 Does not: remember (`features/base/cache.py`), read files, or decide on accelerators, where a probe
 this small measures how fast work is handed over and not how fast it is done.

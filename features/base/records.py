@@ -1,4 +1,8 @@
-"""Read equally long records of a scratch file by number, neighbours in one go."""
+"""Read equally long records of a scratch file by number, neighbours in one go.
+
+In comes a file that somebody else writes; out come records as arrays of numpy. It does not know
+what they mean.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""A model that is ready to run, and how it came to be: by its export, without torch, or by torch.
+"""Make a model ready to run: from its export without torch, or else with torch.
 
-In comes a spec with a way to find its files, the views and what was decided by hand (`Runtime`);
-out goes an `Engine`. Where an earlier run has remembered that an exported model is to be taken, it
-is opened without loading torch; everything else is the business of `features/encoder/loading.py`.
+In come a spec with a way to find its files, the views, and the settings that the user or an earlier
+run decided (`Runtime`); out goes an `Engine`. Where an earlier run found that an exported model is
+the fastest, it is opened without loading torch; for everything else see
+`features/encoder/loading.py`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Load a model with torch, and take the fastest way to run it that keeps its vectors.
 
-In come a checkpoint, its spec, views and what was decided by hand; out goes an `Engine`. What is
-decided here is a function of what is measured (`features/backends/trial.py`), or of what an earlier
-run has measured; on accelerators, half precision is taken where the vectors keep it.
+In come a checkpoint, its spec, views and the settings that the user decided; out goes an `Engine`.
+On the CPU the choice follows from what this run or an earlier one has measured
+(`features/backends/trial.py`); on accelerators, half precision is taken where the vectors keep it.
+Models that were exported before are opened without this module (`features/encoder/engine.py`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A frozen encoder as a scikit-learn transformer: texts in, a matrix of features out."""
+"""A frozen encoder as a scikit-learn transformer: texts in, a matrix of features out.
+
+Nothing is learned and nothing is cached: see `FrozenBert` for when to use it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Encode new texts in a thread of its own: windows of texts in, places in the journal out."""
+"""Encode the new texts of a run, in a thread of the model's own, and keep their vectors.
+
+In come windows of normalised texts; out come the same windows once the journal holds the vectors of
+their texts, with the places of those that were new. Texts that are known, and batches that the
+journal holds already, are not encoded again. It does not read tweets, and writes nothing but the
+journal.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Read the vectors of rows that are in finished shards already."""
+"""Read the vectors of rows that are in finished shards already.
+
+In come paths of shards with the number of their first row, and then numbers of rows; out come
+vectors as they are stored. It writes nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,11 @@
 """The output of a run, made shard by shard and in order: a single file, or a folder of shards.
 
-`open_output` looks at what is at its name and in its journal, and gives an `Output` that owns the
-journal and the builder. `begin` starts at the first shard, or goes on to the next one; rows are
-added; `finish` leaves a shard as it is or replaces it. A `SingleFile` is one shard without a place
-in a folder, a `ShardFolder` keeps its readers from taking half of it for all.
+`open_output` looks at the file or folder under the output's name and at its journal, and gives an
+`Output` that owns the journal and the builder. `begin` starts the first shard, and `next_shard`
+finishes one and starts the next; rows are added; `finish` writes a shard, or leaves the old one if
+it is the same. A `SingleFile` is one shard that has no place in a folder. A `ShardFolder` replaces
+shards in an order in which no reader takes a part of them for all. It encodes nothing, and knows no
+tweets.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Check that what an earlier run has left fits this one, and say how to go on when one stops.
 
-In come the output, its journal and the vectors that are wanted; out comes what can be gone on with,
-or
-a refusal. It encodes and writes nothing.
+In come the output, its journal and the vectors that are wanted; out comes what this run can go on
+with, or a refusal. It encodes and writes nothing.
 """
 
 from __future__ import annotations

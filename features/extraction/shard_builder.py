@@ -1,11 +1,12 @@
-"""Rows in, finished shards out: what a run of stage one collects beside its journal.
+"""Build shards of the rows of a run: rows and texts in, finished shards out.
 
-Which texts there are and the rows that use them go to scratch files in a hidden folder beside the
-output, so that memory does not grow with the input; their vectors are in the journal
+Rows and distinct texts go to scratch files in a hidden folder beside the output, so that memory
+does not grow with the input. Vectors are not copied: they are in the journal
 (`features/extraction/journal.py`) or in shards that are finished
-(`features/extraction/finished_rows.py`). `commit` builds a shard there, syncs it, reads it back and
-renames it, so that a finished file appears at once or not at all. Scratch is made again by every
-run, from the input, and that of a killed one is thrown away.
+(`features/extraction/finished_rows.py`) until `commit` builds a shard in scratch, syncs it, reads
+it back and renames it, so that a finished file appears at once or not at all. Every run makes its
+scratch files again from the input, and throws away those of a killed run. It does not encode, and
+does not decide where a shard ends.
 """
 
 from __future__ import annotations

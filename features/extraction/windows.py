@@ -1,6 +1,6 @@
 """Group tweets into windows: rows in, normalised texts with digests out, none in two shards.
 
-A window is what is tokenised, sorted by length and encoded together. It knows of no vectors.
+The rows of a window are tokenised, sorted by length and encoded together. Nothing is encoded here.
 """
 
 from __future__ import annotations

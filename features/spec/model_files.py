@@ -1,10 +1,9 @@
-"""Read a model's JSON files, and refuse models whose files lead out of their folder.
+"""Read a model's JSON files, and refuse a model whose files reach out of its folder.
 
-Configs of models are read by transformers, which would follow some of what they say out of the
-folder: to files elsewhere, to weights that nobody hashed, to adapters and to libraries. Remote code
-is off wherever a model is loaded (`features/backends/eager/stock_model.py`,
-`features/encoder/encoder.py`), and the attention is chosen there; here is what has to be refused
-before. No torch, no transformers.
+transformers reads the configs of models, and follows some of what they name: files elsewhere,
+weights that nobody has hashed, adapters, libraries. All of that is refused here, before a model is
+loaded. Code of a model never runs, and its attention is chosen by us, but not here: see
+`features/backends/eager/stock_model.py`. No torch, no transformers.
 """
 
 from __future__ import annotations

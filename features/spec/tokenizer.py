@@ -1,9 +1,9 @@
-"""Texts in, token ids out: a model's own tokenizer, with our rules of what a text may say.
+"""Turn texts into token ids with a model's own tokenizer, under our rules for texts.
 
-A text that says "[SEP]" says these five characters; it is cut to `max_length` and never padded,
-whatever the tokenizer's files ask for. Texts are normalised already (`features/spec/normalize.py`).
-transformers is asked once what a model's tokenizer is; what it says can be kept as a file, and
-opened again without it.
+In come texts that are normalised already (`features/spec/normalize.py`), out come token ids. A text
+that contains "[SEP]" contains these five characters, not a special token; it is cut to `max_length`
+and never padded, whatever the tokenizer's files ask for. transformers loads a tokenizer once; what
+it finds can be kept as a file, and opened again without transformers.
 """
 
 from __future__ import annotations

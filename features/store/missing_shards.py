@@ -1,7 +1,8 @@
 """Name the shards of a folder that are missing, surplus or double: all of them.
 
-`features/store/shard_folder.py` refuses a folder that is not whole at the first thing that it
-finds; here everything is named, also where some shards can't be read. No HDF5.
+In come the files of a folder, and what those that can be read say of their place; out comes a
+sentence for each fault. `features/store/shard_folder.py`, in contrast, refuses a folder at its
+first fault. Opens no files.
 """
 
 from __future__ import annotations

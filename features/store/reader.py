@@ -1,7 +1,9 @@
-"""Shards read as one: a file, a list of them or a folder of them. No torch.
+"""Read shards as one store: a file, a list of files or a folder of them. No torch.
 
-What lies in a shard is in `features/store/format.py`. A file that this process has not written is
-opened by a child first (`features/store/admission.py`), and a writer may replace it meanwhile.
+In come paths, out come vectors, labels and the other columns of all rows, in order. The layout of a
+shard is in `features/store/format.py`. A file that this process has not written is opened by a
+child process first (`features/store/admission.py`), and a writer may replace it meanwhile. Writes
+nothing.
 """
 
 from __future__ import annotations

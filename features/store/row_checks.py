@@ -1,9 +1,9 @@
-"""Check the rows of a feature file, by reading every one of them. No torch.
+"""Check the values of the rows of a feature file, by reading every one of them. No torch.
 
-HDF5's checksums say that a chunk is as it was written, `features/store/structure.py` that it is
-there, and the seal that no bit has changed; but whoever writes a file can write all of that around
-nonsense. So this looks at the values. Everything is read in blocks, so that memory does not grow
-with the vectors.
+HDF5's checksums prove that a chunk is as it was written, `features/store/structure.py` that it is
+in the file, and the seal that no bit has changed. None of them proves that the values make sense,
+since a stranger can write all of them around any values. In comes an open store, out comes a
+sentence for each fault. Rows are read in blocks, so that memory does not grow with the vectors.
 """
 
 from __future__ import annotations

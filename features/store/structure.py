@@ -1,10 +1,11 @@
-"""Refuse what a feature file may not consist of, in HDF5's own terms.
+"""Refuse feature files that hold anything beyond what HDF5 needs for one.
 
-HDF5 is a file system of its own: names that lead into other files, filters that load plugins,
-shapes that no file could hold, types that allocate what they say. A feature file needs none of it,
-so it is held to exactly what `features/store/writer.py` writes, but that texts in attributes may be
-of variable length. Nothing here reads vectors; what the attributes mean is the store's, and what
-lies behind it all is `features/store/checksum.py`'s.
+HDF5 is a file system of its own: it has names that lead into other files, filters that load
+plugins, shapes that no file could hold, and types that allocate what they declare. A feature file
+needs none of these, so it may hold exactly what `features/store/writer.py` writes, except that
+texts in attributes may be of variable length. In comes an open HDF5 file, out comes a refusal or
+nothing. Vectors are not read; `features/store/format.py` knows what the attributes mean, and
+`features/store/checksum.py` what lies behind the HDF5 content.
 """
 
 from __future__ import annotations

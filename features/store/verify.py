@@ -1,14 +1,11 @@
 """Verify a store: every bit of every file, and the values of all rows. No torch.
 
-Of each file the seal comes first (`features/store/checksum.py`): it needs no HDF5, so a damaged
-file never comes near the library in this process. Where the seal is wrong that is the whole
-verdict, and no child is asked what HDF5 would say: the file is not what was written, and is to be
-made again either way. A file whose seal is right goes on through the same child as any other
-(`features/store/admission.py`), as a stranger can seal what he likes, and then all its rows are
-read (`features/store/row_checks.py`).
-
-Nothing stops at the first fault: a store is gone through to its end, and all that is broken is
-named.
+In comes a path, out comes a `Verification` with all faults that were found; the first one does not
+end the search. The seal of each file is checked first (`features/store/checksum.py`), without HDF5,
+so a damaged file never reaches that library in this process. A file whose seal is wrong is not
+looked at further: it has to be made again in any case. A file whose seal is right is still opened
+by a child process first (`features/store/admission.py`), since a stranger can seal a file too, and
+then all its rows are read (`features/store/row_checks.py`). Nothing is repaired.
 """
 
 from __future__ import annotations

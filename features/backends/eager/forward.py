@@ -2,7 +2,7 @@
 
 In come the token ids of a batch, out come hidden states, block by block. Layers behind the deepest
 that is wanted do not run. On the CPU the linear layers are fused
-(`features/backends/eager/fused_layers.py`). It does not pool, and reads no files.
+(`features/backends/eager/fused_layers.py`). Does not pool, and reads no files.
 """
 
 from __future__ import annotations

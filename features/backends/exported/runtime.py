@@ -1,9 +1,9 @@
 """Run a model that was exported to another runtime, from padded batches, on the CPU. No torch.
 
-In comes an export (`features/backends/exported/export_files.py`) and a precision, out come blocks
-of hidden states, as arrays of numpy. How to make an export, and to prove that it gives what the
-model gives, is the business of `features/backends/exported/export.py`; how to talk to the runtime,
-that of its own file.
+In come an export (`features/backends/exported/export_files.py`) and a precision, out come blocks of
+hidden states, as arrays of numpy. It makes and proves no exports
+(`features/backends/exported/export.py`), and each runtime has a module of its own that talks to its
+library.
 """
 
 from __future__ import annotations
