@@ -115,6 +115,8 @@ class Journal:
         Whether a journal that can't be used is emptied instead of refused.
     of_folder : bool
         Whether the output is a folder of shards.
+    sync_seconds : float
+        Seconds between two syncs.
 
     Attributes
     ----------
@@ -135,12 +137,19 @@ class Journal:
         There is something else at the journal's name, or the journal of another version.
     """
 
-    def __init__(self, output: Path, *, overwrite: bool = False, of_folder: bool = False) -> None:
+    def __init__(
+        self,
+        output: Path,
+        *,
+        overwrite: bool = False,
+        of_folder: bool = False,
+        sync_seconds: float = SYNC_SECONDS,
+    ) -> None:
         self.path = journal_path(output)
         self.header: Header | None = None
         self.kept = 0
         self._output = output
-        self._of_folder = of_folder
+        self._of_folder, self._sync_seconds = of_folder, sync_seconds
         self._found: dict[bytes, tuple[int, npt.NDArray[np.bool_]]] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -340,7 +349,7 @@ class Journal:
         return start + _FRAME.size
 
     def _sync_regularly(self) -> None:
-        while not self._closing.wait(SYNC_SECONDS):
+        while not self._closing.wait(self._sync_seconds):
             try:
                 self._sync()
             except OSError as error:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -205,7 +205,13 @@ class ShardBuilder:
         """Count the different texts of the rows, those of the shards before and of this one."""
         return self._n_known + int(np.count_nonzero(self._first_rows() >= 0))
 
-    def commit(self, path: Path, shard: Shard, label_names: Sequence[str] | None) -> None:
+    def commit(
+        self,
+        path: Path,
+        shard: Shard,
+        label_names: Sequence[str] | None,
+        write: Callable[..., None] = write_shard,
+    ) -> None:
         """Build the shard at work, and rename it to its name.
 
         Parameters
@@ -216,6 +222,8 @@ class ShardBuilder:
             Its attributes; `label_names` is filled in here.
         label_names : sequence of str, optional
             The order of the classes, where the input says one.
+        write : callable
+            Writes the file, see `write_shard`.
         """
         names = self._names(label_names)
         shard = replace(shard, label_names=names)
@@ -245,7 +253,7 @@ class ShardBuilder:
             return vectors_of(name, texts)
 
         aside = self._folder / "shard.h5"
-        write_shard(aside, shard, n_rows=self.n_rows, id_bytes=self._longest_id, rows_of=rows_of)
+        write(aside, shard, n_rows=self.n_rows, id_bytes=self._longest_id, rows_of=rows_of)
         self._finished.close()  # it may be what is replaced
         disk.rename(aside, path)
         disk.sync_folder(path.parent)

@@ -118,21 +118,25 @@ def attributes(shard: Shard) -> dict[str, str | int]:
     }
 
 
-def chunk_rows(row_bytes: int) -> int:
+def chunk_rows(row_bytes: int, chunk_bytes: int = CHUNK_BYTES) -> int:
     """Count the rows of a chunk of a dataset, at least one."""
-    return max(1, CHUNK_BYTES // row_bytes)
+    return max(1, chunk_bytes // row_bytes)
 
 
 def row_slices(
-    n_rows: int, row_bytes: int, block_bytes: int | None = None, first: int = 0
+    n_rows: int,
+    row_bytes: int,
+    block_bytes: int = BLOCK_BYTES,
+    chunk_bytes: int = CHUNK_BYTES,
+    first: int = 0,
 ) -> Iterator[slice]:
-    """Cut the rows into blocks of complete chunks, each of about so many bytes.
+    """Cut the rows into blocks of complete chunks, each of about `block_bytes`.
 
-    A block has at least one chunk, and `_BLOCK_ROWS` at most; `block_bytes` is 32 MiB unless given.
-    The block that holds the first row that is wanted begins with it.
+    A block has at least one chunk, and `_BLOCK_ROWS` at most. The block that holds the first row
+    that is wanted begins with it.
     """
-    chunk = chunk_rows(row_bytes)
-    step = max(chunk, min((block_bytes or BLOCK_BYTES) // row_bytes, _BLOCK_ROWS) // chunk * chunk)
+    chunk = chunk_rows(row_bytes, chunk_bytes)
+    step = max(chunk, min(block_bytes // row_bytes, _BLOCK_ROWS) // chunk * chunk)
     for start in range(first - first % step, n_rows, step):
         yield slice(max(first, start), min(start + step, n_rows))
 

@@ -23,6 +23,8 @@ from features.errors import FileRefused, InputError
 from features.spec.pooling import parse_pooling
 from features.store import admission
 from features.store.format import (
+    BLOCK_BYTES,
+    CHUNK_BYTES,
     check_same_vectors,
     label_recoding,
     open_file,
@@ -198,8 +200,9 @@ class FeatureStore:
         self,
         views: str | Sequence[str],
         dtype: npt.DTypeLike = np.float32,
-        block_bytes: int | None = None,
+        block_bytes: int = BLOCK_BYTES,
         start: int = 0,
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> Iterator[tuple[int, Array]]:
         """Iterate over (number of the first row, block of rows) in bounded memory, from a row on.
 
@@ -213,7 +216,7 @@ class FeatureStore:
             first = max(0, start - int(offset))
             if first >= n_rows:
                 continue
-            for rows in row_slices(n_rows, row_bytes, block_bytes, first):
+            for rows in row_slices(n_rows, row_bytes, block_bytes, chunk_bytes, first):
                 parts = [read_rows(file, name, rows).astype(dtype, copy=False) for name in names]
                 yield int(offset) + rows.start, parts[0] if len(parts) == 1 else np.hstack(parts)
 

@@ -8,24 +8,31 @@ sentence for each fault. Rows are read in blocks, so that memory does not grow w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from features.errors import FileRefused
-from features.store.format import EMPTY, REPAIRED, TRUNCATED
+from features.store.format import CHUNK_BYTES, EMPTY, REPAIRED, TRUNCATED
 from features.store.reader import FeatureStore
 
 # As an unsigned integer, a value that is finite is below its type's infinity, but for the sign.
 _BITS = {"float16": (np.uint16, 0x7FFF, 0x7C00), "float32": (np.uint32, 0x7FFFFFFF, 0x7F800000)}
 # Small enough that memory is used again, large enough that opening datasets costs nothing.
-_BLOCK_BYTES = 2**23
-_COLUMN_ROWS = 65_536
+BLOCK_BYTES = 2**23
+COLUMN_ROWS = 65_536
 
 
-def faults(store: FeatureStore, progress: Callable[[int], None] = lambda n: None) -> Iterator[str]:
+def faults(
+    store: FeatureStore,
+    progress: Callable[[int], None] = lambda n: None,
+    *,
+    block_bytes: int = BLOCK_BYTES,
+    chunk_bytes: int = CHUNK_BYTES,
+    column_rows: int = COLUMN_ROWS,
+) -> Iterator[str]:
     """Read all rows of one shard, and say what is wrong with them, a sentence each.
 
     Parameters
@@ -34,10 +41,18 @@ def faults(store: FeatureStore, progress: Callable[[int], None] = lambda n: None
         Of one file.
     progress : callable, optional
         Called with the bytes of vectors that were read since the last call.
+    block_bytes, chunk_bytes, column_rows : int
+        Bytes of vectors, in complete chunks, and rows of other columns that are read at a time.
     """
-    for check in (_labels, _ids, _flags, _n_tokens):
+    parts = list(_slices(store.n_rows, column_rows))
+    for found in (
+        _labels(store),
+        _ids(store, parts),
+        _flags(store, parts),
+        _n_tokens(store, parts),
+    ):
         try:
-            yield from check(store)
+            yield from found
         except FileRefused as error:
             yield str(error)
     try:
@@ -47,7 +62,8 @@ def faults(store: FeatureStore, progress: Callable[[int], None] = lambda n: None
         repeated = first = np.empty(0, np.int64)
     for view in store.views:
         try:
-            yield from _vectors(store, view, repeated, first, progress)
+            blocks = store.blocks(view, store.store_dtype, block_bytes, chunk_bytes=chunk_bytes)
+            yield from _vectors(store, view, blocks, repeated, first, progress)
         except FileRefused as error:
             yield str(error)
 
@@ -86,22 +102,22 @@ def _labels(store: FeatureStore) -> Iterator[str]:
     store.labels()  # refuses what is not among the names
 
 
-def _ids(store: FeatureStore) -> Iterator[str]:
-    for rows in _slices(store.n_rows):
+def _ids(store: FeatureStore, parts: Sequence[slice]) -> Iterator[str]:
+    for rows in parts:
         store.column("id", rows)  # any bytes will do, if their chunks are right
     yield from ()
 
 
-def _flags(store: FeatureStore) -> Iterator[str]:
-    for rows in _slices(store.n_rows):
+def _flags(store: FeatureStore, parts: Sequence[slice]) -> Iterator[str]:
+    for rows in parts:
         yield from _first_odd(
             store, rows, store.flags(rows), lambda v: v > (TRUNCATED | EMPTY | REPAIRED), "flags"
         )
 
 
-def _n_tokens(store: FeatureStore) -> Iterator[str]:
+def _n_tokens(store: FeatureStore, parts: Sequence[slice]) -> Iterator[str]:
     longest = store.spec.max_length
-    for rows in _slices(store.n_rows):
+    for rows in parts:
         yield from _first_odd(
             store, rows, store.n_tokens(rows), lambda v: (v < 1) | (v > longest), "n_tokens"
         )
@@ -125,6 +141,7 @@ def _first_odd(
 def _vectors(
     store: FeatureStore,
     view: str,
+    blocks: Iterator[tuple[int, npt.NDArray[Any]]],
     repeated: npt.NDArray[np.int64],
     first: npt.NDArray[np.int64],
     progress: Callable[[int], None],
@@ -133,7 +150,7 @@ def _vectors(
     unsigned, magnitude, infinity = _BITS[store.store_dtype]
     n_bad, first_bad, seen = 0, 0, 0
     sums, weights = np.zeros(len(repeated), np.uint64), _weights(store.views[view])
-    for start, block in store.blocks(view, store.store_dtype, _BLOCK_BYTES):
+    for start, block in blocks:
         bits = block.view(unsigned) & magnitude
         if bits.max() >= infinity:
             bad = np.flatnonzero((bits >= infinity).any(axis=1))
@@ -172,6 +189,6 @@ def _sums(vectors: npt.NDArray[Any], weights: npt.NDArray[np.uint64]) -> npt.NDA
     return np.asarray(words @ weights[: words.shape[1]])
 
 
-def _slices(n_rows: int) -> Iterator[slice]:
-    for start in range(0, n_rows, _COLUMN_ROWS):
-        yield slice(start, min(start + _COLUMN_ROWS, n_rows))
+def _slices(n_rows: int, step: int) -> Iterator[slice]:
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))

@@ -22,6 +22,8 @@ from features.errors import CannotContinue, FileRefused
 from features.store import admission
 from features.store.checksum import seal
 from features.store.format import (
+    BLOCK_BYTES,
+    CHUNK_BYTES,
     DIGEST_BYTES,
     Shard,
     attributes,
@@ -39,6 +41,8 @@ def write_shard(
     n_rows: int,
     id_bytes: int,
     rows_of: Callable[[str, slice], Array],
+    chunk_bytes: int = CHUNK_BYTES,
+    block_bytes: int = BLOCK_BYTES,
 ) -> None:
     """Write a shard to a new file in bounded memory, sync it, read it back, compare and seal it.
 
@@ -53,6 +57,8 @@ def write_shard(
         N, and the bytes of the longest id.
     rows_of : callable
         ``rows_of(name, rows)`` gives a slice of a dataset; called in order, dataset by dataset.
+    chunk_bytes, block_bytes : int
+        Bytes of a chunk of a dataset, and of the rows that are written at a time.
 
     Raises
     ------
@@ -79,22 +85,26 @@ def write_shard(
             file.attrs[name] = _fixed_width(text) if isinstance(text, str) else text
         for name, (dtype, tail) in layout.items():
             row_bytes = np.dtype(dtype).itemsize * math.prod(tail)
-            chunk = max(1, min(n_rows, chunk_rows(row_bytes)))
+            chunk = max(1, min(n_rows, chunk_rows(row_bytes, chunk_bytes)))
             dataset = file.create_dataset(
                 name, (n_rows, *tail), dtype, chunks=(chunk, *tail), fletcher32=True
             )
-            for rows in row_slices(n_rows, row_bytes):
+            for rows in row_slices(n_rows, row_bytes, block_bytes, chunk_bytes):
                 # With the dtype, because h5py tells UTF-8 from ASCII by what is attached to it.
                 values = rows_of(name, rows).astype(dtype)
                 dataset[rows] = values
                 sums[name] = zlib.crc32(np.ascontiguousarray(values).data, sums[name])
-    _check_written(path, layout, n_rows, sums)
+    _check_written(path, layout, n_rows, sums, (block_bytes, chunk_bytes))
     seal(path)
     admission.vouch(path)
 
 
 def _check_written(
-    path: Path, layout: Mapping[str, Any], n_rows: int, sums: Mapping[str, int]
+    path: Path,
+    layout: Mapping[str, Any],
+    n_rows: int,
+    sums: Mapping[str, int],
+    sizes: tuple[int, int],
 ) -> None:
     """Compare what is on the disk with the checksums of what was to be there."""
     if hasattr(os, "posix_fadvise"):  # from the disk, not from memory
@@ -105,7 +115,7 @@ def _check_written(
             for name, (dtype, tail) in layout.items():
                 found = 0
                 row_bytes = np.dtype(dtype).itemsize * math.prod(tail)
-                for rows in row_slices(n_rows, row_bytes):
+                for rows in row_slices(n_rows, row_bytes, *sizes):
                     found = zlib.crc32(
                         np.ascontiguousarray(read_rows(file, name, rows)).data, found
                     )

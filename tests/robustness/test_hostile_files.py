@@ -300,16 +300,14 @@ def test_either_byte_order_will_do(strange, order):
 # ------------------------------------------------------------------------------------- the child
 
 
-def test_limits_that_are_too_small_are_said(strange, monkeypatch):
-    monkeypatch.setattr(admission, "MEMORY_BYTES", 2**20)
+def test_limits_that_are_too_small_are_said(strange):
     with pytest.raises(FileRefused, match=r"s\.h5.* within 20 s and 1 MiB: the process"):
-        FeatureStore(strange)
+        admission.admit([strange], limits=admission.Limits(memory_bytes=2**20))
 
 
-def test_a_child_that_takes_too_long_is_ended(strange, monkeypatch):
-    monkeypatch.setattr(admission, "WALL_SECONDS", 0.001)
+def test_a_child_that_takes_too_long_is_ended(strange):
     with pytest.raises(FileRefused, match=r"could not be opened in 0\.001 s"):
-        FeatureStore(strange)
+        admission.admit([strange], limits=admission.Limits(wall_seconds=0.001))
 
 
 @pytest.mark.parametrize(
@@ -322,12 +320,11 @@ def test_a_child_that_takes_too_long_is_ended(strange, monkeypatch):
         ("while True: pass", "signal"),
     ],
 )
-def test_a_child_that_dies_refuses_the_file(strange, monkeypatch, fault, wording):
+def test_a_child_that_dies_refuses_the_file(strange, fault, wording):
     """What a file that brings HDF5 down does to the process that opens it."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_CPU, (1, 1))\n"
-    monkeypatch.setattr(admission, "_CHILD", limit + fault)
     with pytest.raises(FileRefused) as caught:
-        FeatureStore(strange)
+        admission.admit([strange], program=limit + fault)
     assert wording in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -337,8 +337,7 @@ def test_what_is_no_journal_is_left_alone(tmp_path, kind):
 
 def test_it_is_synced_though_nothing_more_comes(tmp_path, monkeypatch):
     synced = threading.Event()
-    monkeypatch.setattr(journal, "SYNC_SECONDS", 0.01)
-    with Journal(tmp_path / "a.h5") as of:
+    with Journal(tmp_path / "a.h5", sync_seconds=0.01) as of:
         of.begin(HEADER)
         monkeypatch.setattr(disk, "sync", lambda handle: synced.set())
         of.append(digests("a", 1), vectors(1))
@@ -352,8 +351,7 @@ def test_a_sync_that_fails_is_said_by_the_next_batch(tmp_path, monkeypatch):
         failed.set()
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(journal, "SYNC_SECONDS", 0.01)
-    with Journal(tmp_path / "a.h5") as of:
+    with Journal(tmp_path / "a.h5", sync_seconds=0.01) as of:
         of.begin(HEADER)
         monkeypatch.setattr(disk, "sync", fail)
         of.append(digests("a", 1), vectors(1))
@@ -388,8 +386,7 @@ def test_after_a_sync_that_failed_nothing_is_read(tmp_path, monkeypatch):
     def fail(handle):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(journal, "SYNC_SECONDS", 0.01)
-    with Journal(tmp_path / "a.h5") as of:
+    with Journal(tmp_path / "a.h5", sync_seconds=0.01) as of:
         of.begin(HEADER)
         monkeypatch.setattr(disk, "sync", fail)
         places = of.append(digests("a", 1), vectors(1))

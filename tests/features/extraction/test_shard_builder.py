@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from features.spec.encoder_spec import EncoderSpec
 from features.spec.vector_spec import VectorSpec
 from features.store.format import EMPTY, REPAIRED, TRUNCATED, Shard
 from features.store.reader import FeatureStore
+from features.store.writer import write_shard
 
 SPEC = EncoderSpec("some-model", None, "a" * 64, "b" * 64, "c" * 64, 128, "none")
 VIEWS = {"cls": 4, "mean": 3}
@@ -76,16 +78,16 @@ def add(run, texts, ids=None, labels=None):
     return new
 
 
-def commit(run, path, label_names=None):
+def commit(run, path, label_names=None, write=write_shard):
     journal, builder = run
     shard = Shard(journal.header.vectors, [], {})
-    builder.commit(path, shard, label_names)
+    builder.commit(path, shard, label_names, write)
 
 
-def make(path, windows, dtype="float32", previous=None, **options):
+def make(path, windows, dtype="float32", previous=None, write=write_shard, **options):
     with building(path, dtype, previous) as run:
         new = [add(run, window, **options) for window in windows]
-        commit(run, path)
+        commit(run, path, write=write)
     return new
 
 
@@ -147,11 +149,10 @@ def test_ids_of_every_length(tmp_path):
         assert store.ids() == ids
 
 
-def test_more_rows_than_a_block_holds(tmp_path, monkeypatch):
-    monkeypatch.setattr("features.store.format.CHUNK_BYTES", 256)
-    monkeypatch.setattr("features.store.format.BLOCK_BYTES", 1024)
+def test_more_rows_than_a_block_holds(tmp_path):
     texts = [str(i % 700) for i in range(2000)]
-    make(tmp_path / "a.h5", [texts[:900], texts[900:]])
+    write = partial(write_shard, chunk_bytes=256, block_bytes=1024)
+    make(tmp_path / "a.h5", [texts[:900], texts[900:]], write=write)
     with FeatureStore(tmp_path / "a.h5") as store:
         assert store.ids() == [f"row {i}" for i in range(2000)]
         for view, expected in vectors_of(texts).items():
@@ -329,6 +330,7 @@ from features.spec.encoder_spec import EncoderSpec
 from features.spec.vector_spec import VectorSpec
 from features.store.format import Shard
 from features.store.reader import FeatureStore
+from features.store.writer import write_shard
 
 path, limit, n = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 previous = FeatureStore(path) if path.exists() else None

@@ -38,7 +38,7 @@ def columns_of(n_rows, views, dtype, label_names=("bad", "good"), seed=0):
     }
 
 
-def write(path, n_rows=10, views=VIEWS, dtype="float32", seed=0, **attributes):
+def write(path, n_rows=10, views=VIEWS, dtype="float32", seed=0, sizes=None, **attributes):
     attributes = {
         "spec": SPEC,
         "label_names": ["bad", "good"],
@@ -57,6 +57,7 @@ def write(path, n_rows=10, views=VIEWS, dtype="float32", seed=0, **attributes):
         n_rows=n_rows,
         id_bytes=columns["id"].itemsize,
         rows_of=lambda name, rows: columns[name][rows],
+        **(sizes or {}),
     )
     return columns
 
@@ -144,12 +145,11 @@ def test_chosen_rows(path):
         assert store.ids(slice(8, 99)) == store.ids()[8:]
 
 
-def test_blocks_are_bounded_and_make_the_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("features.store.format.CHUNK_BYTES", 1000)
-    monkeypatch.setattr("features.store.format.BLOCK_BYTES", 4000)
-    columns = [write(tmp_path / f"{seed}.h5", 500, seed=seed) for seed in range(2)]
+def test_blocks_are_bounded_and_make_the_whole(tmp_path):
+    sizes = {"chunk_bytes": 1000, "block_bytes": 4000}
+    columns = [write(tmp_path / f"{seed}.h5", 500, seed=seed, sizes=sizes) for seed in range(2)]
     with FeatureStore(tmp_path) as store:
-        blocks = list(store.blocks("cls"))
+        blocks = list(store.blocks("cls", **sizes))
         assert max(block.nbytes for _, block in blocks) <= 4000
         assert [start for start, _ in blocks] == np.cumsum([0, *map(len, (b for _, b in blocks))])[
             :-1
@@ -158,10 +158,10 @@ def test_blocks_are_bounded_and_make_the_whole(tmp_path, monkeypatch):
         np.testing.assert_array_equal(joined, np.vstack([c["cls"] for c in columns]))
         np.testing.assert_array_equal(joined, store.read("cls"))
         for start in (1, 499, 500, 777, 999):
-            numbers, rest = zip(*store.blocks("cls", start=start), strict=True)
+            numbers, rest = zip(*store.blocks("cls", start=start, **sizes), strict=True)
             assert numbers[0] == start
             np.testing.assert_array_equal(np.vstack(rest), joined[start:])
-        assert list(store.blocks("cls", start=1000)) == []
+        assert list(store.blocks("cls", start=1000, **sizes)) == []
         chosen = np.arange(1000) % 7 == 0
         np.testing.assert_array_equal(store.read("cls", chosen), joined[chosen])
 

@@ -15,6 +15,7 @@ from stores import OTHER_SPEC, SPEC, blobs, digests_of, write_store
 
 from features.store import admission, row_checks
 from features.store.checksum import SEAL_BYTES, check_seal, seal
+from features.store.reader import FeatureStore
 from features.store.verify import verify
 
 N, D = 120, 8
@@ -78,18 +79,23 @@ def test_a_folder(tmp_path, children):
     assert len(children) == 1, "one child does for all"
 
 
-def test_a_store_of_several_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("features.store.format.CHUNK_BYTES", 512)
-    monkeypatch.setattr(row_checks, "_BLOCK_BYTES", 2048)
-    monkeypatch.setattr(row_checks, "_COLUMN_ROWS", 50)
+def test_a_store_of_several_blocks(tmp_path):
+    def reasons_in_blocks(path):
+        with FeatureStore(path) as store:
+            sizes = {"block_bytes": 2048, "chunk_bytes": 512, "column_rows": 50}
+            assert len(list(store.blocks("cls", block_bytes=2048, chunk_bytes=512))) > 1
+            found = list(row_checks.faults(store, **sizes))
+        assert found == reasons(path), "what verify finds in one block"
+        return found
+
     texts = [f"text {i % 90}" for i in range(N)]
     vectors = X[np.arange(N) % 90]
     path = write_store(tmp_path / "s.h5", vectors, Y, texts=texts)
-    assert reasons(path) == []
+    assert reasons_in_blocks(path) == []
     vectors[97, 3] += 1
     vectors[101, 0] = np.nan
     path = write_store(tmp_path / "t.h5", vectors, Y, texts=texts)
-    assert reasons(path) == [
+    assert reasons_in_blocks(path) == [
         f"{path}: 1 vectors of 'cls' are not finite, the first is that of row 102",
         f"{path}: rows 8 and 98 have the same text and different vectors of 'cls'",
     ]
