@@ -273,7 +273,7 @@ class Journal:
         with self._lock:
             self.end = max(start, self._batches_start)
             disk.truncate(self._handle, self.end)
-            self._found = {key: there for key, there in self._found.items() if there[0] < self.end}
+            self._found = {key: batch for key, batch in self._found.items() if batch[0] < self.end}
             self.kept = sum(len(finite) for _, finite in self._found.values())
 
     def remove(self) -> None:
@@ -284,10 +284,10 @@ class Journal:
 
     def _claim(self) -> None:
         """Check that this is a journal, maybe a new one, and say whose it is now."""
-        there = os.pread(self._handle, OWNER_BYTES, 0)
-        if len(there) < OWNER_BYTES or not any(there):  # new, or the machine died when it was
+        head = os.pread(self._handle, OWNER_BYTES, 0)
+        if len(head) < OWNER_BYTES or not any(head):  # new, or the machine died when it was
             disk.truncate(self._handle, 0)
-        elif not there.startswith(MAGIC):
+        elif not head.startswith(MAGIC):
             raise FileRefused(f"{self.path} is not a journal of frostline's; remove it")
         command, host = Path(sys.argv[0]).name or "python", socket.gethostname()
         owner = f"{command}, process {os.getpid()} on {host}".encode("ascii", "replace")
