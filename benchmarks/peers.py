@@ -134,7 +134,7 @@ def _frostline(place: Place, precision: str, backend: str, budget: int | None) -
         encoder = load(dtype="bfloat16")
     choice = encoder.choice
     chosen = (
-        f"{choice.said()}; batches of {choice.max_batch_tokens:,} tokens, "
+        f"{choice.summary()}; batches of {choice.max_batch_tokens:,} tokens, "
         f"{choice.streams} at a time{note}"
     )
     return Built(lambda texts: encoder.encode(texts)["mean"], chosen)

@@ -1,7 +1,8 @@
-"""What can go wrong for a user, in three kinds, each with the exit code of the command line.
+"""The errors that a user can meet, in three kinds, each with the exit code of the command line.
 
-A message says what was wrong, with the value, what is allowed, and the cure. Anything else that
-escapes from the library is a bug of ours.
+A message says what was wrong, with the value, what is allowed, and the cure. A parameter that the
+cure names is in backticks, as in `dtype=auto`: the command line turns it into its flag. Anything
+else that escapes from the library is a bug of ours.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,31 +10,31 @@ from contextlib import contextmanager
 
 
 class FrostlineError(Exception):
-    """Base of the errors that a user can meet."""
+    """The base of the errors that a user can meet."""
 
     exit_code = 4
 
 
 class InputError(FrostlineError):
-    """The call or its input is wrong: an option, a column, a label, a missing file."""
+    """A wrong call or input: an option, a column, a label, a missing file."""
 
     exit_code = 2
 
 
 class FileRefused(FrostlineError):
-    """A file is not what it should be, is damaged, or belongs to another encoder."""
+    """A file that is not what it should be, is damaged, or belongs to another encoder."""
 
     exit_code = 3
 
 
 class CannotContinue(FrostlineError):
-    """The call was right, but the machine cannot go on: no memory, no disk, values overflow."""
+    """A right call that the machine cannot go on with: no memory, no disk, values overflow."""
 
     exit_code = 4
 
 
 class NotFinite(CannotContinue):
-    """Vectors of some texts overflow, in float32 too; `texts` are their numbers."""
+    """Vectors that overflow, in float32 too; `texts` are the numbers of their texts."""
 
     def __init__(self, message: str, texts: Sequence[int]) -> None:
         super().__init__(message)
@@ -47,12 +48,14 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def foreign(failed: str) -> Iterator[None]:
-    """The border to foreign code that runs on foreign files: any type of error can come, Rust's panics too.
+    """Turn any error of a foreign library that reads a foreign file into a refusal of the file.
+
+    Panics of Rust are among them. Our own errors pass.
 
     Raises
     ------
     FileRefused
-        For each of them: what failed, and what the other library says. Our own errors pass.
+        The message says what failed, and what the other library says.
     """
     try:
         yield

@@ -1,8 +1,8 @@
-"""What runs a model, decided by hand or by measuring: names and rates, as plain data. No torch.
+"""Records of what runs a model, decided by the user or by measuring: names and rates. No torch.
 
-A `Candidate` is one way to run a model; a `Choice` is the one that was taken, with what was measured to
-take it (`features/backends/trial.py`). Both only change how fast vectors come, never what they mean beyond the
-rounding of their precision.
+A `Candidate` is one way to run a model; a `Choice` is the one that was taken, with what was
+measured to take it (`features/backends/trial.py`). Both only change how fast vectors come, never
+what they mean beyond the rounding of their precision.
 """
 
 from __future__ import annotations
@@ -12,14 +12,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from features.errors import InputError
+
 # How torch computes linear layers: laid out for oneDNN once and fused, or as torch does by itself.
 PREPACKED, PLAIN = "prepacked", "plain"
 HALF = ("bfloat16", "float16")
+# What each backend can compute in.
+DTYPES: Mapping[str, tuple[str, ...]] = {
+    "torch": ("float32", *HALF, "int8"),
+    "openvino": ("float32", "bfloat16"),
+    "onnx": ("float32",),
+}
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to run a model.
+    """A way to run a model.
 
     Attributes
     ----------
@@ -42,6 +50,15 @@ class Candidate:
     def precision(self) -> str:
         """`float32`, `half` or `int8`: a store holds vectors of one of them, never two."""
         return "half" if self.dtype in HALF else self.dtype
+
+
+def unsupported_dtype(backend: str, dtype: str) -> InputError:
+    """Make the error that says what a backend computes in, for a dtype that it does not have."""
+    allowed = DTYPES[backend]
+    return InputError(
+        f"backend {backend!r} computes in {' or '.join(allowed)}, not in {dtype}: "
+        f"give `dtype={allowed[0]}` or `backend=torch`"
+    )
 
 
 @dataclass(frozen=True)
@@ -71,7 +88,7 @@ class Choice:
     remembered: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Give it as JSON types, always in the same order; whether it is remembered is not part of it."""
+        """Give it as JSON types, always in the same order; without whether it is remembered."""
         content = dataclasses.asdict(self)
         del content["remembered"]
         for name in ("rates", "left_out"):
@@ -100,8 +117,8 @@ class Choice:
             raise ValueError(f"not a choice: it says {numbers}")
         return cls(candidate, *numbers, rates, left_out, remembered)
 
-    def said(self) -> str:
-        """Say it in a line: what was taken, and the rates of the others, the fastest first."""
+    def summary(self) -> str:
+        """Give it in a line: what was taken, and the rates of the others, the fastest first."""
         if not self.rates:
             return str(self.candidate)
         taken = str(self.candidate)
@@ -114,7 +131,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What was decided by hand of how a model is run, and what is held to because of earlier runs.
+    """The settings of how a model is run, as far as the user or an earlier run decided them.
 
     Attributes
     ----------

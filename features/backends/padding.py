@@ -1,4 +1,7 @@
-"""Put texts of different lengths into one array, as stock models and other runtimes want them."""
+"""Put texts of different lengths into one array, as stock models and other runtimes want them.
+
+In come token ids of each text, out come a padded array and its mask. Packed batches are not padded.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ def pad(
     Returns
     -------
     ids, attended : int64 arrays (B, T)
-        Token ids, padded at the end to the longest; 1 where there is a token, 0 where there is padding.
+        Token ids, padded at the end to the longest; 1 where there is a token, 0 where there is
+        padding.
 
     Examples
     --------

@@ -2,8 +2,8 @@
 
 A backend is made from a `StockModel`, for the hidden states that are wanted, on a device and in a
 precision, and then runs batches of token ids: see `Backend`. To add one is to add a row. Which one
-ran is not part of what makes vectors comparable: all of them compute the same. Which one is the fastest
-here is measured (`features/backends/trial.py`).
+ran is not part of what makes vectors comparable: all of them compute the same. Which one is the
+fastest here is measured (`features/backends/trial.py`).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from features.backends.choice import HALF, PLAIN, PREPACKED, Candidate
+from features.backends.choice import DTYPES, HALF, PLAIN, PREPACKED, Candidate
 from features.backends.eager.stock_model import StockModel
 from features.backends.exported.export_files import ExportPlace
 from features.errors import InputError
-from features.spec.pooling import Block
+from features.spec.pooling import StateBlock
 from features.spec.tokenizer import TextTokenizer
 
 
@@ -31,7 +31,7 @@ class Backend(Protocol):
     one_length: bool
     streams: int
 
-    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[Block]:
+    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[StateBlock]:
         """Run one batch."""
 
 
@@ -58,15 +58,14 @@ class BackendRow:
 
 
 BACKENDS = {
-    "torch": BackendRow(
-        ("torch",), ("cpu", "cuda", "mps"), ("float32", *HALF, "int8"), (PREPACKED, PLAIN)
-    ),
-    "openvino": BackendRow(("openvino",), ("cpu",), ("float32", "bfloat16")),
-    "onnx": BackendRow(("onnxruntime", "onnx"), ("cpu",), ("float32",)),
+    "torch": BackendRow(("torch",), ("cpu", "cuda", "mps"), DTYPES["torch"], (PREPACKED, PLAIN)),
+    "openvino": BackendRow(("openvino",), ("cpu",), DTYPES["openvino"]),
+    "onnx": BackendRow(("onnxruntime", "onnx"), ("cpu",), DTYPES["onnx"]),
 }
 
-# Tokens of a batch. Measured for the CPU with `benchmarks/extract.py --batch-tokens`, for layers that are
-# 384 wide: fewer are too little work for a call, more fall out of the cache. Accelerators want more.
+# Tokens of a batch. Measured for the CPU with `benchmarks/extract.py --batch-tokens`, for layers
+# that are 384 wide: fewer are too little work for a call, more fall out of the cache. Accelerators
+# want more.
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536, "mps": 16_384}
 _CPU_WIDTH = 384
 _LEAST_BATCH_TOKENS = 512
@@ -85,7 +84,8 @@ def check_backend(name: str, device: torch.device) -> None:
     row = BACKENDS[name]
     if device.type not in row.devices:
         raise InputError(
-            f"backend {name!r} runs on {', '.join(row.devices)}, not on {device}: give --backend torch"
+            f"backend {name!r} runs on {', '.join(row.devices)}, not on {device}: "
+            "give `backend=torch`"
         )
     for package in row.packages:
         if find_spec(package) is None:
@@ -95,7 +95,7 @@ def check_backend(name: str, device: torch.device) -> None:
 
 
 def backends_on(device: torch.device) -> list[str]:
-    """Names of the backends that are installed and run on a device, in the order of the table."""
+    """Name the backends that are installed and run on a device, in the order of the table."""
     return [
         name
         for name, row in BACKENDS.items()
@@ -153,10 +153,10 @@ def make_backend(
 
 
 def default_batch_tokens(device: torch.device, hidden_size: int) -> int:
-    """Tokens of a batch, for a model of this width.
+    """Give the tokens of a batch, for a model of this width.
 
-    On the CPU a wider model gets fewer, so that the work of a layer on a batch stays the same: BERT-base
-    is a tenth faster with 512 than with 4,096.
+    On the CPU a wider model gets fewer, so that the work of a layer on a batch stays the same:
+    BERT-base is a tenth faster with 512 than with 4,096.
     """
     tokens = _BATCH_TOKENS[device.type]
     if device.type != "cpu":
@@ -166,12 +166,17 @@ def default_batch_tokens(device: torch.device, hidden_size: int) -> int:
 
 
 def choose_devices(names: str) -> list[torch.device]:
-    """Turn `auto`, `cpu`, `cuda`, `cuda:N`, `mps`, or several with commas, into devices that are there.
+    """Turn names of devices into devices of this machine.
+
+    Parameters
+    ----------
+    names : str
+        `auto`, `cpu`, `cuda`, `cuda:N`, `mps`, or several with commas.
 
     Raises
     ------
     InputError
-        With what is allowed, or there.
+        The message says what is allowed, or what this machine has.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if names == "auto":
@@ -188,18 +193,21 @@ def _choose_device(name: str, *, mps: bool) -> torch.device:
     kind, _, index = name.partition(":")
     if kind not in _BATCH_TOKENS or (index and (kind != "cuda" or not index.isdigit())):
         raise InputError(
-            f"unknown device {name!r}: choose one of auto, cpu, cuda, cuda:N, mps; several with commas"
+            f"unknown device {name!r}: choose one of auto, cpu, cuda, cuda:N, mps; several with "
+            "commas"
         )
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(mps)}[kind]
-    if int(index or 0) >= there:
-        raise InputError(f"device {name!r} is not there: this machine has {there} of kind {kind}")
+    n_devices = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(mps)}[kind]
+    if int(index or 0) >= n_devices:
+        raise InputError(
+            f"device {name!r} is not there: this machine has {n_devices} of kind {kind}"
+        )
     return torch.device(name)
 
 
 def half_dtypes(device: torch.device) -> tuple[str, ...]:
-    """The half-precision types to try on a kind of device, best first.
+    """Give the half-precision types to try on a kind of device, best first.
 
-    float16 has three more bits of mantissa than bfloat16, bfloat16 the range of float32. On the CPU it is
-    measured which of them is faster than float32, if any.
+    float16 has three more bits of mantissa than bfloat16, bfloat16 the range of float32. On the CPU
+    it is measured which of them is faster than float32, if any.
     """
     return {"cuda": ("float16", "bfloat16"), "mps": ("float16",)}.get(device.type, HALF)

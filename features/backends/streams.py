@@ -1,4 +1,8 @@
-"""Run batches of a model in several threads, each on one core."""
+"""Run batches of a model in several threads, each on one core.
+
+In come a function and its arguments, out come results as they are done. It does not know what a
+batch is.
+"""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
-"""Which way to run a model is the fastest here: measured on a probe, in bounded time.
+"""Find the fastest way to run a model here, by measuring it on a probe, in bounded time.
 
-In come candidates, a function that makes their backends, and a function that says whether vectors keep
-their precision; out goes a `Choice` and the backend that was taken. Two rounds: products of the model's
-own widths drop the kernels that are out of the race, or that stand still on this processor, after a
-hundredth of a second each; the others run the whole model on texts as long as tweets are, each for its
-share of the time that is left, in a thread that is left behind if it does not come back.
+In come candidates, a function that makes their backends, and a function that says whether vectors
+keep their precision; out goes a `Choice` and the backend that was taken. There are two rounds. The
+first times matrix products as wide as the model's for a hundredth of a second each, and drops
+kernels that are slow, or hardly run at all, on this processor. The second runs the model itself on
+texts as long as tweets are. Each candidate gets a share of the time that is left, in a thread that
+is abandoned if it does not come back.
 
-Does not: remember (`features/base/cache.py`), read files, or decide on accelerators, where a probe this small
-measures how fast work is handed over and not how fast it is done.
+Does not: remember (`features/base/cache.py`), read files, or decide on accelerators, where a probe
+this small measures how fast work is handed over and not how fast it is done.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ OUT_OF_TIME = "it was not done in its time"
 
 Batch = list[npt.NDArray[np.int32]]
 
-# Seconds of a trial, for models that take so many operations a token or less; larger ones get more, but
-# never more than the second figure. MiniLM and BERT-base stand at 21 and 170 million.
+# Seconds of a trial, for models that take so many operations a token or less; larger ones get more,
+# but never more than the second figure. MiniLM and BERT-base stand at 21 and 170 million.
 _SECONDS, _MOST_SECONDS = 0.5, 2.0
 _FLOPS_PER_TOKEN = 21e6
 # Tokens of a probe's texts: those of tweets, 30 on average in TweetEval.
@@ -46,11 +47,13 @@ _FIRST_TOKENS, _SMALL_SECONDS = 64, 0.02
 _OF_PRODUCTS = 0.6
 # How often the large batch is run at most.
 _REPEATS = 3
-# Rounds in which products are measured; the second is for those of at least such a part of the best rate.
+# Rounds in which products are measured; the second is for those of at least such a part of the best
+# rate.
 _ROUNDS, _IN_REACH = 2, 0.5
 # Texts a second and core that are enough: they can't be read, tokenised and written any faster.
 _ENOUGH = 20_000
-# What a product that is computed by itself is worth, beside one that is fused with what comes behind it.
+# What a product that is computed by itself is worth, beside one that is fused with what comes
+# behind it.
 _UNFUSED = 0.8
 # Candidates that are so near to each other run again.
 _NEAR = 1.3
@@ -64,7 +67,7 @@ _CLEARLY = 1.05
 
 @dataclass(frozen=True)
 class Trial:
-    """What candidates are tried on, and for.
+    """The texts and the limits of a trial of candidates.
 
     Attributes
     ----------
@@ -98,7 +101,7 @@ class Trial:
         return float(min(_MOST_SECONDS, _SECONDS * share))
 
     def batch(self, tokens: int) -> Batch:
-        """Texts as long as tweets are, of about so many tokens together, the shortest first."""
+        """Make texts as long as tweets are, of about so many tokens together, shortest first."""
         prefix, suffix = self.affixes
         content = np.concatenate([ids[prefix : len(ids) - suffix] for ids in self.texts])
         head, tail = self.texts[0][:prefix], self.texts[0][len(self.texts[0]) - suffix :]
@@ -129,8 +132,8 @@ def run_trial(
     make : callable
         Makes a backend, or raises a `FrostlineError` that says why there is none.
     keeps_vectors : callable
-        Gives "" where the vectors have the precision that the candidate's class promises, or else what
-        they have.
+        Gives "" where the vectors have the precision that the candidate's class promises, or else
+        what they have.
 
     Returns
     -------
@@ -176,7 +179,7 @@ def run_trial(
         raise refused or InputError(
             "no way to run this model keeps its vectors ("
             + "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-            + "); give --dtype float32"
+            + "); give `dtype=float32`"
         )
     best = _best(runs, clock)
     run = runs[best]
@@ -195,15 +198,16 @@ class _Clock:
         self._until = time.perf_counter() + seconds
 
     def left(self) -> float:
-        """Seconds that are left, at least 0."""
+        """Give the seconds that are left, at least 0."""
         return max(0.0, self._until - time.perf_counter())
 
     @contextmanager
     def stopped(self, after: float = 0.0) -> Iterator[None]:
-        """Give back what a block takes, but for so many seconds.
+        """Stop the clock while a block runs, from so many seconds after its beginning on.
 
-        What it takes to make a backend, and to export a model the first time, is not the trial's; nor is
-        what a candidate sets up in its first batches, or takes too long, the others' loss.
+        A trial does not pay for making a backend, or for exporting a model the first time; and the
+        other candidates do not pay for one that sets up much in its first batches, or takes too
+        long.
         """
         begun = time.perf_counter()
         try:
@@ -246,7 +250,7 @@ def _best(runs: dict[Candidate, _Run], clock: _Clock) -> Candidate:
 
 
 def _product_rates(trial: Trial, candidates: Sequence[Candidate]) -> dict[Candidate, float]:
-    """Rates of the products of torch's kernels, in 1e9 operations a second."""
+    """Measure the rates of the products of torch's kernels, in 1e9 operations a second."""
     rates = dict.fromkeys((c for c in candidates if c.backend == "torch"), 0.0)
     for _ in range(_ROUNDS):  # a round that was disturbed must not decide
         best = max(rates.values(), default=0.0)
@@ -262,7 +266,8 @@ def _screened(
 ) -> list[Candidate]:
     """Leave out kernels of torch whose products are slow here; one of each precision stays.
 
-    A slower product in half precision than in float32 leaves half precision out, if there is float32.
+    A slower product in half precision than in float32 leaves half precision out, if there is
+    float32.
     """
     exact = max((r for c, r in products.items() if c.dtype == "float32"), default=0.0)
     kept: list[Candidate] = []
@@ -289,7 +294,7 @@ def _screened(
 def _tokens_for(
     trial: Trial, share: float, candidate: Candidate, products: dict[Candidate, float]
 ) -> int:
-    """Tokens of a batch that take a stream about a share of the time, by the rate of torch's products."""
+    """Guess the tokens of a batch that fill a share of the time, by the rates of products."""
     of_class = [r for c, r in products.items() if c.precision == candidate.precision]
     rate = _OF_PRODUCTS * 1e9 * max(of_class, default=max(products.values(), default=0.0))
     tokens = int(max(0.0, share - _SMALL_SECONDS) * rate / max(trial.flops_per_token, 1.0))
@@ -336,11 +341,12 @@ def _compared(exact: float, half: float) -> str:
 
 
 class _Run:
-    """What is measured of one backend: the seconds in which every stream runs a small and a large batch.
+    """The times of one backend: those in which every stream runs a small and a large batch.
 
-    A call costs something besides its products, more in one library than in another, and less a token the
-    larger the batch is; what falls out of a cache costs more. So a batch larger than the one that was
-    measured is believed in only where the line through the two measured ones promises much of it.
+    A call costs something besides its products, more in one library than in another, and less a
+    token the larger the batch is; what falls out of a cache costs more. So a batch larger than the
+    one that was measured is believed in only where the line through the two measured ones promises
+    much of it.
     """
 
     def __init__(self, trial: Trial, backend: Backend, tokens: int) -> None:
@@ -350,7 +356,7 @@ class _Run:
 
     @property
     def rate(self) -> float:
-        """Texts a second in batches of `best_tokens`, all streams together; 0: nothing was measured."""
+        """Texts a second in batches of `best_tokens`, on all streams; 0: nothing was measured."""
         return max(self._rate(self._tokens, self.seconds), self._promised())
 
     @property
@@ -364,7 +370,7 @@ class _Run:
         return float(n_texts / seconds)
 
     def _promised(self) -> float:
-        """The rate in full batches, if the line through the measured ones promises enough; else 0."""
+        """Guess the rate in full batches by the line through the measured ones; 0: too little."""
         full, more = self.trial.max_batch_tokens, self._tokens - _FIRST_TOKENS
         if more <= 0 or not self._small < self.seconds < np.inf:
             return 0.0
@@ -374,10 +380,10 @@ class _Run:
         return found if found > _PROMISING * self._rate(self._tokens, self.seconds) else 0.0
 
     def measure(self, share: float) -> None:
-        """Run batches for about so many seconds, in the same threads: new ones have much to set up."""
+        """Run batches for about so many seconds, in the same threads: new ones begin slowly."""
         with streams(self.backend.streams) as run_all:
-            # Kernels are generated, and requests made, for each size when it is first met: that is no
-            # more the trial's than to make the backend is.
+            # Kernels are generated, and requests made, for each size when it is first met: that is
+            # no more the trial's than to make the backend is.
             self._timed(run_all, _FIRST_TOKENS)
             self.seconds = self._timed(run_all, self._tokens)
             until = time.perf_counter() + share
@@ -396,14 +402,14 @@ class _Run:
         self.repeats += 1
 
     def other_rate(self, tokens: int, n_streams: int) -> float:
-        """Texts a second with batches of another size, on another number of streams."""
+        """Measure texts a second with batches of another size, on another number of streams."""
         with streams(n_streams) as run_all:
             self._timed(run_all, _FIRST_TOKENS, n_streams)
             seconds = self._timed(run_all, tokens, n_streams)
         return self._rate(tokens, seconds, n_streams)
 
     def _timed(self, run_all: RunAll, tokens: int, n_streams: int | None = None) -> float:
-        """Seconds in which every stream runs a batch of so many tokens."""
+        """Time a batch of so many tokens on every stream, in seconds."""
         batch = self.trial.batch(tokens)
 
         def run(texts: Batch) -> int:

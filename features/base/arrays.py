@@ -1,4 +1,7 @@
-"""Name the types of arrays that several packages use, so that a signature says what is in one."""
+"""Name the types of arrays that several packages use, so that a signature says what is in one.
+
+Types alone: no functions, no shapes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output files that appear whole, by rename, or not at all. It does not know what is in them."""
+"""Write output files that appear complete, by rename, or not at all; whatever is in them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from features.errors import CannotContinue
 def replacing(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; what is there at the end is synced and takes its name.
 
-    Nobody else can look into the folder where it is made. A file that replaces another is as private
-    as that one was; a new one is what the umask says.
+    Nobody else can look into the folder where it is made. A file that replaces another is as
+    private as that one was; a new one is what the umask says.
 
     Raises
     ------

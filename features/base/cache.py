@@ -1,8 +1,9 @@
 """Keep what makes the next run quicker: rates that were measured, models that were exported.
 
-It lies in the user's cache directory, or where `FROSTLINE_CACHE` says, and can be deleted at any time.
-Nothing here is needed, and nothing is trusted beyond speed: what is not exactly as it was written counts
-as not there, and a cache that can't be written costs time alone. Another user's files are not read.
+It lies in the user's cache directory, or where `FROSTLINE_CACHE` says, and can be deleted at any
+time. Nothing here is needed, and nothing is trusted beyond speed: what is not exactly as it was
+written counts as not there, and a cache that can't be written costs time alone. Another user's
+files are not read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _MAX_BYTES = 2**20
 
 
 def cache_folder() -> Path:
-    """Where it is; it may not exist yet."""
+    """Give the folder of the cache; it may not exist yet."""
     chosen = os.environ.get("FROSTLINE_CACHE")
     return Path(chosen) if chosen else user_cache_path("frostline")
 
@@ -59,7 +60,7 @@ def remember(kind: str, key: Mapping[str, Any], value: Any) -> None:
 
 
 def keep_folder(folder: Path, write: Callable[[Path], None]) -> Path | None:
-    """Have a folder written aside, and give it its name; None where there is no room for it.
+    """Write a folder aside, and give it its name; None where there is no room for it.
 
     Raises whatever `write` raises, but for what the system says of the disk.
     """
@@ -83,7 +84,7 @@ def keep_folder(folder: Path, write: Callable[[Path], None]) -> Path | None:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file or folder belongs to this user, and is no link."""
+    """Tell whether a file or folder belongs to this user, and is no link."""
     try:
         owner = path.lstat().st_uid
         return (not hasattr(os, "geteuid") or owner == os.geteuid()) and not path.is_symlink()

@@ -1,7 +1,8 @@
-"""Run a function of ours in a child process with limits, because what it calls may crash or never end.
+"""Run a function in a child process with limits, because it may crash or never end.
 
-`code` names the function, `command` makes the command line, `set_limits` is called in the child first,
-and `ending` says how a child that ended badly did so. What goes in and out is its callers' business.
+`code` names the function, `command` makes the command line, `set_limits` is called in the child
+first, and `ending` says how a child that ended badly did so. The callers start the child, and know
+what goes in and out.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Every operation that changes what is on the disk under a name, one function each.
 
-Files that stay are changed through these alone, so that tests can stop, fail or kill a run before and
-after each one. What they raise is the system's `OSError`. Scratch files, which no later run reads,
-are written directly.
+Files that stay are changed through these alone, so that tests can stop, fail or kill a run before
+and after each one. What they raise is the system's `OSError`. Scratch files, which no later run
+reads, are written directly.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def write(handle: int, data: bytes | memoryview) -> None:
-    """Write all of it where the file stands."""
+    """Write all of some data where the file stands."""
     left = memoryview(data).cast("B")
     while left:
         left = left[os.write(handle, left) :]
@@ -54,5 +54,5 @@ def mkdir(path: Path) -> None:
 
 
 def free(folder: Path) -> int:
-    """Bytes that this user can still write there."""
+    """Count the bytes that this user can still write there."""
     return shutil.disk_usage(folder).free

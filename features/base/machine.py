@@ -1,8 +1,8 @@
 """Describe this machine: what decides how fast a model runs on it. No torch, no models.
 
-Out comes a plain dict: the processor and its instruction sets, the cores that this process may use, the
-settings of the environment that change which kernels run, and the versions of the packages that bring
-them. A rate that was measured holds where all of this is the same (`features/base/cache.py`).
+Out comes a plain dict: the processor and its instruction sets, the cores that this process may use,
+the settings of the environment that change which kernels run, and the versions of the packages that
+bring them. A rate that was measured holds where all of this is the same (`features/base/cache.py`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,13 @@ from typing import Any
 
 from features.version import __version__
 
+# What torch runs with, and the other runtimes: a new one is named here.
+_TORCH = ("torch", "transformers")
+_RUNTIMES = ("openvino", "onnxruntime")
 # Packages whose versions decide which kernels run.
-RUNTIMES = ("torch", "transformers", "openvino", "onnxruntime", "numpy", "scipy")
+KERNELS = (*_TORCH, *_RUNTIMES, "numpy", "scipy")
+# Packages whose versions are written into the files that they made.
+RECORDED = (*_TORCH, "tokenizers", *_RUNTIMES, "h5py", "numpy")
 # Settings of these libraries, by which kernels, threads and instruction sets are chosen.
 _SETTINGS = re.compile("(ONEDNN|DNNL|MKL|OMP|KMP|OPENBLAS|OV|ORT|TORCH|ATEN|GOMP)_")
 # What lets an accelerator be used on Linux and in WSL; without one of these there is none.
@@ -65,14 +70,14 @@ def processor() -> tuple[str, tuple[str, ...]]:
 
 
 def n_cores() -> int:
-    """How many cores this process may use."""
+    """Count the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of those packages that are installed."""
+    """Give the versions of those packages that are installed."""
     found = {}
     for package in packages:
         try:
@@ -83,7 +88,7 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def settings() -> dict[str, str]:
-    """The variables of the environment that choose kernels, threads and instruction sets."""
+    """Give the variables of the environment that choose kernels, threads, instruction sets."""
     return {name: value for name, value in sorted(os.environ.items()) if _SETTINGS.match(name)}
 
 
@@ -95,7 +100,7 @@ def machine() -> dict[str, Any]:
         "instruction_sets": list(instruction_sets),
         "cores": n_cores(),
         "settings": settings(),
-        "versions": {"frostline": __version__, **versions(RUNTIMES)},
+        "versions": {"frostline": __version__, **versions(KERNELS)},
     }
 
 
@@ -105,5 +110,5 @@ def fingerprint(description: object) -> str:
 
 
 def may_have_accelerator() -> bool:
-    """Whether torch has to be asked for a GPU: without a driver's device there is none to be found."""
+    """Tell whether torch has to be asked for a GPU: without a driver's device there is none."""
     return platform.system() != "Linux" or any(Path(path).exists() for path in _ACCELERATORS)

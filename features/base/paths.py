@@ -1,4 +1,4 @@
-"""Names in, refusals out: what may be read and what may be replaced, said before any work is done.
+"""Refuse paths that may not be read or replaced, before any work is done.
 
 An input must be a regular file: a device or a pipe with a name may never end, or never begin. An
 output is made beside its name and renamed, so it must be a name that can be taken: no folder, no
@@ -61,8 +61,8 @@ def check_replaceable(output: Path, inputs: Iterable[str | Path | None]) -> None
     try:
         if output.is_symlink():
             raise InputError(
-                f"{output} is a symbolic link to {output.readlink()}; outputs are not written through "
-                "links: give the name of the file itself"
+                f"{output} is a symbolic link to {output.readlink()}; outputs are not written "
+                "through links: give the name of the file itself"
             )
         if output.is_dir():
             raise InputError(f"{output} is a folder; give the name of a file in it")

@@ -1,7 +1,7 @@
 """Iterate ahead in a thread: items in, the same items out, while the next ones are made.
 
-`read_ahead` keeps some items ready; `live_windows` cuts a stream that pauses into lists. Errors arrive
-where the item would have. Nothing here knows what the items are.
+`read_ahead` keeps some items ready; `live_windows` cuts a stream that pauses into lists. Errors
+arrive where the item would have. Nothing here knows what the items are.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# Characters of the texts that are held together. Thousands of tweets have a quarter of it, so that it is
-# for what else may stand in a file: a megabyte a row.
+# Characters of the texts that are held together. Thousands of tweets have a quarter of it, so that
+# it is for what else may stand in a file: a megabyte a row.
 HEAVIEST = 2**22
 
 
 def no_weight(item: object) -> int:
-    """For streams whose items are of bounded size."""
+    """Weigh nothing: for streams whose items are of bounded size."""
     return 0
 
 
 def read_ahead(items: Iterable[T], size: int, *, finite: bool = False) -> Generator[T]:
     """Iterate in a thread of its own, up to `size` items ahead of whoever takes them.
 
-    Errors arrive where the item would have. Ends the thread when it is closed, and waits for its end
-    where the items are `finite`: who closes this may then close what they are read from.
+    Errors arrive where the item would have. Ends the thread when it is closed, and waits for its
+    end where the items are `finite`: who closes this may then close what they are read from.
     """
     with _in_thread(items, _Ready(size, no_weight, HEAVIEST), wait=finite) as (ready, failure):
         while (item := ready.get()) is not _DONE:
@@ -46,8 +46,9 @@ def live_windows(
 ) -> Iterator[list[T]]:
     """Cut a stream into lists of `size`, shorter where their weight comes to `heaviest`.
 
-    Items that are not there yet are not waited for. For a stream that pauses (`tail -f`): a window is handed out once it is full or nothing came
-    for `patience` seconds. A thread reads ahead by at most a window.
+    Items that are not there yet are not waited for. For a stream that pauses (`tail -f`): a window
+    is handed out once it is full or nothing came for `patience` seconds. A thread reads ahead by at
+    most a window.
     """
     with _in_thread(items, _Ready(size, weight, heaviest)) as (ready, failure):
         more = True
@@ -98,7 +99,7 @@ class _Ready(queue.Queue[object]):
 def _in_thread(
     items: Iterable[T], ready: _Ready, *, wait: bool = False
 ) -> Iterator[tuple[_Ready, list[BaseException]]]:
-    """Iterate in a thread: a queue of items with `_DONE` behind them, and the error."""
+    """Iterate in a thread; give a queue of items with `_DONE` behind them, and the error."""
     failure: list[BaseException] = []
     left = threading.Event()
 

@@ -1,4 +1,8 @@
-"""Equally long records in a scratch file, and how numbers are cut so that files are read in runs."""
+"""Read equally long records of a scratch file by number, neighbours in one go.
+
+In comes a file that somebody else writes; out come records as arrays of numpy. It does not know
+what they mean.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +26,13 @@ class Records:
         file.seek(0, os.SEEK_END)  # what waits in memory is written
 
     def read(self, part: slice) -> npt.NDArray[Any]:
-        """Records from `part.start` to `part.stop`, which must both be there."""
+        """Read the records from `part.start` to `part.stop`, which must both be in the file."""
         records = np.empty(part.stop - part.start, self._dtype)
         self._read_into(records, part.start)
         return records
 
     def take(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Records by number, in any order; neighbours in the file are read in one go."""
+        """Read records by number, in any order; neighbours in the file in one go."""
         ordered, places = np.unique(numbers, return_inverse=True)
         records = np.empty(len(ordered), self._dtype)
         for run in runs(ordered):

@@ -1,4 +1,7 @@
-"""Show text from files on a terminal: nothing in it may move the cursor or change colours."""
+"""Show text from files on a terminal: nothing in it may move the cursor or change colours.
+
+In comes any text, out comes text that can be printed. Nothing is printed here.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Texts in, one matrix a view out, in input order: the frozen encoder.
 
-`FrozenEncoder` puts together the tokenizer, a backend and the poolings. It reads and writes no files
-but the model's own; `features/extraction/extract.py` does that.
+`FrozenEncoder` puts together the tokenizer, a backend and the poolings. It reads and writes no
+files but the model's own; `features/extraction/extract.py` does that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from features.backends.choice import Choice, Runtime
+from features.backends.choice import DTYPES, Choice, Runtime
 from features.backends.streams import streams
 from features.encoder.batching import token_batches
 from features.encoder.engine import (
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 # 8-bit integers must keep this mean cosine to float32 on texts of the run.
 MIN_INT8_COSINE = 0.99
 _PROVING_TEXTS = 64
-DTYPES = ("float32", "bfloat16", "float16", "int8")
 
 
 class FrozenEncoder:
@@ -58,19 +57,19 @@ class FrozenEncoder:
     normalize : str
         `tweeteval` or `none`.
     dtype : str
-        `auto`, `float32`, `bfloat16`, `float16` or `int8`. `auto` takes half precision where it is measured
-        to be faster and every view keeps a mean cosine of 0.9999 to float32, else float32. `int8`
-        computes products of 8-bit integers, on the CPU: another encoder, with vectors about a percent
-        away. It is refused where it is not faster, or where the mean cosine to float32 on texts of the
-        run is below 0.99.
+        `auto`, `float32`, `bfloat16`, `float16` or `int8`. `auto` takes half precision where it is
+        measured to be faster and every view keeps a mean cosine of 0.9999 to float32, else float32.
+        `int8` computes products of 8-bit integers, on the CPU: another encoder, with vectors about
+        a percent away. It is refused where it is not faster, or where the mean cosine to float32 on
+        texts of the run is below 0.99.
     device : str
         `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; several GPUs, each with its own batches, as in
         `cuda:0,cuda:1`.
     max_batch_tokens : int, optional
         Tokens in a batch. Changes the speed, not the vectors.
     backend : str
-        `auto`, the fastest of those that are installed, or a row of `features.backends.registry.BACKENDS`. Changes
-        the speed, not the vectors.
+        `auto`, the fastest of those that are installed, or a row of
+        `features.backends.registry.BACKENDS`. Changes the speed, not the vectors.
     revision : str, optional
         Branch, tag or commit of a hub model.
 
@@ -129,7 +128,7 @@ class FrozenEncoder:
         pooling: str | Sequence[str] = DEFAULT_POOLING,
         runtime: Runtime | None = None,
     ) -> FrozenEncoder:
-        """Load the encoder of a spec; `find` gives files that it was made from, or checked against."""
+        """Load the encoder of a spec; `find` gives files that are those of the spec."""
         encoder = cls.__new__(cls)
         encoder._load(find, spec, pooling, runtime or Runtime())
         return encoder
@@ -211,8 +210,9 @@ class FrozenEncoder:
         if bad:
             where = [number for number, row in enumerate(rows) if row in bad]
             raise NotFinite(
-                f"the vectors of {len(where)} of {len(texts)} texts (the first is number {where[0]}) are "
-                f"not finite, in float32 too: {self.spec.model} can't read them; leave them out",
+                f"the vectors of {len(where)} of {len(texts)} texts (the first is number "
+                f"{where[0]}) are not finite, in float32 too: {self.spec.model} can't read them; "
+                "leave them out",
                 where,
             )
         return {view: matrix[rows] for view, matrix in unique.items()}
@@ -255,8 +255,9 @@ class FrozenEncoder:
     def run_alone(self, ids: Sequence[npt.NDArray[np.int32]]) -> dict[str, Matrix]:
         """Run texts one by one, and in float32, by the stock model, those that overflow even so.
 
-        One that overflows can take its neighbours in a packed batch with it (`features/backends/eager/packed_attention.py`).
-        What is not finite in the end is the model's own. Shapes are those of `run`.
+        One that overflows can take its neighbours in a packed batch with it
+        (`features/backends/eager/packed_attention.py`). What is not finite in the end is the
+        model's own. Shapes are those of `run`.
         """
         engine = self._engine
         each = [engine.vectors(engine.backends[0], [text]) for text in ids]
@@ -329,23 +330,26 @@ class FrozenEncoder:
         if not cosine >= MIN_INT8_COSINE:
             self._unproved = True
             raise InputError(
-                f"dtype int8: {self.spec.model} keeps a mean cosine of only {cosine:.4f} to float32 on "
-                f"{len(some.ids)} of these texts, and must keep {MIN_INT8_COSINE}; give --dtype auto"
+                f"dtype int8: {self.spec.model} keeps a mean cosine of only {cosine:.4f} to "
+                f"float32 on {len(some.ids)} of these texts, and must keep {MIN_INT8_COSINE}; "
+                "give `dtype=auto`"
             )
 
 
 def _check_runtime(runtime: Runtime, spec: EncoderSpec) -> None:
     """Refuse what can't be meant, before any file is read."""
     dtype, tokens = runtime.dtype, runtime.max_batch_tokens
-    if dtype not in ("auto", *DTYPES):
-        raise InputError(f"unknown dtype {dtype!r}: choose one of auto, {', '.join(DTYPES)}")
+    if dtype not in ("auto", *DTYPES["torch"]):
+        raise InputError(
+            f"unknown dtype {dtype!r}: choose one of auto, {', '.join(DTYPES['torch'])}"
+        )
     if tokens is not None and tokens < 1:
         raise InputError(f"max batch tokens is {tokens}; it must be at least 1")
     quantized = spec.quantization != "none"
     if quantized != (dtype == "int8"):
         raise InputError(
             f"dtype {dtype!r} can't make the vectors of an encoder with quantization "
-            f"{spec.quantization!r}; give --dtype {'int8' if quantized else 'auto'}"
+            f"{spec.quantization!r}; give `dtype={'int8' if quantized else 'auto'}`"
         )
 
 

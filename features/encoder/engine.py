@@ -1,8 +1,9 @@
-"""A model that is ready to run, and how it came to be: by its export, without torch, or by torch.
+"""Make a model ready to run: from its export without torch, or else with torch.
 
-In comes a spec with a way to find its files, the views and what was decided by hand (`Runtime`); out goes an
-`Engine`. Where an earlier run has remembered that an exported model is to be taken, it is opened without
-loading torch; everything else is the business of `features/encoder/loading.py`.
+In come a spec with a way to find its files, the views, and the settings that the user or an earlier
+run decided (`Runtime`); out goes an `Engine`. Where an earlier run found that an exported model is
+the fastest, it is opened without loading torch; for everything else see
+`features/encoder/loading.py`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Rows = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Views:
-    """What is to be pooled from a model's hidden states.
+    """The views to be pooled from a model's hidden states.
 
     Attributes
     ----------
@@ -149,13 +150,13 @@ def pooled(
 
 
 def not_finite(vectors: Mapping[str, Matrix]) -> Rows:
-    """Numbers of the rows that have a value, in any view, that is not finite."""
+    """Find the rows that have a value, in any view, that is not finite."""
     finite = [np.isfinite(matrix).all(axis=1) for matrix in vectors.values()]
     return np.flatnonzero(~np.logical_and.reduce(finite))
 
 
 def least_mean_cosine(a: dict[str, Matrix], b: dict[str, Matrix]) -> float:
-    """Mean over the texts of cos(a, b), for the view where it is least."""
+    """Give the mean over the texts of cos(a, b), for the view where it is least."""
 
     def mean_cosine(x: Matrix, y: Matrix) -> float:
         norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
@@ -181,8 +182,8 @@ def load_engine(
     Parameters
     ----------
     find : callable
-        Gives the files of the spec's model; asked only where they are needed: an export is found by the
-        digests in the spec.
+        Gives the files of the spec's model; asked only where they are needed: an export is found by
+        the digests in the spec.
     spec, poolings, runtime
 
     Raises
@@ -202,9 +203,9 @@ def load_engine(
 
 @contextmanager
 def _no_collections() -> Iterator[None]:
-    """Keep Python from looking for garbage: importing torch makes a million objects, and none of it.
+    """Keep Python from looking for garbage while torch is imported.
 
-    That takes a fifth off the time.
+    That makes a million objects, and no garbage: a fifth of the time is saved.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -217,15 +218,15 @@ def _no_collections() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Memory:
-    """What is remembered of an encoder on this machine: the choice, and what was exported.
+    """The memory of an encoder on this machine: the choice, and what was exported.
 
     Attributes
     ----------
     key : mapping
         The machine, the model, the views, and what was decided by hand.
     wider : mapping, optional
-        The key of runs that were not held to a precision: what one of them took in the same precision is
-        taken again, so that what is added to a file is made as the rest of it was.
+        The key of runs that were not held to a precision: what one of them took in the same
+        precision is taken again, so that what is added to a file is made as the rest of it was.
     """
 
     key: Mapping[str, Any]
@@ -233,7 +234,7 @@ class Memory:
 
     @classmethod
     def of(cls, spec: EncoderSpec, poolings: Sequence[Pooling], runtime: Runtime) -> Memory:
-        """The memory of an encoder."""
+        """Give the memory of an encoder."""
         key = {
             "machine": machine(),
             "model": ExportPlace.of(spec).model,
@@ -248,11 +249,11 @@ class Memory:
         return cls(key, None if runtime.precision is None else {**key, "precision": None})
 
     def choice(self) -> Choice | None:
-        """The choice of an earlier run, if there is one."""
+        """Give the choice of an earlier run, if there is one."""
         return self._found[0]
 
     def exported(self) -> tuple[list[int], bool] | None:
-        """The hidden states that an earlier run took, and whether the pooler's output too."""
+        """Give the hidden states that an earlier run took, and whether the pooler's output too."""
         return self._found[1]
 
     @cached_property

@@ -1,8 +1,9 @@
 """Load a model with torch, and take the fastest way to run it that keeps its vectors.
 
-In come a checkpoint, its spec, views and what was decided by hand; out goes an `Engine`. What is decided
-here is a function of what is measured (`features/backends/trial.py`), or of what an earlier run has measured; on
-accelerators, half precision is taken where the vectors keep it.
+In come a checkpoint, its spec, views and the settings that the user decided; out goes an `Engine`.
+On the CPU the choice follows from what this run or an earlier one has measured
+(`features/backends/trial.py`); on accelerators, half precision is taken where the vectors keep it.
+Models that were exported before are opened without this module (`features/encoder/engine.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from features.backends.choice import PLAIN, PREPACKED, Candidate, Choice, Runtime
+from features.backends.choice import PLAIN, PREPACKED, Candidate, Choice, Runtime, unsupported_dtype
 from features.backends.eager.reference import Reference
 from features.backends.eager.stock_model import StockModel, load
 from features.backends.exported.export_files import ExportPlace
@@ -42,7 +43,7 @@ from features.encoder.engine import (
     pooled,
     wanted_views,
 )
-from features.encoder.probe_texts import CALIBRATION_TEXTS, PROBE_TEXTS
+from features.encoder.probe_texts import PROBE_TEXTS, RANGE_TEXTS
 from features.errors import FileRefused, FrostlineError, InputError, first_line
 from features.spec.checkpoint import Checkpoint
 from features.spec.encoder_spec import EncoderSpec
@@ -76,7 +77,7 @@ def load_with_torch(
         check_backend(runtime.backend, devices[0])
     tokenizer = load_tokenizer(checkpoint, spec.max_length)
     normalise = normalizer(spec.normalizer)
-    samples = tokenizer.tokenize([normalise(text) for text in CALIBRATION_TEXTS])
+    samples = tokenizer.tokenize([normalise(text) for text in RANGE_TEXTS])
     stock = _stock(checkpoint, tokenizer, samples)
     _check_vocabulary(spec.model, tokenizer, stock)
     views = _views(poolings, spec, stock, tokenizer)
@@ -148,7 +149,7 @@ class _Model:
     samples: Tokens
 
     def trial(self, budget: int, *, tune: bool) -> Trial:
-        """Give the trial of ways to run it, with so many tokens in a batch where nothing is better."""
+        """Make the trial of ways to run it, with `budget` tokens in a batch to begin with."""
         return Trial(
             widths=self.stock.widths,
             flops_per_token=self.stock.flops_per_token(self.views.layers[-1]),
@@ -232,11 +233,7 @@ def candidates(runtime: Runtime, device: torch.device, *, has_layers: bool) -> l
         ]
     if not found:
         dtype = runtime.dtype if runtime.dtype != "auto" else "half precision"
-        allowed = BACKENDS[names[0]].dtypes
-        raise InputError(
-            f"backend {names[0]!r} computes in {' or '.join(allowed)}, not in {dtype}: give --dtype "
-            f"{allowed[0]} or --backend torch"
-        )
+        raise unsupported_dtype(names[0], dtype)
     return found
 
 
@@ -246,7 +243,7 @@ def _check_int8(stock: StockModel, device: torch.device) -> None:
         return  # refused by the backend, with its reason
     if reason := int8_reason(stock.widths):
         raise InputError(
-            f"dtype int8 can't be used on this machine: {reason}; give --dtype auto "
+            f"dtype int8 can't be used on this machine: {reason}; give `dtype=auto` "
             "(vectors of int8 can be made and scored on a machine where it is)"
         )
 
@@ -260,9 +257,10 @@ class _Exact:
         self._vectors: dict[str, Matrix] | None = None
 
     def cosine(self, backend: Backend) -> float:
-        """Mean cosine to them, of the view where it is least; texts that the model can't read don't count.
+        """Give the mean cosine to them, of the view where it is least.
 
-        Not a number where the backend's vectors are not finite, or the model can't read any.
+        Texts that the model can't read don't count. Not a number where the backend's vectors are
+        not finite, or the model can't read any text.
         """
         if self._vectors is None:
             views = self._views
@@ -286,10 +284,11 @@ class _Exact:
 
 
 def _keeps_vectors(runtime: Runtime, exact: _Exact, candidate: Candidate, backend: Backend) -> str:
-    """Say what is wrong with a candidate's vectors; "" where nothing is, or it was asked for by hand."""
+    """Say what is wrong with a candidate's vectors; "" where nothing is, or the user chose it."""
     by_hand = runtime.dtype != "auto" and candidate.precision == "half"
     if by_hand or candidate in (Candidate("torch", "float32", k) for k in (PREPACKED, PLAIN)):
-        return ""  # float32 in torch proves itself when it is fused, and is what all else falls back to
+        # Float32 in torch proves itself when it is fused, and is what all else falls back to.
+        return ""
     cosine, least = exact.cosine(backend), MIN_COSINE[candidate.precision]
     # Not "below": a model that overflows gives values that are not a number.
     return "" if cosine >= least else f"its vectors keep a cosine of {cosine:.5f}, not {least}"
@@ -329,7 +328,7 @@ def _first_that_keeps(
     raise InputError(
         "no precision that this device computes in keeps the vectors: "
         + "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        + "; give --dtype float32"
+        + "; give `dtype=float32`"
     )
 
 

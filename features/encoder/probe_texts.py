@@ -17,7 +17,7 @@ PROBE_TEXTS = (
     "$AAPL up 3.2%, oil flat, and my savings account earned 4 cents. living the dream",
 )
 
-CALIBRATION_TEXTS = (
+RANGE_TEXTS = (
     *PROBE_TEXTS,
     "",
     "lol",

@@ -1,4 +1,7 @@
-"""A frozen encoder as a scikit-learn transformer: texts in, a matrix of features out."""
+"""A frozen encoder as a scikit-learn transformer: texts in, a matrix of features out.
+
+Nothing is learned and nothing is cached: see `FrozenBert` for when to use it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from features.spec.pooling import DEFAULT_POOLING
 
 
 class FrozenBert(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no types for sklearn
-    """`FrozenEncoder` for pipelines; several views come out side by side.
+    """A `FrozenEncoder` for pipelines; several views come out side by side.
 
     There is nothing to learn: `fit` loads the model, `transform` encodes. For data that is fitted
     more than once, cache the vectors instead (`features.extraction.extract`).

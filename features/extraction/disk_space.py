@@ -1,4 +1,8 @@
-"""Whether the disk has room for what a run will write, said before the work and not after a night of it."""
+"""Estimate what a run will write, and say before the work if the disk may be too small for it.
+
+In come the rows that were read so far and the bytes of a row's vectors; out comes a warning, or
+none. It reads the free space of the disk alone, and reserves nothing.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ _COLUMN_BYTES = 64
 
 
 def vector_bytes(checkpoint: Checkpoint, views: Sequence[str], store_dtype: str) -> int | None:
-    """Bytes of all vectors of a row; None where the model's configuration has other words for it."""
+    """Count the bytes of a row's vectors; None where the config does not say the model's sizes."""
     config = checkpoint.config
     layers = config.get("num_hidden_layers", config.get("n_layers"))
     width = config.get("hidden_size", config.get("dim"))
@@ -33,7 +37,7 @@ def shortage(
     fraction_read: float | None,
     vector_bytes: int | None,
     shard_rows: int | None,
-    there: int,
+    existing_bytes: int,
 ) -> str | None:
     """Say in a line that the disk will probably be full before the end; None where it won't.
 
@@ -54,12 +58,12 @@ def shortage(
         return None
     rows = round(rows_read / fraction_read)
     in_journal = rows if shard_rows is None else min(rows, shard_rows)
-    needed = rows * (vector_bytes + _COLUMN_BYTES) + in_journal * vector_bytes - there
+    needed = rows * (vector_bytes + _COLUMN_BYTES) + in_journal * vector_bytes - existing_bytes
     free = disk.free(folder)
     if needed <= free:
         return None
     return (
-        f"the disk of {folder} may be too small: about {needed / 1e9:,.1f} GB will be written for {rows:,} "
-        f"rows, {free / 1e9:,.1f} GB are free; if it gets full, make room and run the same command to "
-        "continue"
+        f"the disk of {folder} may be too small: about {needed / 1e9:,.1f} GB will be written for "
+        f"{rows:,} rows, {free / 1e9:,.1f} GB are free; if it gets full, make room and run the "
+        "same command to continue"
     )

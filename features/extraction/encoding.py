@@ -1,4 +1,10 @@
-"""The model at work: new texts in, places in the journal out, in a thread of its own."""
+"""Encode the new texts of a run, in a thread of the model's own, and keep their vectors.
+
+In come windows of normalised texts; out come the same windows once the journal holds the vectors of
+their texts, with the places of those that were new. Texts that are known, and batches that the
+journal holds already, are not encoded again. It does not read tweets, and writes nothing but the
+journal.
+"""
 
 from __future__ import annotations
 
@@ -133,9 +139,9 @@ class Encoding:
         plan = encoder.plan(tokens)
         found = {}
         for number, rows in enumerate(plan):
-            there = self._journal.find([digests[row] for row in rows])
-            if there is not None:
-                found[number] = places[rows] = there
+            kept = self._journal.find([digests[row] for row in rows])
+            if kept is not None:
+                found[number] = places[rows] = kept
                 self.resumed += len(rows)
         done = sum(map(len, found.values()))
         with clock(self._seconds, "forward"):
@@ -154,11 +160,11 @@ class Encoding:
         self, encoder: FrozenEncoder, digest: bytes, ids: npt.NDArray[np.int32]
     ) -> Places:
         """Give the place of a text that was not finite among others, run again."""
-        there = self._journal.find([digest])
-        if there is None or not there["finite"].all():
+        kept = self._journal.find([digest])
+        if kept is None or not kept["finite"].all():
             vectors = encoder.run_alone([ids])
-            there = self._journal.append([digest], vectors)
-        place: Places = there[0]
+            kept = self._journal.append([digest], vectors)
+        place: Places = kept[0]
         return place
 
 

@@ -1,10 +1,11 @@
 """Stage one on one screen: read → normalise → encode what is new → write.
 
-In come files of tweets, out goes a feature file (`features/store/format.py`), or a folder of shards, and a
-summary, timed part by part. What is encoded (`features/extraction/encoding.py`) is in the journal at
-once (`features/extraction/journal.py`), so a run that was stopped, however that came, goes on where it
-was and ends in the same bytes: batches depend on the input and the encoder alone, and those that the
-journal has are skipped. Parsing of options and printing are the command line's.
+In come files of tweets, out goes a feature file (`features/store/format.py`), or a folder of
+shards, and a summary, timed part by part. What is encoded (`features/extraction/encoding.py`) is in
+the journal at once (`features/extraction/journal.py`), so a run that was stopped, however that
+came, goes on where it was and ends in the same bytes: batches depend on the input and the encoder
+alone, and those that the journal has are skipped. Parsing of options and printing are the command
+line's.
 """
 
 from __future__ import annotations
@@ -77,8 +78,8 @@ def extract(
     """Encode tweets once, and cache their vectors in an HDF5 file, or in a folder of them.
 
     If `output` is there already and of the same encoder, its vectors are used: with the same input
-    nothing is done, with a longer one only new texts are encoded. A run that was interrupted or killed
-    goes on where it was, if it is called again in the same way.
+    nothing is done, with a longer one only new texts are encoded. A run that was interrupted or
+    killed goes on where it was, if it is called again in the same way.
 
     Parameters
     ----------
@@ -99,10 +100,11 @@ def extract(
     allow_rejects : bool
         Go on where more than a fifth of the rows can't be used.
     overwrite : bool
-        Replace `output`, whatever is there; of a folder, the shards. A run that does so goes on where
-        it was, too.
+        Replace `output`, whatever is there; of a folder, the shards. A run that does so goes on
+        where it was, too.
     shard_rows : int, optional
-        Write a folder of files of so many rows at most, `part-00000.h5`..., each finished by itself.
+        Write a folder of files of so many rows at most, `part-00000.h5`..., each finished by
+        itself.
     progress : callable, optional
         Called after each batch.
     say : callable, optional
@@ -122,7 +124,7 @@ def extract(
     started = perf_counter()
     seconds = dict.fromkeys(("load", "read", "tokenise", "forward", "write"), 0.0)
     paths = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    views = [one.name for one in parse_poolings(pooling)]
+    views = [view.name for view in parse_poolings(pooling)]
     if store_dtype not in STORE_DTYPES:
         raise InputError(f"unknown store dtype {store_dtype!r}: choose {' or '.join(STORE_DTYPES)}")
     columns = Columns(text_column, label_column, id_column, labels, mapping, label_case)
@@ -140,8 +142,9 @@ def extract(
         target = stack.enter_context(open_output(request, say))
         rejects = stack.enter_context(RejectLog(request.path, strict=strict, allowed=allow_rejects))
         meter = ProgressMeter(progress, reader, rejects, lambda: target.rows)
-        # One window is read and the next one tokenised while a third is in the model, and what comes out
-        # of it is written behind; but a shard is finished before anything of the next one begins.
+        # One window is read and the next one tokenised while a third is in the model, and what
+        # comes out of it is written behind; but a shard is finished before anything of the next one
+        # begins.
         windows = read_windows(reader, normalizer(spec.normalizer), seconds, shard_rows)
         ahead = stack.enter_context(closing(read_ahead(windows, 1)))
         worker = stack.enter_context(worker_thread(meter.stopped))
@@ -193,7 +196,7 @@ def _load_encoder(
         fraction_read=reader.fraction_read(),
         vector_bytes=vector_bytes(checkpoint, views, request.vectors.store_dtype),
         shard_rows=request.shard_rows,
-        there=target.bytes_there(),
+        existing_bytes=target.existing_bytes(),
     )
     if warning is not None:
         say(warning)
@@ -206,7 +209,7 @@ def _load_encoder(
     by_hand = runtime.backend != "auto"
     if begun is not None and not by_hand and begun.candidate != encoder.choice.candidate:
         say(
-            f"the interrupted run was begun with {begun.candidate}, which is not to be had here now; it "
-            f"goes on with {encoder.choice.candidate}, and what it has encoded is kept"
+            f"the interrupted run was begun with {begun.candidate}, which is not to be had here "
+            f"now; it goes on with {encoder.choice.candidate}, and what it has encoded is kept"
         )
     return encoder

@@ -1,4 +1,8 @@
-"""Vectors of rows that are in finished shards already, read where they are."""
+"""Read the vectors of rows that are in finished shards already.
+
+In come paths of shards with the number of their first row, and then numbers of rows; out come
+vectors as they are stored. It writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from features.store.reader import FeatureStore
 
 
 class FinishedRows:
-    """Reads vectors from shards by the number of their row, with one shard open at a time.
+    """A reader of vectors by the number of their row, over all shards, one of them open at a time.
 
     Use `put` for each shard, in their order, and `close` at the end.
     """
@@ -23,7 +27,7 @@ class FinishedRows:
         self._open: tuple[Path, FeatureStore] | None = None
 
     def put(self, first_row: int, path: Path) -> None:
-        """Say where the rows from `first_row` on are; they are nowhere else then."""
+        """Note the shard that holds the rows from `first_row` on; no other holds them then."""
         while self._starts and self._starts[-1] >= first_row:
             self._starts.pop()
             self._paths.pop()
@@ -38,7 +42,7 @@ class FinishedRows:
             self._open = None
 
     def take(self, view: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Vectors as they are stored, (N, D), in the order of `rows`; at least one.
+        """Read vectors as they are stored, (N, D), in the order of `rows`; at least one.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What must survive of a run of stage one: which texts have which vectors, batch by batch.
+"""The journal of a run of stage one: the vectors of its texts, batch by batch, kept if it dies.
 
 The journal of `tweets.h5` is `.tweets.h5.journal` beside it, an append-only file::
 
@@ -7,10 +7,11 @@ The journal of `tweets.h5` is `.tweets.h5.journal` beside it, an append-only fil
       1       JSON: what the vectors are, see `Header`; the first one
       2       a batch: n (4) | digests (n, 16) | finite (n,) | one (n, D) matrix a view, by name
 
-All numbers are little-endian. Records are read up to the first broken one, and the file is cut there:
-a killed run loses what it was writing, no more. Appended records are synced within `SYNC_SECONDS`, by
-a thread, as the model should not wait for the disk. While a process has the journal open it holds its
-lock, so no second one writes to the same output. It does not know about rows, labels or HDF5.
+All numbers are little-endian. Records are read up to the first broken one, and the file is cut
+there: a killed run loses what it was writing, no more. Appended records are synced within
+`SYNC_SECONDS`, by a thread, as the model should not wait for the disk. While a process has the
+journal open it holds its lock, so no second one writes to the same output. It does not know about
+rows, labels or HDF5.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 @dataclass(frozen=True)
 class Header:
-    """What the vectors of a journal are, and what makes them.
+    """The description of the vectors of a journal, and of what makes them.
 
     Attributes
     ----------
@@ -103,8 +104,8 @@ class Header:
 class Journal:
     """The journal of an output, locked; use it as a context manager.
 
-    At the end it stays if it holds vectors, for the next run, and goes if it holds none; that of a folder
-    stays once it is begun, unless it is removed, as it says that the folder is not finished.
+    At the end it stays if it holds vectors, for the next run, and goes if it holds none; that of a
+    folder stays once it is begun, unless it is removed, as it says that the folder is not finished.
 
     Parameters
     ----------
@@ -114,6 +115,8 @@ class Journal:
         Whether a journal that can't be used is emptied instead of refused.
     of_folder : bool
         Whether the output is a folder of shards.
+    sync_seconds : float
+        Seconds between two syncs.
 
     Attributes
     ----------
@@ -134,12 +137,19 @@ class Journal:
         There is something else at the journal's name, or the journal of another version.
     """
 
-    def __init__(self, output: Path, *, overwrite: bool = False, of_folder: bool = False) -> None:
+    def __init__(
+        self,
+        output: Path,
+        *,
+        overwrite: bool = False,
+        of_folder: bool = False,
+        sync_seconds: float = SYNC_SECONDS,
+    ) -> None:
         self.path = journal_path(output)
         self.header: Header | None = None
         self.kept = 0
         self._output = output
-        self._of_folder = of_folder
+        self._of_folder, self._sync_seconds = of_folder, sync_seconds
         self._found: dict[bytes, tuple[int, npt.NDArray[np.bool_]]] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -186,23 +196,23 @@ class Journal:
             os.close(self._handle)
 
     def begin(self, header: Header) -> None:
-        """Say what the vectors are, before the first is appended; nothing where that is said already."""
+        """Write what the vectors are, before the first is appended; once in a journal."""
         if self.header is None:
             self._append(_HEADER, header.to_json())
             self.header, self._batches_start = header, self.end
 
     def remarks(self) -> Iterator[str]:
-        """What whoever started this run should know, a line each."""
+        """Give what the user who started this run should know, a line each."""
         if self.kept:
             yield f"{self.kept:,} vectors of a run that was interrupted were found in {self.path}"
         if not self.locked:
             yield (
-                f"the file system of {self._output} has no locks: nothing would keep a second run from "
-                "writing to it at the same time"
+                f"the file system of {self._output} has no locks: nothing would keep a second run "
+                "from writing to it at the same time"
             )
 
     def find(self, digests: Sequence[bytes]) -> Places | None:
-        """Give the places of a batch of just these texts, in this order, if an earlier run did it."""
+        """Give the places of a batch of just these texts, in this order, if a run has had it."""
         found = self._found.get(_key(digests))
         return None if found is None else _places(*found)
 
@@ -226,8 +236,9 @@ class Journal:
                 stored = vectors[view].astype(self.header.vectors.store_dtype)
             if not np.isfinite(stored[finite]).all():
                 raise CannotContinue(
-                    f"view {view!r} has values up to {np.abs(vectors[view][finite]).max():.3g}, too "
-                    f"large for {self.header.vectors.store_dtype}; store it with --store-dtype float32"
+                    f"view {view!r} has values up to {np.abs(vectors[view][finite]).max():.3g}, "
+                    f"too large for {self.header.vectors.store_dtype}; store it with "
+                    "`store_dtype=float32`"
                 )
             parts.append(stored.tobytes())
         start = self._append(_BATCH, b"".join(parts))
@@ -262,7 +273,7 @@ class Journal:
         with self._lock:
             self.end = max(start, self._batches_start)
             disk.truncate(self._handle, self.end)
-            self._found = {key: there for key, there in self._found.items() if there[0] < self.end}
+            self._found = {key: batch for key, batch in self._found.items() if batch[0] < self.end}
             self.kept = sum(len(finite) for _, finite in self._found.values())
 
     def remove(self) -> None:
@@ -273,10 +284,10 @@ class Journal:
 
     def _claim(self) -> None:
         """Check that this is a journal, maybe a new one, and say whose it is now."""
-        there = os.pread(self._handle, OWNER_BYTES, 0)
-        if len(there) < OWNER_BYTES or not any(there):  # new, or the machine died when it was
+        head = os.pread(self._handle, OWNER_BYTES, 0)
+        if len(head) < OWNER_BYTES or not any(head):  # new, or the machine died when it was
             disk.truncate(self._handle, 0)
-        elif not there.startswith(MAGIC):
+        elif not head.startswith(MAGIC):
             raise FileRefused(f"{self.path} is not a journal of frostline's; remove it")
         command, host = Path(sys.argv[0]).name or "python", socket.gethostname()
         owner = f"{command}, process {os.getpid()} on {host}".encode("ascii", "replace")
@@ -300,12 +311,12 @@ class Journal:
             ) as error:
                 raise FileRefused(
                     f"{self.path}, left by a run that was interrupted, cannot be used: "
-                    f"{first_line(error)}; --overwrite starts again"
+                    f"{first_line(error)}; `overwrite=True` starts again"
                 ) from error
             self.end += _FRAME.size + len(content)
 
     def _take(self, kind: int, content: bytes) -> None:
-        """Know what the record at `_end` holds."""
+        """Take in what the record at `end` holds."""
         if kind == _HEADER and self.header is None:
             self.header = Header.from_json(content)
             self._batches_start = self.end + _FRAME.size + len(content)
@@ -338,7 +349,7 @@ class Journal:
         return start + _FRAME.size
 
     def _sync_regularly(self) -> None:
-        while not self._closing.wait(SYNC_SECONDS):
+        while not self._closing.wait(self._sync_seconds):
             try:
                 self._sync()
             except OSError as error:
@@ -381,8 +392,8 @@ def _lock(handle: int, output: Path) -> bool:
             os.pread(handle, OWNER_BYTES, 0).removeprefix(MAGIC).decode("ascii", "replace").strip()
         )
         raise CannotContinue(
-            f"{output} is being written already, by {owner or 'a process that just began'}: wait for "
-            "it, or give another -o"
+            f"{output} is being written already, by {owner or 'a process that just began'}: wait "
+            "for it, or give another `output`"
         ) from error
     except OSError as error:
         if error.errno in _NO_LOCKS:
@@ -418,7 +429,7 @@ def _read_into(handle: int, target: Any, offset: int) -> None:
 
 
 def _places(start: int, finite: npt.NDArray[np.bool_]) -> Places:
-    """Where the vectors of a batch are whose record's content begins at `start`."""
+    """Give the places of a batch's vectors; the content of its record begins at `start`."""
     n = len(finite)
     places = np.zeros(n, PLACE)
     # The matrices come behind the number of texts, their digests and whether they are finite.

@@ -1,9 +1,11 @@
 """The output of a run, made shard by shard and in order: a single file, or a folder of shards.
 
-`open_output` looks at what is at its name and in its journal, and gives an `Output` that owns the journal
-and the builder. `begin` starts at the first shard, or goes on to the next one; rows are added; `finish`
-leaves a shard as it is or replaces it. A `SingleFile` is one shard without a place in a folder, a
-`ShardFolder` keeps its readers from taking half of it for all.
+`open_output` looks at the file or folder under the output's name and at its journal, and gives an
+`Output` that owns the journal and the builder. `begin` starts the first shard, and `next_shard`
+finishes one and starts the next; rows are added; `finish` writes a shard, or leaves the old one if
+it is the same. A `SingleFile` is one shard that has no place in a folder. A `ShardFolder` replaces
+shards in an order in which no reader takes a part of them for all. It encodes nothing, and knows no
+tweets.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from features.base import disk
-from features.base.machine import versions
+from features.base.machine import RECORDED, versions
 from features.base.paths import check_replaceable
 from features.errors import FileRefused, InputError
 from features.extraction.encoding import Encoding, NewTexts
@@ -34,17 +36,14 @@ from features.store import admission
 from features.store.checksum import check_seal
 from features.store.format import Shard
 from features.store.reader import FeatureStore
-from features.store.shard_folder import Part, aside_path, leftovers, part_path, parts_there
+from features.store.shard_folder import Part, aside_path, existing_parts, leftovers, part_path
 from features.tweets.rejects import rejects_path
 from features.version import __version__
-
-# Whose versions a shard remembers, where they are installed.
-_PACKAGES = ("torch", "transformers", "tokenizers", "openvino", "onnxruntime", "h5py", "numpy")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a run is asked to make.
+    """The output that a run is asked to make.
 
     Attributes
     ----------
@@ -120,7 +119,7 @@ class Output(ABC):
     def __init__(self, request: Request, journal: Journal, say: Callable[[str], None]) -> None:
         self.request, self.journal = request, journal
         self._say = say
-        self._there: dict[int, Path] = {}
+        self._existing: dict[int, Path] = {}
         self._like: Shard | None = None  # what a shard of this encoder says of itself
         self._store: FeatureStore | None = None
         self._encoding: Encoding | None = None
@@ -144,8 +143,8 @@ class Output(ABC):
         """Whether there was anything to write."""
         return self._encoding is not None
 
-    def bytes_there(self) -> int:
-        """Bytes of what is kept of earlier runs: shards and the journal."""
+    def existing_bytes(self) -> int:
+        """Count the bytes that are kept of earlier runs: shards and the journal."""
         return sum(path.stat().st_size for path in [*self._kept(), self.journal.path])
 
     def close(self) -> None:
@@ -195,29 +194,29 @@ class Output(ABC):
             self._content.update(json.dumps([tweet.id, tweet.label]).encode() + digest)
 
     def finish(self, label_names: Sequence[str] | None, *, last: bool) -> None:
-        """Leave the shard at work as it is, if it is that already, or put the new one in its place."""
+        """Put the shard at work in its place, unless the one that is in it is the same."""
         path = self._path(self._number)
         if not self.builder.n_rows:
             raise InputError(
-                f"no row for {path} can be used: their vectors are not finite, see the rejects; use another "
-                "model, or a larger --shard-rows"
+                f"no row for {path} can be used: their vectors are not finite, see the rejects; "
+                "use another model, or a larger `shard_rows`"
             )
         part = self._part(last=last)
-        there = self._there.get(self._number)
+        existing = self._existing.get(self._number)
         if (
             self._store is not None
             and self._store.shards[0].part == part
             and self.builder.repeats(self._store, label_names)
         ):
-            if there != path and there is not None:
-                disk.rename(there, path)
+            if existing != path and existing is not None:
+                disk.rename(existing, path)
                 disk.sync_folder(path.parent)
         else:
             self._changed = True
             self._make_room(path)
             self.builder.commit(path, replace(self._describe(), part=part), label_names)
-            if there is not None and there != path:
-                disk.unlink(there)
+            if existing is not None and existing != path:
+                disk.unlink(existing)
             if not last:
                 used = self.encoding.resumed > self._resumed_before
                 self.journal.forget(0 if used else self._journal_start)
@@ -232,7 +231,7 @@ class Output(ABC):
         return self._encoding
 
     def outcome(self) -> str:
-        """`written`, `extended` or `unchanged`."""
+        """Give what became of the output: `written`, `extended` or `unchanged`."""
         if not self._changed:
             return "unchanged"
         return "extended" if self._taken_over else "written"
@@ -242,14 +241,14 @@ class Output(ABC):
         self._content = hashlib.sha256()  # of ids, labels and normalised texts, in order
         self._journal_start = self.journal.end
         self._resumed_before = self.encoding.resumed
-        self._open_there()
+        self._open_existing()
         if self._store is not None:
             self.builder.take_over(self._store)
             self._like = self._store.shards[0]
             self._taken_over = True
 
     def _describe(self) -> Shard:
-        """What the shard at work says of itself."""
+        """Describe the shard at work, for its attributes."""
         encoder, like, asked = self.encoding.encoder, self._like, self.request.vectors
         if encoder is not None:
             views, precision = encoder.views, encoder.precision
@@ -264,7 +263,7 @@ class Output(ABC):
             made = {name: like.provenance.get(name) for name in ("device", "dtype", "choice")}
         provenance: dict[str, Any] = {
             "frostline": __version__,
-            "versions": {"python": platform.python_version(), **versions(_PACKAGES)},
+            "versions": {"python": platform.python_version(), **versions(RECORDED)},
             "inputs": list(self.request.inputs),
             **made,
             "input_digest": self._content.hexdigest(),
@@ -274,7 +273,7 @@ class Output(ABC):
 
     @abstractmethod
     def _look_around(self) -> None:
-        """Know what is there, if it fits this run."""
+        """Find what exists under the output's name, and refuse it if it does not fit this run."""
 
     @abstractmethod
     def _make_way(self, encoding: Encoding) -> None:
@@ -282,18 +281,18 @@ class Output(ABC):
 
     @abstractmethod
     def _kept(self) -> list[Path]:
-        """Files of earlier runs that need not be written again."""
+        """List the files of earlier runs that need not be written again."""
 
     @abstractmethod
     def _path(self, number: int) -> Path:
-        """The name of a shard."""
+        """Give the name of a shard."""
 
     @abstractmethod
     def _part(self, *, last: bool) -> Part | None:
-        """The place of the shard at work in its folder."""
+        """Give the place of the shard at work in its folder."""
 
     @abstractmethod
-    def _open_there(self) -> None:
+    def _open_existing(self) -> None:
         """Open what is at the place of the shard at work, if it can be used."""
 
     @abstractmethod
@@ -311,7 +310,7 @@ class SingleFile(Output):
     def _look_around(self) -> None:
         path = self.request.path
         if path.exists() and not self.request.overwrite:
-            self._there = {0: path}
+            self._existing = {0: path}
             self._store = open_previous(path, self.request.vectors)
             self._like = self._store.shards[0]
 
@@ -327,7 +326,7 @@ class SingleFile(Output):
     def _part(self, *, last: bool) -> Part | None:
         return None
 
-    def _open_there(self) -> None:
+    def _open_existing(self) -> None:
         pass  # it is open since `_look_around`
 
     def _make_room(self, path: Path) -> None:
@@ -347,25 +346,25 @@ class ShardFolder(Output):
         super().__init__(request, journal, say)
 
     def _look_around(self) -> None:
-        self._there = parts_there(self.request.path)
-        if not self._there:
+        self._existing = existing_parts(self.request.path)
+        if not self._existing:
             return
         if self.request.overwrite and self.journal.header is None:
-            self._doomed, self._there = self._there, {}
+            self._doomed, self._existing = self._existing, {}
             return
         try:
-            self._check_there()
+            self._check_existing()
         except InputError:
             if not self.request.overwrite:
                 raise
             self.journal.clear()
-            self._doomed, self._there, self._like = self._there, {}, None
+            self._doomed, self._existing, self._like = self._existing, {}, None
 
-    def _check_there(self) -> None:
+    def _check_existing(self) -> None:
         """Refuse shards of another encoder, or cut in another way."""
         with suppress(FileRefused):  # one child for all of them; what is damaged is made again
-            admission.admit(list(self._there.values()))
-        for path in self._there.values():
+            admission.admit(list(self._existing.values()))
+        for path in self._existing.values():
             try:
                 store = FeatureStore(path)
             except FileRefused:
@@ -374,10 +373,10 @@ class ShardFolder(Output):
                 check_same(store, self.request.vectors)
                 part = store.shards[0].part
                 if part is None or part.shard_rows != self._shard_rows:
-                    cut = "by itself" if part is None else f"with --shard-rows {part.shard_rows}"
+                    cut = "by itself" if part is None else f"with `shard_rows={part.shard_rows}`"
                     raise InputError(
-                        f"{path} was made {cut}, not with --shard-rows {self._shard_rows}: give "
-                        f"that, or {CURE}"
+                        f"{path} was made {cut}, not with `shard_rows={self._shard_rows}`: "
+                        f"give that, or {CURE}"
                     )
                 self._like = self._like or store.shards[0]
 
@@ -391,7 +390,7 @@ class ShardFolder(Output):
             encoding.begin()
 
     def _kept(self) -> list[Path]:
-        return list(self._there.values())
+        return list(self._existing.values())
 
     def _path(self, number: int) -> Path:
         return part_path(self.request.path, number)
@@ -399,8 +398,8 @@ class ShardFolder(Output):
     def _part(self, *, last: bool) -> Part | None:
         return Part(self._number, self.builder.first_row, self._shard_rows, last)
 
-    def _open_there(self) -> None:
-        path = self._there.get(self._number)
+    def _open_existing(self) -> None:
+        path = self._existing.get(self._number)
         if path is not None:
             try:
                 check_seal(path)
@@ -414,15 +413,15 @@ class ShardFolder(Output):
         if not folder.is_dir():
             disk.mkdir(folder)
             disk.sync_folder(folder.parent)
-        top = max(self._there, default=-1)
-        if top > self._number and self._there[top] == part_path(folder, top):
-            disk.rename(self._there[top], aside_path(folder, top))
+        top = max(self._existing, default=-1)
+        if top > self._number and self._existing[top] == part_path(folder, top):
+            disk.rename(self._existing[top], aside_path(folder, top))
             disk.sync_folder(folder)
-            self._there[top] = aside_path(folder, top)
+            self._existing[top] = aside_path(folder, top)
 
     def _remove_beyond(self) -> None:
         """Remove the shards of a longer input, the last first, and what is set aside."""
-        beyond = [path for number, path in self._there.items() if number > self._number]
+        beyond = [path for number, path in self._existing.items() if number > self._number]
         self._changed |= bool(beyond)
         # A run that was killed may have left one aside that has its place again.
         surplus = [*leftovers(self.request.path), *reversed(beyond)]
@@ -436,13 +435,14 @@ def check_output(path: Path, shard_rows: int | None, inputs: Sequence[str | Path
     """Refuse an output that can't take its name, and a file for a folder or the other way round."""
     if path.name in ("", ".."):
         raise InputError(
-            f"output {str(path)!r} has no name of its own; give a file's, or with --shard-rows a folder's"
+            f"output {str(path)!r} has no name of its own; give a file's, or with `shard_rows` "
+            "a folder's"
         )
     if shard_rows is None:
         if path.is_dir():
             raise InputError(
-                f"{path} is a folder; give the name of a file in it, or --shard-rows for a folder of "
-                "shards"
+                f"{path} is a folder; give the name of a file in it, or `shard_rows` for a folder "
+                "of shards"
             )
         check_replaceable(path, inputs)
     elif shard_rows < 1:
@@ -451,6 +451,7 @@ def check_output(path: Path, shard_rows: int | None, inputs: Sequence[str | Path
         check_replaceable(path, inputs)
         if path.exists():
             raise InputError(
-                f"{path} is a file; --shard-rows makes a folder: give another -o, or leave it out"
+                f"{path} is a file; `shard_rows` makes a folder: give another `output`, or leave "
+                "it out"
             )
     check_replaceable(rejects_path(path), inputs)

@@ -1,4 +1,8 @@
-"""What is there when a run begins, whether it fits the run, and what is said when one stops."""
+"""Check that what an earlier run has left fits this one, and say how to go on when one stops.
+
+In come the output, its journal and the vectors that are wanted; out comes what this run can go on
+with, or a refusal. It encodes and writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from features.spec.vector_spec import VectorSpec
 from features.store import admission
 from features.store.reader import FeatureStore
 
-CURE = "give another -o, or --overwrite to replace the file"
+CURE = "give another `output`, or `overwrite=True` to replace the file"
 
 
 def open_previous(output: Path, wanted: VectorSpec) -> FeatureStore:
@@ -45,7 +49,8 @@ def check_same(store: FeatureStore, wanted: VectorSpec) -> None:
 def fit_journal(journal: Journal, wanted: VectorSpec, dtype: str, *, overwrite: bool) -> str:
     """Check that the journal's vectors are what this run would make, and give their dtype.
 
-    Hours of work may be in it, and the call may be a mistake: so it is refused, as a finished file is.
+    It may hold hours of work, and other parameters may be a mistake: so a journal of other vectors
+    is refused, as a finished file of them is.
     """
     if journal.header is None:
         return dtype
@@ -56,8 +61,8 @@ def fit_journal(journal: Journal, wanted: VectorSpec, dtype: str, *, overwrite: 
         return journal.header.dtype
     if journal.kept and not overwrite:
         raise InputError(
-            f"{journal.path} holds {journal.kept:,} vectors of a run that was interrupted, by another "
-            f"encoder ({_worded(differing)}): {CURE}"
+            f"{journal.path} holds {journal.kept:,} vectors of a run that was interrupted, by "
+            f"another encoder ({_worded(differing)}): {CURE}"
         )
     journal.clear()
     return dtype
@@ -81,7 +86,8 @@ def stopping(
         if _identity(output) != before:
             raise CannotContinue(f"{output} {replaced}: {reason}; {_FINISH}") from error
         raise CannotContinue(
-            f"{output} cannot be written: {reason}; what was at that name is untouched{_kept(journal)}"
+            f"{output} cannot be written: {reason}; what was at that name is untouched"
+            f"{_kept(journal)}"
         ) from error
     except KeyboardInterrupt as error:
         if _identity(output) != before:
@@ -96,7 +102,7 @@ _FINISH = "run the same command to finish it"
 
 
 def _identity(path: Path) -> list[admission.Identity]:
-    """Of the file, or of all in the folder; none where there is neither."""
+    """Give the identity of the file, or of all in the folder; none where there is neither."""
     with suppress(OSError):
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         return [admission.identity(file) for file in files if file.is_file()]

@@ -1,17 +1,19 @@
-"""Rows in, finished shards out: what a run of stage one collects beside its journal.
+"""Build shards of the rows of a run: rows and texts in, finished shards out.
 
-Which texts there are and the rows that use them go to scratch files in a hidden folder beside the
-output, so that memory does not grow with the input; their vectors are in the journal
-(`features/extraction/journal.py`) or in shards that are finished (`features/extraction/finished_rows.py`). `commit` builds a
-shard there, syncs it, reads it back and renames it, so that a finished file appears at once or not at
-all. Scratch is made again by every run, from the input, and that of a killed one is thrown away.
+Rows and distinct texts go to scratch files in a hidden folder beside the output, so that memory
+does not grow with the input. Vectors are not copied: they are in the journal
+(`features/extraction/journal.py`) or in shards that are finished
+(`features/extraction/finished_rows.py`) until `commit` builds a shard in scratch, syncs it, reads
+it back and renames it, so that a finished file appears at once or not at all. Every run makes its
+scratch files again from the input, and throws away those of a killed run. It does not encode, and
+does not decide where a shard ends.
 """
 
 from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -59,8 +61,9 @@ _ROW = np.dtype(
 class ShardBuilder:
     """Scratch files of one run of `extract`; use it as a context manager.
 
-    A distinct text has a slot. Those of the shards before come first (`known`); those that the shard at
-    work has brought, from the shard that it replaces or newly encoded, are numbered behind them (`fresh`).
+    A distinct text has a slot. Those of the shards before come first (`known`); those that the
+    shard at work has brought, from the shard that it replaces or newly encoded, are numbered behind
+    them (`fresh`).
 
     Parameters
     ----------
@@ -183,7 +186,7 @@ class ShardBuilder:
         self._longest_id = max(self._longest_id, int(rows["id_bytes"].max()))
 
     def repeats(self, store: FeatureStore, label_names: Sequence[str] | None) -> bool:
-        """Whether the rows are those of `store`: ids, labels, texts and order."""
+        """Tell whether the rows are those of `store`: ids, labels, texts and order."""
         names = self._names(label_names)
         if self.n_rows != store.n_rows or names != list(store.label_names):
             return False
@@ -199,10 +202,16 @@ class ShardBuilder:
         )
 
     def n_unique(self) -> int:
-        """How many different texts the rows have, those of the shards before and of this one."""
+        """Count the different texts of the rows, those of the shards before and of this one."""
         return self._n_known + int(np.count_nonzero(self._first_rows() >= 0))
 
-    def commit(self, path: Path, shard: Shard, label_names: Sequence[str] | None) -> None:
+    def commit(
+        self,
+        path: Path,
+        shard: Shard,
+        label_names: Sequence[str] | None,
+        write: Callable[..., None] = write_shard,
+    ) -> None:
         """Build the shard at work, and rename it to its name.
 
         Parameters
@@ -213,6 +222,8 @@ class ShardBuilder:
             Its attributes; `label_names` is filled in here.
         label_names : sequence of str, optional
             The order of the classes, where the input says one.
+        write : callable
+            Writes the file, see `write_shard`.
         """
         names = self._names(label_names)
         shard = replace(shard, label_names=names)
@@ -242,13 +253,13 @@ class ShardBuilder:
             return vectors_of(name, texts)
 
         aside = self._folder / "shard.h5"
-        write_shard(aside, shard, n_rows=self.n_rows, id_bytes=self._longest_id, rows_of=rows_of)
+        write(aside, shard, n_rows=self.n_rows, id_bytes=self._longest_id, rows_of=rows_of)
         self._finished.close()  # it may be what is replaced
         disk.rename(aside, path)
         disk.sync_folder(path.parent)
 
     def take_over(self, store: FeatureStore) -> None:
-        """Know the texts of the shard that is at the place of the one at work."""
+        """Take in the texts of the shard that is at the place of the one at work."""
         self._finished.put(self.first_row, store.paths[0])
         for rows in slices(store.n_rows):
             texts = np.zeros(rows.stop - rows.start, _TEXT)
@@ -280,7 +291,7 @@ class ShardBuilder:
         self._label_codes = {}
 
     def _first_rows(self) -> npt.NDArray[np.int64]:
-        """The row of the shard at work that uses a fresh text first, -1 where none does."""
+        """Find the row of the shard at work that uses a fresh text first; -1 where none does."""
         first_rows = np.full(self._n_fresh, -1, np.int64)
         rows = self._records("rows", _ROW)
         for part in slices(self.n_rows):
@@ -335,5 +346,5 @@ class ShardBuilder:
         return self._files[name]
 
     def _records(self, name: str, dtype: np.dtype[Any]) -> Records:
-        """What was appended under a name; maybe none."""
+        """Give the records that were appended under a name; maybe none."""
         return Records(self._file(name), dtype)

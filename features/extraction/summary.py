@@ -1,4 +1,8 @@
-"""What a run of stage one says of itself: while it works, and when it is done."""
+"""The progress of a run of stage one, and its summary when it is done.
+
+In come the counts of the reader, the rejects and the encoding, and the finished output, which is
+read back; out come records for who called `extract`. Nothing is printed here.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +23,14 @@ from features.tweets.rejects import RejectLog
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: rows done, and the share of the input (None where its size is unknown)."""
+    """The progress of a run: rows done, and the share of the input (None if unknown)."""
 
     rows: int
     fraction: float | None
 
 
 class ProgressMeter:
-    """Tells how far a run is, and ends it at the next batch once it is to stop.
+    """A meter that tells how far a run is, and ends it at the next batch once it is to stop.
 
     Parameters
     ----------
@@ -66,8 +70,8 @@ class ProgressMeter:
             raise CancelledError
         if self._show is None:
             return
-        # Reading runs ahead, so what is read is not yet what is done; and it is known in bytes, so the
-        # share is held where later rows are shorter.
+        # Reading runs ahead, so what is read is not yet what is done; and it is known in bytes, so
+        # the share is held where later rows are shorter.
         rows = self._rows_done() + of_window
         read = self._reader.fraction_read()
         done = (rows + self._rejects.count) / max(1, self._reader.rows_read)
@@ -77,7 +81,7 @@ class ProgressMeter:
 
 @dataclass(frozen=True)
 class ExtractSummary:
-    """What a run of `extract` did.
+    """The summary of a run of `extract`.
 
     Attributes
     ----------
@@ -93,14 +97,14 @@ class ExtractSummary:
     read : dict of str to str
         By input: the columns that were taken, and how it was read.
     compute, chosen : str
-        Device and dtype of the forward pass; what ran it, and the rates by which it was chosen. Empty
-        where nothing was encoded.
+        Device and dtype of the forward pass; what ran it, and the rates by which it was chosen.
+        Empty where nothing was encoded.
     seconds : dict of str to float
-        `load`, `read`, `tokenise`, `forward`, `write`, `total`. Reading, the forward pass and writing go
-        on at the same time, so that their sum can be more than the total.
+        `load`, `read`, `tokenise`, `forward`, `write`, `total`. Reading, the forward pass and
+        writing go on at the same time, so that their sum can be more than the total.
     gflops : float
-        Useful 1e9 operations a second of the forward pass: those of the linear layers on real tokens,
-        see `StockModel.flops_per_token`. 0 where nothing was encoded.
+        Useful 1e9 operations a second of the forward pass: those of the linear layers on real
+        tokens, see `StockModel.flops_per_token`. 0 where nothing was encoded.
     """
 
     output: Path
@@ -168,7 +172,7 @@ def summarise(
             model=store.spec.model,
             precision=store.precision,
             compute=f"{encoder.device}, {encoder.dtype}" if encoder else "",
-            chosen=encoder.choice.said() if encoder else "",
+            chosen=encoder.choice.summary() if encoder else "",
             seconds=seconds,
             gflops=flops / 1e9 / seconds["forward"] if flops else 0.0,
             file_bytes=sum(path.stat().st_size for path in store.paths),

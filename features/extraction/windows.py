@@ -1,4 +1,7 @@
-"""Read tweets in, windows of normalised texts out: rows that are handled together, none in two shards."""
+"""Group tweets into windows: rows in, normalised texts with digests out, none in two shards.
+
+The rows of a window are tokenised, sorted by length and encoded together. Nothing is encoded here.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _FIRST_WINDOW = 2048
 
 @dataclass(frozen=True)
 class Window:
-    """Rows that are handled together, as normalised texts with digests, and the rejects among them."""
+    """Rows that are handled together: normalised texts with digests, and the rejects among them."""
 
     shard: int
     tweets: list[Tweet]
@@ -30,7 +33,7 @@ class Window:
     digests: list[bytes]
 
     def without(self, unusable: set[bytes]) -> Window:
-        """The rows whose texts have vectors; the others are all of its rejects."""
+        """Give the rows whose texts have vectors, with the others as rejects."""
         good = [n for n, digest in enumerate(self.digests) if digest not in unusable]
         reason = "its vector is not finite, in float32 too"
         return Window(

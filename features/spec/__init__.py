@@ -1,6 +1,6 @@
-"""What an encoder is: its files, its tokenizer, its normaliser, its poolings, and the fingerprint of all.
+"""What an encoder is: its files, tokenizer, normaliser and poolings, and the fingerprint of all.
 
-`encoder_spec` is the record that makes two vectors comparable; `checkpoint` finds a model's files and
-`model_files` refuses unsafe ones; `tokenizer`, `normalize` and `pooling` say what is done with a text
-and with hidden states. Imports `features.base`; never torch, transformers or h5py.
+`encoder_spec` is the record that makes two vectors comparable; `checkpoint` finds a model's files
+and `model_files` refuses unsafe ones; `tokenizer`, `normalize` and `pooling` say what is done with
+a text and with hidden states. Imports `features.base`; never torch, transformers or h5py.
 """

@@ -1,9 +1,10 @@
-"""Where a model's files lie, and what identifies their content. No torch, no transformers.
+"""Find a model's files, and hash what identifies their content. No torch, no transformers.
 
 In comes the name of a model (the default, a hub id, a local folder), out goes a `Checkpoint`: a
 folder of safetensors weights, a config and a tokenizer, with digests of each that do not depend on
 the name, the path, or how the weights are split into files. Loading the weights is the backend's
-business (`features/backends/eager/stock_model.py`). Pickled weights are never read and remote code never runs.
+business (`features/backends/eager/stock_model.py`). Pickled weights are never read and remote code
+never runs.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ _OFF_BY_DEFAULT = frozenset(
     ["is_decoder", "add_cross_attention", "is_encoder_decoder", "torchscript"]
 )
 
-# What a tokenizer_config.json says about files, padding or the host rather than the tokens of a text.
+# What a tokenizer_config.json says about files, padding or the host rather than the tokens of a
+# text.
 _COSMETIC_OF_TOKENIZER = frozenset(
     [
         "name_or_path",
@@ -200,7 +202,8 @@ class Checkpoint:
     def weights_digest(self) -> str:
         """Hash names, types, shapes and bytes of all tensors, however they are split into files.
 
-        Left out are buffers of positions, which some versions of transformers save and others don't.
+        Left out are buffers of positions, which some versions of transformers save and others
+        don't.
         """
         tensors: dict[str, bytes] = {}
         for path in self.weight_files:
@@ -222,7 +225,7 @@ class Checkpoint:
         return _digest_json(kept)
 
     def tokenizer_digest(self) -> str:
-        """Hash what decides the tokens of a text; truncation and padding are ours, not the file's."""
+        """Hash what decides the tokens of a text, but not truncation and padding: they are ours."""
         content: dict[str, Any] = {}
         fast = self.folder / "tokenizer.json"
         if fast.is_file():
@@ -289,7 +292,7 @@ def find_checkpoint(
     folder = Path(name).expanduser()
     if folder.is_dir():
         if revision is not None:
-            raise InputError(f"--revision {revision!r} is for hub models; {name} is a local folder")
+            raise InputError(f"`revision` {revision!r} is for hub models; {name} is a local folder")
         return _checked(Checkpoint(name, None, folder.resolve()))
     if folder.exists() or name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise InputError(
@@ -300,7 +303,7 @@ def find_checkpoint(
 
 
 def _packaged_folder() -> Path | None:
-    """Where the packaged default lies; finding it does not import the package."""
+    """Find the folder of the packaged default, without importing the package."""
     found = importlib.util.find_spec(PACKAGE)
     if found is None or not found.submodule_search_locations:
         return None
@@ -322,13 +325,13 @@ def _from_hub(name: str, hub_id: str, revision: str | None) -> Checkpoint:
             )
         )
     except Exception as error:  # the hub client raises a dozen types, from HTTP to validation
-        cures = "give --model the path of a local folder with config.json and model.safetensors"
+        cures = "give `model` the path of a local folder with config.json and model.safetensors"
         if hub_id == DEFAULT_HUB_ID:
             cures = f"install the packaged copy (pip install 'frostline[minilm]') or {cures}"
         what = "" if revision is None else f" at revision {revision!r}"
         raise InputError(
-            f"model {name!r}{what} is neither a local folder nor to be had from the hub ({first_line(error)}): "
-            f"{cures}, or check the name and the network"
+            f"model {name!r}{what} is neither a local folder nor to be had from the hub "
+            f"({first_line(error)}): {cures}, or check the name and the network"
         ) from error
     return Checkpoint(name, folder.name, folder)
 
@@ -338,8 +341,8 @@ def _checked(checkpoint: Checkpoint, *, sha256: str | None = None) -> Checkpoint
     folder = checkpoint.folder
     if not (folder / "config.json").is_file():
         raise FileRefused(
-            f"model {checkpoint.name!r}: {folder} holds no config.json; give the folder of a Hugging "
-            "Face model"
+            f"model {checkpoint.name!r}: {folder} holds no config.json; give the folder of a "
+            "Hugging Face model"
         )
     try:
         check_model_files(folder)
@@ -352,22 +355,24 @@ def _checked(checkpoint: Checkpoint, *, sha256: str | None = None) -> Checkpoint
             f" ({', '.join(pickled)} is there, but pickled weights can run code)" if pickled else ""
         )
         raise FileRefused(
-            f"model {checkpoint.name!r}: no {missing[0]} in {folder}{beside}; only safetensors weights "
-            "are read: load the model in transformers where you trust it and save_pretrained() it"
+            f"model {checkpoint.name!r}: no {missing[0]} in {folder}{beside}; only safetensors "
+            "weights are read: load the model in transformers where you trust it and "
+            "save_pretrained() it"
         )
     if sha256 is not None:
         with checkpoint.weight_files[0].open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256:
             raise FileRefused(
-                f"the packaged weights at {checkpoint.weight_files[0]} are not the pinned ones: their "
-                f"sha256 is {found}, it must be {sha256}; install {PACKAGE.replace('_', '-')} again"
+                f"the packaged weights at {checkpoint.weight_files[0]} are not the pinned ones: "
+                f"their sha256 is {found}, it must be {sha256}; install "
+                f"{PACKAGE.replace('_', '-')} again"
             )
     return checkpoint
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, str, list[int], memoryview]]:
-    """Name, type, shape and bytes of each tensor in a safetensors file.
+    """Read the name, type, shape and bytes of each tensor in a safetensors file.
 
     The format: an 8-byte little-endian length, that many bytes of JSON, then the tensors' bytes.
     https://github.com/huggingface/safetensors#format

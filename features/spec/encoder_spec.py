@@ -1,4 +1,4 @@
-"""What makes two vectors comparable, and its fingerprint. No torch.
+"""The record of what makes two vectors comparable, and its fingerprint. No torch.
 
 A head may only score vectors of the encoder that it was trained on; a store may only hold vectors
 of one. Both compare fingerprints. Speed settings (device, threads, batch size, backend) are not
@@ -97,8 +97,8 @@ class EncoderSpec:
                 raise FileRefused(f"the encoder spec in this file has a bad {name}: {value!r}")
         if content["quantization"] not in QUANTIZATIONS.values():
             raise FileRefused(
-                f"the encoder spec in this file says quantization {content['quantization']!r}; this version "
-                f"of frostline knows {', '.join(QUANTIZATIONS.values())}"
+                f"the encoder spec in this file says quantization {content['quantization']!r}; "
+                f"this version of frostline knows {', '.join(QUANTIZATIONS.values())}"
             )
         return cls(**content)
 
@@ -129,7 +129,7 @@ def listed_differences(
 
 
 def _short(value: object) -> str:
-    """Digests are told apart by their first 12 digits."""
+    """Shorten a digest to its first 12 digits; leave all else."""
     text = str(value)
     return text[:12] if len(text) == 64 else text
 

@@ -1,9 +1,9 @@
-"""What a model's files may be and may name: themselves. Reading their JSON, and refusing the rest.
+"""Read a model's JSON files, and refuse a model whose files reach out of its folder.
 
-Configs of models are read by transformers, which would follow some of what they say out of the folder:
-to files elsewhere, to weights that nobody hashed, to adapters and to libraries. Remote code is off
-wherever a model is loaded (`features/backends/eager/stock_model.py`, `features/encoder/encoder.py`), and the attention is
-chosen there; here is what has to be refused before. No torch, no transformers.
+transformers reads the configs of models, and follows some of what they name: files elsewhere,
+weights that nobody has hashed, adapters, libraries. All of that is refused here, before a model is
+loaded. Code of a model never runs, and its attention is chosen by us, but not here: see
+`features/backends/eager/stock_model.py`. No torch, no transformers.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from features.errors import FileRefused
 
 # The largest JSON of a model is a tokenizer's vocabulary, some tens of MB.
 _MAX_JSON_BYTES = 2**28
-# What parts are repeated by. Weights that are shared can be run again and again without being there twice,
-# and parts without weights can be built, so that no size of a file bounds them.
+# What parts are repeated by. Weights that are shared can be run again and again without being there
+# twice, and parts without weights can be built, so that no size of a file bounds them.
 _COUNT = re.compile(
     "^(n|num)_.*(layer|block|group|expert)|(layers|blocks|block_sizes|group_num|depth)$"
 )
@@ -74,20 +74,20 @@ def check_model_files(folder: Path) -> None:
             )
     if (folder / "adapter_config.json").is_file():
         raise FileRefused(
-            f"{folder} holds an adapter (adapter_config.json), whose weights are not those of the model: "
-            "merge it into the model (merge_and_unload()) and save that"
+            f"{folder} holds an adapter (adapter_config.json), whose weights are not those of the "
+            "model: merge it into the model (merge_and_unload()) and save that"
         )
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if (folder / name).is_file():
             for key, value in _paths_named(read_json(folder / name)):
                 raise FileRefused(
-                    f"{folder / name} names a path outside of the model ({key}: {value[:100]!r}); remove "
-                    "the key: a model's files are those in its folder"
+                    f"{folder / name} names a path outside of the model ({key}: {value[:100]!r}); "
+                    "remove the key: a model's files are those in its folder"
                 )
 
 
 def _counts(config: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Keys and numbers by which a model repeats parts of itself, also those of configs in the config."""
+    """Give the keys and numbers by which a config, or one in it, repeats parts of the model."""
     for key, value in config.items():
         if isinstance(value, dict):
             yield from _counts(value)
@@ -100,7 +100,7 @@ def _counts(config: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _paths_named(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Keys and paths that a tokenizer would open: of its files, and of libraries that cut words.
+    """Give the keys and paths that a tokenizer would open: its files, and those of libraries.
 
     Many tokenizers still say where their files lay when they were saved. What is not there on this
     machine can't be read either.

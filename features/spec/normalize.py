@@ -27,7 +27,8 @@ _ESCAPE = re.compile(
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
 
 _LINK = re.compile(
-    r"https?://[^\s<>\"“”]*|(?<![\w@./-])(?:www\.[^\s<>\"“”]+|(?:pic\.twitter\.com|t\.co)/[^\s<>\"“”]+)",
+    r"https?://[^\s<>\"“”]*"
+    r"|(?<![\w@./-])(?:www\.[^\s<>\"“”]+|(?:pic\.twitter\.com|t\.co)/[^\s<>\"“”]+)",
     re.IGNORECASE,
 )
 _AFTER_LINK = ".,;:!?'’)]}…"

@@ -1,4 +1,4 @@
-"""Which vector to take: the pooling grammar, and its maths on hidden states.
+"""The pooling grammar, which says what vector to take, and its maths on hidden states.
 
 In comes a text such as `mean@last4+sum`, out goes a `Pooling` that turns the hidden states of a
 batch into one float32 vector a tweet. The maths is the same for tensors of torch and for arrays of
@@ -7,14 +7,14 @@ commands that never run a model can still read the grammar.
 
 The grammar is ``TOKENS[@LAYERS][+COMBINE]``:
 
-=========  ==========================================================================================
+=========  =========================================================================================
 TOKENS     ``cls`` the first token, ``mean`` over all tokens, ``mean-content`` over all but the
            special tokens that the tokenizer added ([CLS], [SEP]), ``max`` over all tokens in each
            dimension, ``pooler`` the model's own trained pooler
 LAYERS     ``-1`` (the last, the default), ``-2``, …; ``0`` the embedding layer, ``1``, …;
            ``last4``; ``all`` (the embedding layer too); ``-4:-1`` (both ends included)
 COMBINE    over several layers: ``sum`` (the default), ``mean``, ``concat``
-=========  ==========================================================================================
+=========  =========================================================================================
 
 The layers of a token are combined first, then the tokens are pooled (or, where the order makes no
 difference, the other way round).
@@ -47,16 +47,17 @@ ALLOWED = (
     "of -1, -2, 0, last4, all, -4:-1 (any number); COMBINE one of sum, mean, concat"
 )
 
-_SPEC = re.compile(r"(?P<tokens>[a-z-]+)(?:@(?P<layers>[a-z0-9:-]+))?(?:\+(?P<combine>[a-z]+))?")
+_GRAMMAR = re.compile(r"(?P<tokens>[a-z-]+)(?:@(?P<layers>[a-z0-9:-]+))?(?:\+(?P<combine>[a-z]+))?")
 _NUMBER = r"(?:0|-?[1-9][0-9]{0,2})"
 _LAYERS = re.compile(
-    rf"(?P<one>{_NUMBER})|last(?P<last>[1-9][0-9]{{0,2}})|(?P<all>all)|(?P<a>{_NUMBER}):(?P<b>{_NUMBER})"
+    rf"(?P<single>{_NUMBER})|last(?P<last>[1-9][0-9]{{0,2}})|(?P<all>all)"
+    rf"|(?P<a>{_NUMBER}):(?P<b>{_NUMBER})"
 )
 
 
 @dataclass(frozen=True)
 class HiddenStates:
-    """What a forward pass leaves behind for one batch, B texts of at most T tokens, H wide.
+    """The hidden states of a batch, with masks: B texts of at most T tokens, H wide.
 
     Attributes
     ----------
@@ -78,7 +79,7 @@ class HiddenStates:
 
 
 @dataclass(frozen=True)
-class Block:
+class StateBlock:
     """Hidden states of some neighbouring texts of a batch, B of at most T tokens.
 
     Attributes
@@ -202,7 +203,7 @@ class Pooling:
 
 
 def _library(states: Tensor) -> Any:
-    """The module that the states are of, numpy or torch, whose functions go by the same names."""
+    """Give the library of the states, numpy or torch; their functions go by the same names."""
     return np if isinstance(states, np.ndarray) else sys.modules["torch"]
 
 
@@ -213,7 +214,7 @@ def _float32(states: Tensor) -> Tensor:
 
 
 def _over_tokens(tokens: str, states: Tensor, hidden: HiddenStates) -> Tensor:
-    """(B, T, H) and masks (B, T) to (B, H), in float32."""
+    """Pool the tokens: (B, T, H) and masks (B, T) to (B, H), in float32."""
     library, attended = _library(states), hidden.attended
     if tokens == "cls":
         if attended is None:
@@ -248,7 +249,7 @@ def parse_pooling(text: str) -> Pooling:
     InputError
         With what is allowed.
     """
-    match = _SPEC.fullmatch(text.strip())
+    match = _GRAMMAR.fullmatch(text.strip())
     if match is None:
         raise InputError(f"pooling {text!r} cannot be read: allowed is {ALLOWED}")
     tokens, layers, combine = match["tokens"], match["layers"] or "-1", match["combine"] or ""

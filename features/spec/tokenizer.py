@@ -1,9 +1,9 @@
-"""Texts in, token ids out: a model's own tokenizer, with our rules of what a text may say.
+"""Turn texts into token ids with a model's own tokenizer, under our rules for texts.
 
-A text that says "[SEP]" says these five characters; it is cut to `max_length` and never padded,
-whatever the tokenizer's files ask for. Texts are normalised already (`features/spec/normalize.py`).
-transformers is asked once what a model's tokenizer is; what it says can be kept as a file, and opened
-again without it.
+In come texts that are normalised already (`features/spec/normalize.py`), out come token ids. A text
+that contains "[SEP]" contains these five characters, not a special token; it is cut to `max_length`
+and never padded, whatever the tokenizer's files ask for. transformers loads a tokenizer once; what
+it finds can be kept as a file, and opened again without transformers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What is known of a tokenizer besides how it cuts.
+    """The facts of a tokenizer besides how it cuts texts.
 
     Attributes
     ----------
@@ -113,10 +113,12 @@ class TextTokenizer:
             return Tokens([self._as_array(ids) for ids in found], truncated)
 
     def _as_array(self, ids: Sequence[int]) -> npt.NDArray[np.int32]:
-        """Token ids of a text; one unknown token where a tokenizer makes none of an empty text.
+        """Give the ids of a text as an array, special tokens in its content as unknown ones.
 
-        Some vocabularies hold special tokens as pieces of text too, so that a tweet that says "[SEP]"
-        would end itself: such pieces are unknown.
+        An unknown token stands for an empty text of which a tokenizer makes none.
+
+        Some vocabularies hold special tokens as pieces of text too, so that a tweet that says
+        "[SEP]" would end itself: such pieces are unknown.
         """
         unknown = self.vocabulary.unknown_id
         content = slice(self.vocabulary.prefix, len(ids) - self.vocabulary.suffix)
@@ -173,9 +175,9 @@ def load_tokenizer(checkpoint: Checkpoint, max_length: int) -> TextTokenizer:
         return TextTokenizer(checkpoint.name, vocabulary, cut, fast.to_str())
 
     def slowly(texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
-        whole = tokenizer(list(texts), truncation=False, padding=False, verbose=False)
+        full = tokenizer(list(texts), truncation=False, padding=False, verbose=False)
         kept = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
-        return kept["input_ids"], [len(ids) > max_length for ids in whole["input_ids"]]
+        return kept["input_ids"], [len(ids) > max_length for ids in full["input_ids"]]
 
     return TextTokenizer(checkpoint.name, vocabulary, slowly, None)
 

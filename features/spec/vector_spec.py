@@ -1,7 +1,8 @@
-"""What vectors are: their encoder, views, precision and type on disk, in one record. No torch.
+"""The record of what vectors are: encoder, views, precision and type on disk. No torch.
 
 A run asks for such vectors; a journal, a shard and a source of a head say that they hold them.
-`differences` says where two of these do not agree; how that is worded is up to who raises the error.
+`differences` says where two of these do not agree; how that is worded is up to who raises the
+error.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ STORE_DTYPES = ("float16", "float32")
 
 @dataclass(frozen=True)
 class VectorSpec:
-    """What some vectors are, or are to be.
+    """The description of some vectors, as they are or are to be.
 
     Attributes
     ----------

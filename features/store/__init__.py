@@ -1,7 +1,7 @@
-"""The feature store: HDF5 files between stage one and stage two, and all that is checked about them.
+"""The feature store: HDF5 files between stage one and stage two, and all their checks.
 
-`format` draws the layout, `reader` and `writer` use it, `structure` and `row_checks` say what a file may hold,
-`checksum` covers every bit, `admission` opens strangers' files in a child process first,
-`shard_folder` and `missing_shards` order the shards of a folder, `verify` checks all of it. Imports
-`features.spec` and `features.base`; never torch, the encoder, tweets or extraction.
+`format` draws the layout, `reader` and `writer` use it, `structure` and `row_checks` say what a
+file may hold, `checksum` covers every bit, `admission` opens strangers' files in a child process
+first, `shard_folder` and `missing_shards` order the shards of a folder, `verify` checks all of it.
+Imports `features.spec` and `features.base`; never torch, the encoder, tweets or extraction.
 """

@@ -1,13 +1,15 @@
-"""Has a feature files opened in a child process first, before they are opened in this one.
+"""Open feature files in a child process first, before they are opened in this one.
 
 HDF5 is a large C library, and a file from elsewhere can make it crash, loop or fill the memory. So
 whatever this process has not written itself is first opened, checked and walked through by the same
-code (`features/store/format.py`, `features/store/structure.py`) in a child with limits of time and memory; what
-ends badly there is refused here. One child does for all shards of a store, once a process.
+code (`features/store/format.py`, `features/store/structure.py`) in a child with limits of time and
+memory; what ends badly there is refused here. One child does for all shards of a store, once a
+process.
 
-There is no receipt in the file or beside it that would spare a file the child: a stranger could write
-the same, and a secret one would have to cover every byte, where the child reads the structure alone.
-A file is known by device, inode, size and time, so one that changes meanwhile is checked again.
+There is no receipt in the file or beside it that would spare a file the child: a stranger could
+write the same, and a secret one would have to cover every byte, where the child reads the structure
+alone. A file is known by device, inode, size and time, so one that changes meanwhile is checked
+again.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from features.base import child as children
@@ -24,10 +27,20 @@ from features.errors import CannotContinue, FileRefused
 from features.store.format import open_file, read_shard
 from features.store.structure import check_storage
 
-# An honest file of 150 MB takes 0.2 s, nearly all of it the start of Python.
-CPU_SECONDS = 20
-WALL_SECONDS = 60
-MEMORY_BYTES = 2**30
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of a child.
+
+    An honest file of 150 MB takes 0.2 s, nearly all of it the start of Python.
+    """
+
+    cpu_seconds: int = 20
+    wall_seconds: float = 60
+    memory_bytes: int = 2**30
+
+
+LIMITS = Limits()
 
 Identity = tuple[int, int, int, int]
 _known: set[Identity] = set()
@@ -38,18 +51,27 @@ _ENVIRONMENT = children.ONE_THREAD | {"HDF5_PLUGIN_PRELOAD": "::"}
 
 
 def identity(file: Path | int) -> Identity:
-    """What tells this content of a path or an open file from an earlier or a later one."""
+    """Identify the content of a path or an open file, as unlike an earlier or a later one."""
     status = os.fstat(file) if isinstance(file, int) else file.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def vouch(path: Path) -> None:
-    """Let a file that this process has just written itself be opened without a child."""
+    """Admit a file that this process has just written itself, without a child."""
     _known.add(identity(path))
 
 
-def admit(paths: Sequence[Path]) -> list[Identity]:
+def admit(
+    paths: Sequence[Path], *, limits: Limits = LIMITS, program: str | None = None
+) -> list[Identity]:
     """Give the identities of these files, once a child has come through them.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    limits : Limits
+    program : str, optional
+        What the child runs; default: `child`.
 
     Raises
     ------
@@ -61,28 +83,27 @@ def admit(paths: Sequence[Path]) -> list[Identity]:
     found = [identity(path) for path in paths]
     strange = [path for path, known in zip(paths, found, strict=True) if known not in _known]
     if strange:
-        _rehearse(strange)
+        _rehearse(strange, limits, program or _CHILD)
         _known.update(found)
     return found
 
 
-def _rehearse(paths: Sequence[Path]) -> None:
-    limits = {"cpu": CPU_SECONDS, "memory": MEMORY_BYTES}
-    order = json.dumps({"paths": [os.fspath(path) for path in paths], "limits": limits})
+def _rehearse(paths: Sequence[Path], limits: Limits, program: str) -> None:
+    order = json.dumps({"paths": [os.fspath(path) for path in paths], "limits": asdict(limits)})
     named = f"{paths[0]}" if len(paths) == 1 else f"{paths[0]} or one of {len(paths) - 1} beside it"
     try:
         done = subprocess.run(
-            children.command(_CHILD),
+            children.command(program),
             input=order,
             capture_output=True,
             encoding="utf-8",
             errors="replace",
             env=os.environ | _ENVIRONMENT,
-            timeout=WALL_SECONDS,
+            timeout=limits.wall_seconds,
         )
     except subprocess.TimeoutExpired as error:
         raise FileRefused(
-            f"{named} could not be opened in {WALL_SECONDS} s; it is not read further"
+            f"{named} could not be opened in {limits.wall_seconds} s; it is not read further"
         ) from error
     except OSError as error:
         raise CannotContinue(
@@ -92,16 +113,18 @@ def _rehearse(paths: Sequence[Path]) -> None:
         raise FileRefused(json.loads(done.stdout))
     if done.returncode != 0 or done.stdout != "ok":
         raise FileRefused(
-            f"{named} could not be opened within {CPU_SECONDS} s and {MEMORY_BYTES >> 20} MiB: the process "
-            f"that tried it ended with {children.ending(done.returncode, done.stderr)}"
+            f"{named} could not be opened within {limits.cpu_seconds} s and "
+            f"{limits.memory_bytes >> 20} MiB: the process that tried it ended with {children.ending(done.returncode, done.stderr)}"
         )
 
 
 def child() -> None:
     """Run in the child: take the order from standard input, answer on standard output."""
     order = json.loads(sys.stdin.read())
-    limits = order["limits"]
-    children.set_limits(memory_bytes=limits["memory"], cpu_seconds=limits["cpu"], written_bytes=0)
+    limits = Limits(**order["limits"])
+    children.set_limits(
+        memory_bytes=limits.memory_bytes, cpu_seconds=limits.cpu_seconds, written_bytes=0
+    )
     try:
         for path in order["paths"]:
             with open_file(Path(path)) as file:

@@ -1,16 +1,17 @@
-r"""What covers every bit of a feature file: a digest of all of it, behind its HDF5 content.
+r"""The seal of a feature file: a digest of every bit of it, behind its HDF5 content.
 
-HDF5's checksums leave gaps: between its objects, in unused parts of its indexes, in the flags of its
-first block. So a finished file ends in a seal of 56 bytes, which HDF5 does not read, as it lies behind
-the end that the file itself states::
+HDF5's checksums leave gaps: between its objects, in unused parts of its indexes, in the flags of
+its first block. So a finished file ends in a seal of 56 bytes, which HDF5 does not read, as it lies
+behind the end that the file itself states::
 
     frostline-seal\n, 1         16 bytes   the version of the seal is the last one
     size                        8 bytes   little-endian: of all that comes before the seal
     SHA-256                    32 bytes   of all that comes before the seal
 
 SHA-256, because processors have instructions for it: 1.14 GB/s where BLAKE2b takes 0.92 GB/s. The
-seal tells damage from health, not friend from stranger: whoever makes a file can compute one. Nothing
-that reads vectors needs it; `frostline verify` and an `extract` that goes on with a folder do.
+seal tells damage from health, not friend from stranger: whoever makes a file can compute one.
+Nothing that reads vectors needs it; `frostline verify` and an `extract` that goes on with a folder
+do.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ def _check(path: Path, handle: int, size: int, progress: Callable[[int], None]) 
     magic, sealed_size, sealed = _SEAL.unpack(tail) if len(tail) == SEAL_BYTES else (b"", 0, b"")
     if magic != MAGIC:
         raise FileRefused(
-            f"{path} does not end in its seal: it was cut, altered by another program, or made by a "
-            "frostline that sealed no files"
+            f"{path} does not end in its seal: it was cut, altered by another program, or made by "
+            "a frostline that sealed no files"
         )
     if sealed_size != before:
         raise FileRefused(

@@ -1,7 +1,7 @@
 """The HDF5 layout of a shard: what stage one hands to stage two. No torch.
 
-A shard is one immutable HDF5 file, written by `features/store/writer.py` and read, alone or as one with
-others, by `features/store/reader.py`. Row i of every dataset is row i of the input::
+A shard is one immutable HDF5 file, written by `features/store/writer.py` and read, alone or as one
+with others, by `features/store/reader.py`. Row i of every dataset is row i of the input::
 
     tweets.h5
     ├── <view>        (N, D)  float16 | float32   one dataset a view, named by its pooling
@@ -19,20 +19,21 @@ others, by `features/store/reader.py`. Row i of every dataset is row i of the in
         ├── fingerprint   SHA-256 of the spec
         ├── precision     "float32" | "half" | "int8"   of the forward pass
         ├── provenance    JSON: versions, device, dtype, digest of the input
-        └── part          JSON, which shard of a folder it is (`features/store/shard_folder.py`); not in a single file
+        └── part          JSON, which shard of a folder it is, see `shard_folder`; not in a file
 
 Every dataset is chunked by rows (views at about half a MiB) and carries fletcher32 checksums, HDF5
-keeps one over each of its own structures, and behind it all lies a seal, a digest of every bit before it
-(`features/store/checksum.py`), which HDF5 does not read. There are no object or variable-length types, links,
-external or virtual datasets; a file that has some, or anything else, is refused
-(`features/store/structure.py`), by a child process (`features/store/admission.py`). In plain h5py::
+keeps one over each of its own structures, and behind it all lies a seal, a digest of every bit
+before it (`features/store/checksum.py`), which HDF5 does not read. There are no object or
+variable-length types, links, external or virtual datasets; a file that has some, or anything else,
+is refused (`features/store/structure.py`), by a child process (`features/store/admission.py`). In
+plain h5py::
 
     import h5py
     with h5py.File("tweets.h5") as f:
         X, y = f["mean@last4+sum"][:], f["label"][:]
 
-To change the layout, raise `VERSION`, keep reading the versions before it, and add a file of the old
-version to the tests.
+To change the layout, raise `VERSION`, keep reading the versions before it, and add a file of the
+old version to the tests.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ VIEW_TYPES = dict.fromkeys(STORE_DTYPES, 2)
 
 @dataclass(frozen=True)
 class Shard:
-    """What a shard says about itself, besides its rows."""
+    """The description of a shard: all that it says besides its rows."""
 
     vectors: VectorSpec
     label_names: Sequence[str]
@@ -95,13 +96,13 @@ class Shard:
 
 
 def attributes(shard: Shard) -> dict[str, str | int]:
-    """What a shard says of itself, as HDF5 attributes."""
+    """Give what a shard says of itself, as HDF5 attributes."""
     label_names = json.dumps(list(shard.label_names), ensure_ascii=False)
     if len(label_names.encode()) > _MAX_ATTRIBUTE:
         raise InputError(
             f"the labels have {len(shard.label_names)} different values, e.g. "
-            f"{', '.join(map(shown, shard.label_names[:3]))}: too many or too long for classes; choose "
-            "another --label-column"
+            f"{', '.join(map(shown, shard.label_names[:3]))}: too many or too long for classes; "
+            "choose another `label_column`"
         )
     vectors = shard.vectors
     return {
@@ -117,20 +118,25 @@ def attributes(shard: Shard) -> dict[str, str | int]:
     }
 
 
-def chunk_rows(row_bytes: int) -> int:
-    """Rows of a chunk of a dataset, at least one."""
-    return max(1, CHUNK_BYTES // row_bytes)
+def chunk_rows(row_bytes: int, chunk_bytes: int = CHUNK_BYTES) -> int:
+    """Count the rows of a chunk of a dataset, at least one."""
+    return max(1, chunk_bytes // row_bytes)
 
 
 def row_slices(
-    n_rows: int, row_bytes: int, block_bytes: int | None = None, first: int = 0
+    n_rows: int,
+    row_bytes: int,
+    block_bytes: int = BLOCK_BYTES,
+    chunk_bytes: int = CHUNK_BYTES,
+    first: int = 0,
 ) -> Iterator[slice]:
-    """Cut the rows into blocks of whole chunks, at least one: so many bytes (about 32 MiB), `_BLOCK_ROWS` at most.
+    """Cut the rows into blocks of complete chunks, each of about `block_bytes`.
 
-    The one that holds the first row that is wanted begins with it.
+    A block has at least one chunk, and `_BLOCK_ROWS` at most. The block that holds the first row
+    that is wanted begins with it.
     """
-    chunk = chunk_rows(row_bytes)
-    step = max(chunk, min((block_bytes or BLOCK_BYTES) // row_bytes, _BLOCK_ROWS) // chunk * chunk)
+    chunk = chunk_rows(row_bytes, chunk_bytes)
+    step = max(chunk, min(block_bytes // row_bytes, _BLOCK_ROWS) // chunk * chunk)
     for start in range(first - first % step, n_rows, step):
         yield slice(max(first, start), min(start + step, n_rows))
 
@@ -156,7 +162,7 @@ def sort_labels(names: set[str]) -> list[str]:
 
 
 def open_file(path: Path) -> h5py.File:
-    """Open a file as it is; for strangers' files only in a child (`features/store/admission.py`)."""
+    """Open a file as it is: one of strangers only in a child (`features/store/admission.py`)."""
     try:
         return h5py.File(path, "r")
     except (OSError, RuntimeError, ValueError) as error:
@@ -185,8 +191,8 @@ def read_shard(file: h5py.File) -> Shard:
         views = [str(name) for name in json.loads(texts["views"])]
         label_names = [str(name) for name in json.loads(texts["label_names"])]
         provenance = json.loads(texts["provenance"])
-        said = read_attribute(file, "part")
-        part = None if said is None else Part.from_json(str(said))
+        place = read_attribute(file, "part")
+        part = None if place is None else Part.from_json(str(place))
         precision = texts["precision"]
         if precision not in PRECISIONS or not isinstance(provenance, dict):
             raise ValueError(f"precision is {precision!r}")

@@ -1,7 +1,8 @@
-"""Which shards of a folder are missing, surplus or there twice: all of them, not the first alone.
+"""Name the shards of a folder that are missing, surplus or double: all of them.
 
-`features/store/shard_folder.py` refuses a folder that is not whole at the first thing that it finds; here everything is
-named, also where some shards can't be read. No HDF5.
+In come the files of a folder, and what those that can be read say of their place; out comes a
+sentence for each fault. `features/store/shard_folder.py`, in contrast, refuses a folder at its
+first fault. Opens no files.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def gaps(
             if part.number in of_number:
                 yield (
                     path,
-                    f"{path} is shard {part.number}, which {of_number[part.number].name} is as well: "
-                    "move one of them elsewhere",
+                    f"{path} is shard {part.number}, which {of_number[part.number].name} is as "
+                    "well: move one of them elsewhere",
                 )
             elif path != part_path(folder, part.number):
                 yield path, f"{path} is shard {part.number}: rename it to part-{part.number:05d}.h5"
@@ -63,7 +64,7 @@ def gaps(
 def _seams(
     of_number: Mapping[int, Path], parts: Mapping[Path, tuple[Part, int]]
 ) -> Iterator[tuple[Path, str]]:
-    """Shards next to each other must be of one run: cut alike, one beginning where the other ends."""
+    """Say which shards next to each other are not of one run: cut alike, one behind the other."""
     shard_rows = parts[of_number[min(of_number)]][0].shard_rows
     for number, path in sorted(of_number.items()):
         part, _ = parts[path]

@@ -1,7 +1,9 @@
-"""Shards read as one: a file, a list of them or a folder of them. No torch.
+"""Read shards as one store: a file, a list of files or a folder of them. No torch.
 
-What lies in a shard is in `features/store/format.py`. A file that this process has not written is opened by
-a child first (`features/store/admission.py`), and a writer may replace it meanwhile.
+In come paths, out come vectors, labels and the other columns of all rows, in order. The layout of a
+shard is in `features/store/format.py`. A file that this process has not written is opened by a
+child process first (`features/store/admission.py`), and a writer may replace it meanwhile. Writes
+nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from features.errors import FileRefused, InputError
 from features.spec.pooling import parse_pooling
 from features.store import admission
 from features.store.format import (
+    BLOCK_BYTES,
+    CHUNK_BYTES,
     check_same_vectors,
     label_recoding,
     open_file,
@@ -146,22 +150,22 @@ class FeatureStore:
         return self.spec.fingerprint
 
     def choose_views(self, asked: Sequence[str] | None) -> list[str]:
-        """Give the canonical names of the views that were asked for; without, the only one there is.
+        """Give the canonical names of the views that were asked for; of none, the only view.
 
         Raises
         ------
         InputError
             A view is not there, or several are and none was named.
         """
-        there = ", ".join(self.views)
+        held = ", ".join(self.views)
         if not asked:
             if len(self.views) > 1:
-                raise InputError(f"{self} holds several views: {there}; choose with --pooling")
+                raise InputError(f"{self} holds several views: {held}; choose with `pooling`")
             return list(self.views)
         names = [parse_pooling(text).name for text in asked]
         for name in names:
             if name not in self.views:
-                raise InputError(f"{self} holds no view {name!r}; it holds: {there}")
+                raise InputError(f"{self} holds no view {name!r}; it holds: {held}")
             if names.count(name) > 1:
                 raise InputError(f"view {name!r} is named twice; name each view once")
         return names
@@ -196,13 +200,14 @@ class FeatureStore:
         self,
         views: str | Sequence[str],
         dtype: npt.DTypeLike = np.float32,
-        block_bytes: int | None = None,
+        block_bytes: int = BLOCK_BYTES,
         start: int = 0,
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> Iterator[tuple[int, Array]]:
         """Iterate over (number of the first row, block of rows) in bounded memory, from a row on.
 
         `dtype` is that of the blocks; `store_dtype` leaves the vectors as they are. Blocks are of
-        about 32 MiB as float32, where nothing else is said.
+        about 32 MiB as float32 unless `block_bytes` is given.
         """
         names = [views] if isinstance(views, str) else list(views)
         row_bytes = sum(self.views[name] for name in names) * 4
@@ -211,12 +216,12 @@ class FeatureStore:
             first = max(0, start - int(offset))
             if first >= n_rows:
                 continue
-            for rows in row_slices(n_rows, row_bytes, block_bytes, first):
+            for rows in row_slices(n_rows, row_bytes, block_bytes, chunk_bytes, first):
                 parts = [read_rows(file, name, rows).astype(dtype, copy=False) for name in names]
                 yield int(offset) + rows.start, parts[0] if len(parts) == 1 else np.hstack(parts)
 
     def take(self, view: str, rows: npt.NDArray[np.int64]) -> Array:
-        """Read vectors of single rows as they are stored; `rows` ascend. Each chunk is read once."""
+        """Read vectors of single rows as they are stored, each chunk once; `rows` ascend."""
         vectors = np.empty((len(rows), self.views[view]), self.store_dtype)
         for offset, end, file in zip(self._starts[:-1], self._starts[1:], self._files, strict=True):
             low, high = np.searchsorted(rows, [offset, end])
@@ -230,7 +235,7 @@ class FeatureStore:
         return vectors
 
     def labels(self) -> npt.NDArray[np.int32]:
-        """Codes into `label_names`, (N,); -1 where there is no label."""
+        """Read the codes into `label_names`, (N,); -1 where there is no label."""
         parts = []
         for path, file, codes in zip(self.paths, self._files, self._codes, strict=True):
             part = read_rows(file, "label")
@@ -240,19 +245,19 @@ class FeatureStore:
         return np.concatenate(parts)
 
     def ids(self, rows: slice = slice(None)) -> list[str]:
-        """Ids as in the input."""
+        """Read the ids, as in the input."""
         return [bytes(value).decode("utf-8", "replace") for value in self.column("id", rows)]
 
     def digests(self, rows: slice = slice(None)) -> npt.NDArray[np.uint8]:
-        """BLAKE2b-128 of the normalised texts, (N, 16)."""
+        """Read the BLAKE2b-128 of the normalised texts, (N, 16)."""
         return self.column("digest", rows)
 
     def n_tokens(self, rows: slice = slice(None)) -> npt.NDArray[np.int32]:
-        """Tokens of each text, (N,)."""
+        """Read the numbers of tokens, (N,)."""
         return self.column("n_tokens", rows)
 
     def flags(self, rows: slice = slice(None)) -> npt.NDArray[np.uint8]:
-        """Sums of `TRUNCATED`, `EMPTY` and `REPAIRED`, (N,)."""
+        """Read the flags, sums of `TRUNCATED`, `EMPTY` and `REPAIRED`, (N,)."""
         return self.column("flags", rows)
 
     def column(self, name: str, rows: slice = slice(None)) -> Array:

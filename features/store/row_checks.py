@@ -1,30 +1,38 @@
-"""What the rows of a feature file must be like, checked by reading every one of them. No torch.
+"""Check the values of the rows of a feature file, by reading every one of them. No torch.
 
-HDF5's checksums say that a chunk is as it was written, `features/store/structure.py` that it is there, and the
-seal that no bit has changed; but whoever writes a file can write all of that around nonsense. So this
-looks at the values. Everything is read in blocks, so that memory does not grow with the vectors.
+HDF5's checksums prove that a chunk is as it was written, `features/store/structure.py` that it is
+in the file, and the seal that no bit has changed. None of them proves that the values make sense,
+since a stranger can write all of them around any values. In comes an open store, out comes a
+sentence for each fault. Rows are read in blocks, so that memory does not grow with the vectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from features.errors import FileRefused
-from features.store.format import EMPTY, REPAIRED, TRUNCATED
+from features.store.format import CHUNK_BYTES, EMPTY, REPAIRED, TRUNCATED
 from features.store.reader import FeatureStore
 
 # As an unsigned integer, a value that is finite is below its type's infinity, but for the sign.
 _BITS = {"float16": (np.uint16, 0x7FFF, 0x7C00), "float32": (np.uint32, 0x7FFFFFFF, 0x7F800000)}
 # Small enough that memory is used again, large enough that opening datasets costs nothing.
-_BLOCK_BYTES = 2**23
-_COLUMN_ROWS = 65_536
+BLOCK_BYTES = 2**23
+COLUMN_ROWS = 65_536
 
 
-def faults(store: FeatureStore, progress: Callable[[int], None] = lambda n: None) -> Iterator[str]:
+def faults(
+    store: FeatureStore,
+    progress: Callable[[int], None] = lambda n: None,
+    *,
+    block_bytes: int = BLOCK_BYTES,
+    chunk_bytes: int = CHUNK_BYTES,
+    column_rows: int = COLUMN_ROWS,
+) -> Iterator[str]:
     """Read all rows of one shard, and say what is wrong with them, a sentence each.
 
     Parameters
@@ -33,10 +41,18 @@ def faults(store: FeatureStore, progress: Callable[[int], None] = lambda n: None
         Of one file.
     progress : callable, optional
         Called with the bytes of vectors that were read since the last call.
+    block_bytes, chunk_bytes, column_rows : int
+        Bytes of vectors, in complete chunks, and rows of other columns that are read at a time.
     """
-    for check in (_labels, _ids, _flags, _n_tokens):
+    parts = list(_slices(store.n_rows, column_rows))
+    for found in (
+        _labels(store),
+        _ids(store, parts),
+        _flags(store, parts),
+        _n_tokens(store, parts),
+    ):
         try:
-            yield from check(store)
+            yield from found
         except FileRefused as error:
             yield str(error)
     try:
@@ -46,7 +62,8 @@ def faults(store: FeatureStore, progress: Callable[[int], None] = lambda n: None
         repeated = first = np.empty(0, np.int64)
     for view in store.views:
         try:
-            yield from _vectors(store, view, repeated, first, progress)
+            blocks = store.blocks(view, store.store_dtype, block_bytes, chunk_bytes=chunk_bytes)
+            yield from _vectors(store, view, blocks, repeated, first, progress)
         except FileRefused as error:
             yield str(error)
 
@@ -85,22 +102,22 @@ def _labels(store: FeatureStore) -> Iterator[str]:
     store.labels()  # refuses what is not among the names
 
 
-def _ids(store: FeatureStore) -> Iterator[str]:
-    for rows in _slices(store.n_rows):
+def _ids(store: FeatureStore, parts: Sequence[slice]) -> Iterator[str]:
+    for rows in parts:
         store.column("id", rows)  # any bytes will do, if their chunks are right
     yield from ()
 
 
-def _flags(store: FeatureStore) -> Iterator[str]:
-    for rows in _slices(store.n_rows):
+def _flags(store: FeatureStore, parts: Sequence[slice]) -> Iterator[str]:
+    for rows in parts:
         yield from _first_odd(
             store, rows, store.flags(rows), lambda v: v > (TRUNCATED | EMPTY | REPAIRED), "flags"
         )
 
 
-def _n_tokens(store: FeatureStore) -> Iterator[str]:
+def _n_tokens(store: FeatureStore, parts: Sequence[slice]) -> Iterator[str]:
     longest = store.spec.max_length
-    for rows in _slices(store.n_rows):
+    for rows in parts:
         yield from _first_odd(
             store, rows, store.n_tokens(rows), lambda v: (v < 1) | (v > longest), "n_tokens"
         )
@@ -116,14 +133,15 @@ def _first_odd(
     odd = np.flatnonzero(is_odd(values))
     if len(odd):
         yield (
-            f"{store}: {name!r} of row {rows.start + odd[0] + 1:,} is {values[odd[0]]}, which no row "
-            "can have"
+            f"{store}: {name!r} of row {rows.start + odd[0] + 1:,} is {values[odd[0]]}, which no "
+            "row can have"
         )
 
 
 def _vectors(
     store: FeatureStore,
     view: str,
+    blocks: Iterator[tuple[int, npt.NDArray[Any]]],
     repeated: npt.NDArray[np.int64],
     first: npt.NDArray[np.int64],
     progress: Callable[[int], None],
@@ -132,7 +150,7 @@ def _vectors(
     unsigned, magnitude, infinity = _BITS[store.store_dtype]
     n_bad, first_bad, seen = 0, 0, 0
     sums, weights = np.zeros(len(repeated), np.uint64), _weights(store.views[view])
-    for start, block in store.blocks(view, store.store_dtype, _BLOCK_BYTES):
+    for start, block in blocks:
         bits = block.view(unsigned) & magnitude
         if bits.max() >= infinity:
             bad = np.flatnonzero((bits >= infinity).any(axis=1))
@@ -151,26 +169,26 @@ def _vectors(
     odd = np.flatnonzero(sums != sums[np.searchsorted(repeated, first)])
     if len(odd):
         yield (
-            f"{store}: rows {first[odd[0]] + 1:,} and {repeated[odd[0]] + 1:,} have the same text and "
-            f"different vectors of {view!r}"
+            f"{store}: rows {first[odd[0]] + 1:,} and {repeated[odd[0]] + 1:,} have the same text "
+            f"and different vectors of {view!r}"
         )
 
 
 def _weights(width: int) -> npt.NDArray[np.uint64]:
-    """Odd numbers, so that no bit of a vector is lost in its sum."""
+    """Make odd numbers, so that no bit of a vector is lost in its sum."""
     return np.random.default_rng(0).integers(0, 2**63, width, np.uint64) * np.uint64(2) + np.uint64(
         1
     )
 
 
 def _sums(vectors: npt.NDArray[Any], weights: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Digest vectors by their bits, one number each; equal ones alike."""
+    """Sum up vectors by their bits, one number each; equal ones alike."""
     row_bytes = vectors.itemsize * vectors.shape[1]
     size = next(size for size in (8, 4, 2) if row_bytes % size == 0)
     words = vectors.view(f"<u{size}").astype(np.uint64, copy=False)
     return np.asarray(words @ weights[: words.shape[1]])
 
 
-def _slices(n_rows: int) -> Iterator[slice]:
-    for start in range(0, n_rows, _COLUMN_ROWS):
-        yield slice(start, min(start + _COLUMN_ROWS, n_rows))
+def _slices(n_rows: int, step: int) -> Iterator[slice]:
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))

@@ -1,9 +1,9 @@
-"""The shards of a folder that one run makes: their names, their order, and what each says of its place.
+"""Shards of a folder that one run makes: their names, their order, and the place of each.
 
-A folder of `--shard-rows N` holds `part-00000.h5`, `part-00001.h5`... Each says in its attribute
-`part` which one it is, so that a folder that lacks some is not taken for whole. While shards are
-replaced, the last of the old ones is set aside under a name that no reader looks for: without a last
-shard a folder is refused, so nobody reads new shards together with old ones.
+A folder that was written with `shard_rows` holds `part-00000.h5`, `part-00001.h5`... Each says in
+its attribute `part` which one it is, so that a folder that lacks some is not taken for whole. While
+shards are replaced, the last of the old ones is set aside under a name that no reader looks for:
+without a last shard a folder is refused, so nobody reads new shards together with old ones.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ASIDE = re.compile(r"\.part-([0-9]{5,9})\.aside")
 
 @dataclass(frozen=True)
 class Part:
-    """Which shard of a folder a file is.
+    """The place of a shard in its folder.
 
     Attributes
     ----------
@@ -56,22 +56,22 @@ class Part:
 
 
 def part_path(folder: Path, number: int) -> Path:
-    """Where a shard is."""
+    """Give the path of a shard."""
     return folder / f"part-{number:05d}.h5"
 
 
 def number_of(path: Path) -> int | None:
-    """Which shard a file is by its name; None for other names."""
+    """Give the number of a shard by its file's name; None for other names."""
     found = _NAME.fullmatch(path.name)
     return int(found[1]) if found else None
 
 
 def aside_path(folder: Path, number: int) -> Path:
-    """Where a finished shard is while those before it are replaced."""
+    """Give the path of a finished shard that is set aside while those before it are replaced."""
     return folder / f".part-{number:05d}.aside"
 
 
-def parts_there(folder: Path) -> dict[int, Path]:
+def existing_parts(folder: Path) -> dict[int, Path]:
     """Give the shards that are there by number, those that are set aside too, in order.
 
     Raises
@@ -79,17 +79,17 @@ def parts_there(folder: Path) -> dict[int, Path]:
     InputError
         Other feature files are there, which would be read as shards.
     """
-    there: dict[int, Path] = {}
+    existing: dict[int, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:  # names with a dot come first
         found = _NAME.fullmatch(path.name) or _ASIDE.fullmatch(path.name)
         if found:
-            there[int(found[1])] = path
+            existing[int(found[1])] = path
         elif path.suffix == ".h5":
             raise InputError(
-                f"{folder} holds {path.name}, which is none of its shards (part-00000.h5, ...) and would "
-                "be read with them: move it, or give another -o"
+                f"{folder} holds {path.name}, which is none of its shards (part-00000.h5, ...) and "
+                "would be read with them: move it, or give another `output`"
             )
-    return dict(sorted(there.items()))
+    return dict(sorted(existing.items()))
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -110,7 +110,9 @@ def in_order(paths: Sequence[Path]) -> list[Path]:
 def check_whole(
     folder: Path, paths: Sequence[Path], parts: Sequence[Part | None], rows: Sequence[int]
 ) -> None:
-    """Refuse a folder that lacks a shard, or whose shards are not of one run; files without parts pass.
+    """Refuse a folder that lacks a shard, or whose shards are not of one run.
+
+    Files without parts pass.
 
     Raises
     ------
@@ -135,7 +137,7 @@ def check_whole(
                 f"{first_row} in shards of {known[0][1].shard_rows} would follow; {cure}"
             )
         if part.last != (number == len(known) - 1):
-            said = "says that it is the last, and others follow"
-            said = said if part.last else "is not the last, and none follows it"
-            raise FileRefused(f"{folder} is not whole: {path.name} {said}; {cure}")
+            claim = "says that it is the last, and others follow"
+            claim = claim if part.last else "is not the last, and none follows it"
+            raise FileRefused(f"{folder} is not whole: {path.name} {claim}; {cure}")
         first_row += n_rows

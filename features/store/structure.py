@@ -1,10 +1,11 @@
-"""What a feature file may consist of, in HDF5's own terms: everything else is refused.
+"""Refuse feature files that hold anything beyond what HDF5 needs for one.
 
-HDF5 is a file system of its own: names that lead into other files, filters that load plugins, shapes
-that no file could hold, types that allocate what they say. A feature file needs none of it, so it is
-held to exactly what `features/store/writer.py` writes, but that texts in attributes may be of variable
-length. Nothing here reads vectors; what the attributes mean is the store's, and what lies behind it all
-is `features/store/checksum.py`'s.
+HDF5 is a file system of its own: it has names that lead into other files, filters that load
+plugins, shapes that no file could hold, and types that allocate what they declare. A feature file
+needs none of these, so it may hold exactly what `features/store/writer.py` writes, except that
+texts in attributes may be of variable length. In comes an open HDF5 file, out comes a refusal or
+nothing. Vectors are not read; `features/store/format.py` knows what the attributes mean, and
+`features/store/checksum.py` what lies behind the HDF5 content.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from h5py import h5a, h5d, h5o, h5t, h5z
 from features.errors import FileRefused, first_line
 from features.store.checksum import SEAL_BYTES
 
-# The checksum of every chunk. Compressors are not needed, and would let a small file unpack to any size.
+# The checksum of every chunk. Compressors are not needed, and would let a small file unpack to any
+# size.
 _FILTERS = [h5z.FILTER_FLETCHER32]
 _CHECKSUM_BYTES = 4
 _BYTE_ORDERS = ("<", ">")
@@ -34,7 +36,7 @@ _FIRST_BLOCK_VERSIONS = (2, 3)
 
 @contextmanager
 def damage_refused(file: h5py.File, name: str) -> Iterator[None]:
-    """HDF5 reports a wrong checksum, a bad chunk or a cut file as an OSError or a RuntimeError."""
+    """Refuse a file where HDF5 reports a wrong checksum, a bad chunk or a cut file."""
     try:
         yield
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -80,7 +82,8 @@ def check_dataset(file: h5py.File, name: str, dtypes: Mapping[str, int]) -> None
     file : h5py.File
     name : str
     dtypes : mapping of str to int
-        The names of numpy's types that it may have, `S` for texts of fixed width, and its dimensions.
+        The names of numpy's types that it may have, `S` for texts of fixed width, and its
+        dimensions.
     """
     path = file.filename
     with damage_refused(file, name):
@@ -93,8 +96,8 @@ def check_dataset(file: h5py.File, name: str, dtypes: Mapping[str, int]) -> None
         kind = "S" if dataset.dtype.kind == "S" else dataset.dtype.name
         if dtypes.get(kind) != dataset.ndim or not _is_standard(dataset.id.get_type()):
             raise FileRefused(
-                f"{path}: {name!r} has type {dataset.dtype} and shape {dataset.shape}, which is not of "
-                "this format"
+                f"{path}: {name!r} has type {dataset.dtype} and shape {dataset.shape}, which is "
+                "not of this format"
             )
         if dataset.shape[0] != file["label"].shape[0]:
             raise FileRefused(
@@ -103,7 +106,7 @@ def check_dataset(file: h5py.File, name: str, dtypes: Mapping[str, int]) -> None
 
 
 def _is_standard(kind: h5t.TypeID) -> bool:
-    """Whether a type is one of numpy's own bit by bit, in either byte order, and has no name."""
+    """Tell whether a type is one of numpy's own, in either byte order, and has no name."""
     if kind.committed():
         return False
     if isinstance(kind, h5t.TypeStringID):
@@ -144,7 +147,7 @@ def check_storage(file: h5py.File, names: Mapping[str, Any] | set[str]) -> None:
 
 
 def _bytes_behind(path: str, size: int) -> int:
-    """How many bytes lie behind the end that HDF5 knows; none where it wrote the older first block."""
+    """Count the bytes behind the end that HDF5 knows; none where its first block is older."""
     with Path(path).open("rb") as file:
         _, version, end = _FIRST_BLOCK.unpack(file.read(_FIRST_BLOCK.size))
     return size - end if version in _FIRST_BLOCK_VERSIONS else 0
@@ -175,7 +178,7 @@ def _odd_layout(dataset: h5py.Dataset, file_size: int) -> str | None:
 
 
 def _chunk_extents(file: h5py.File, dataset: h5py.Dataset) -> list[tuple[int, int]]:
-    """Where the chunks of a dataset lie, once each of them is known to be whole."""
+    """Give where the chunks of a dataset lie, once each of them is known to be complete."""
     found: list[tuple[int, int, int, int]] = []
     dataset.id.chunk_iter(
         lambda chunk: found.append(

@@ -1,12 +1,11 @@
-"""Is a store whole? Every bit of every file, and what the rows say. No torch.
+"""Verify a store: every bit of every file, and the values of all rows. No torch.
 
-Of each file the seal comes first (`features/store/checksum.py`): it needs no HDF5, so a damaged file never comes
-near the library in this process. Where the seal is wrong that is the whole verdict, and no child is
-asked what HDF5 would say: the file is not what was written, and is to be made again either way. A file
-whose seal is right goes on through the same child as any other (`features/store/admission.py`), as a stranger
-can seal what he likes, and then all its rows are read (`features/store/row_checks.py`).
-
-Nothing stops at the first fault: a store is gone through to its end, and all that is broken is named.
+In comes a path, out comes a `Verification` with all faults that were found; the first one does not
+end the search. The seal of each file is checked first (`features/store/checksum.py`), without HDF5,
+so a damaged file never reaches that library in this process. A file whose seal is wrong is not
+looked at further: it has to be made again in any case. A file whose seal is right is still opened
+by a child process first (`features/store/admission.py`), since a stranger can seal a file too, and
+then all its rows are read (`features/store/row_checks.py`). Nothing is repaired.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from features.store.shard_folder import Part
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a file (or a folder), as a sentence that names it."""
+    """A fault of a file (or a folder), as a sentence that names it."""
 
     file: str
     reason: str
@@ -38,7 +37,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found.
+    """The findings of `verify`.
 
     Attributes
     ----------
@@ -159,7 +158,7 @@ def _strangeness(file: Path, shard: Shard, first_file: Path, first: Shard) -> li
 
 
 def _ask_one_child(files: Sequence[Path]) -> None:
-    """Have all files of a store opened by one child, where one does: each by itself takes 0.2 s."""
+    """Open all files of a store in one child, where one does: each by itself takes 0.2 s."""
     if len(files) > 1 and all(file.is_file() for file in files):
         with suppress(FileRefused, OSError):  # said file by file, behind the seals
             admission.admit(files)
@@ -195,7 +194,7 @@ def _remarks(path: Path) -> Iterator[str]:
 
 
 class _Meter:
-    """Adds up what was read; each byte is, by the seal and by HDF5."""
+    """A sum of the bytes that were read: each is read twice, for the seal and by HDF5."""
 
     def __init__(self, progress: Callable[[float], None], total: int) -> None:
         self._progress, self._total, self._done = progress, max(1, total), 0

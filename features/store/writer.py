@@ -1,6 +1,7 @@
-"""Writes one shard of the layout in `features/store/format.py`: synced, read back, compared and sealed.
+"""Write one shard of the layout in `features/store/format.py`, and prove that the disk holds it.
 
-Under which name it lies at the end is not decided here.
+In come a shard's attributes and a function that gives its rows; out comes a file that is synced,
+read back, compared and sealed. Under which name it lies at the end is not decided here.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from features.errors import CannotContinue, FileRefused
 from features.store import admission
 from features.store.checksum import seal
 from features.store.format import (
+    BLOCK_BYTES,
+    CHUNK_BYTES,
     DIGEST_BYTES,
     Shard,
     attributes,
@@ -38,19 +41,24 @@ def write_shard(
     n_rows: int,
     id_bytes: int,
     rows_of: Callable[[str, slice], Array],
+    chunk_bytes: int = CHUNK_BYTES,
+    block_bytes: int = BLOCK_BYTES,
 ) -> None:
-    """Write a whole shard to a new file in bounded memory, sync it, read it back, compare and seal it.
+    """Write a shard to a new file in bounded memory, sync it, read it back, compare and seal it.
 
     Parameters
     ----------
     path : Path
-        Must not exist; the caller renames it to its final name (`features/extraction/shard_builder.py`).
+        Must not exist; the caller renames it to its final name
+        (`features/extraction/shard_builder.py`).
     shard : Shard
         The attributes.
     n_rows, id_bytes : int
         N, and the bytes of the longest id.
     rows_of : callable
         ``rows_of(name, rows)`` gives a slice of a dataset; called in order, dataset by dataset.
+    chunk_bytes, block_bytes : int
+        Bytes of a chunk of a dataset, and of the rows that are written at a time.
 
     Raises
     ------
@@ -77,22 +85,26 @@ def write_shard(
             file.attrs[name] = _fixed_width(text) if isinstance(text, str) else text
         for name, (dtype, tail) in layout.items():
             row_bytes = np.dtype(dtype).itemsize * math.prod(tail)
-            chunk = max(1, min(n_rows, chunk_rows(row_bytes)))
+            chunk = max(1, min(n_rows, chunk_rows(row_bytes, chunk_bytes)))
             dataset = file.create_dataset(
                 name, (n_rows, *tail), dtype, chunks=(chunk, *tail), fletcher32=True
             )
-            for rows in row_slices(n_rows, row_bytes):
+            for rows in row_slices(n_rows, row_bytes, block_bytes, chunk_bytes):
                 # With the dtype, because h5py tells UTF-8 from ASCII by what is attached to it.
                 values = rows_of(name, rows).astype(dtype)
                 dataset[rows] = values
                 sums[name] = zlib.crc32(np.ascontiguousarray(values).data, sums[name])
-    _check_written(path, layout, n_rows, sums)
+    _check_written(path, layout, n_rows, sums, (block_bytes, chunk_bytes))
     seal(path)
     admission.vouch(path)
 
 
 def _check_written(
-    path: Path, layout: Mapping[str, Any], n_rows: int, sums: Mapping[str, int]
+    path: Path,
+    layout: Mapping[str, Any],
+    n_rows: int,
+    sums: Mapping[str, int],
+    sizes: tuple[int, int],
 ) -> None:
     """Compare what is on the disk with the checksums of what was to be there."""
     if hasattr(os, "posix_fadvise"):  # from the disk, not from memory
@@ -103,7 +115,7 @@ def _check_written(
             for name, (dtype, tail) in layout.items():
                 found = 0
                 row_bytes = np.dtype(dtype).itemsize * math.prod(tail)
-                for rows in row_slices(n_rows, row_bytes):
+                for rows in row_slices(n_rows, row_bytes, *sizes):
                     found = zlib.crc32(
                         np.ascontiguousarray(read_rows(file, name, rows)).data, found
                     )
@@ -111,15 +123,16 @@ def _check_written(
                     raise FileRefused(f"{name!r} is not as it was written")
     except FileRefused as error:
         raise CannotContinue(
-            f"{path}: the disk does not give back what was written to it ({error}); it may be failing"
+            f"{path}: the disk does not give back what was written to it ({error}); it may be "
+            "failing"
         ) from error
 
 
 class _ErrorsLater:
     """A new file that keeps the first error of a write until it is closed, which syncs it.
 
-    HDF5 does not survive a failing write: it raises something else, then crashes when it closes. So it
-    is told that all went well, and the error comes out behind it; Ctrl-C is no other error here.
+    HDF5 does not survive a failing write: it raises something else, then crashes when it closes. So
+    it is told that all went well, and the error comes out behind it; Ctrl-C is no other error here.
     """
 
     def __init__(self, path: Path) -> None:
@@ -151,7 +164,7 @@ class _ErrorsLater:
         return self.tell() if size is None else size
 
     def flush(self) -> None:
-        """Nothing waits in memory."""
+        """Do nothing: no data waits in memory."""
 
     def seek(self, offset: int, whence: int = 0) -> int:
         self._try(self._file.seek, offset, whence)
@@ -168,6 +181,9 @@ class _ErrorsLater:
 
 
 def _fixed_width(text: str) -> Array:
-    """As an attribute inside of the root's header, under its checksum: other texts lie where none is."""
+    """Give a text as an attribute that lies in the root's header, under its checksum.
+
+    Texts of variable length lie where there is no checksum.
+    """
     data = text.encode()
     return np.array(data, h5py.string_dtype("utf-8", len(data)))

@@ -106,7 +106,7 @@ class RejectLog:
         InputError
             It is more than `REFUSED_SHARE`, and that was not allowed.
         """
-        if not self.count or self.count <= LOUD_SHARE * rows:
+        if self.count <= LOUD_SHARE * rows or self.count == rows:  # all: there is nothing to go on
             return None
         counted = f"{self.count:,} of {rows:,} rows were rejected"
         where = "above" if self.path is None else f"in {self.path}"

@@ -29,6 +29,7 @@ from features.store.verify import verify
 from features.tweets.rejects import RejectLog, rejects_path
 from features.version import __version__
 from pipeline.cli import options, progress
+from pipeline.cli.flags import with_flags
 from pipeline.compare import compare
 from pipeline.data.matching import Matching
 from pipeline.doctor.examine import examine
@@ -63,7 +64,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except FrostlineError as error:
-            message, code = str(error), error.exit_code
+            message, code = with_flags(str(error), self._options(ctx)), error.exit_code
         except MemoryError:
             message, code = "the machine ran out of memory", CannotContinue.exit_code
         except OSError as error:
@@ -78,6 +79,11 @@ class _Commands(click.Group):
         if code == 130:
             _leave_busy_threads(code)
         return ctx.exit(code)
+
+    def _options(self, ctx: click.Context) -> Sequence[click.Parameter]:
+        """Give the parameters of the command that was invoked."""
+        command = self.commands.get(ctx.invoked_subcommand or "")
+        return command.params if command else ()
 
 
 def _leave_busy_threads(code: int) -> None:
@@ -357,7 +363,9 @@ def predict_command(
             check_replaceable(written_to, [head, *inputs])
     with (
         RejectLog(
-            None if to_stdout else Path(output), strict=strict, allowed=chosen["allow_rejects"]
+            None if to_stdout else Path(output),
+            strict=strict,
+            allowed=to_stdout or chosen["allow_rejects"],
         ) as rejects,
         scored(
             fitted,
@@ -367,7 +375,8 @@ def predict_command(
             columns=options.columns_of(chosen),
             written=options.input_format_of(chosen),
             on_matching=_say,
-            say=_remark,
+            # What is rejected is on standard error already, line by line.
+            say=(lambda line: None) if to_stdout else _remark,
         ) as scores,
         progress.counter(quiet=to_stdout) as show,
     ):

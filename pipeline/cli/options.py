@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -16,9 +16,6 @@ from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.options import CLASS_WEIGHTS
 from pipeline.head.head import Head
 from pipeline.scoring.predict import encoders_for
-
-if TYPE_CHECKING:
-    from features.encoder.encoder import FrozenEncoder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -201,7 +198,7 @@ def input_format_of(chosen: Mapping[str, Any]) -> InputFormat:
     )
 
 
-def loader_of(chosen: Mapping[str, Any]) -> Callable[[Head], Sequence[FrozenEncoder]]:
+def loader_of(chosen: Mapping[str, Any]) -> Callable[[Head], Any]:
     """Give what loads the encoders of a head, by what `machine` and `models` were given."""
     runtime = Runtime(
         device=chosen["device"],

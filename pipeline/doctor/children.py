@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from features.backends.choice import HALF, PLAIN, PREPACKED
 from features.base.child import code, command, ending
-from features.encoder.probe_texts import CALIBRATION_TEXTS
+from features.encoder.probe_texts import RANGE_TEXTS
 from features.errors import FrostlineError, first_line
 from features.spec.checkpoint import find_checkpoint
 from features.spec.encoder_spec import make_spec
@@ -129,7 +129,7 @@ def _widths(model: str) -> tuple[int, int]:
 
     checkpoint = find_checkpoint(model)
     tokenizer = load_tokenizer(checkpoint, make_spec(checkpoint).max_length)
-    text = tokenizer.tokenize(CALIBRATION_TEXTS[1:2]).ids[0]
+    text = tokenizer.tokenize(RANGE_TEXTS[1:2]).ids[0]
     return load(checkpoint, text.tolist(), tokenizer.vocabulary.padding_id).widths
 
 
@@ -229,7 +229,7 @@ def probe_tweets(n: int = N_TEXTS) -> list[str]:
     ok not bad at all, actually! @user the 7:42
     bad at all, actually! @user the 7:42 is late AGAIN. thanks for
     """
-    words = " ".join(CALIBRATION_TEXTS).split()
+    words = " ".join(RANGE_TEXTS).split()
     twice = words * 2
     texts = []
     for number in range(n):

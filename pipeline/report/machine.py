@@ -73,7 +73,7 @@ def _taken(auto: Taken) -> dict[str, str]:
     return {
         "takes": f"{choice.candidate} on {auto.device}",
         "gives": f"{auto.tweets_per_second:,.0f} tweets/s from text to vector",
-        "chosen": choice.said(),
+        "chosen": choice.summary(),
         "measured": "in an earlier run (remembered)" if choice.remembered else "in this run",
         "batches": f"{choice.max_batch_tokens:,} tokens, {choice.streams} at a time",
     }

@@ -507,7 +507,7 @@ def test_bad_options(options, message, store):
 def test_several_views_and_none_named(tmp_path):
     X = np.zeros((6, 4))
     path = write_store(tmp_path / "s.h5", {"cls": X, "mean": X}, [0, 1, 2] * 2)
-    with pytest.raises(InputError, match="several views: cls, mean; choose with --pooling"):
+    with pytest.raises(InputError, match="several views: cls, mean; choose with `pooling`"):
         fit(path)
 
 

@@ -1,8 +1,8 @@
-"""The process in which `tests/robustness/crashes.py` lets runs of `extract` die: it forks one a case.
+"""The process in which `tests/robustness/crashes.py` lets runs of `extract` die, a fork a case.
 
 It has imported everything and run `extract` once, so that a case costs the work alone, and has a
-single thread, as a fork takes no other along. Orders come as lines of JSON on standard input, answers
-go back on standard output.
+single thread, as a fork takes no other along. Orders come as lines of JSON on standard input,
+answers go back on standard output.
 """
 
 import contextlib
@@ -33,12 +33,13 @@ OPERATIONS = ("write", "truncate", "sync", "sync_folder", "rename", "unlink", "m
 
 
 class Shim:
-    """Counts the operations of `features/base/disk.py`, and records them or ends the run at one of them.
+    """A counter of the operations of `features/base/disk.py`, which records them or ends the run.
 
     `at` is a lane and a number in it, `moment` is `before`, `half` (of the bytes are written) or
-    `after`. The lane `rejects` has the writes to that file, which come from another thread than those
-    to the journal, so that their order changes; the lane `rest` has all others. With an `error` it fails there instead of dying, with `lasting` at every later write too;
-    with another `signal` than that which can't be caught it may go on.
+    `after`. The lane `rejects` has the writes to that file, which come from another thread than
+    those to the journal, so that their order changes; the lane `rest` has all others. With an
+    `error` it fails there instead of dying, with `lasting` at every later write too; with another
+    `signal` than that which can't be caught it may go on.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ def answer_of(process, pipe):
 
 def work(inputs, output, options, plan, limit=None, trace=None):
     """One run of `extract`: what it says, and how it ends."""
-    said = []
+    lines = []
     for path in [Path(output)] if Path(output).is_file() else Path(output).glob("*.h5"):
         admission.vouch(path)  # the tests compare it byte by byte with one that was admitted
     if limit is not None:
@@ -154,7 +155,7 @@ def work(inputs, output, options, plan, limit=None, trace=None):
     shim.install()
     answer = {}
     try:
-        summary = dataclasses.asdict(extract(inputs, output, **options, say=said.append))
+        summary = dataclasses.asdict(extract(inputs, output, **options, say=lines.append))
         answer = {k: summary[k] for k in ("outcome", "rows", "resumed", "encoded", "rejected")}
     except FrostlineError as error:
         answer = {"error": type(error).__name__, "message": str(error), "code": error.exit_code}
@@ -162,7 +163,7 @@ def work(inputs, output, options, plan, limit=None, trace=None):
         answer = {"interrupted": str(error)}
     if trace is not None:
         Path(trace).write_bytes(pickle.dumps(shim.trace))
-    return {"said": said, "operations": sum(shim.n.values()), **answer}
+    return {"lines": lines, "operations": sum(shim.n.values()), **answer}
 
 
 def run(delay=None, **order):
@@ -176,7 +177,7 @@ def run(delay=None, **order):
 
 
 def look(output, opens, versions, counts, reader):
-    """Open a store again and again, until it was replaced: each time it must be one of these, whole."""
+    """Open a store again and again, until it is replaced: each time it must be one of these."""
     found = []
     while counts[reader] < opens or len(found) < 3:
         with FeatureStore(output) as store:

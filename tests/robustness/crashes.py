@@ -1,7 +1,8 @@
 """Runs of `extract` that die, fail or lose power at a chosen point, and what must hold afterwards.
 
 A `Scenario` is a row of the table: what is there before, and the run that dies. A `Harness` has the
-process that forks those runs (`tests/robustness/crash_runner.py`) and knows how each scenario ends undisturbed.
+process that forks those runs (`tests/robustness/crash_runner.py`) and knows how each scenario ends
+undisturbed.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Scenario:
     before : dict, optional
         Options of an earlier, finished run over the first `N_BEFORE` tweets; None, there was none.
     killed_at : int, optional
-        Number of the operation at which an earlier run of the very same was killed, but for rejects.
+        Number of the operation at which an earlier run of the very same was killed, but for
+        rejects.
     output : str
         Its name.
     """
@@ -177,7 +179,7 @@ class Harness:
     def check_seen(self, name: str) -> None:
         """What a reader finds at the final name is what was there or what will be, whole."""
         reference, files = self.reference(name), finals(name, self.files())
-        before, after = (finals(name, there) for there in (reference.before, reference.after))
+        before, after = (finals(name, state) for state in (reference.before, reference.after))
         for path, content in files.items():
             assert content in (before.get(path), after.get(path)), f"{path} is neither old nor new"
             admission.vouch(self.case / path)
@@ -189,15 +191,19 @@ class Harness:
 
     def check_continues(self, name: str, kept: int | None = None) -> dict[str, Any]:
         """The same command ends as if nothing had happened, and uses what is `kept`."""
-        there = kept_in(self.files().get(journal_name(name), b""))
+        in_journal = kept_in(self.files().get(journal_name(name), b""))
         n_new = self.reference(name).n_new(self.files())
-        assert kept is None or there == kept, "vectors that were written are lost"
+        assert kept is None or in_journal == kept, "vectors that were written are lost"
         answer = self.run(SCENARIOS[name])
         assert answer["ended"] == 0 and "error" not in answer, answer
-        said = [line for line in answer["said"] if " vectors of a run that was interrupted" in line]
-        assert [line.split()[0] for line in said] == ([f"{there:,}"] if there else []), answer
+        lines = [
+            line for line in answer["lines"] if " vectors of a run that was interrupted" in line
+        ]
+        assert [line.split()[0] for line in lines] == ([f"{in_journal:,}"] if in_journal else []), (
+            answer
+        )
         if n_new == 0:  # else some of them are in a shard already
-            assert answer["resumed"] == there, answer
+            assert answer["resumed"] == in_journal, answer
         self.check_finished(name)
         return answer
 
@@ -268,7 +274,7 @@ def rejects_name(name: str) -> str:
 
 
 def kept_in(journal: bytes) -> int:
-    """Count the vectors of the whole records in a journal; not the code under test's own reading."""
+    """Count the vectors of the complete records in a journal, without the code under test."""
     kept, start = 0, 128
     while start + 16 <= len(journal):
         crc, kind, length = struct.unpack_from("<IIQ", journal, start)

@@ -1,11 +1,12 @@
-"""Feed one reader with damaged and made-up files, watched by an audit hook. Run by `tests/robustness/test_fuzz.py`.
+"""Feed one reader with damaged and made-up files, watched by an audit hook; see `test_fuzz.py`.
 
     python fuzz_runner.py TARGET FOLDER EXAMPLES
 
-In a process of its own, as an audit hook can't be taken back. Files are good ones after a few changes, with
-pieces of the format strewn in, and pieces of it alone. Ends with a line of JSON: files read, files refused.
-Anything but a documented error is a traceback and exit code 1; the hook ends the process with exit code 3
-and the event's name. Parquet files are not here: pyarrow reads them in a child that has its own tests.
+In a process of its own, as an audit hook can't be taken back. Files are good ones after a few
+changes, with pieces of the format strewn in, and pieces of it alone. Ends with a line of JSON:
+files read, files refused. Anything but a documented error is a traceback and exit code 1; the hook
+ends the process with exit code 3 and the event's name. Parquet files are not here: pyarrow reads
+them in a child that has its own tests.
 """
 
 import codecs
@@ -80,9 +81,8 @@ class Target:
 
 # Of the readers of tweets.
 TEXT_PIECES = (
-    *b'id text label , \t " "" \n \r \0 { } [ {"text":"x"} NaN 1e999 \\ud800 \\u0000 =cmd() [SEP] PAR1'.split(
-        b" "
-    ),
+    *b'id text label , \t " "" \n \r \0 { } [ {"text":"x"} NaN 1e999'.split(b" "),
+    *b"\\ud800 \\u0000 =cmd() [SEP] PAR1".split(b" "),
     *(b"\xff", b"\xef\xbb\xbf", b"\xff\xfe", b"\x1f\x8b\x08", b"\x1b[2J", "\u202e\u0301".encode()),
     gzip.compress(b"id,text\n1,x\n"),
 )
@@ -164,13 +164,13 @@ SPOILED: dict[str, Callable[[Path], object]] = {
     "raises": lambda path: {}["nothing"],
     "hoards": lambda path: bytearray(2 * MEMORY),
 }
-CSV = (
-    b'id,text,label\n1,"good, day",yes\n2,"bad ""day""\nsecond line",no\n3,\xf0\x9f\x98\x80 fine,yes\n'
-    * 3
+CSV = 3 * (
+    b'id,text,label\n1,"good, day",yes\n2,"bad ""day""\nsecond line",no\n'
+    b"3,\xf0\x9f\x98\x80 fine,yes\n"
 )
-JSONL = (
-    b'{"id": "1", "text": "good \\ud83d\\ude00", "label": "yes"}\n{"text": "bad", "n": [1.5, null]}\n'
-    * 3
+JSONL = 3 * (
+    b'{"id": "1", "text": "good \\ud83d\\ude00", "label": "yes"}\n'
+    b'{"text": "bad", "n": [1.5, null]}\n'
 )
 TARGETS = {
     "csv": _tweets("a.csv", CSV),

@@ -1,7 +1,8 @@
 """What a disk may hold after the power failed: cut a trace anywhere, and lose what was not synced.
 
-A trace is the list of operations that `tests/robustness/crash_runner.py` recorded. POSIX promises the content of
-a file that was synced, and the names in a folder that was synced; of the rest nothing.
+A trace is the list of operations that `tests/robustness/crash_runner.py` recorded. POSIX promises
+the content of a file that was synced, and the names in a folder that was synced; of the rest
+nothing.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class Disk:
 def states(
     before: Mapping[str, bytes], trace: Sequence[tuple[Any, ...]], n: int, seed: int
 ) -> list[tuple[str, dict[str, bytes], dict[str, bytes]]]:
-    """Give `n` different states (fewer if there are no more): its name, what was synced, the state."""
+    """Give up to `n` different states: the name of each, what was synced, the state."""
     found: dict[tuple[Any, ...], tuple[str, dict[str, bytes], dict[str, bytes]]] = {}
     cuts = _telling(trace)
     appended = [
@@ -124,7 +125,8 @@ def states(
     for number in range(20 * n):
         rng = random.Random(f"{seed} {number}")
         cut = cuts[number % len(cuts)]
-        # The thread that syncs the journal may have done so at any time; the recorded run was short.
+        # The thread that syncs the journal may have done so at any time; the recorded run was
+        # short.
         synced = rng.choice(appended) if rng.random() < 0.7 else None
         disk = Disk(before)
         for position, operation in enumerate(trace[:cut]):
@@ -145,7 +147,7 @@ def states(
 
 
 def _telling(trace: Sequence[tuple[Any, ...]]) -> list[int]:
-    """Where to cut: once in scratch, as each cut there is like the other; often where names change."""
+    """Choose where to cut: once in scratch, where cuts are alike; often where names change."""
     cuts = [len(trace) // 2]
     for position, (kind, *arguments) in enumerate(trace):
         if kind in ("rename", "sync_folder", "unlink"):
@@ -171,7 +173,7 @@ def _rename(names: dict[str, int], changes: Sequence[tuple[Any, ...]]) -> None:
 
 
 def _applied(content: bytes, operations: Sequence[tuple[Any, ...]], keep: Any = None) -> bytes:
-    """Change a content by writes and truncations; with `keep`, only by some blocks of each write."""
+    """Change a content by writes and truncations; with `keep`, by some blocks of each write."""
     file = bytearray(content)
     for kind, *arguments in operations:
         if kind == "truncate":

@@ -34,7 +34,7 @@ def harness(tmp_path_factory, tiny_model):
 
 
 def points(trace, moments):
-    """Each operation with each of the moments that it has: its position, lane and number, and the moment."""
+    """Give each operation with each of its moments: position, lane and number, and the moment."""
     counts, found = Counter(), []
     for position, operation in enumerate(trace):
         lane = lane_of(*operation)
@@ -48,7 +48,7 @@ def points(trace, moments):
 
 
 def some_of(items, count, name):
-    """Spread over all, beginning at another of the last ones in each scenario: the names change there."""
+    """Sample points spread over all; each scenario begins at another of the last, at renames."""
     if count is None:
         return items
     return items[::-1][list(SCENARIOS).index(name) :: len(items) // count]
@@ -68,12 +68,12 @@ def test_the_trace_is_what_happened(harness, name):
 
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if "shards" not in name])
 def test_the_journal_goes_last(harness, name):
-    """Until the file has its name, what is in the journal only grows; with shards, it starts again."""
+    """The journal only grows until the file has its name; with shards, it starts again."""
     reference, most = harness.reference(name), 0
     for n in range(len(reference.trace) + 1):
-        there = disk_after(reference, n).running()
-        if reference.n_new(there) == 0:
-            kept = kept_in(there.get(journal_name(name), b""))
+        left = disk_after(reference, n).running()
+        if reference.n_new(left) == 0:
+            kept = kept_in(left.get(journal_name(name), b""))
             assert kept >= most, reference.trace[n - 1][:2]
             most = kept
     assert most > 0
@@ -88,8 +88,8 @@ def test_killed_at_each_operation(harness, name, count):
         harness.put(reference.before)
         answer = harness.run(SCENARIOS[name], plan={"at": at, "moment": moment})
         assert answer["ended"] == -9, answer
-        there = disk_after(reference, position + (moment == "after")).running()
-        kept = kept_in(there.get(journal_name(name), b"")) if at[0] == "rest" else None
+        left = disk_after(reference, position + (moment == "after")).running()
+        kept = kept_in(left.get(journal_name(name), b"")) if at[0] == "rest" else None
         try:
             harness.check_seen(name)
             harness.check_continues(name, kept=kept)
@@ -259,12 +259,14 @@ def test_a_writer_that_does_not_sync_would_be_found(harness, left_out):
         for position, operation in enumerate(reference.trace)
         if operation[0] != left_out or position < renamed - 1
     ]
-    whole = (reference.before[output], reference.after[output])
+    complete = (reference.before[output], reference.after[output])
     found = states(reference.before, trace, 400, seed=1)
     if left_out == "sync":
-        assert any(state[output] not in whole for *_, state in found)
+        assert any(state[output] not in complete for *_, state in found)
     else:  # the journal is gone and the file is not there
-        lost = [s for *_, s in found if s[output] == whole[0] and journal_name("extended") not in s]
+        lost = [
+            s for *_, s in found if s[output] == complete[0] and journal_name("extended") not in s
+        ]
         assert any(len(s) == len(reference.before) for s in lost)
 
 

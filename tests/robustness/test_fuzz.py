@@ -1,4 +1,4 @@
-"""Readers fed with some hundred files each, or with tens of thousands; see `tests/robustness/fuzz_runner.py`."""
+"""Readers are fed with some hundred files each, or tens of thousands; see `fuzz_runner.py`."""
 
 import json
 import os

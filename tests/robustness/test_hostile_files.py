@@ -142,7 +142,7 @@ def in_a_userblock(path):
 
 
 def shape_patched(path):
-    """The shape of `label`, in the bytes of the file: as a stranger would, past HDF5's own checks."""
+    """Change the shape of `label` in the bytes of the file, past HDF5's own checks."""
     content = bytearray(path.read_bytes())
     place = content.index((N).to_bytes(8, "little"))
     content[place : place + 8] = (2**60).to_bytes(8, "little")
@@ -259,12 +259,12 @@ def _all_rows(file, n):
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_refused_with_the_reason(strange, attack):
-    make, said = ATTACKS[attack]
+    make, wording = ATTACKS[attack]
     make(strange)
     with pytest.raises(FileRefused) as caught:
         FeatureStore(strange)
     message = str(caught.value)
-    assert said in message
+    assert wording in message
     assert "s.h5" in message
     assert "\n" not in message
     assert len(message) < 600
@@ -300,20 +300,18 @@ def test_either_byte_order_will_do(strange, order):
 # ------------------------------------------------------------------------------------- the child
 
 
-def test_limits_that_are_too_small_are_said(strange, monkeypatch):
-    monkeypatch.setattr(admission, "MEMORY_BYTES", 2**20)
+def test_limits_that_are_too_small_are_said(strange):
     with pytest.raises(FileRefused, match=r"s\.h5.* within 20 s and 1 MiB: the process"):
-        FeatureStore(strange)
+        admission.admit([strange], limits=admission.Limits(memory_bytes=2**20))
 
 
-def test_a_child_that_takes_too_long_is_ended(strange, monkeypatch):
-    monkeypatch.setattr(admission, "WALL_SECONDS", 0.001)
+def test_a_child_that_takes_too_long_is_ended(strange):
     with pytest.raises(FileRefused, match=r"could not be opened in 0\.001 s"):
-        FeatureStore(strange)
+        admission.admit([strange], limits=admission.Limits(wall_seconds=0.001))
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "wording"),
     [
         ("import os; os.abort()", "signal 6"),
         ("import ctypes; ctypes.string_at(0)", "signal 11"),
@@ -322,13 +320,12 @@ def test_a_child_that_takes_too_long_is_ended(strange, monkeypatch):
         ("while True: pass", "signal"),
     ],
 )
-def test_a_child_that_dies_refuses_the_file(strange, monkeypatch, fault, said):
+def test_a_child_that_dies_refuses_the_file(strange, fault, wording):
     """What a file that brings HDF5 down does to the process that opens it."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_CPU, (1, 1))\n"
-    monkeypatch.setattr(admission, "_CHILD", limit + fault)
     with pytest.raises(FileRefused) as caught:
-        FeatureStore(strange)
-    assert said in str(caught.value)
+        admission.admit([strange], program=limit + fault)
+    assert wording in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -37,6 +37,7 @@ def run(*arguments, **options):
 
 def extract(folder, model, *inputs, output="out.h5"):
     options = ("--model", model, "--pooling", "mean", "--dtype", "float32", "--device", "cpu")
+    options += ("--encoding", "utf-8", "--allow-rejects")
     return run("extract", *inputs, "-o", folder / output, *options)
 
 
@@ -45,7 +46,7 @@ def safe(text):
     return all(c.isprintable() or c == "\n" for c in text)
 
 
-# ------------------------------------------------------------------------------ what a tweet may say
+# ----------------------------------------------------------------------------- what a tweet may say
 
 MILLION = "word " * 200_000
 # A line of JSON; the flags of its row.
@@ -78,7 +79,7 @@ TEXTS = {
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory, tiny_model):
+def encoded(tmp_path_factory, tiny_model):
     """All these texts through `extract`, each of them a row."""
     folder = tmp_path_factory.mktemp("texts")
     lines = [
@@ -92,21 +93,21 @@ def said(tmp_path_factory, tiny_model):
         return store.ids(), store.flags(), store.read("mean"), store.n_tokens()
 
 
-def test_every_text_has_its_row(said):
-    ids, _, vectors, n_tokens = said
+def test_every_text_has_its_row(encoded):
+    ids, _, vectors, n_tokens = encoded
     assert ids == [str(i) for i in range(len(TEXTS))]
     assert np.isfinite(vectors).all()
     assert (n_tokens >= 2).all()
 
 
 @pytest.mark.parametrize("case", TEXTS)
-def test_flags_of_a_text(said, case):
-    flags = said[1][list(TEXTS).index(case)]
+def test_flags_of_a_text(encoded, case):
+    flags = encoded[1][list(TEXTS).index(case)]
     expected = TEXTS[case][1]
     assert expected is None or flags == expected
 
 
-# ---------------------------------------------------------------------------- what a file may contain
+# -------------------------------------------------------------------------- what a file may contain
 
 GOOD = b'{"id": "a", "text": "so happy"}\n'
 DEEP = b"[" * 100_000
@@ -144,7 +145,8 @@ FILES = {
     "an id that is too long": (
         "a.csv", b"id,text\n" + b"i" * 300 + b",x\nb,y\n", OK, ["b"], "longer than 256 bytes"),
     "a missing text": ("a.jsonl", GOOD + b'{"text": null}\n{"id": 3}\n', OK, ["a"], "no text"),
-    "a text that is none": ("a.jsonl", GOOD + b'{"text": 5}\n{"text": [1]}\n', OK, ["a"], "'text' is"),
+    "a text that is none": (
+        "a.jsonl", GOOD + b'{"text": 5}\n{"text": [1]}\n', OK, ["a"], "'text' is"),
     "deep JSON": ("a.jsonl", DEEP + b"\n" + GOOD, OK, ["a"], "not JSON"),
     "deep JSON in a key": ("a.jsonl", b'{"x": ' + DEEP + b"\n" + GOOD, OK, ["a"], "not JSON"),
     "a number of a million digits": (
@@ -155,7 +157,8 @@ FILES = {
         "a.jsonl", b'{"text": "x", "label": 1e999999}\n' + GOOD, OK, ["a"], "is a number"),
     "NaN": ("a.jsonl", b'{"text": NaN}\n{"id": "b", "text": "x", "label": NaN}\n', OK, ["b"],
             "is a number"),
-    "Infinity": ("a.jsonl", GOOD + b'{"text": "x", "label": -Infinity}\n', OK, ["a"], "is a number"),
+    "Infinity": (
+        "a.jsonl", GOOD + b'{"text": "x", "label": -Infinity}\n', OK, ["a"], "is a number"),
     "doubled keys": (
         "a.jsonl", b'{"text": "x", "text": "y"}\n' + GOOD, OK, ["a"], 'key "text" is there more'),
     "control characters in a bad row": (
@@ -368,7 +371,7 @@ def test_a_row_without_end_is_refused_in_little_memory(tmp_path):
     assert peak < 256 * 2**20
 
 
-# ----------------------------------------------------------------------------- inputs that are no files
+# ------------------------------------------------------------------------- inputs that are no files
 
 NO_FILES = {
     "a pipe": lambda path: os.mkfifo(path),

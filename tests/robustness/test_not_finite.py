@@ -116,7 +116,7 @@ def test_a_stopped_run_ends_in_the_same_bytes(model, tmp_path, case, shard_rows)
     factor, dtype = OVERFLOWS[case]
     options = {"dtype": dtype, "shard_rows": shard_rows, "max_batch_tokens": 8}
     inputs = write(tmp_path)
-    whole = run(inputs, tmp_path / "whole", model(factor), **options).output
+    complete = run(inputs, tmp_path / "whole", model(factor), **options).output
 
     class Stop(Exception):
         pass
@@ -132,8 +132,8 @@ def test_a_stopped_run_ends_in_the_same_bytes(model, tmp_path, case, shard_rows)
         run(inputs, tmp_path / "stopped", model(factor), progress=stop, **options)
     summary = run(inputs, tmp_path / "stopped", model(factor), **options)
     assert summary.resumed
-    assert content(summary.output) == content(whole)
-    assert run(inputs, whole, model(factor), **options).outcome == "unchanged"
+    assert content(summary.output) == content(complete)
+    assert run(inputs, complete, model(factor), **options).outcome == "unchanged"
 
 
 def content(path):

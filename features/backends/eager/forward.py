@@ -1,8 +1,8 @@
 """The forward pass in torch: a copy of the stock model on a device, packed where it can be.
 
 In come the token ids of a batch, out come hidden states, block by block. Layers behind the deepest
-that is wanted do not run. On the CPU the linear layers are fused (`features/backends/eager/fused_layers.py`). No pooling,
-no files.
+that is wanted do not run. On the CPU the linear layers are fused
+(`features/backends/eager/fused_layers.py`). Does not pool, and reads no files.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ import torch
 from torch import nn
 
 from features.backends.choice import PREPACKED
-from features.backends.eager.fused_layers import Packed, can_fuse, fuse
+from features.backends.eager.fused_layers import Prepacked, can_fuse, fuse
 from features.backends.eager.int8 import Quantized
 from features.backends.eager.packed_attention import PACKED, join, packing
 from features.backends.eager.product_rates import attention_seconds
 from features.backends.eager.stock_model import DeepestReached, LayerTaps, StockModel
 from features.backends.padding import pad
 from features.errors import CannotContinue, InputError
-from features.spec.pooling import Block
+from features.spec.pooling import StateBlock
 
-# A packed batch is filled up to a multiple of this many tokens. oneDNN generates code for each number of
-# rows that it meets: with batches of any size, the first pass over some texts is a fifth slower.
+# A packed batch is filled up to a multiple of this many tokens. oneDNN generates code for each
+# number of rows that it meets: with batches of any size, the first pass over some texts is a fifth
+# slower.
 _TOKENS_STEP = 64
 # Rounding in half precision stays above; a fusion that went wrong gives other vectors altogether.
 _LEAST_COSINE = 0.99
@@ -49,8 +50,8 @@ class TorchBackend:
     device, dtype : device, dtype
         `float32`, `bfloat16`, `float16`, or `int8` for products of 8-bit integers, on the CPU.
     kernels : str
-        On the CPU: `prepacked` for linear layers that are laid out for oneDNN once and fused, where that
-        can be; `plain` for torch's own.
+        On the CPU: `prepacked` for linear layers that are laid out for oneDNN once and fused, where
+        that can be; `plain` for torch's own.
 
     Attributes
     ----------
@@ -74,8 +75,8 @@ class TorchBackend:
         self._n_layers, self._padding_id = stock.n_layers, stock.padding_id
         self._first_position = stock.first_position
         self.one_length = not stock.heeds_padding
-        # The pooler takes the first token of a sequence, which in a packed batch is that of one text.
-        # There is no packed attention in float32 on CUDA.
+        # The pooler takes the first token of a sequence, which in a packed batch is that of one
+        # text. There is no packed attention in float32 on CUDA.
         self.packs = (
             stock.first_position is not None
             and not pooler
@@ -94,7 +95,7 @@ class TorchBackend:
             self.model.set_attn_implementation(PACKED)
         self._taps = None if stock.layers is None else LayerTaps(stock.layers_of(self.model))
 
-    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[Block]:
+    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[StateBlock]:
         """Run one batch.
 
         Parameters
@@ -104,13 +105,13 @@ class TorchBackend:
 
         Yields
         ------
-        Block
+        StateBlock
             In the order of the texts, together all of them.
         """
         with torch.inference_mode(), _no_memory_left(self._device):
             yield from self._packed(ids) if self.packs else self._padded(ids)
 
-    def _packed(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[Block]:
+    def _packed(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[StateBlock]:
         assert self._first_position is not None, "only models that can run packed get here"
         filler = np.array([self._padding_id], np.int32)  # texts of their own, seen by nobody
         n_fillers = -sum(map(len, ids)) % _TOKENS_STEP
@@ -129,20 +130,20 @@ class TorchBackend:
                     for number, state in flat.items()
                 }
                 if real.stop > real.start:
-                    yield Block(real, lengths[real], same)
+                    yield StateBlock(real, lengths[real], same)
         else:
             # One launch for all of them, though it copies: the texts are of similar length.
             starts = texts.bounds(self._device)[: len(ids)].long()
             within = torch.arange(max(texts.lengths), device=self._device)
             at = (starts[:, None] + within).clamp(max=sum(texts.lengths) - 1)
             padded = {number: state[at] for number, state in flat.items()}
-            yield Block(slice(0, len(ids)), lengths[: len(ids)], padded)
+            yield StateBlock(slice(0, len(ids)), lengths[: len(ids)], padded)
 
-    def _padded(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[Block]:
+    def _padded(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[StateBlock]:
         padded, attended = (torch.from_numpy(a) for a in pad(ids, self._padding_id))
         states, pooled = self._run(input_ids=padded, attention_mask=attended)
         lengths = attended.sum(dim=1).to(self._device)
-        yield Block(slice(0, len(ids)), lengths, states, pooled)
+        yield StateBlock(slice(0, len(ids)), lengths, states, pooled)
 
     def _run(self, **tensors: torch.Tensor) -> tuple[dict[int, torch.Tensor], torch.Tensor | None]:
         """Run the model on tensors by the names that transformers gives them."""
@@ -168,7 +169,7 @@ class TorchBackend:
         assert stock.layers is not None, "found by the caller"
         run = partial(self._watched, stock.probe)
         expected = run()
-        fuse(self.model, stock.layers, run, Packed(self.model))
+        fuse(self.model, stock.layers, run, Prepacked(self.model))
         # Not "below": values that are not a number are below nothing.
         if not torch.cosine_similarity(run(), expected, dim=-1).min() >= _LEAST_COSINE:
             self.model = _copied(stock.module, self._device, dtype)
@@ -177,18 +178,18 @@ class TorchBackend:
         """Replace the linear layers by products of 8-bit integers; the rest stays in float32."""
         if self._device.type != "cpu":
             raise InputError(
-                f"dtype int8 runs on the CPU, not on {self._device}; give --dtype auto"
+                f"dtype int8 runs on the CPU, not on {self._device}; give `dtype=auto`"
             )
         if stock.layers is None:
             raise InputError(
-                "dtype int8: the layers of this model are not known; give --dtype auto"
+                "dtype int8: the layers of this model are not known; give `dtype=auto`"
             )
         samples = stock.samples or (stock.probe,)
         products = Quantized(self.model, samples, self._attention_dtype(stock))
         fuse(self.model, stock.layers, partial(self._watched, stock.probe), products)
 
     def _attention_dtype(self, stock: StockModel) -> torch.dtype:
-        """Of queries, keys and values beside 8-bit products: the faster one, by measuring."""
+        """Choose the dtype of queries, keys and values beside 8-bit products: the faster one."""
         if not self.packs:
             return torch.float32
         heads = getattr(stock.module.config, "num_attention_heads", None)
@@ -199,7 +200,7 @@ class TorchBackend:
         return min(types, key=lambda dtype: seconds[dtype])
 
     def _watched(self, text: Sequence[int]) -> torch.Tensor:
-        """Run one text without padding: its last hidden states (1, T, H)."""
+        """Run one text without padding, and give its last hidden states (1, T, H)."""
         ids = torch.tensor([text])
         with torch.inference_mode():
             output = self.model(input_ids=ids, attention_mask=torch.ones_like(ids))
@@ -211,9 +212,9 @@ def _copied(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
     """Copy a model to a device, in a precision; tensors that stay as they are, are shared."""
     moved: dict[int, Any] = {}
     for tensor in (*module.parameters(), *module.buffers()):
-        there = tensor.detach().to(device, dtype if tensor.is_floating_point() else None)
+        copied = tensor.detach().to(device, dtype if tensor.is_floating_point() else None)
         is_weight = isinstance(tensor, nn.Parameter)
-        moved[id(tensor)] = nn.Parameter(there, requires_grad=False) if is_weight else there
+        moved[id(tensor)] = nn.Parameter(copied, requires_grad=False) if is_weight else copied
     return deepcopy(module, moved)
 
 
@@ -223,5 +224,5 @@ def _no_memory_left(device: torch.device) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise CannotContinue(
-            f"{device} ran out of memory; give a smaller --max-batch-tokens"
+            f"{device} ran out of memory; give a smaller `max_batch_tokens`"
         ) from error

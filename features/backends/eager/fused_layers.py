@@ -1,16 +1,17 @@
-"""Stock layers, made fast for the CPU: the same weights, packed and fused by oneDNN.
+"""Stock layers, made fast for the CPU: the same weights, prepacked and fused by oneDNN.
 
 In comes a transformers model, and its linear layers are replaced in place:
 
-- weights are laid out once as oneDNN's kernels want them, instead of at every call;
+- weights are prepacked: laid out once as oneDNN's kernels want them, instead of at every call;
 - linear layers that read the same tensor (query, key and value) become one product;
 - an activation that reads a linear layer alone, and a residual sum behind one, are computed while
   the product is still in registers.
 
 What reads what is found by running the model and watching which tensor goes where, not by the names
-of architectures. What the model computes does not change beyond rounding; `features/backends/eager/forward.py`
-proves it before it uses the result. Attention is not here (`features/backends/eager/packed_attention.py`), and neither are
-products of 8-bit integers (`features/backends/eager/int8.py`), which take the same places.
+of architectures. What the model computes does not change beyond rounding;
+`features/backends/eager/forward.py` proves it before it uses the result. Attention is not here
+(`features/backends/eager/packed_attention.py`), and neither are products of 8-bit integers
+(`features/backends/eager/int8.py`), which take the same places.
 """
 
 from __future__ import annotations
@@ -39,15 +40,15 @@ _TOKENS = 4096
 
 
 def can_fuse(dtype: torch.dtype) -> bool:
-    """Whether this build of torch has oneDNN's operators for packed weights, in this precision."""
+    """Tell whether this torch has oneDNN's operators for prepacked weights, in this precision."""
     identity = torch.eye(16, dtype=dtype)
     try:
-        return torch.equal(PackedLinear(identity, identity[0] * 0)(identity), identity)
+        return torch.equal(PrepackedLinear(identity, identity[0] * 0)(identity), identity)
     except (AttributeError, RuntimeError):  # no such operator, or none for this processor
         return False
 
 
-class PackedLinear:
+class PrepackedLinear:
     """A frozen linear layer, with what is computed along with it.
 
     Parameters
@@ -69,7 +70,7 @@ class PackedLinear:
         self._activation = activation
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """(…, K) to (…, N)."""
+        """Compute the product: (…, K) to (…, N)."""
         name, algorithm = self._activation
         product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
             x, self._weight, self._bias, name, [], algorithm
@@ -77,7 +78,7 @@ class PackedLinear:
         return product
 
     def plus(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        """(…, K) to (…, N), and (…, N) added."""
+        """Compute the product and add a residual: (…, K) and (…, N) to (…, N)."""
         total: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(
             x, residual, self._weight, self._bias, "add"
         )
@@ -93,7 +94,7 @@ class _Joint:
         self._of_thread = threading.local()  # several threads may run the model at a time
 
     def part(self, number: int, x: torch.Tensor) -> torch.Tensor:
-        """The output of one of the layers; all are computed when the first is asked for."""
+        """Give the output of one of the layers; all are computed when the first is asked for."""
         if number == 0:
             self._of_thread.read = x
             self._of_thread.parts = torch.split(self._product(x), self._widths, dim=-1)
@@ -129,7 +130,7 @@ class _Single(nn.Module):
 
 
 class _Residual(nn.Module):
-    """LayerNorm(product + residual): how BERT and its kin end attention and feed-forward."""
+    """The end of attention and feed-forward in BERT and its kin: LayerNorm(product + residual)."""
 
     def __init__(self, product: Product, norm: nn.Module) -> None:
         super().__init__()
@@ -145,38 +146,38 @@ class Product(Protocol):
     """A linear layer, or several side by side, or two with an activation between."""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """(…, K) to (…, N)."""
+        """Compute the product: (…, K) to (…, N)."""
 
     def plus(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        """(…, K) to (…, N), and (…, N) added."""
+        """Compute the product and add a residual: (…, K) and (…, N) to (…, N)."""
 
 
 class Products(Protocol):
-    """What the linear layers of a model are replaced by; all are known by their names in it."""
+    """A maker of what the linear layers of a model, known by their names, are replaced by."""
 
     def linear(self, names: Sequence[str], activation: tuple[str, str]) -> Product | None:
-        """Layers side by side, with an activation behind them; None if there is no such product."""
+        """Make one product of layers side by side and an activation; None if there is none such."""
 
     def feed_forward(self, up: str, activation: tuple[str, str], down: str) -> Product | None:
-        """Two layers with an activation between them."""
+        """Make one product of two layers and the activation between; None if there is none such."""
 
 
-class Packed:
+class Prepacked:
     """Products in the precision of the model, by oneDNN."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
 
-    def linear(self, names: Sequence[str], activation: tuple[str, str]) -> PackedLinear:
+    def linear(self, names: Sequence[str], activation: tuple[str, str]) -> PrepackedLinear:
         """See `Products`."""
-        return PackedLinear(*joined(self._model, names), activation)
+        return PrepackedLinear(*joined(self._model, names), activation)
 
     def feed_forward(self, up: str, activation: tuple[str, str], down: str) -> None:
         """See `Products`: the wide middle is written out in any case."""
 
 
 def joined(model: nn.Module, names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Weights (N, K) and biases (N,) of linear layers, side by side."""
+    """Give the weights (N, K) and biases (N,) of linear layers, side by side."""
     layers = [model.get_submodule(name) for name in names]
     weights: list[torch.Tensor] = []
     biases: list[torch.Tensor] = []
@@ -277,7 +278,7 @@ def _watch(model: nn.Module, layers: str, run: Callable[[], object]) -> list[_Ca
 
 
 def _reading_the_same(calls: Sequence[_Call]) -> list[list[str]]:
-    """Names of linear layers that are always called one after the other on the same tensor."""
+    """Name the linear layers that are always called one after the other on the same tensor."""
     groups: list[list[_Call]] = []
     for call in calls:
         if not isinstance(call.module, nn.Linear):
@@ -297,7 +298,7 @@ def _reading_the_same(calls: Sequence[_Call]) -> list[list[str]]:
 
 
 def _activated(calls: Sequence[_Call]) -> list[tuple[str, str, str]]:
-    """Names of a linear layer, the activation that reads what it gave, and who reads that, if known."""
+    """Name linear layers, the activation that reads each, and the layer behind it, if known."""
     found = []
     for before, after, behind in zip(calls, calls[1:], [*calls[2:], None], strict=False):
         if (
@@ -312,7 +313,7 @@ def _activated(calls: Sequence[_Call]) -> list[tuple[str, str, str]]:
 
 
 def _is_residual(module: nn.Module) -> bool:
-    """Whether this is LayerNorm(dropout(dense(hidden_states)) + input_tensor), by its parts."""
+    """Tell, by its parts, whether it is LayerNorm(dropout(dense(hidden_states)) + input_tensor)."""
     return (
         sorted(name for name, _ in module.named_children()) == ["LayerNorm", "dense", "dropout"]
         and list(inspect.signature(module.forward).parameters) == ["hidden_states", "input_tensor"]

@@ -1,15 +1,16 @@
 """Linear layers in 8-bit integers, for CPUs that multiply them faster than anything else.
 
-In: a float32 layer and a sample of what goes into it (:mod:`features.backends.eager.int8_ranges`). Out: :class:`Int8Linear`,
-and :class:`Int8FeedForward` for two layers with a GELU between, whose wide middle never leaves 8
-bits. All steps are fixed when a module is built, one a column where the input is ours to scale
-(as in SmoothQuant, Xiao et al. 2023, arXiv:2211.10438) and one a row of the weights: so a row of the
-output depends on its row of the input alone, whatever else is in the batch.
+In: a float32 layer and a sample of what goes into it (:mod:`features.backends.eager.int8_ranges`).
+Out: :class:`Int8Linear`, and :class:`Int8FeedForward` for two layers with a GELU between, whose
+wide middle never leaves 8 bits. All steps are fixed when a module is built, one a column where the
+input is ours to scale (as in SmoothQuant, Xiao et al. 2023, arXiv:2211.10438) and one a row of the
+weights: so a row of the output depends on its row of the input alone, whatever else is in the
+batch.
 
-Does not: choose which layers of a model to replace, judge the result or the speed (whoever builds an
-encoder of these measures both against float32, see :mod:`features.backends.eager.product_rates`), train, or run anywhere
-but on a CPU. NaN does not
-survive a conversion to integers: check what comes in.
+Does not: choose which layers of a model to replace, judge the result or the speed (whoever builds
+an encoder of these measures both against float32, see
+:mod:`features.backends.eager.product_rates`), train, or run anywhere but on a CPU. NaN does not
+survive a conversion to integers: the caller checks what comes in.
 """
 
 from __future__ import annotations
@@ -23,32 +24,29 @@ from torch import Tensor, nn
 from features.backends.eager.fused_layers import joined
 from features.backends.eager.int8_ranges import (
     TOP,
+    ZERO,
     Inputs,
-    calibrate,
     column_steps,
     gelu_step,
     quantize_weight,
+    record_inputs,
 )
 
-#: For fewer rows oneDNN may pick another kernel, whose GELU differs in the last bit (seen for up to 6
-#: rows of narrow layers): so that a row never depends on the size of its batch, small ones are
+#: For fewer rows oneDNN may pick another kernel, whose GELU differs in the last bit (seen for up to
+#: 6 rows of narrow layers): so that a row never depends on the size of its batch, small ones are
 #: filled up.
 LEAST_ROWS = 16
 
 #: Activations by oneDNN's names: none, and the exact GELU.
 _PLAIN, _GELU = ("none", ""), ("gelu", "none")
 
-#: Adding 1.5 * 2**23 to a small float32 rounds it to an integer (half to even) and leaves that in the
-#: low bits of the sum, in two's complement: rounding and converting for the price of an addition.
+#: Adding 1.5 * 2**23 to a small float32 rounds it to an integer (half to even) and leaves that in
+#: the low bits of the sum, in two's complement: rounding and converting for the price of an
+#: addition.
 ROUNDER = 1.5 * 2.0**23
 
 #: Values that are rounded together: some hundred KiB.
 IN_CACHE = 100_000
-
-#: Integers are handed over as unsigned ones, this much higher: x86 multiplies unsigned by signed bytes,
-#: and for signed by signed ones oneDNN has an optimised kernel with AMX only, elsewhere one that is
-#: thousands of times slower. It takes the zero point off in 32 bits, so the result is that of signed ones.
-ZERO = 128
 
 
 def _check(weight: Tensor, inputs: Inputs) -> None:
@@ -56,7 +54,7 @@ def _check(weight: Tensor, inputs: Inputs) -> None:
         raise ValueError(f"inputs of {len(inputs.peak)} columns for a weight {tuple(weight.shape)}")
 
 
-class _Packed:
+class _Prepacked:
     """An 8-bit weight in oneDNN's layout, with what its products are multiplied by and a bias."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -94,7 +92,7 @@ class _Packed:
 
 
 class _Columns:
-    """Turns rows of floats into 8-bit integers, with a fixed step a column."""
+    """A rounding of rows of floats to 8-bit integers, with a fixed step a column."""
 
     scale = (1.0, ZERO)
 
@@ -103,9 +101,12 @@ class _Columns:
         self.rounder = torch.tensor(ROUNDER + ZERO)
 
     def integers(self, x: Tensor) -> Tensor:
-        """Round x / steps to the next integers, half to even, cut off at ±127; (M, K) uint8, `ZERO` up.
+        """Round x / steps to the next integers, half to even, cut off at ±127.
 
-        Some rows at a time, so that what lies between stays in the cache: a third faster than all at once.
+        Gives (M, K) uint8, `ZERO` higher.
+
+        Some rows at a time, so that what lies between stays in the cache: a third faster than all
+        at once.
         """
         found = torch.empty(x.shape, dtype=torch.uint8)
         rows = max(1, IN_CACHE // x.shape[1])
@@ -142,7 +143,7 @@ class Int8Linear(nn.Module):
     bias : Tensor or None
         *Shape:* ``(N,)``.
     inputs : Inputs
-        What goes into the layer, from :func:`features.backends.eager.int8_ranges.calibrate`.
+        What goes into the layer, from :func:`features.backends.eager.int8_ranges.record_inputs`.
     gelu : bool
         Apply the exact GELU to the result; such a layer takes no residual.
     dtype : torch.dtype or None
@@ -163,7 +164,7 @@ class Int8Linear(nn.Module):
         weight = weight.detach().float()
         steps = column_steps(weight, inputs)
         self._columns = _Columns(steps)
-        self._packed = _Packed(weight * steps, bias)
+        self._prepacked = _Prepacked(weight * steps, bias)
         self._gelu = gelu
         self._dtype = dtype
 
@@ -184,7 +185,7 @@ class Int8Linear(nn.Module):
         """
         rows = self._columns.integers(_filled(x))
         if residual is None:
-            y = self._packed.product(
+            y = self._prepacked.product(
                 rows, self._dtype or x.dtype, scale=self._columns.scale, gelu=self._gelu
             )
         elif self._gelu or residual.dtype != (self._dtype or x.dtype):
@@ -193,7 +194,7 @@ class Int8Linear(nn.Module):
                 + (" after a GELU" if self._gelu else "")
             )
         else:
-            y = self._packed.product_plus(rows, _filled(residual), scale=self._columns.scale)
+            y = self._prepacked.product_plus(rows, _filled(residual), scale=self._columns.scale)
         return _unfilled(y, x)
 
     def plus(self, x: Tensor, residual: Tensor) -> Tensor:
@@ -209,7 +210,7 @@ class Int8FeedForward(nn.Module):
     up, down : nn.Linear
         From K to F columns, and from F back to N.
     up_inputs, down_inputs : Inputs
-        What goes into each, from :func:`features.backends.eager.int8_ranges.calibrate`.
+        What goes into each, from :func:`features.backends.eager.int8_ranges.record_inputs`.
     """
 
     def __init__(
@@ -221,9 +222,9 @@ class Int8FeedForward(nn.Module):
         wide, narrow = up.weight.detach().float(), down.weight.detach().float()
         steps = column_steps(wide, up_inputs)
         self._columns = _Columns(steps)
-        self._up = _Packed(wide * steps, up.bias)
+        self._up = _Prepacked(wide * steps, up.bias)
         self._between = gelu_step(narrow, down_inputs)
-        self._down = _Packed(narrow, down.bias)
+        self._down = _Prepacked(narrow, down.bias)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Give ``down(gelu(up(x)))``, plus a residual if there is one.
@@ -265,7 +266,7 @@ class Quantized:
     model : nn.Module
         In float32; read, not changed.
     samples : sequence of sequence of int
-        Tokens of the texts to calibrate on.
+        Tokens of the texts on which the ranges of values are measured.
     attention : torch.dtype
         Of queries, keys and values: half precision where that is faster.
     """
@@ -279,11 +280,11 @@ class Quantized:
                 model(input_ids=ids, attention_mask=torch.ones_like(ids))
 
         self._model = model
-        self._inputs = calibrate(model, run)
+        self._inputs = record_inputs(model, run)
         self._attention = attention
 
     def linear(self, names: Sequence[str], activation: tuple[str, str]) -> Int8Linear | None:
-        """See `features.backends.eager.fused_layers.Products`."""
+        """Make a product, see `features.backends.eager.fused_layers.Products`."""
         if names[0] not in self._inputs or activation not in (_PLAIN, _GELU):
             return None
         # What is read together goes to attention; everything else is added up in float32.
@@ -296,7 +297,7 @@ class Quantized:
     def feed_forward(
         self, up: str, activation: tuple[str, str], down: str
     ) -> Int8FeedForward | None:
-        """See `features.backends.eager.fused_layers.Products`."""
+        """Make a product, see `features.backends.eager.fused_layers.Products`."""
         if activation != _GELU or up not in self._inputs or down not in self._inputs:
             return None
         wide, narrow = (self._model.get_submodule(name) for name in (up, down))

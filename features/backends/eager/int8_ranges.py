@@ -1,8 +1,8 @@
-"""What goes into a model's linear layers, and the 8-bit steps that follow from it.
+"""The int8 ranges of a model: what goes into its linear layers, and the 8-bit steps that follow.
 
 In: a float32 model and a way to run it over some texts. Out: for every linear layer a sample of its
-inputs (:func:`calibrate`), and from that and the layer's weight the steps that cost its output least
-(:func:`column_steps`, :func:`gelu_step`). Does not: build or run a layer in integers
+inputs (:func:`record_inputs`), and from that and the layer's weight the steps that cost its output
+least (:func:`column_steps`, :func:`gelu_step`). Does not: build or run a layer in integers
 (:mod:`features.backends.eager.int8`), or choose the texts.
 """
 
@@ -17,13 +17,20 @@ from features.errors import CannotContinue
 #: The largest integer of a symmetric 8-bit scale.
 TOP = 127
 
-#: Rows of input kept of every layer, at least (at most twice as many): enough to choose among a few steps.
+#: Integers are handed over as unsigned ones, this much higher: x86 multiplies unsigned by signed
+#: bytes, and for signed by signed ones oneDNN has an optimised kernel with AMX only, elsewhere one
+#: that is thousands of times slower. It takes the zero point off in 32 bits, so the result is that
+#: of signed ones.
+ZERO = 128
+
+#: Rows of input kept of every layer, at least (at most twice as many): enough to choose among a few
+#: steps.
 SAMPLE_ROWS = 128
 
 #: How much of a column's range goes into the weights (0: nothing, 1: all of it).
 POWERS = (0.5, 0.7, 0.85, 1.0)
 
-#: What part of the range seen in calibration is kept; the rest saturates, for finer steps.
+#: What part of the recorded range is kept; the rest saturates, for finer steps.
 CLIPS = (1.0, 0.85, 0.7, 0.5, 0.35, 0.25)
 
 #: Below this lies no value of the GELU, whose minimum is -0.16997 at -0.7518.
@@ -32,7 +39,7 @@ GELU_FLOOR = -0.17
 
 @dataclass(frozen=True)
 class Inputs:
-    """What went into one linear layer during calibration.
+    """The inputs of a linear layer, recorded over some texts.
 
     Attributes
     ----------
@@ -47,7 +54,7 @@ class Inputs:
 
 
 class _Recorder:
-    """Collects the inputs of one layer: when there are too many rows, every other one goes."""
+    """A collector of the inputs of one layer: of too many rows, every other one is dropped."""
 
     def __init__(self) -> None:
         self.peak: Tensor | None = None
@@ -68,7 +75,7 @@ class _Recorder:
             self.stride *= 2
 
 
-def calibrate(model: nn.Module, run: Callable[[nn.Module], object]) -> dict[str, Inputs]:
+def record_inputs(model: nn.Module, run: Callable[[nn.Module], object]) -> dict[str, Inputs]:
     """Record what goes into every linear layer of a float32 model while ``run(model)`` runs it.
 
     Parameters
@@ -76,8 +83,8 @@ def calibrate(model: nn.Module, run: Callable[[nn.Module], object]) -> dict[str,
     model : nn.Module
         With ``nn.Linear`` layers, in evaluation mode.
     run : callable
-        Runs the model over the calibration texts, without padding: the rows of padding would be
-        calibrated for too.
+        Runs the model over the texts that the ranges are taken from, without padding: the rows of
+        padding would count too.
 
     Returns
     -------
@@ -107,8 +114,8 @@ def calibrate(model: nn.Module, run: Callable[[nn.Module], object]) -> dict[str,
             continue
         if not bool(recorder.peak.isfinite().all()):
             raise CannotContinue(
-                f"the layer {name!r} was given values that are not finite during calibration: "
-                "8-bit integers cannot stand for them; use --dtype float32"
+                f"the layer {name!r} was given values that are not finite while its ranges were "
+                "measured: 8-bit integers cannot stand for them; give `dtype=float32`"
             )
         inputs[name] = Inputs(recorder.peak, torch.stack(recorder.rows))
     return inputs
@@ -133,7 +140,7 @@ def quantize_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _error(got: Tensor, wanted: Tensor) -> float:
-    """Mean over the rows (R, N) of the squared error relative to the row's squared length.
+    """Give the mean over the rows (R, N) of the squared error over the row's squared length.
 
     Relative, because a few tokens ([CLS], [SEP]) are many times longer than all others: their
     absolute errors would set steps too wide for the rest. A row of zeros counts nothing.

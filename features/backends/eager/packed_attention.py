@@ -2,10 +2,11 @@
 
 A batch is one sequence, (1, T) tokens of B texts; `packed_attention` lets each token see its own
 text only. It is registered under `PACKED` in transformers' attention registry, so that every model
-that asks the registry can run packed. The border between texts comes from `packing`, not from a mask:
-stock `sdpa` and `eager` would let all texts of the sequence see each other, without a word.
+that asks the registry can run packed. The border between texts comes from `packing`, not from a
+mask: stock `sdpa` and `eager` would let all texts of the sequence see each other, without a word.
 
-Whether a model keeps to the registry is not known here: `features/backends/eager/stock_model.py` proves it by running.
+Whether a model keeps to the registry is not known here: `features/backends/eager/stock_model.py`
+proves it by running.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 PACKED = "frostline_packed"
 
-# On the CPU a text's keys are read up to a multiple of this, and what is not its own is masked: torch's
-# kernel takes what is left of a vector of 16 one by one, so that texts of 30 tokens take twice as
-# long as those of 32. See `python benchmarks/attention.py`.
+# On the CPU a text's keys are read up to a multiple of this, and what is not its own is masked:
+# torch's kernel takes what is left of a vector of 16 one by one, so that texts of 30 tokens take
+# twice as long as those of 32. See `python benchmarks/attention.py`.
 _KEYS_STEP = 16
 
 
 @dataclass(frozen=True)
 class Packing:
-    """Where the texts of a packed batch lie.
+    """The places of the texts of a packed batch.
 
     Attributes
     ----------
@@ -59,16 +60,16 @@ class Packing:
         return tuple(found)
 
     def positions(self, first: int) -> torch.Tensor:
-        """Position ids (T,): each text is numbered from `first`."""
+        """Give the position ids (T,): each text is numbered from `first`."""
         return torch.cat([torch.arange(first, first + length) for length in self.lengths])
 
     def bounds(self, device: torch.device) -> torch.Tensor:
-        """Where each text begins, and where the last ends: int32 (B + 1,)."""
+        """Give where each text begins, and where the last ends: int32 (B + 1,)."""
         return torch.tensor([0, *accumulate(self.lengths)], dtype=torch.int32, device=device)
 
 
 class NotPackable(Exception):
-    """A model asks for attention that is not done packed."""
+    """The error of a model that asks for attention that is not done packed."""
 
 
 _packing: ContextVar[Packing] = ContextVar("packing")
@@ -76,7 +77,7 @@ _packing: ContextVar[Packing] = ContextVar("packing")
 
 @contextmanager
 def packing(texts: Packing) -> Iterator[None]:
-    """While open, in this thread, `packed_attention` keeps these texts apart."""
+    """Keep these texts apart in `packed_attention`, in this thread, while it is open."""
     token = _packing.set(texts)
     try:
         yield
@@ -159,7 +160,7 @@ def packed_attention(
 
 
 def _texts(states: torch.Tensor, start: int, n: int, length: int, tokens: int) -> torch.Tensor:
-    """View (1, heads, T, d) as `tokens` from the beginning of each of n texts: (n, heads, tokens, d).
+    """View (1, heads, T, d) as the first `tokens` of each of n texts: (n, heads, tokens, d).
 
     Without a copy; where a text has fewer, what follows is that of the next one, and masked. Masked
     values weigh nothing, unless they are not finite: then the text before is not finite either.
@@ -174,7 +175,7 @@ def _texts(states: torch.Tensor, start: int, n: int, length: int, tokens: int) -
 
 @lru_cache(maxsize=1024)
 def _own_keys(length: int, keys: int, reach: int, dtype: torch.dtype) -> torch.Tensor | None:
-    """What to add to the scores of a text (length, keys), so that it sees itself alone; None: nothing."""
+    """Give what is added to a text's scores (length, keys) to see itself alone; None: nothing."""
     if keys == length == reach:
         return None
     query, key = torch.arange(length)[:, None], torch.arange(keys)
@@ -183,7 +184,7 @@ def _own_keys(length: int, keys: int, reach: int, dtype: torch.dtype) -> torch.T
 
 
 def _no_mask(*args: Any, **kwargs: Any) -> None:
-    """The mask of packed texts, in transformers' mask registry: none."""
+    """Give the mask of packed texts, in transformers' mask registry: none."""
 
 
 AttentionInterface.register(PACKED, packed_attention)

@@ -1,9 +1,10 @@
-"""How fast this machine multiplies matrices, by precision and kernel: measured, in bounded time.
+"""Measure how fast this machine multiplies matrices, by precision and kernel, in bounded time.
 
-In go the columns of a linear layer, out comes a rate in 1e9 operations a second (two for each weight and
-row). A library may hold a reference kernel that is thousands of times slower than its neighbour behind
-the same call, so sizes grow from a few rows of a few columns on, and end where the next one would take
-too long. Does not: run models (`features/backends/trial.py`), or know processors by their names.
+In go the columns of a linear layer, out comes a rate in 1e9 operations a second (two for each
+weight and row). A library may hold a reference kernel that is thousands of times slower than its
+neighbour behind the same call, so sizes grow from a few rows of a few columns on, and end where the
+next one would take too long. Does not: run models (`features/backends/trial.py`), or know
+processors by their names.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import torch
 from torch.nn import functional
 
 from features.backends.choice import PLAIN, PREPACKED
+from features.backends.eager.int8_ranges import ZERO
 
 # Rows and share of the columns of what is multiplied, one after the other.
 _STEPS = ((16, 0.125), (64, 0.5), (256, 1.0))
-# No step is begun that would take longer, and no repeat beyond it. The quickest of the repeats is the
-# least disturbed.
+# No step is begun that would take longer, and no repeat beyond it. The quickest of the repeats is
+# the least disturbed.
 _SECONDS = 0.02
 _REPEATS = 4
 # Texts, and tokens of each, on which attention is timed.
@@ -44,11 +46,11 @@ def _plain(dtype: torch.dtype) -> MakeProduct:
 
 
 def _prepacked(dtype: torch.dtype) -> MakeProduct:
-    from features.backends.eager.fused_layers import PackedLinear
+    from features.backends.eager.fused_layers import PrepackedLinear
 
     def make(rows: int, inputs: int, outputs: int) -> Callable[[], object]:
         x = torch.ones(rows, inputs, dtype=dtype)
-        layer = PackedLinear(torch.ones(outputs, inputs, dtype=dtype), None)
+        layer = PrepackedLinear(torch.ones(outputs, inputs, dtype=dtype), None)
         return lambda: layer(x)
 
     return make
@@ -62,13 +64,13 @@ def _int8(rows: int, inputs: int, outputs: int) -> Callable[[], object]:
 def _int8_product(
     x: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype = torch.float32
 ) -> Callable[[], torch.Tensor]:
-    """As `features/backends/eager/int8.py` multiplies: unsigned by signed bytes, with a zero point."""
-    packed = torch.ops.onednn.qlinear_prepack(weight, None)
+    """Make the product of `features/backends/eager/int8.py`: unsigned by signed bytes."""
+    prepacked = torch.ops.onednn.qlinear_prepack(weight, None)
     steps, zeros = torch.ones(len(weight)), torch.zeros(len(weight), dtype=torch.int32)
 
     def product() -> torch.Tensor:
         found: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
-            x, 1.0, 128, packed, steps, zeros, None, 1.0, 0, dtype, "none", [], ""
+            x, 1.0, ZERO, prepacked, steps, zeros, None, 1.0, 0, dtype, "none", [], ""
         )
         return found
 
@@ -90,8 +92,8 @@ def rate(dtype: torch.dtype, kernels: str, inputs: int, outputs: int) -> float:
     Returns
     -------
     float
-        1e9 operations a second on one core, as streams run; 0 where there is no such product. On one
-        thread, because several wait for each other, and for whatever else the machine does.
+        1e9 operations a second on one core, as streams run; 0 where there is no such product. On
+        one thread, because several wait for each other, and for whatever else the machine does.
     """
     with _one_core():
         return _rate(dtype, kernels, inputs, outputs)
@@ -146,10 +148,10 @@ def _seconds(product: Callable[[], object]) -> float:
 
 @lru_cache(maxsize=1)
 def int8_is_exact() -> bool:
-    """Whether 8-bit products are added up in 32 bits.
+    """Tell whether 8-bit products are added up in 32 bits.
 
-    Without instructions that do, pairs are added up in 16 bits, where large products saturate: another
-    result, not just a slower one.
+    Without instructions that do, pairs are added up in 16 bits, where large products saturate:
+    another result, not just a slower one.
     """
     unsigned, signed = _EXTREMES
     columns = 64
@@ -158,11 +160,11 @@ def int8_is_exact() -> bool:
         product = _int8_product(x, torch.full((columns, columns), signed, dtype=torch.int8))()
     except (AttributeError, RuntimeError):
         return False
-    return bool((product == (unsigned - 128) * signed * columns).all())
+    return bool((product == (unsigned - ZERO) * signed * columns).all())
 
 
 def attention_seconds(dtype: torch.dtype, hidden_size: int, heads: int) -> float:
-    """Time what stands between 8-bit products in a model: queries, keys and values, and attention on them.
+    """Time what lies between 8-bit products in a model: queries, keys, values, and attention.
 
     Parameters
     ----------
@@ -174,7 +176,8 @@ def attention_seconds(dtype: torch.dtype, hidden_size: int, heads: int) -> float
     Returns
     -------
     float
-        Seconds on one core for some texts as long as tweets are; infinite where there is no such product.
+        Seconds on one core for some texts as long as tweets are; infinite where there is no such
+        product.
     """
     if _stands_still(dtype):
         return float("inf")
@@ -195,7 +198,7 @@ def attention_seconds(dtype: torch.dtype, hidden_size: int, heads: int) -> float
 
 
 def _stands_still(dtype: torch.dtype) -> bool:
-    """Whether 8-bit products that give this type have a reference kernel alone, tried on a tiny one."""
+    """Tell whether 8-bit products that give this type have a reference kernel alone."""
     x, weight = torch.full((16, 64), 200, dtype=torch.uint8), torch.ones(64, 64, dtype=torch.int8)
     seconds = []
     for given in (torch.float32, dtype):

@@ -1,6 +1,7 @@
 """The stock model run as it is: one text at a time, in float32, on the CPU.
 
-Slow, and with nothing that could go wrong: what backends are compared with before they are used.
+In come token ids, out come hidden states, a block a text. It is slow, and has no steps that could
+go wrong: backends are compared with it before they are used.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import numpy.typing as npt
 import torch
 
 from features.backends.eager.stock_model import StockModel
-from features.spec.pooling import Block
+from features.spec.pooling import StateBlock
 
 
 class Reference:
-    """A backend (`features/backends/registry.py`) of its own, for comparison; the model is not copied."""
+    """The backend to compare others with (`features/backends/registry.py`); copies no model."""
 
     one_length = False
     streams = 1
@@ -24,8 +25,8 @@ class Reference:
     def __init__(self, stock: StockModel, layers: Sequence[int], *, pooler: bool) -> None:
         self._module, self._layers, self._pooler = stock.module, tuple(layers), pooler
 
-    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[Block]:
-        """Run texts, each a block of its own."""
+    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[StateBlock]:
+        """Run texts, and give each as a block of its own."""
         for number, text in enumerate(ids):
             tokens = torch.from_numpy(text).long()[None]
             with torch.inference_mode():
@@ -34,7 +35,7 @@ class Reference:
                     attention_mask=torch.ones_like(tokens),
                     output_hidden_states=True,
                 )
-            yield Block(
+            yield StateBlock(
                 slice(number, number + 1),
                 torch.tensor([len(text)]),
                 {layer: output.hidden_states[layer] for layer in self._layers},

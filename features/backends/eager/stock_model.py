@@ -69,7 +69,7 @@ class StockModel:
     samples: tuple[tuple[int, ...], ...] = ()
 
     def layers_of(self, module: nn.Module) -> list[nn.Module]:
-        """The layers of the model, or of a copy of it."""
+        """Give the layers of the model, or of a copy of it."""
         assert self.layers is not None, "the caller knows that there are some"
         found = module.get_submodule(self.layers)
         assert isinstance(found, nn.ModuleList), "`_find_layers` looks at these only"
@@ -85,10 +85,10 @@ class StockModel:
         return widest.in_features, widest.out_features
 
     def flops_per_token(self, deepest: int) -> float:
-        """Multiplications and additions in the linear layers up to hidden state `deepest`, a token.
+        """Count multiplications and additions a token, in linear layers up to state `deepest`.
 
-        2 for each weight, each time that it is used. Attention between tokens, some percent more for
-        short texts, is not counted. 0 where the layers are not known.
+        2 for each weight, each time that it is used. Attention between tokens, some percent more
+        for short texts, is not counted. 0 where the layers are not known.
         """
         if self.layers is None:
             return 0.0
@@ -126,8 +126,9 @@ def load(checkpoint: Checkpoint, probe: Sequence[int], padding_id: int) -> Stock
     untrained = [name for name in missing if "pooler" not in name]
     if untrained:
         raise FileRefused(
-            f"model {checkpoint.name!r}: its weights lack {len(untrained)} of the encoder's tensors "
-            f"({', '.join(untrained[:3])}, …), so they would be random; fetch the model again"
+            f"model {checkpoint.name!r}: its weights lack {len(untrained)} of the encoder's "
+            f"tensors ({', '.join(untrained[:3])}, …), so they would be random; fetch the model "
+            "again"
         )
     ids = torch.tensor([list(probe)])
     beside = torch.nn.functional.pad(ids, (0, 5), value=padding_id)
@@ -162,19 +163,19 @@ def load(checkpoint: Checkpoint, probe: Sequence[int], padding_id: int) -> Stock
 
 
 def agree(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two ways to compute hidden states differ by rounding in float32 only."""
+    """Tell whether two ways to compute hidden states differ by rounding in float32 only."""
     return torch.allclose(a, b, rtol=1e-3, atol=1e-4 * float(b.abs().max()))
 
 
 def long_text(module: Any, probe: Sequence[int], padding_id: int) -> list[int]:
-    """Make of some text's tokens a text on which a sliding window shows, if the model reads so much."""
+    """Make a text on which a sliding window shows, if the model reads so much, of some tokens."""
     limit = getattr(module.config, "max_position_embeddings", None) or _PROOF_TOKENS
     room = max(len(probe), min(_PROOF_TOKENS, limit - padding_id - 2))
     return [*([*probe[:-1]] * room)[: room - 1], probe[-1]]
 
 
 def _first_position(module: Any, probe: Sequence[int], padding_id: int) -> int | None:
-    """Find the position id that a text begins with, by which packed texts give what they give alone.
+    """Find the first position id with which packed texts give what they give alone.
 
     RoBERTa and its kin number positions from behind the padding token's id, others from 0. A model
     that does not ask the attention registry, or has position biases, gives other values packed.
@@ -243,23 +244,23 @@ def _load(checkpoint: Checkpoint) -> tuple[Any, list[str]]:
 def _check_size(checkpoint: Checkpoint, config: Any) -> None:
     """Refuse a config whose model the weights can't fill, before memory is taken for it.
 
-    The model is built without memory first. What its files lack would be made up, at whatever size the
-    config says; a number takes a byte of them at least.
+    The model is built without memory first. What its files lack would be made up, at whatever size
+    the config says; a number takes a byte of them at least.
     """
     with torch.device("meta"):
         model = transformers.AutoModel.from_config(config, trust_remote_code=False)
     declared = sum(parameter.numel() for parameter in model.parameters())
     declared += sum(buffer.numel() for buffer in model.buffers())
-    there = sum(path.stat().st_size for path in checkpoint.weight_files)
-    if declared > there + _UNSAVED:
+    weight_bytes = sum(path.stat().st_size for path in checkpoint.weight_files)
+    if declared > weight_bytes + _UNSAVED:
         raise FileRefused(
-            f"model {checkpoint.name!r}: its config.json declares a model of {declared:,} numbers, and its "
-            f"weights have {there:,} bytes; fetch the model again"
+            f"model {checkpoint.name!r}: its config.json declares a model of {declared:,} numbers, "
+            f"and its weights have {weight_bytes:,} bytes; fetch the model again"
         )
 
 
 def _config(checkpoint: Checkpoint) -> Any:
-    """The model's config, with the attention that its class supports, whatever the file asks for."""
+    """Read the model's config, with the attention that its class supports."""
     config = transformers.AutoConfig.from_pretrained(
         checkpoint.folder, trust_remote_code=False, local_files_only=True
     )
@@ -281,7 +282,8 @@ def _find_layers(
     for name, modules in module.named_modules():
         if not isinstance(modules, nn.ModuleList) or not len(modules):
             continue
-        # Up to twice as many calls are recorded: a list that is called more often than L is another.
+        # Up to twice as many calls are recorded: a list that is called more often than L is
+        # another.
         wanted = set(range(2 * n_layers))
         with (
             torch.inference_mode(),
@@ -296,11 +298,11 @@ def _find_layers(
 
 
 class DeepestReached(Exception):
-    """Ends a forward pass behind the deepest layer that is wanted."""
+    """The signal that ends a forward pass behind the deepest layer that is wanted."""
 
 
 class LayerTaps:
-    """Hooks on a model's layers that leave their inputs, the hidden states, to whoever records them.
+    """Hooks on a model's layers that hand their inputs, the hidden states, to a recorder.
 
     The input of layer i+1 is hidden state i. The last one is nobody's input: only the model can
     finish it (some put a norm behind the last layer). Several threads may record at a time, each
@@ -322,7 +324,7 @@ class LayerTaps:
 
     @contextmanager
     def recording(self, wanted: set[int], deepest: int) -> Iterator[dict[int, torch.Tensor]]:
-        """While open, a pass in this thread leaves its hidden states here, by number.
+        """Record the hidden states of a pass in this thread, by number, while it is open.
 
         Once hidden state `deepest` is there, the pass is ended with `DeepestReached`.
         """

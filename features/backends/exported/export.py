@@ -1,8 +1,9 @@
 """Export a model to another runtime, and prove that it gives there what it gives in torch.
 
-In comes a `StockModel`; out goes an `ExportedBackend`, and where a place is given, an export that the next
-run opens without torch (`features/backends/exported/export_files.py`). What the export gives is compared with the stock model
-before it is used, in each precision; so is whether it heeds padding.
+In comes a `StockModel`; out goes an `ExportedBackend`, and where a place is given, an export that
+the next run opens without torch (`features/backends/exported/export_files.py`). What the export
+gives is compared with the stock model before it is used, in each precision; so is whether it heeds
+padding.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Wanted(nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """(B, T) and (B, T) to one (B, T, H) a layer, and (B, H) for the pooler."""
+        """Run ids and mask, (B, T) each; give one (B, T, H) a layer, and (B, H) for the pooler."""
         output = self._module(
             input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True
         )
@@ -91,13 +92,13 @@ def make_exported(
     with ExitStack() as stack:
         stack.enter_context(_exporting(name))
         stack.enter_context(torch.no_grad())
-        there = None if folder is None else read_export(folder)
-        if there is not None and folder is not None and dtype in there.one_length:
-            return ExportedBackend(name, folder, there, dtype)
+        existing = None if folder is None else read_export(folder)
+        if existing is not None and folder is not None and dtype in existing.one_length:
+            return ExportedBackend(name, folder, existing, dtype)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        source = folder if there is not None and folder is not None else scratch
-        export = there or _described(stock, layers, pooler, tokenizer)
-        if there is None:
+        source = folder if existing is not None and folder is not None else scratch
+        export = existing or _described(stock, layers, pooler, tokenizer)
+        if existing is None:
             # Several rows, one of them padded, or a tracer takes what it sees for always so; and
             # other numbers and lengths below, where shapes that it took for constants show.
             example = _padded([stock.probe, stock.probe[:-1]], stock.padding_id)
@@ -149,7 +150,7 @@ def _proved(backend: ExportedBackend, wanted: Wanted, stock: StockModel) -> bool
 def _agrees(
     backend: ExportedBackend, wanted: Wanted, padding_id: int, texts: Sequence[Sequence[int]]
 ) -> bool:
-    """Whether the exported model gives what the stock one gives, but for rounding."""
+    """Tell whether the exported model gives what the stock one gives, but for rounding."""
     ids, attended = _padded(texts, padding_id)
     for array, theirs in zip(
         backend.infer(ids.numpy(), attended.numpy()), wanted(ids, attended), strict=True
@@ -171,13 +172,13 @@ def _padded(texts: Sequence[Sequence[int]], padding_id: int) -> list[torch.Tenso
 
 @contextmanager
 def _exporting(name: str) -> Iterator[None]:
-    """Keep exporters' remarks about themselves to themselves, and say in one line why they failed."""
+    """Silence the warnings of exporters, and say in one line why one of them failed."""
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:
         with warnings.catch_warnings():
             for kind in (
-                torch.jit._trace.TracerWarning,  # "might not generalize": compared with the stock model
+                torch.jit._trace.TracerWarning,  # "might not generalize": that is tested above
                 DeprecationWarning,  # of their own parts
                 FutureWarning,
                 UserWarning,  # about the choice of exporter and of its operators
@@ -188,14 +189,14 @@ def _exporting(name: str) -> Iterator[None]:
         raise
     except Exception as error:  # the border to foreign code: any type can come
         raise FileRefused(
-            f"backend {name!r} can't run this model ({_reason(error)}): give --backend torch"
+            f"backend {name!r} can't run this model ({_reason(error)}): give `backend=torch`"
         ) from error
     finally:
         transformers.logging.set_verbosity(verbosity)
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong: OpenVINO says first where, source file by source file."""
+    """Say what went wrong; OpenVINO first lists where, source file by source file."""
     lines = [line for line in str(error).splitlines() if not line.startswith("Exception from ")]
-    said = "; ".join(line.strip() for line in lines if line.strip())
-    return said[:300] or first_line(error)
+    text = "; ".join(line.strip() for line in lines if line.strip())
+    return text[:300] or first_line(error)

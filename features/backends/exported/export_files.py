@@ -1,9 +1,10 @@
-"""Exported models, kept in the user's cache: what they are, and whether they are whole. No torch.
+"""Files of exported models in the user's cache: write, find and check them. No torch.
 
-An export is a folder: the files of the runtime (`features/backends/exported/openvino_runtime.py`, `features/backends/exported/onnx_runtime.py`),
-`tokenizer.json`, and `export.json`, which says what the model is and the SHA-256 of each file. Its name is
-a digest of the model's content, of what was exported and of the versions of what exported it, so that an
-export of anything else is never found. Whoever opens one needs neither torch nor transformers.
+An export is a folder: the files of the runtime (`features/backends/exported/openvino_runtime.py`,
+`features/backends/exported/onnx_runtime.py`), `tokenizer.json`, and `export.json`, which says what
+the model is and the SHA-256 of each file. Its name is a digest of the model's content, of what was
+exported and of the versions of what exported it, so that an export of anything else is never found.
+Whoever opens one needs neither torch nor transformers.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _PACKAGES = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnx")}
 
 @dataclass(frozen=True)
 class Export:
-    """What an exported model is.
+    """The description of an exported model.
 
     Attributes
     ----------
@@ -44,8 +45,8 @@ class Export:
     flops_per_token : float
     padding_id : int
     one_length : mapping of str to bool
-        For each dtype in which it was found to give what the model gives: whether the texts of a batch
-        must be of one length.
+        For each dtype in which it was found to give what the model gives: whether the texts of a
+        batch must be of one length.
     vocabulary : Vocabulary or None
         Of the tokenizer that lies beside it; None where it has none that can.
     """
@@ -63,7 +64,7 @@ class Export:
 
 @dataclass(frozen=True)
 class ExportPlace:
-    """Where the exports of one model lie.
+    """The place of the exports of a model.
 
     Attributes
     ----------
@@ -75,13 +76,13 @@ class ExportPlace:
 
     @classmethod
     def of(cls, spec: EncoderSpec) -> ExportPlace:
-        """The place of an encoder's model; encoders that cut texts differently share it."""
+        """Give the place of an encoder's model; encoders that cut texts differently share it."""
         return cls(
             hashlib.sha256(f"{spec.weights}{spec.config}{spec.tokenizer}".encode()).hexdigest()
         )
 
     def folder(self, runtime: str, layers: Sequence[int], pooler: bool) -> Path:
-        """The folder of one export; it may not exist."""
+        """Give the folder of one export; it may not exist."""
         made_by = versions(("torch", "transformers", *_PACKAGES[runtime]))
         what = [
             VERSION,
@@ -102,8 +103,8 @@ def read_export(folder: Path) -> Export | None:
     try:
         content = json.loads((folder / MANIFEST).read_bytes())
         files = content.pop("files")
-        there = {path.name for path in folder.iterdir()}
-        if there != {*files, MANIFEST} or not all(
+        existing = {path.name for path in folder.iterdir()}
+        if existing != {*files, MANIFEST} or not all(
             _digest(folder / name) == digest for name, digest in files.items()
         ):
             return None

@@ -1,6 +1,7 @@
-"""Export a model to ONNX, and run it in ONNX Runtime, on the CPU; see `features/backends/exported/runtime.py`.
+"""Export a model to ONNX, and run it in ONNX Runtime, on the CPU.
 
-Running one needs no torch.
+In comes a torch module, out comes a file; in comes that file, out comes a function from token ids
+to hidden states (`features/backends/exported/runtime.py`). Running an export needs no torch.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from features.backends.exported.runtime import Array, Infer
 from features.errors import InputError
 
 FILE = "model.onnx"
-DTYPES = ("float32",)
 _INPUTS = ("input_ids", "attention_mask")
 _OPSET = 17
 # A model that is one message, as this one, must be smaller; some room for its graph.
@@ -38,7 +38,7 @@ def export(module: Any, example: Sequence[Any], folder: Path) -> None:
     if n_bytes > _MAX_BYTES:
         raise InputError(
             f"backend 'onnx' takes models of up to 2 GiB, this one has {n_bytes / 2**30:.1f}: "
-            "give --backend openvino or --backend torch"
+            "give `backend=openvino` or `backend=torch`"
         )
     torch.onnx.export(
         module,

@@ -1,6 +1,7 @@
-"""Export a model to OpenVINO, and run it there, on the CPU; see `features/backends/exported/runtime.py`.
+"""Export a model to OpenVINO, and run it there, on the CPU.
 
-Running one needs no torch.
+In comes a torch module, out come two files; in come these files, out comes a function from token
+ids to hidden states (`features/backends/exported/runtime.py`). Running an export needs no torch.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from features.backends.exported.runtime import Array, Infer
 from features.errors import InputError
 
 FILE = "model.xml"
-DTYPES = ("float32", "bfloat16")
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -50,7 +50,7 @@ def load(folder: Path, dtype: str, streams: int) -> Infer:
     if kept != _PRECISIONS[dtype]:
         raise InputError(
             f"OpenVINO computes in {kept} on this processor, not in {_PRECISIONS[dtype]}: "
-            "give --dtype float32"
+            "give `dtype=float32`"
         )
     of_thread = threading.local()  # a request runs one batch at a time
 

@@ -1,8 +1,9 @@
 """Run a model that was exported to another runtime, from padded batches, on the CPU. No torch.
 
-In comes an export (`features/backends/exported/export_files.py`) and a precision, out come blocks of hidden states, as arrays of
-numpy. How to make an export, and to prove that it gives what the model gives, is the business of
-`features/backends/exported/export.py`; how to talk to the runtime, that of its own file.
+In come an export (`features/backends/exported/export_files.py`) and a precision, out come blocks of
+hidden states, as arrays of numpy. It makes and proves no exports
+(`features/backends/exported/export.py`), and each runtime has a module of its own that talks to its
+library.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from features.backends.choice import DTYPES, unsupported_dtype
 from features.backends.exported.export_files import Export
 from features.backends.padding import pad
 from features.base.machine import n_cores
-from features.errors import CannotContinue, InputError, first_line
-from features.spec.pooling import Block
+from features.errors import CannotContinue, first_line
+from features.spec.pooling import StateBlock
 
 Array = npt.NDArray[np.generic]
 # From ids and mask, int64 (B, T), to the hidden states (B, T, H) and the pooler's output (B, H).
 Infer = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], Sequence[Array]]
 
-# The module of each runtime: `export`, `load`, and the `DTYPES` that it may compute in.
+# The module of each runtime, with an `export` and a `load`.
 RUNTIMES = {
     "openvino": "features.backends.exported.openvino_runtime",
     "onnx": "features.backends.exported.onnx_runtime",
@@ -39,13 +41,13 @@ def runtime(name: str) -> Any:
 
 
 def n_threads() -> int:
-    """How many cores to use: those of this process, or what OMP_NUM_THREADS says, as torch does."""
-    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(said) if said.isdigit() and int(said) else n_cores()
+    """Count the cores to use: those of this process, or what OMP_NUM_THREADS says, as in torch."""
+    setting = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(setting) if setting.isdigit() and int(setting) else n_cores()
 
 
 class ExportedBackend:
-    """An exported model that is ready to run; `features.backends.registry.Backend` says what the parts mean.
+    """An exported model that is ready to run: a `Backend` (`features/backends/registry.py`).
 
     Parameters
     ----------
@@ -76,19 +78,19 @@ class ExportedBackend:
         """Give the hidden states (B, T, H) and the pooler's output (B, H) of a padded batch."""
         return self._infer(ids, attended)
 
-    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[Block]:
+    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[StateBlock]:
         """Run one batch; see `TorchBackend.forward`."""
         padded, attended = pad(ids, self._padding_id)
         try:
             found = list(self._infer(padded, attended))
         except RuntimeError as error:
             raise CannotContinue(
-                f"{self._name} cannot go on ({first_line(error)}); give a smaller --max-batch-tokens "
-                "or --backend torch"
+                f"{self._name} cannot go on ({first_line(error)}); give a smaller "
+                "`max_batch_tokens` or `backend=torch`"
             ) from error
         pooled = found.pop() if self._pooler else None
         layers = dict(zip(self._layers, found, strict=True))
-        yield Block(slice(0, len(ids)), attended.sum(axis=1), layers, pooled)
+        yield StateBlock(slice(0, len(ids)), attended.sum(axis=1), layers, pooled)
 
 
 def check_dtype(name: str, dtype: str) -> None:
@@ -98,9 +100,5 @@ def check_dtype(name: str, dtype: str) -> None:
     ------
     InputError
     """
-    allowed = runtime(name).DTYPES
-    if dtype not in allowed:
-        raise InputError(
-            f"backend {name!r} computes in {' or '.join(allowed)}, not in {dtype}: give --dtype "
-            f"{allowed[0]} or --backend torch"
-        )
+    if dtype not in DTYPES[name]:
+        raise unsupported_dtype(name, dtype)

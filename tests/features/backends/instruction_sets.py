@@ -2,9 +2,9 @@
 
     ONEDNN_MAX_CPU_ISA=AVX2 python instruction_sets.py TEXTS
 
-TEXTS is a JSON list. What torch's oneDNN says of its kernels goes to standard output, between lines that
-name what runs (by ONEDNN_VERBOSE it would be OpenVINO's as well, which then fails). The results follow, a
-JSON object a line.
+TEXTS is a JSON list. What torch's oneDNN says of its kernels goes to standard output, between lines
+that name what runs (by ONEDNN_VERBOSE it would be OpenVINO's as well, which then fails). The
+results follow, a JSON object a line.
 """
 
 import itertools
@@ -26,7 +26,7 @@ def cosines(a, b):
 
 
 def run(texts, backend, dtype):
-    """Encode texts, and give the cosines to the stock model, and of some alone to those in a batch."""
+    """Encode texts; give the cosines to the stock model, and of some alone to those in a batch."""
     print(f"{MARK}{backend} {dtype}", flush=True)
     encoder = FrozenEncoder(pooling="mean", backend=backend, dtype=dtype)
     # Not while it is loaded: a trial may meet a reference kernel, on a tiny product, and leave it.

@@ -53,40 +53,39 @@ def test_it_reads_as_it_was_written():
 
 
 def test_it_is_said_in_a_line_the_fastest_of_the_others_first():
-    assert CHOICE.said() == (
-        "torch float32 plain, 1,003 tweets/s on the probe; torch float32 1,201; openvino float32 806"
+    assert CHOICE.summary() == (
+        "torch float32 plain, 1,003 tweets/s on the probe; "
+        "torch float32 1,201; openvino float32 806"
     )
-    assert Choice(Candidate("torch", "int8"), 2048, 2).said() == "torch int8"
+    assert Choice(Candidate("torch", "int8"), 2048, 2).summary() == "torch int8"
 
 
 def test_an_interrupted_run_goes_on_with_what_it_was_begun_with(tiny_model, tweets, tmp_path):
-    output, said = tmp_path / "t.h5", []
+    output, lines = tmp_path / "t.h5", []
     begin(output, tiny_model("bert"), CHOICE)
-    extract(tweets, output, model=tiny_model("bert"), pooling="mean", say=said.append)
+    extract(tweets, output, model=tiny_model("bert"), pooling="mean", say=lines.append)
     assert provenance(output)["choice"] == CHOICE.to_dict()
-    assert not any("not to be had" in line for line in said)
+    assert not any("not to be had" in line for line in lines)
 
 
 def test_where_it_is_not_to_be_had_that_is_said_and_batches_stay_as_they_are(
     tiny_model, tweets, tmp_path
 ):
-    output, said = tmp_path / "t.h5", []
+    output, lines = tmp_path / "t.h5", []
     gone = Choice(Candidate("gone", "float32"), 192, 2)
     begin(output, tiny_model("bert"), gone)
-    extract(tweets, output, model=tiny_model("bert"), pooling="mean", say=said.append)
-    assert any("begun with gone float32, which is not to be had" in line for line in said)
+    extract(tweets, output, model=tiny_model("bert"), pooling="mean", say=lines.append)
+    assert any("begun with gone float32, which is not to be had" in line for line in lines)
     found = Choice.from_dict(provenance(output)["choice"])
     assert found.candidate.backend == "torch" and found.max_batch_tokens == 192
 
 
 def test_what_is_decided_by_hand_stands_above_the_journal(tiny_model, tweets, tmp_path):
-    output, said = tmp_path / "t.h5", []
+    output, lines = tmp_path / "t.h5", []
     begin(output, tiny_model("bert"), Choice(Candidate("gone", "float32"), 192, 2))
-    extract(
-        tweets, output, model=tiny_model("bert"), pooling="mean", backend="torch", max_batch_tokens=64,
-        say=said.append,
-    )  # fmt: skip
-    assert not any("not to be had" in line for line in said)
+    by_hand = {"backend": "torch", "max_batch_tokens": 64}
+    extract(tweets, output, model=tiny_model("bert"), pooling="mean", say=lines.append, **by_hand)
+    assert not any("not to be had" in line for line in lines)
     assert provenance(output)["choice"]["max_batch_tokens"] == 64
 
 
@@ -114,6 +113,6 @@ def test_where_its_precision_is_not_to_be_had_it_is_refused(
         file.write("99,one more,a\n")
     monkeypatch.setitem(loading.MIN_COSINE, "half", 1.01)
     before = output.read_bytes()
-    with pytest.raises(InputError, match=r"keeps its vectors .*cosine of .*--dtype"):
+    with pytest.raises(InputError, match=r"keeps its vectors .*cosine of .*`dtype=float32`"):
         extract(tweets, output, model=tiny_model("bert"), pooling="mean")
     assert output.read_bytes() == before

@@ -1,4 +1,4 @@
-"""Exported models are opened without torch, give the same vectors, and are used only if they are whole."""
+"""Exported models are opened without torch, give the same vectors, and must be complete."""
 
 import json
 import os
@@ -139,6 +139,6 @@ def test_a_tokenizer_that_was_kept_cuts_as_that_of_transformers_does(tiny_model,
         vocabulary = Vocabulary.from_dict(json.loads(json.dumps(loaded.vocabulary.to_dict())))
         opened = open_tokenizer("kept", loaded.content, vocabulary, max_length)
         texts = [*TEXTS, "", "[SEP] and [CLS] </s> <s> [PAD]", "naïve ÉCOLE 東京 🎉 " * 20]
-        one, other = loaded.tokenize(texts), opened.tokenize(texts)
-        assert [ids.tolist() for ids in one.ids] == [ids.tolist() for ids in other.ids]
-        assert one.truncated == other.truncated
+        first, second = loaded.tokenize(texts), opened.tokenize(texts)
+        assert [ids.tolist() for ids in first.ids] == [ids.tolist() for ids in second.ids]
+        assert first.truncated == second.truncated

@@ -1,4 +1,4 @@
-"""Fused linear layers compute what stock ones compute; and what is fused, architecture by architecture."""
+"""Fused linear layers compute what stock ones compute; what is fused, by architecture."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +13,8 @@ from torch import nn
 from features.backends.eager import forward
 from features.backends.eager.forward import TorchBackend
 from features.backends.eager.fused_layers import (
-    Packed,
-    PackedLinear,
+    Prepacked,
+    PrepackedLinear,
     _Residual,
     _Single,
     can_fuse,
@@ -28,7 +28,7 @@ FUSED = [name for name in ARCHITECTURES if ARCHITECTURES[name].layers]
 
 def needs(dtype):
     if not can_fuse(dtype):
-        pytest.skip(f"torch has no oneDNN products of packed weights in {dtype} here")
+        pytest.skip(f"torch has no oneDNN products of prepacked weights in {dtype} here")
 
 
 def padded(stock):
@@ -50,7 +50,7 @@ def run(module, stock):
 
 def fused(stock, dtype=torch.float32):
     module = deepcopy(stock.module).to(dtype)
-    fuse(module, stock.layers, lambda: run(module, stock), Packed(module))
+    fuse(module, stock.layers, lambda: run(module, stock), Prepacked(module))
     return module
 
 
@@ -168,9 +168,9 @@ def test_layers_that_are_shared_are_fused_once(tiny_model):
     needs(torch.float32)
     stock = stock_model(tiny_model("albert"))
     module = fused(stock)
-    packed = [part for part in module.modules() if isinstance(part, _Single | _Residual)]
+    prepacked = [part for part in module.modules() if isinstance(part, _Single | _Residual)]
     assert len(stock.layers_of(module)) == 1 < N_LAYERS
-    assert len(packed) == 3, "beside query, key and value, which hold theirs together"
+    assert len(prepacked) == 3, "beside query, key and value, which hold theirs together"
 
 
 def test_the_stock_model_stays_as_it_is(tiny_model):
@@ -189,7 +189,7 @@ def test_activations_that_are_not_known_stay(tiny_model):
     for layer in stock.layers_of(module):
         layer.intermediate.intermediate_act_fn = nn.SiLU()
     expected = run(module, stock)
-    fuse(module, stock.layers, lambda: run(module, stock), Packed(module))
+    fuse(module, stock.layers, lambda: run(module, stock), Prepacked(module))
     assert type(stock.layers_of(module)[0].intermediate.intermediate_act_fn) is nn.SiLU
     torch.testing.assert_close(run(module, stock), expected, rtol=0, atol=TOLERANCE)
 
@@ -245,18 +245,18 @@ def test_a_packed_product_by_hand(dtype):
     weight = torch.tensor([[1.0, 2.0, 0.0], [0.0, -1.0, 3.0]], dtype=dtype)
     bias = torch.tensor([1.0, -2.0], dtype=dtype)
     x = torch.tensor([[1.0, 1.0, 1.0], [2.0, 0.0, -1.0]], dtype=dtype)
-    plain, positive = PackedLinear(weight, bias), PackedLinear(weight, bias, ("relu", ""))
+    plain, positive = PrepackedLinear(weight, bias), PrepackedLinear(weight, bias, ("relu", ""))
     assert plain(x).tolist() == [[4.0, 0.0], [3.0, -5.0]]
     assert positive(x).tolist() == [[4.0, 0.0], [3.0, 0.0]]
     assert plain.plus(x, torch.ones(2, 2, dtype=dtype)).tolist() == [[5.0, 1.0], [4.0, -4.0]]
-    assert PackedLinear(weight, None)(x).tolist() == [[3.0, 2.0], [2.0, -3.0]]
+    assert PrepackedLinear(weight, None)(x).tolist() == [[3.0, 2.0], [2.0, -3.0]]
 
 
 def test_no_operator_no_fusion(tiny_model, monkeypatch):
     def missing(*args):
         raise RuntimeError("no such operator")
 
-    monkeypatch.setattr("features.backends.eager.fused_layers.PackedLinear", missing)
+    monkeypatch.setattr("features.backends.eager.fused_layers.PrepackedLinear", missing)
     assert not can_fuse(torch.float32)
     stock = stock_model(tiny_model("bert"))
     backend = TorchBackend(stock, [N_LAYERS], pooler=False, device=CPU, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Every way to run a model, on every kind of CPU that this one can stand for, by hiding what it has."""
+"""Every way to run a model, on the kinds of CPU that this one becomes when sets are hidden."""
 
 import json
 import os
@@ -23,8 +23,13 @@ SETTINGS = {
 # Least mean cosine to the stock model in float32, and of a text alone to itself among others.
 LEAST = {"float32": 0.999999, "bfloat16": 0.9999, "int8": 0.99}
 LEAST_ALONE = {"float32": 0.999999, "bfloat16": 0.9999, "int8": 0.9999}
-TEXTS = [f"{mood} {thing}, {'really ' * n}{n} times over" for n, mood in enumerate(("good", "bad", "so so"))
-         for thing in ("bus", "film", "rain", "library", "concert", "coffee on a tuesday morning")]  # fmt: skip
+MOODS = ("good", "bad", "so so")
+THINGS = ("bus", "film", "rain", "library", "concert", "coffee on a tuesday morning")
+TEXTS = [
+    f"{mood} {thing}, {'really ' * n}{n} times over"
+    for n, mood in enumerate(MOODS)
+    for thing in THINGS
+]
 # Where it multiplies 8-bit integers in 16 bits, or not faster than floats.
 WITHOUT_INT8 = ("AVX512_CORE", "AVX2")
 SECONDS = 300

@@ -71,20 +71,20 @@ def test_each_text_attends_as_if_it_were_alone(lengths, shared_by, scaling, wind
 
 def test_a_neighbour_moves_nothing():
     lengths = [3, 3, 5]
-    one, other = states(lengths), states(lengths, seed=1)
-    for mine, theirs in zip(one, other, strict=True):
+    first, second = states(lengths), states(lengths, seed=1)
+    for mine, theirs in zip(first, second, strict=True):
         theirs[:, :, 3:6] = mine[:, :, 3:6]  # the text in the middle
-    found = [together(lengths, qkv)[0, 3:6] for qkv in (one, other)]
+    found = [together(lengths, qkv)[0, 3:6] for qkv in (first, second)]
     assert torch.equal(*found)
-    assert not torch.equal(together(lengths, one), together(lengths, other))
+    assert not torch.equal(together(lengths, first), together(lengths, second))
 
 
 def test_a_window_of_the_text_or_more_is_none():
     lengths = [5, 2]
     qkv = states(lengths)
-    whole = together(lengths, qkv)
-    assert torch.equal(together(lengths, qkv, sliding_window=5), whole)
-    assert not torch.allclose(together(lengths, qkv, sliding_window=4), whole)
+    full = together(lengths, qkv)
+    assert torch.equal(together(lengths, qkv, sliding_window=5), full)
+    assert not torch.allclose(together(lengths, qkv, sliding_window=4), full)
 
 
 def test_values_may_be_of_another_width():

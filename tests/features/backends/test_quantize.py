@@ -14,9 +14,9 @@ from features.backends.eager.int8_ranges import (
     GELU_FLOOR,
     SAMPLE_ROWS,
     Inputs,
-    calibrate,
     column_steps,
     gelu_step,
+    record_inputs,
 )
 from features.backends.eager.product_rates import int8_is_exact
 from features.backends.trial import int8_reason
@@ -158,7 +158,7 @@ def test_close_to_float32_in_spite_of_wide_columns(seed):
     wanted = x[200:] @ weight.T + bias
     cosine = torch.cosine_similarity(y, wanted)
     assert cosine.mean() > 0.999
-    # A row beyond what calibration saw saturates.
+    # A row beyond the recorded ranges saturates.
     assert cosine.min() > 0.98
 
 
@@ -208,7 +208,7 @@ def test_zeros(broken):
 
 
 @can_run
-def test_a_column_that_was_zero_in_calibration_may_wake_up():
+def test_a_column_that_was_zero_when_recorded_may_wake_up():
     weight, bias, x = layer_and_inputs()
     seen = x.clone()
     seen[:, 3] = 0
@@ -254,7 +254,7 @@ def test_step_of_a_gelu_holds_zero_and_the_floor(top, spread):
     assert (255 - zero) * step <= max(top, 0.17) + step
 
 
-def test_calibrate_records_rows_and_peaks():
+def test_record_inputs_records_rows_and_peaks():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 2))
     model.add_module("unused", nn.Identity())
@@ -264,7 +264,7 @@ def test_calibrate_records_rows_and_peaks():
         for block in rows.split(77):
             m(block)
 
-    inputs = calibrate(model, run)
+    inputs = record_inputs(model, run)
     assert set(inputs) == {"0", "2"}
     assert torch.equal(inputs["0"].peak, rows.abs().amax(0))
     sample = inputs["0"].sample
@@ -275,27 +275,27 @@ def test_calibrate_records_rows_and_peaks():
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
-def test_calibrate_takes_its_hooks_away_after_an_error():
+def test_record_inputs_takes_its_hooks_away_after_an_error():
     model = nn.Linear(2, 2)
 
     def run(m):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        calibrate(model, run)
+        record_inputs(model, run)
     assert not model._forward_pre_hooks
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_calibrate_refuses_what_is_not_finite(value):
+def test_record_inputs_refuses_what_is_not_finite(value):
     model = nn.Sequential(nn.Linear(2, 2))
     with pytest.raises(CannotContinue, match=r"'0'.*not finite"):
-        calibrate(model, lambda m: m(torch.tensor([[1.0, value]])))
+        record_inputs(model, lambda m: m(torch.tensor([[1.0, value]])))
 
 
 def test_a_layer_that_never_ran_is_left_out():
     model = nn.ModuleDict({"used": nn.Linear(2, 2), "not": nn.Linear(2, 2)})
-    assert set(calibrate(model, lambda m: m["used"](torch.ones(1, 2)))) == {"used"}
+    assert set(record_inputs(model, lambda m: m["used"](torch.ones(1, 2)))) == {"used"}
 
 
 # Rates of products of 8-bit integers and of float32, whether the former are exact, and the reason.
@@ -319,7 +319,7 @@ def test_a_cpu_where_they_are_of_no_use_is_refused(tiny_model, monkeypatch, case
     )
     with pytest.raises(
         InputError,
-        match=f"int8 can't be used on this machine: 8-bit.* {reason}.*; give --dtype auto",
+        match=f"int8 can't be used on this machine: 8-bit.* {reason}.*; give `dtype=auto`",
     ):
         FrozenEncoder(tiny_model("bert"), pooling="mean", dtype="int8")
 

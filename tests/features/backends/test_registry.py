@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from contracts import assert_same, check_backend_contract, states, with_other_neighbours
 
 from features import FrozenEncoder
-from features.backends.choice import PLAIN, PREPACKED, Candidate
+from features.backends.choice import DTYPES, PLAIN, PREPACKED, Candidate
 from features.backends.eager.packed_attention import PACKED
 from features.backends.eager.stock_model import StockModel
 from features.backends.exported.runtime import RUNTIMES, runtime
@@ -63,7 +63,7 @@ def make(
 
 @dataclass(frozen=True)
 class Case:
-    """A backend of some architecture with all hidden states, and texts for it, the shortest first."""
+    """A backend of an architecture with all hidden states, and texts for it, shortest first."""
 
     stock: StockModel
     backend: Backend
@@ -159,9 +159,9 @@ def test_the_contract_sees_a_leak(case):
 @pytest.mark.parametrize(("name", "architecture"), SOME)
 def test_texts_of_one_token_and_batches_of_one_text(case, name, architecture):
     its = case(name, architecture)
-    one = np.array(its.stock.probe[:1], np.int32)
+    token = np.array(its.stock.probe[:1], np.int32)
     expected = its.stock.module(input_ids=torch.tensor([its.stock.probe[:1]]))
-    for batch in ([one], [one] * 5, [one, *its.ids]):
+    for batch in ([token], [token] * 5, [token, *its.ids]):
         found = states(its.backend, batch)[0][N_LAYERS]
         torch.testing.assert_close(found, expected.last_hidden_state[0], rtol=0, atol=1e-5)
 
@@ -210,7 +210,7 @@ def test_half_precision_keeps_the_direction(case, name):
     if "bfloat16" not in BACKENDS[name].dtypes:
         pytest.skip(f"{name} computes in float32 alone")
     if name == "openvino" and not openvino_has_bfloat16():
-        with pytest.raises(InputError, match=r"OpenVINO computes in f32 .*: give --dtype float32$"):
+        with pytest.raises(InputError, match=r"OpenVINO computes in f32 .*: give `dtype=float32`$"):
             make(name, its.stock, [N_LAYERS], dtype="bfloat16")
         pytest.skip("OpenVINO has bfloat16 only where the processor has it")
     half = make(name, its.stock, [N_LAYERS], dtype="bfloat16")
@@ -229,7 +229,8 @@ def test_a_precision_that_it_does_not_have_is_refused_with_those_it_has(case, na
     stock = case(name, "bert").stock
     with pytest.raises(
         InputError,
-        match=f"'{name}' computes in {allowed}, not in {dtype}: give --dtype float32 or --backend torch$",
+        match=f"'{name}' computes in {allowed}, not in {dtype}: "
+        "give `dtype=float32` or `backend=torch`$",
     ):
         make(name, stock, [0], dtype=dtype)
 
@@ -238,7 +239,7 @@ def test_a_precision_that_it_does_not_have_is_refused_with_those_it_has(case, na
 def test_so_it_is_when_an_encoder_is_asked_for_it(tiny_model, name, dtype, allowed):
     skip_without(name)
     with pytest.raises(
-        InputError, match=f"'{name}' computes in {allowed}.*, not in {dtype}: .*--dtype float32"
+        InputError, match=f"'{name}' computes in {allowed}.*, not in {dtype}: .*`dtype=float32`"
     ):
         FrozenEncoder(tiny_model("bert"), pooling="mean@0", backend=name, dtype=dtype)
 
@@ -247,7 +248,8 @@ def test_so_it_is_when_an_encoder_is_asked_for_it(tiny_model, name, dtype, allow
 def test_the_table_says_what_the_runtime_says(name):
     skip_without(name)
     assert list(RUNTIMES) == EXPORTED
-    assert BACKENDS[name].dtypes == runtime(name).DTYPES
+    assert BACKENDS[name].dtypes == DTYPES[name]
+    assert runtime(name).__name__ == RUNTIMES[name]
 
 
 def test_auto_precision_is_one_that_the_backend_has(tiny_model, monkeypatch, tmp_path):
@@ -280,7 +282,7 @@ def test_a_model_that_cannot_be_translated_is_refused_with_the_cure(case, name):
     odd = Odd()
     odd.config = stock.module.config
     with pytest.raises(
-        FileRefused, match=rf"'{name}' can't run .*: give --backend torch$"
+        FileRefused, match=rf"'{name}' can't run .*: give `backend=torch`$"
     ) as error:
         make(name, replace(stock, module=odd), [0])
     assert "\n" not in str(error.value)
@@ -318,7 +320,7 @@ def test_a_translation_that_sees_padding_gets_texts_of_one_length(case, monkeypa
 def test_a_model_that_is_too_large_for_onnx_is_refused_with_the_cure(case, monkeypatch):
     stock = case("onnx", "bert").stock
     monkeypatch.setattr("features.backends.exported.onnx_runtime._MAX_BYTES", 1000)
-    with pytest.raises(InputError, match=r"up to 2 GiB.* --backend openvino or --backend torch"):
+    with pytest.raises(InputError, match=r"up to 2 GiB.* `backend=openvino` or `backend=torch`"):
         make("onnx", stock, [0])
 
 
@@ -369,7 +371,7 @@ def test_a_name_that_is_not_in_the_table_is_refused_with_those_that_are():
 def test_a_device_that_it_does_not_run_on_is_refused_with_the_cure(name):
     for device in {"cuda", "mps", "meta"} - set(BACKENDS[name].devices):
         with pytest.raises(
-            InputError, match=rf"'{name}' runs on .*cpu.*, not on {device}.*--backend torch"
+            InputError, match=rf"'{name}' runs on .*cpu.*, not on {device}.*`backend=torch`"
         ):
             check_backend(name, torch.device(device))
 
@@ -379,8 +381,8 @@ def test_a_device_that_it_does_not_run_on_is_refused_with_the_cure(name):
     [(name, package) for name in BACKENDS for package in BACKENDS[name].packages],
 )
 def test_a_package_that_is_not_installed_is_named_with_the_cure(monkeypatch, name, package):
-    for there in BACKENDS[name].packages:
-        pytest.importorskip(there)
+    for needed in BACKENDS[name].packages:
+        pytest.importorskip(needed)
     monkeypatch.setattr(
         "features.backends.registry.find_spec",
         lambda asked: None if asked == package else find_spec(asked),
@@ -394,11 +396,11 @@ def test_a_package_that_is_not_installed_is_named_with_the_cure(monkeypatch, nam
 def test_auto_is_a_row_of_the_table_that_is_installed_and_runs_on_the_device(
     tiny_model, monkeypatch
 ):
-    there = [name for name in BACKENDS if all(map(find_spec, BACKENDS[name].packages))]
-    assert backends_on(CPU) == there
+    installed = [name for name in BACKENDS if all(map(find_spec, BACKENDS[name].packages))]
+    assert backends_on(CPU) == installed
     for device in ("cuda", "mps"):
         assert backends_on(torch.device(device)) == [
-            name for name in there if device in BACKENDS[name].devices
+            name for name in installed if device in BACKENDS[name].devices
         ]
     for missing in EXPORTED:
         package = BACKENDS[missing].packages[-1]
@@ -406,12 +408,12 @@ def test_auto_is_a_row_of_the_table_that_is_installed_and_runs_on_the_device(
             "features.backends.registry.find_spec",
             lambda asked, gone=package: None if asked == gone else find_spec(asked),
         )
-        assert backends_on(CPU) == [name for name in there if name != missing]
+        assert backends_on(CPU) == [name for name in installed if name != missing]
     monkeypatch.undo()
     choice = FrozenEncoder(tiny_model("bert"), pooling="mean@0").choice
-    assert choice.candidate.backend in there
+    assert choice.candidate.backend in installed
     tried = {*choice.rates, *choice.left_out}
-    assert {candidate.partition(" ")[0] for candidate in tried} == set(there)
+    assert {candidate.partition(" ")[0] for candidate in tried} == set(installed)
 
 
 def test_an_encoder_refuses_a_backend_before_it_reads_the_model(tiny_model):
@@ -450,8 +452,8 @@ def test_half_precision_by_device(monkeypatch):
     assert half_dtypes(torch.device("cuda")) == ("float16", "bfloat16")
     assert half_dtypes(torch.device("mps")) == ("float16",)
     # Whatever the processor says of itself: which of them is fast is measured.
-    for said in ({"avx2": True, "amx_bf16": False}, {"avx512_bf16": True}):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda said=said: said)
+    for flags in ({"avx2": True, "amx_bf16": False}, {"avx512_bf16": True}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags)
         assert half_dtypes(torch.device("cpu")) == ("bfloat16", "float16")
 
 

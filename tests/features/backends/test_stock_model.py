@@ -1,4 +1,4 @@
-"""A checkpoint as a stock model: what must be in it, what is found by running it, what never runs."""
+"""Stock models: what must be in a checkpoint, what running it finds, what never runs."""
 
 import sys
 import threading
@@ -338,18 +338,18 @@ BROKEN = {
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_models_that_fail_at_a_text_are_refused(tiny_model, tmp_path, case):
-    architecture, change, said = BROKEN[case]
+    architecture, change, told = BROKEN[case]
     folder = variant(tiny_model(architecture), tmp_path / "m", **change)
-    with pytest.raises(FileRefused, match=said) as caught:
+    with pytest.raises(FileRefused, match=told) as caught:
         FrozenEncoder(folder, normalize="none").encode(["ok \u2603 \U0001f9ff"])
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("said", ["long", "", [], {}, None], ids=repr)
-def test_a_length_that_the_tokenizer_says_in_other_words_is_no_harm(tiny_model, tmp_path, said):
+@pytest.mark.parametrize("told", ["long", "", [], {}, None], ids=repr)
+def test_a_length_that_the_tokenizer_says_in_other_words_is_no_harm(tiny_model, tmp_path, told):
     folder = variant(
-        tiny_model("bert"), tmp_path / "m", tokenizer_config={"model_max_length": said}
+        tiny_model("bert"), tmp_path / "m", tokenizer_config={"model_max_length": told}
     )
     texts = ["so happy for you", "the bus is late " * 40]
     found = FrozenEncoder(folder, pooling="mean", dtype="float32").encode(texts)
@@ -358,7 +358,7 @@ def test_a_length_that_the_tokenizer_says_in_other_words_is_no_harm(tiny_model, 
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "told"),
     [
         ({"vocab_size": 10**9}, r"declares a model of [\d,]{13,} numbers, and its weights have"),
         ({"hidden_size": 10**6}, "declares a model of|cannot be loaded"),
@@ -372,12 +372,12 @@ def test_a_length_that_the_tokenizer_says_in_other_words_is_no_harm(tiny_model, 
     ids=str,
 )
 def test_a_config_of_an_absurd_size_is_refused_before_it_takes_memory(
-    tiny_model, tmp_path, monkeypatch, change, said
+    tiny_model, tmp_path, monkeypatch, change, told
 ):
     folder = variant(tiny_model("bert"), tmp_path / "m", config=change)
     loaded = []
     monkeypatch.setattr(transformers.AutoModel, "from_pretrained", lambda *a, **k: loaded.append(a))
-    with pytest.raises(FileRefused, match=said) as caught:
+    with pytest.raises(FileRefused, match=told) as caught:
         FrozenEncoder(folder)
     assert str(folder) in str(caught.value)
     assert not loaded

@@ -11,7 +11,7 @@ from features.backends import trial as trials
 from features.backends.choice import Candidate
 from features.backends.trial import OUT_OF_TIME, Trial, int8_reason, run_trial
 from features.errors import InputError
-from features.spec.pooling import Block
+from features.spec.pooling import StateBlock
 
 EXACT, HALF = (
     Candidate("torch", "float32", "prepacked"),
@@ -35,7 +35,7 @@ class Sleeping:
     def forward(self, ids):
         self.calls.append(sum(map(len, ids)))
         time.sleep(self.of_call + self.of_token * self.calls[-1])
-        yield Block(slice(0, len(ids)), torch.tensor([len(text) for text in ids]), {})
+        yield StateBlock(slice(0, len(ids)), torch.tensor([len(text) for text in ids]), {})
 
 
 class Stuck(Sleeping):
@@ -50,8 +50,8 @@ class Stuck(Sleeping):
 
 def a_trial(**changed):
     settings = {
-        "widths": (64, 64), "flops_per_token": 21e6, "texts": TEXTS, "affixes": (1, 1), "max_length": 128,
-        "max_batch_tokens": 512, "tune": False,
+        "widths": (64, 64), "flops_per_token": 21e6, "texts": TEXTS, "affixes": (1, 1),
+        "max_length": 128, "max_batch_tokens": 512, "tune": False,
     }  # fmt: skip
     return Trial(**{**settings, **changed})
 
@@ -113,8 +113,8 @@ def test_a_stuck_candidate_costs_its_turn_and_no_more():
 def test_where_all_are_stuck_the_plainest_is_taken():
     stuck = {candidate: Stuck() for candidate in (HALF, OTHER, EXACT)}
     choice, backend = run(stuck)
-    for one in stuck.values():
-        one.release.set()
+    for backend_of in stuck.values():
+        backend_of.release.set()
     assert choice.candidate == EXACT and backend is stuck[EXACT]
     assert set(choice.left_out.values()) == {OUT_OF_TIME}
 
@@ -153,7 +153,9 @@ def test_where_nobody_can_the_first_reason_is_raised():
 
 def test_where_nobody_keeps_its_vectors_all_reasons_are_given():
     other = Candidate("openvino", "bfloat16")
-    with pytest.raises(InputError, match=r"keeps its vectors .*torch bfloat16: too far.*--dtype"):
+    with pytest.raises(
+        InputError, match=r"keeps its vectors .*torch bfloat16: too far.*`dtype=float32`"
+    ):
         run({HALF: Sleeping(1e-5), other: Sleeping(1e-5)}, lambda c, b: "too far")
 
 

@@ -39,7 +39,7 @@ DAMAGES = {
     "deep": lambda path: path.write_text("[" * 100_000),
     "huge": lambda path: path.write_bytes(b" " * 2**21 + path.read_bytes()),
     "a folder": lambda path: (path.unlink(), path.mkdir()),
-    "a link": lambda path: (path.rename(path.with_suffix(".moved")), path.symlink_to(path.with_suffix(".moved"))),
+    "a link": lambda path: path.symlink_to(path.rename(path.with_suffix(".moved"))),
     "gone": lambda path: path.unlink(),
 }  # fmt: skip
 

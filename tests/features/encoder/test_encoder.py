@@ -1,4 +1,4 @@
-"""The encoder's vectors against plain transformers, for every architecture and every way to batch."""
+"""The encoder's vectors against plain transformers, by architecture and way to batch."""
 
 import functools
 import re
@@ -33,7 +33,7 @@ from features.backends.choice import PREPACKED
 from features.encoder import loading
 from features.errors import InputError
 from features.spec.checkpoint import find_checkpoint
-from features.spec.pooling import Block
+from features.spec.pooling import StateBlock
 from features.spec.tokenizer import load_tokenizer
 
 MAX_LENGTH = 24
@@ -93,7 +93,7 @@ def watched(encoder: FrozenEncoder) -> Iterator[list[int]]:
     rows: list[int] = []
     forward = encoder._engine.backends[0].forward
 
-    def noting(ids: Sequence[np.ndarray]) -> Iterator[Block]:
+    def noting(ids: Sequence[np.ndarray]) -> Iterator[StateBlock]:
         rows.append(len(ids))
         return forward(ids)
 
@@ -161,8 +161,8 @@ def test_texts_up_to_the_last_position_of_the_model(tiny_model, architecture):
     tokens = encoder.tokenize(TEXTS)
     assert max(tokens.lengths) == POSITIONS
     stock = transformers.AutoTokenizer.from_pretrained(folder)
-    whole = stock(list(TEXTS), truncation=False, verbose=False)["input_ids"]
-    assert tokens.truncated == [len(ids) > POSITIONS for ids in whole]
+    full = stock(list(TEXTS), truncation=False, verbose=False)["input_ids"]
+    assert tokens.truncated == [len(ids) > POSITIONS for ids in full]
     expected = by_definition(folder, TEXTS, "mean", POSITIONS)
     np.testing.assert_allclose(encoder.encode(TEXTS)["mean"], expected, rtol=0, atol=TOLERANCE)
 
@@ -307,14 +307,14 @@ def test_texts_that_are_normalised_to_the_same_run_once(tiny_model):
 def test_batches_come_as_they_were_planned(tiny_model):
     encoder = tiny_encoder(tiny_model("bert"), pooling=["mean", "cls"], max_batch_tokens=40)
     tokens = encoder.tokenize(TEXTS)
-    whole, plan = encoder.run(tokens), encoder.plan(tokens)
+    full, plan = encoder.run(tokens), encoder.plan(tokens)
     assert len(plan) > 3
     assert sorted(np.concatenate(plan)) == list(range(len(TEXTS)))
     seen = []
     for rows, vectors in encoder.run_batches(tokens, plan):
         seen.append(rows.tolist())
         for view, matrix in vectors.items():
-            np.testing.assert_array_equal(matrix, whole[view][rows])
+            np.testing.assert_array_equal(matrix, full[view][rows])
     assert sorted(seen) == sorted(rows.tolist() for rows in plan)
 
 
@@ -322,7 +322,7 @@ def test_batches_come_as_they_were_planned(tiny_model):
 def test_a_batch_does_not_depend_on_which_others_run(tiny_model, skip):
     encoder = tiny_encoder(tiny_model("bert"), pooling="mean", max_batch_tokens=40)
     tokens = encoder.tokenize(TEXTS)
-    whole, plan = encoder.run(tokens), encoder.plan(tokens)
+    full, plan = encoder.run(tokens), encoder.plan(tokens)
     skip = set(range(len(plan) - (skip != "all"))) if isinstance(skip, str) else skip
     found = {
         rows.tobytes(): vectors for rows, vectors in encoder.run_batches(tokens, plan, skip=skip)
@@ -330,7 +330,7 @@ def test_a_batch_does_not_depend_on_which_others_run(tiny_model, skip):
     wanted = [rows for number, rows in enumerate(plan) if number not in skip]
     assert set(found) == {rows.tobytes() for rows in wanted}
     for rows in wanted:
-        np.testing.assert_array_equal(found[rows.tobytes()]["mean"], whole["mean"][rows])
+        np.testing.assert_array_equal(found[rows.tobytes()]["mean"], full["mean"][rows])
 
 
 def test_the_longest_batch_runs_first(tiny_model):
@@ -556,10 +556,10 @@ def test_names_of_special_tokens_in_a_text_are_text(tiny_model, architecture):
     stock = transformers.AutoTokenizer.from_pretrained(folder)
     special = dict(zip(stock.all_special_ids, stock.all_special_tokens, strict=True))
     special.pop(stock.unk_token_id, None)  # what is unknown in it may be said to be unknown
-    said = " ".join(["a", *special.values(), "".join(special.values()), "b"])
+    text = " ".join(["a", *special.values(), "".join(special.values()), "b"])
     tokenizer = load_tokenizer(find_checkpoint(folder), max_length=1000)
     prefix, suffix = tokenizer.vocabulary.prefix, tokenizer.vocabulary.suffix
-    (ids,) = tokenizer.tokenize([said]).ids
+    (ids,) = tokenizer.tokenize([text]).ids
     inner = ids[prefix : len(ids) - suffix]
     assert len(inner) > 2
     assert not {special[i] for i in inner.tolist() if i in special}

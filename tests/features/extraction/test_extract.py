@@ -57,10 +57,10 @@ def names_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def assert_close(one, other):
-    assert one.keys() == other.keys()
-    for view in one:
-        np.testing.assert_allclose(one[view], other[view], atol=CLOSE, rtol=0, err_msg=view)
+def assert_close(found, expected):
+    assert found.keys() == expected.keys()
+    for view in found:
+        np.testing.assert_allclose(found[view], expected[view], atol=CLOSE, rtol=0, err_msg=view)
 
 
 @pytest.fixture(scope="module")
@@ -378,7 +378,7 @@ def test_a_file_of_another_encoder_is_not_touched(again, options, difference):
         run(path, output, **options)
     assert difference in str(caught.value)
     assert f"{output} was made by another encoder" in str(caught.value)
-    assert "--overwrite" in str(caught.value)
+    assert "`overwrite=True`" in str(caught.value)
     assert state(output) == before
     assert names_in(output.parent) == ["tweets.csv", "tweets.h5"]
 
@@ -474,13 +474,13 @@ def test_an_output_that_is_no_feature_file_is_kept(tmp_path, content):
     output.write_bytes(content)
     message = refusal(FileRefused, path, output)
     assert f"{output} is not a readable HDF5 file" in message
-    assert "--overwrite" in message
+    assert "`overwrite=True`" in message
     assert output.read_bytes() == content
     assert names_in(tmp_path) == ["a.h5", "tweets.csv"]
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "wording"),
     [
         ({"store_dtype": "bfloat16"}, "choose float16 or float32"),
         ({"store_dtype": "float64"}, "choose float16 or float32"),
@@ -498,9 +498,9 @@ def test_an_output_that_is_no_feature_file_is_kept(tmp_path, content):
         ({"model": "/gone/model"}, "/gone/model"),
     ],
 )
-def test_options_that_cannot_be(tmp_path, options, said):
+def test_options_that_cannot_be(tmp_path, options, wording):
     path = write_csv(tmp_path / "tweets.csv")
-    assert said in refusal(InputError, path, tmp_path / "a.h5", **options)
+    assert wording in refusal(InputError, path, tmp_path / "a.h5", **options)
     assert names_in(tmp_path) == ["tweets.csv"]
 
 
@@ -542,26 +542,26 @@ def test_strict_lets_good_rows_through(again):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "wording"),
     [
         ("", "no usable tweet in "),
         ("\n\n", "no usable tweet in "),
         ('{"text": "ok"\n5\n', "2 rejected, the first in line 1: not JSON"),
     ],
 )
-@pytest.mark.parametrize("there", [False, True])
-def test_no_usable_row(again, content, said, there):
+@pytest.mark.parametrize("existed", [False, True])
+def test_no_usable_row(again, content, wording, existed):
     path, output = again
-    if not there:
+    if not existed:
         output.unlink()
-    before = state(output) if there else None
+    before = state(output) if existed else None
     nothing = path.with_name("nothing.jsonl")
     nothing.write_text(content)
     message = refusal(InputError, nothing, output)
-    assert said in message
+    assert wording in message
     assert str(nothing) in message
-    assert output.exists() is there
-    assert not there or state(output) == before
+    assert output.exists() is existed
+    assert not existed or state(output) == before
     assert not [name for name in names_in(output.parent) if name.startswith(".")]
 
 

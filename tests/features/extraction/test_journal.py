@@ -132,7 +132,7 @@ def test_a_value_too_large_for_float16_names_the_cure(tmp_path, value):
         with pytest.raises(CannotContinue) as caught:
             of.append(digests("a", 1), large)
         assert "view 'mean' has values up to" in str(caught.value)
-        assert "--store-dtype float32" in str(caught.value)
+        assert "`store_dtype=float32`" in str(caught.value)
         assert of.kept == 0
 
 
@@ -158,7 +158,7 @@ def test_vectors_that_are_not_finite_are_marked(tmp_path):
         assert of.find(digests("a", 4))["finite"].tolist() == [True, False, True, False]
 
 
-# ------------------------------------------------------------------------------------ what is broken
+# ----------------------------------------------------------------------------------- what is broken
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +245,9 @@ def test_another_version_is_refused_or_overwritten(tmp_path, monkeypatch, overwr
         with Journal(tmp_path / "a.h5", overwrite=True) as of:
             assert (of.header, of.kept) == (None, 0)
     else:
-        with pytest.raises(FileRefused, match=r"another version of frostline; --overwrite starts"):
+        with pytest.raises(
+            FileRefused, match=r"another version of frostline; `overwrite=True` starts"
+        ):
             Journal(tmp_path / "a.h5")
 
 
@@ -335,8 +337,7 @@ def test_what_is_no_journal_is_left_alone(tmp_path, kind):
 
 def test_it_is_synced_though_nothing_more_comes(tmp_path, monkeypatch):
     synced = threading.Event()
-    monkeypatch.setattr(journal, "SYNC_SECONDS", 0.01)
-    with Journal(tmp_path / "a.h5") as of:
+    with Journal(tmp_path / "a.h5", sync_seconds=0.01) as of:
         of.begin(HEADER)
         monkeypatch.setattr(disk, "sync", lambda handle: synced.set())
         of.append(digests("a", 1), vectors(1))
@@ -350,8 +351,7 @@ def test_a_sync_that_fails_is_said_by_the_next_batch(tmp_path, monkeypatch):
         failed.set()
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(journal, "SYNC_SECONDS", 0.01)
-    with Journal(tmp_path / "a.h5") as of:
+    with Journal(tmp_path / "a.h5", sync_seconds=0.01) as of:
         of.begin(HEADER)
         monkeypatch.setattr(disk, "sync", fail)
         of.append(digests("a", 1), vectors(1))
@@ -386,8 +386,7 @@ def test_after_a_sync_that_failed_nothing_is_read(tmp_path, monkeypatch):
     def fail(handle):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(journal, "SYNC_SECONDS", 0.01)
-    with Journal(tmp_path / "a.h5") as of:
+    with Journal(tmp_path / "a.h5", sync_seconds=0.01) as of:
         of.begin(HEADER)
         monkeypatch.setattr(disk, "sync", fail)
         places = of.append(digests("a", 1), vectors(1))
@@ -398,7 +397,8 @@ def test_after_a_sync_that_failed_nothing_is_read(tmp_path, monkeypatch):
 
 def test_the_choice_of_a_run_is_kept_and_older_journals_do_without():
     choice = Choice(
-        Candidate("openvino", "bfloat16"), 1024, 2, {"openvino bfloat16": 1003.5}, {"onnx float32": "slow"}
+        Candidate("openvino", "bfloat16"), 1024, 2,
+        {"openvino bfloat16": 1003.5}, {"onnx float32": "slow"},
     )  # fmt: skip
     header = dataclasses.replace(HEADER, choice=choice)
     assert Header.from_json(header.to_json()) == header
@@ -407,7 +407,8 @@ def test_the_choice_of_a_run_is_kept_and_older_journals_do_without():
     assert Header.from_json(json.dumps(fields).encode()) == HEADER
 
 
-BAD_CHOICES = [{}, [], "torch", {"candidate": {"backend": "torch"}}, {"candidate": {"backend": 1, "dtype": 2}},
+BAD_CHOICES = [{}, [], "torch", {"candidate": {"backend": "torch"}},
+               {"candidate": {"backend": 1, "dtype": 2}},
                {"candidate": {"backend": "torch", "dtype": "float32"}, "rates": {}, "left_out": {},
                 "max_batch_tokens": 0, "streams": 1}]  # fmt: skip
 

@@ -65,12 +65,12 @@ def flip(path, where):
 
 def test_a_folder_holds_the_rows_of_a_file(tmp_path, run):
     summary = run()
-    one = run(output="one.h5", shard_rows=None)
+    single = run(output="one.h5", shard_rows=None)
     assert (summary.outcome, summary.rows, summary.unique) == ("written", 21, 17)
     assert summary.encoded == 17
     assert summary.file_bytes == sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
     assert names_in(tmp_path) == ["one.h5", "out", "tweets.csv"]
-    with FeatureStore(tmp_path / "out") as store, FeatureStore(one.output) as file:
+    with FeatureStore(tmp_path / "out") as store, FeatureStore(single.output) as file:
         assert [path.name for path in store.paths] == [f"part-0000{i}.h5" for i in range(3)]
         assert [shard.part for shard in store.shards] == [
             Part(i, i * N, N, last=i == 2) for i in range(3)
@@ -139,13 +139,15 @@ def test_a_damaged_shard_is_made_again_alone(tmp_path, run, number, damage):
     else:
         path.write_bytes(b"nonsense")
     untouched = {name: state for name, state in states(folder).items() if name != path.name}
-    said = []
-    summary = run(say=said.append)
+    lines = []
+    summary = run(say=lines.append)
     assert summary.outcome == "extended"
     assert content(folder) == before
     assert untouched.items() <= states(folder).items()
-    assert [line for line in said if path.name in line and "made again" in line] or damage == "gone"
-    assert len(said) == (damage != "gone")
+    assert [
+        line for line in lines if path.name in line and "made again" in line
+    ] or damage == "gone"
+    assert len(lines) == (damage != "gone")
 
 
 def test_a_longer_input(tmp_path, run):
@@ -243,20 +245,20 @@ def test_stopped_anywhere_it_ends_in_the_same_bytes(tmp_path, run, monkeypatch, 
 
     _, total = prepare(10**9)
     expected = content(folder)
-    whole = {tuple(i for i, _, _ in TWEETS), tuple(i for i, _, _ in before or ())}
+    complete = {tuple(i for i, _, _ in TWEETS), tuple(i for i, _, _ in before or ())}
     for stop in range(2, total, max(1, total // points)):
         assert prepare(stop)[0]
         with suppress(FileRefused, InputError):  # nothing is there, or it says that it is not whole
-            assert rows_of(folder) in whole, stop
+            assert rows_of(folder) in complete, stop
         run(**again)
         assert content(folder) == expected, stop
         assert names_in(tmp_path) == ["out", "tweets.csv"], stop
 
 
 @pytest.mark.parametrize(
-    ("renames", "said"), [(0, "what was at that name is untouched"), (1, "has changed already")]
+    ("renames", "wording"), [(0, "what was at that name is untouched"), (1, "has changed already")]
 )
-def test_what_is_said_of_a_disk_that_fails(run, monkeypatch, renames, said):
+def test_what_is_said_of_a_disk_that_fails(run, monkeypatch, renames, wording):
     done = []
 
     def rename(path, to, real=disk.rename):
@@ -267,7 +269,7 @@ def test_what_is_said_of_a_disk_that_fails(run, monkeypatch, renames, said):
 
     monkeypatch.setattr(disk, "rename", rename)
     message = refusal(CannotContinue, run)
-    assert said in message
+    assert wording in message
     assert "No space left on device" in message
     assert "run the same command to" in message
 
@@ -306,14 +308,14 @@ def test_what_the_journal_has_of_a_later_shard_outlives_one_that_is_made_again(
     assert content(folder) == expected
 
 
-# ------------------------------------------------------------------------------------- the free space
+# ----------------------------------------------------------------------------------- the free space
 
 
 @pytest.mark.parametrize(
     ("free", "shard_rows", "warned"),
     [
-        # 21 rows of two views of 32 float16 numbers: 2,688 bytes, twice in a file; columns are 1,344, and
-        # the journal has its first 128 bytes already.
+        # 21 rows of two views of 32 float16 numbers: 2,688 bytes, twice in a file; columns are
+        # 1,344, and the journal has its first 128 bytes already.
         (6_720, None, False),
         (6_500, None, True),
         (4_000, N, True),
@@ -342,7 +344,7 @@ def test_a_disk_that_is_too_small_is_named_before_the_model_is_loaded(
     assert events == []
 
 
-# ----------------------------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------------------------- what is refused
 
 
 def refusal(kind, call, *arguments, **options):
@@ -353,24 +355,24 @@ def refusal(kind, call, *arguments, **options):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "wording"),
     [
-        ({"shard_rows": 9}, "--shard-rows 8, not with --shard-rows 9"),
+        ({"shard_rows": 9}, "`shard_rows=8`, not with `shard_rows=9`"),
         ({"pooling": "cls"}, "views: cls, mean in the file, cls asked for"),
         ({"store_dtype": "float32"}, "store dtype: float16 in the file, float32 asked for"),
-        ({"shard_rows": None}, "--shard-rows for a folder"),
+        ({"shard_rows": None}, "`shard_rows` for a folder"),
         ({"shard_rows": 0}, "shard rows is 0; it must be at least 1"),
     ],
 )
-def test_another_run_does_not_touch_it(tmp_path, run, options, said):
+def test_another_run_does_not_touch_it(tmp_path, run, options, wording):
     run()
     before = states(tmp_path / "out")
     message = refusal(InputError, run, **options)
-    assert said in message
+    assert wording in message
     assert states(tmp_path / "out") == before
     assert names_in(tmp_path) == ["out", "tweets.csv"]
     if options.get("shard_rows", N):
-        assert "--overwrite" in message
+        assert "`overwrite=True`" in message
         assert run(**options, overwrite=True).outcome == "written"
 
 
@@ -390,11 +392,11 @@ def test_other_feature_files_in_the_folder(tmp_path, run):
 def test_a_file_is_no_folder(tmp_path, run):
     (tmp_path / "out").write_text("mine")
     for overwrite in (False, True):
-        assert "--shard-rows makes a folder" in refusal(InputError, run, overwrite=overwrite)
+        assert "`shard_rows` makes a folder" in refusal(InputError, run, overwrite=overwrite)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "wording"),
     [
         (lambda folder: part_path(folder, 0).unlink(), "lacks shard 0 (part-00000.h5)"),
         (lambda folder: part_path(folder, 1).unlink(), "lacks shard 1 (part-00001.h5)"),
@@ -405,11 +407,11 @@ def test_a_file_is_no_folder(tmp_path, run):
         ),
     ],
 )
-def test_a_folder_that_lacks_a_shard_is_not_read(tmp_path, run, change, said):
+def test_a_folder_that_lacks_a_shard_is_not_read(tmp_path, run, change, wording):
     run()
     change(tmp_path / "out")
     message = refusal(FileRefused, FeatureStore, tmp_path / "out")
-    assert said in message
+    assert wording in message
     assert "run the same `frostline extract` again" in message
     # Files that are named are taken as they are.
     assert FeatureStore(sorted((tmp_path / "out").glob("*.h5"))).n_rows
@@ -418,7 +420,7 @@ def test_a_folder_that_lacks_a_shard_is_not_read(tmp_path, run, change, said):
 
 
 @pytest.mark.parametrize(
-    ("parts", "said"),
+    ("parts", "wording"),
     [
         ([Part(0, 0, 8, True), None], "is not one of the shards"),
         ([Part(0, 0, 8, False), Part(1, 8, 9, True)], "begins at row 8 in shards of 9"),
@@ -426,9 +428,9 @@ def test_a_folder_that_lacks_a_shard_is_not_read(tmp_path, run, change, said):
         ([Part(0, 0, 8, True), Part(1, 8, 8, True)], "says that it is the last"),
     ],
 )
-def test_shards_that_do_not_follow_each_other(tmp_path, parts, said):
+def test_shards_that_do_not_follow_each_other(tmp_path, parts, wording):
     paths = [part_path(tmp_path, number) for number in range(len(parts))]
-    assert said in refusal(FileRefused, check_whole, tmp_path, paths, parts, [8] * len(parts))
+    assert wording in refusal(FileRefused, check_whole, tmp_path, paths, parts, [8] * len(parts))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from features.spec.encoder_spec import EncoderSpec
 from features.spec.vector_spec import VectorSpec
 from features.store.format import EMPTY, REPAIRED, TRUNCATED, Shard
 from features.store.reader import FeatureStore
+from features.store.writer import write_shard
 
 SPEC = EncoderSpec("some-model", None, "a" * 64, "b" * 64, "c" * 64, 128, "none")
 VIEWS = {"cls": 4, "mean": 3}
@@ -76,16 +78,16 @@ def add(run, texts, ids=None, labels=None):
     return new
 
 
-def commit(run, path, label_names=None):
+def commit(run, path, label_names=None, write=write_shard):
     journal, builder = run
     shard = Shard(journal.header.vectors, [], {})
-    builder.commit(path, shard, label_names)
+    builder.commit(path, shard, label_names, write)
 
 
-def make(path, windows, dtype="float32", previous=None, **options):
+def make(path, windows, dtype="float32", previous=None, write=write_shard, **options):
     with building(path, dtype, previous) as run:
         new = [add(run, window, **options) for window in windows]
-        commit(run, path)
+        commit(run, path, write=write)
     return new
 
 
@@ -147,11 +149,10 @@ def test_ids_of_every_length(tmp_path):
         assert store.ids() == ids
 
 
-def test_more_rows_than_a_block_holds(tmp_path, monkeypatch):
-    monkeypatch.setattr("features.store.format.CHUNK_BYTES", 256)
-    monkeypatch.setattr("features.store.format.BLOCK_BYTES", 1024)
+def test_more_rows_than_a_block_holds(tmp_path):
     texts = [str(i % 700) for i in range(2000)]
-    make(tmp_path / "a.h5", [texts[:900], texts[900:]])
+    write = partial(write_shard, chunk_bytes=256, block_bytes=1024)
+    make(tmp_path / "a.h5", [texts[:900], texts[900:]], write=write)
     with FeatureStore(tmp_path / "a.h5") as store:
         assert store.ids() == [f"row {i}" for i in range(2000)]
         for view, expected in vectors_of(texts).items():
@@ -159,12 +160,12 @@ def test_more_rows_than_a_block_holds(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("there", [False, True])
-def test_an_error_before_the_end_leaves_what_was_there(tmp_path, error, there):
+@pytest.mark.parametrize("existed", [False, True])
+def test_an_error_before_the_end_leaves_what_was_there(tmp_path, error, existed):
     path = tmp_path / "a.h5"
-    if there:
+    if existed:
         make(path, [["old"]])
-    before = path.read_bytes() if there else None
+    before = path.read_bytes() if existed else None
 
     def stopped():
         with building(path) as run:
@@ -174,8 +175,8 @@ def test_an_error_before_the_end_leaves_what_was_there(tmp_path, error, there):
 
     with pytest.raises(error):
         stopped()
-    assert names_in(tmp_path) == [".a.h5.journal", *(["a.h5"] if there else [])]
-    assert not there or path.read_bytes() == before
+    assert names_in(tmp_path) == [".a.h5.journal", *(["a.h5"] if existed else [])]
+    assert not existed or path.read_bytes() == before
 
 
 def test_an_error_at_the_very_end_leaves_what_was_there(tmp_path, monkeypatch):
@@ -329,6 +330,7 @@ from features.spec.encoder_spec import EncoderSpec
 from features.spec.vector_spec import VectorSpec
 from features.store.format import Shard
 from features.store.reader import FeatureStore
+from features.store.writer import write_shard
 
 path, limit, n = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 previous = FeatureStore(path) if path.exists() else None
@@ -345,7 +347,8 @@ try:
         places = journal.append(new, {"cls": np.ones((len(new), 384), np.float32)})
         builder.add_texts(new, [3] * len(new), [False] * len(new), places)
         builder.add_rows(list(map(str, range(n))), [None] * n, range(n), [False] * n, [False] * n)
-        builder.commit(path, Shard(VectorSpec(spec, {"cls": 384}, "float32", "float32"), [], {}), None)
+        shard = Shard(VectorSpec(spec, {"cls": 384}, "float32", "float32"), [], {})
+        builder.commit(path, shard, None)
         journal.remove()
     print("committed")
 except (OSError, sqlite3.Error) as error:
@@ -374,7 +377,7 @@ def of_300_rows(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("there", [False, True], ids=["new", "extends"])
+@pytest.mark.parametrize("existed", [False, True], ids=["new", "extends"])
 @pytest.mark.parametrize(
     ("limit", "kept"),
     [
@@ -385,16 +388,16 @@ def of_300_rows(tmp_path_factory):
         pytest.param("the shard", 300, id="at the last byte of the shard"),
     ],
 )
-def test_a_full_disk_leaves_what_was_there(tmp_path, of_300_rows, limit, kept, there):
+def test_a_full_disk_leaves_what_was_there(tmp_path, of_300_rows, limit, kept, existed):
     path = tmp_path / "a.h5"
-    if there:
+    if existed:
         path.write_bytes(of_300_rows.read_bytes())
     if limit == "the shard":
         limit = of_300_rows.stat().st_size - 1
     expected = f"stopped with {kept} kept"
-    assert limited(path, limit, 600 if there else 300) == (0, expected, "")
+    assert limited(path, limit, 600 if existed else 300) == (0, expected, "")
     left = [".a.h5.journal"] if kept else []
-    assert names_in(tmp_path) == left + (["a.h5"] if there else [])
-    assert not there or path.read_bytes() == of_300_rows.read_bytes()
-    assert limited(path, UNLIMITED, 600 if there else 300) == (0, "committed", "")
+    assert names_in(tmp_path) == left + (["a.h5"] if existed else [])
+    assert not existed or path.read_bytes() == of_300_rows.read_bytes()
+    assert limited(path, UNLIMITED, 600 if existed else 300) == (0, "committed", "")
     assert names_in(tmp_path) == ["a.h5"]

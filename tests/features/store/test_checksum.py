@@ -127,10 +127,10 @@ ALTERED = {
 
 @pytest.mark.parametrize("change", ALTERED)
 def test_refused_with_the_reason(path, change):
-    alter, said = ALTERED[change]
+    alter, wording = ALTERED[change]
     alter(path)
     message = refusal(path)
-    assert said in message
+    assert wording in message
     assert str(path) in message
 
 
@@ -145,12 +145,12 @@ def test_a_file_that_becomes_shorter_while_it_is_read(tmp_path):
 
 
 def test_a_seal_that_cannot_be_written_is_an_error_of_the_system(tmp_path, monkeypatch):
-    whole = disk.write
+    write = disk.write
 
     def full(handle, data):
         if bytes(data).startswith(MAGIC):
             raise OSError(28, "No space left on device")
-        whole(handle, data)
+        write(handle, data)
 
     monkeypatch.setattr(disk, "write", full)
     with pytest.raises(OSError, match="No space left"):

@@ -1,4 +1,4 @@
-"""Folders of shards that are not whole: verify names all of it, and extract makes it whole again."""
+"""Folders that lack shards: verify names all that is missing, and extract makes it again."""
 
 import csv
 import dataclasses
@@ -27,11 +27,11 @@ def run(tmp_path, tiny_model, monkeypatch):
         csv.writer(file).writerows([("id", "text", "label"), *rows])
     fixed = {"model": tiny_model("bert"), "dtype": "float32", "pooling": ["cls", "mean"]}
     fixed |= {"max_batch_tokens": 40, "shard_rows": N, "device": "cpu"}
-    said = []
+    lines = []
 
     def run():
-        extract(path, tmp_path / "out", say=said.append, **fixed)
-        return said
+        extract(path, tmp_path / "out", say=lines.append, **fixed)
+        return lines
 
     return run
 
@@ -85,7 +85,7 @@ def found(folder, parts, broken=()):
     return [reason for _, reason in gaps(folder, files, read)]
 
 
-def whole(*without):
+def complete(*without):
     return {part.number: part for part in FOLDER_FILES if part.number not in without}
 
 
@@ -94,38 +94,50 @@ def other(number, **changes):
 
 
 CASES = {
-    "whole": (whole(), (), []),
+    "whole": (complete(), (), []),
     "no parts at all": ({0: None, 1: None}, (), []),
-    "one missing": (whole(1), (), ["lacks shard 1 (part-00001.h5)"]),
+    "one missing": (complete(1), (), ["lacks shard 1 (part-00001.h5)"]),
     "all but one missing": (
-        whole(0, 1, 2),
+        complete(0, 1, 2),
         (),
         ["lacks shard 0", "lacks shard 1", "lacks shard 2"],
     ),
-    "the last missing": (whole(3), (), ["lacks the shards behind shard 2, which is not the last"]),
-    "a broken one is there": (whole(1), (1,), []),
-    "the last is broken": (whole(3), (3,), []),
-    "a broken one behind the last": (whole(), (4,), ["part-00004.h5 is surplus"]),
+    "the last missing": (
+        complete(3),
+        (),
+        ["lacks the shards behind shard 2, which is not the last"],
+    ),
+    "a broken one is there": (complete(1), (1,), []),
+    "the last is broken": (complete(3), (3,), []),
+    "a broken one behind the last": (complete(), (4,), ["part-00004.h5 is surplus"]),
     "surplus": (
-        {**whole(), 4: Part(4, 4 * N, N, last=True)},
+        {**complete(), 4: Part(4, 4 * N, N, last=True)},
         (),
         ["part-00004.h5 is surplus: shard 3 says that it is the last"],
     ),
     "twice": (
-        {**whole(), 7: FOLDER_FILES[1]},
+        {**complete(), 7: FOLDER_FILES[1]},
         (),
         ["part-00007.h5 is shard 1, which part-00001.h5 is as well"],
     ),
-    "renamed": ({**whole(1), 5: FOLDER_FILES[1]}, (), ["is shard 1: rename it to part-00001.h5"]),
-    "a stranger": ({**whole(), 9: None}, (), ["part-00009.h5 is not one of the shards"]),
-    "cut otherwise": ({**whole(), 2: other(2, shard_rows=9)}, (), ["shards of 9 rows, not of 8"]),
+    "renamed": (
+        {**complete(1), 5: FOLDER_FILES[1]},
+        (),
+        ["is shard 1: rename it to part-00001.h5"],
+    ),
+    "a stranger": ({**complete(), 9: None}, (), ["part-00009.h5 is not one of the shards"]),
+    "cut otherwise": (
+        {**complete(), 2: other(2, shard_rows=9)},
+        (),
+        ["shards of 9 rows, not of 8"],
+    ),
     "a row too far": (
-        {**whole(), 3: other(3, first_row=25)},
+        {**complete(), 3: other(3, first_row=25)},
         (),
         ["begins at row 25, part-00002.h5 ends at row 24"],
     ),
     "several faults": (
-        {**whole(0, 2), 7: FOLDER_FILES[1]},
+        {**complete(0, 2), 7: FOLDER_FILES[1]},
         (),
         ["which part-00001.h5 is as well", "lacks shard 0", "lacks shard 2"],
     ),
@@ -134,8 +146,8 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_gaps(tmp_path, case):
-    parts, broken, said = CASES[case]
+    parts, broken, wording = CASES[case]
     reasons = found(tmp_path, parts, broken)
-    assert len(reasons) == len(said), reasons
-    for reason, part in zip(reasons, said, strict=True):
+    assert len(reasons) == len(wording), reasons
+    for reason, part in zip(reasons, wording, strict=True):
         assert part in reason

@@ -38,7 +38,7 @@ def columns_of(n_rows, views, dtype, label_names=("bad", "good"), seed=0):
     }
 
 
-def write(path, n_rows=10, views=VIEWS, dtype="float32", seed=0, **attributes):
+def write(path, n_rows=10, views=VIEWS, dtype="float32", seed=0, sizes=None, **attributes):
     attributes = {
         "spec": SPEC,
         "label_names": ["bad", "good"],
@@ -57,6 +57,7 @@ def write(path, n_rows=10, views=VIEWS, dtype="float32", seed=0, **attributes):
         n_rows=n_rows,
         id_bytes=columns["id"].itemsize,
         rows_of=lambda name, rows: columns[name][rows],
+        **(sizes or {}),
     )
     return columns
 
@@ -144,26 +145,25 @@ def test_chosen_rows(path):
         assert store.ids(slice(8, 99)) == store.ids()[8:]
 
 
-def test_blocks_are_bounded_and_make_the_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("features.store.format.CHUNK_BYTES", 1000)
-    monkeypatch.setattr("features.store.format.BLOCK_BYTES", 4000)
-    columns = [write(tmp_path / f"{seed}.h5", 500, seed=seed) for seed in range(2)]
+def test_blocks_are_bounded_and_make_the_whole(tmp_path):
+    sizes = {"chunk_bytes": 1000, "block_bytes": 4000}
+    columns = [write(tmp_path / f"{seed}.h5", 500, seed=seed, sizes=sizes) for seed in range(2)]
     with FeatureStore(tmp_path) as store:
-        blocks = list(store.blocks("cls"))
+        blocks = list(store.blocks("cls", **sizes))
         assert max(block.nbytes for _, block in blocks) <= 4000
         assert [start for start, _ in blocks] == np.cumsum([0, *map(len, (b for _, b in blocks))])[
             :-1
         ].tolist()
-        whole = np.vstack([block for _, block in blocks])
-        np.testing.assert_array_equal(whole, np.vstack([c["cls"] for c in columns]))
-        np.testing.assert_array_equal(whole, store.read("cls"))
+        joined = np.vstack([block for _, block in blocks])
+        np.testing.assert_array_equal(joined, np.vstack([c["cls"] for c in columns]))
+        np.testing.assert_array_equal(joined, store.read("cls"))
         for start in (1, 499, 500, 777, 999):
-            numbers, rest = zip(*store.blocks("cls", start=start), strict=True)
+            numbers, rest = zip(*store.blocks("cls", start=start, **sizes), strict=True)
             assert numbers[0] == start
-            np.testing.assert_array_equal(np.vstack(rest), whole[start:])
-        assert list(store.blocks("cls", start=1000)) == []
+            np.testing.assert_array_equal(np.vstack(rest), joined[start:])
+        assert list(store.blocks("cls", start=1000, **sizes)) == []
         chosen = np.arange(1000) % 7 == 0
-        np.testing.assert_array_equal(store.read("cls", chosen), whole[chosen])
+        np.testing.assert_array_equal(store.read("cls", chosen), joined[chosen])
 
 
 @pytest.mark.parametrize(
@@ -176,16 +176,16 @@ def test_views_are_asked_for_in_the_grammar(path, asked, names):
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "wording"),
     [
-        (None, r"holds several views: cls, mean@last4\+sum; choose with --pooling"),
+        (None, r"holds several views: cls, mean@last4\+sum; choose with `pooling`"),
         (["max"], r"holds no view 'max'; it holds: cls, mean@last4\+sum"),
         (["cls", "cls@-1"], "'cls' is named twice"),
         (["average"], "cls, mean, mean-content, max, pooler"),
     ],
 )
-def test_views_that_cannot_be_chosen(path, asked, said):
-    with FeatureStore(path) as store, pytest.raises(InputError, match=said):
+def test_views_that_cannot_be_chosen(path, asked, wording):
+    with FeatureStore(path) as store, pytest.raises(InputError, match=wording):
         store.choose_views(asked)
 
 
@@ -300,7 +300,7 @@ def test_a_file_that_is_there_is_not_written_over(path):
 
 def test_too_many_labels_are_no_classes(tmp_path):
     with pytest.raises(
-        InputError, match=r'have 9000 different values, e\.g\. "tweet 0".*--label-co'
+        InputError, match=r'have 9000 different values, e\.g\. "tweet 0".*`label_column`'
     ):
         write(tmp_path / "a.h5", label_names=[f"tweet {i}" for i in range(9000)])
 
@@ -337,7 +337,7 @@ def test_shards_are_read_as_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("other", "wording"),
     [
         ({"spec": OTHER_SPEC}, "weights: dddddddddddd here, aaaaaaaaaaaa there"),
         ({"spec": OTHER_SPEC}, "model: other-model here, some-model there"),
@@ -348,12 +348,12 @@ def test_shards_are_read_as_one(tmp_path):
         ({"views": {"cls": 9, "mean@last4+sum": 12}}, "views: "),
     ],
 )
-def test_shards_of_different_encoders_are_refused(tmp_path, other, said):
+def test_shards_of_different_encoders_are_refused(tmp_path, other, wording):
     write(tmp_path / "a.h5")
     write(tmp_path / "b.h5", **other)
     message = refusal(FileRefused, tmp_path)
     assert f"{tmp_path / 'b.h5'} and {tmp_path / 'a.h5'} don't belong together" in message
-    assert said in message
+    assert wording in message
 
 
 def test_names_of_models_do_not_tell_shards_apart(tmp_path):
@@ -507,10 +507,10 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(path, case):
-    damage, said = REFUSED[case]
+    damage, wording = REFUSED[case]
     damage(path)
     message = refusal(FileRefused, path)
-    assert said in message
+    assert wording in message
     assert case.startswith("spec with") or str(path) in message
 
 

@@ -15,6 +15,7 @@ from stores import OTHER_SPEC, SPEC, blobs, digests_of, write_store
 
 from features.store import admission, row_checks
 from features.store.checksum import SEAL_BYTES, check_seal, seal
+from features.store.reader import FeatureStore
 from features.store.verify import verify
 
 N, D = 120, 8
@@ -78,18 +79,23 @@ def test_a_folder(tmp_path, children):
     assert len(children) == 1, "one child does for all"
 
 
-def test_a_store_of_several_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("features.store.format.CHUNK_BYTES", 512)
-    monkeypatch.setattr(row_checks, "_BLOCK_BYTES", 2048)
-    monkeypatch.setattr(row_checks, "_COLUMN_ROWS", 50)
+def test_a_store_of_several_blocks(tmp_path):
+    def reasons_in_blocks(path):
+        with FeatureStore(path) as store:
+            sizes = {"block_bytes": 2048, "chunk_bytes": 512, "column_rows": 50}
+            assert len(list(store.blocks("cls", block_bytes=2048, chunk_bytes=512))) > 1
+            found = list(row_checks.faults(store, **sizes))
+        assert found == reasons(path), "what verify finds in one block"
+        return found
+
     texts = [f"text {i % 90}" for i in range(N)]
     vectors = X[np.arange(N) % 90]
     path = write_store(tmp_path / "s.h5", vectors, Y, texts=texts)
-    assert reasons(path) == []
+    assert reasons_in_blocks(path) == []
     vectors[97, 3] += 1
     vectors[101, 0] = np.nan
     path = write_store(tmp_path / "t.h5", vectors, Y, texts=texts)
-    assert reasons(path) == [
+    assert reasons_in_blocks(path) == [
         f"{path}: 1 vectors of 'cls' are not finite, the first is that of row 102",
         f"{path}: rows 8 and 98 have the same text and different vectors of 'cls'",
     ]
@@ -232,7 +238,7 @@ def flipped_chunk(folder):
 
 
 def overlapping_chunks(folder):
-    """Two views at one place, as HDF5's oldest layout lets a stranger do: its indexes have no checksum."""
+    """Two views at one place, as HDF5's oldest layout allows: its indexes have no checksum."""
     sealed = write_store(folder / "sealed.h5", {"cls": X, "max": X}, Y)
     with h5py.File(sealed) as file, h5py.File(folder / "s.h5", "w", libver="earliest") as old:
         for name in file:
@@ -290,10 +296,10 @@ SEALED = {
 
 @pytest.mark.parametrize("case", SEALED)
 def test_what_a_stranger_sealed(tmp_path, case):
-    make, said = SEALED[case]
+    make, wording = SEALED[case]
     path = make(tmp_path)
     text = "; ".join(reasons(path))
-    for part in said:
+    for part in wording:
         assert part in text
     assert str(path) in text
 
@@ -334,19 +340,19 @@ def test_it_goes_on_after_a_fault(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("other", "wording"),
     [
         ({"spec": OTHER_SPEC}, "weights: dddddddddddd here, aaaaaaaaaaaa there"),
         ({"spec": dataclasses.replace(SPEC, max_length=64)}, "max_length: 64 here, 128 there"),
         ({"store_dtype": "float16"}, "store dtype: float16 here, float32 there"),
     ],
 )
-def test_shards_that_do_not_belong_together(tmp_path, other, said):
+def test_shards_that_do_not_belong_together(tmp_path, other, wording):
     write_store(tmp_path / "a.h5", X, Y)
     write_store(tmp_path / "b.h5", X, Y, **other)
     (reason,) = reasons(tmp_path)
     assert f"{tmp_path / 'b.h5'} and {tmp_path / 'a.h5'} don't belong together" in reason
-    assert said in reason
+    assert wording in reason
 
 
 # --------------------------------------------------------------------------------------- hostile
@@ -381,11 +387,11 @@ HOSTILE = {
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_paths(tmp_path, case):
-    make, said = HOSTILE[case]
+    make, wording = HOSTILE[case]
     make(tmp_path / "s.h5")
     path = tmp_path / "x" / "s.h5" if case == "below a file" else tmp_path / "s.h5"
     (reason,) = reasons(path)
-    assert said in reason
+    assert wording in reason
     assert str(path) in reason
 
 
@@ -414,12 +420,12 @@ def test_a_file_that_brings_the_child_down(path, monkeypatch):
 
 
 def test_a_file_that_is_replaced_meanwhile(path, good, monkeypatch):
-    whole = row_checks.faults
+    faults = row_checks.faults
 
     def replacing(store, progress):
         path.unlink()
         path.write_bytes(good)
-        return whole(store, progress)
+        return faults(store, progress)
 
     monkeypatch.setattr(row_checks, "faults", replacing)
     (reason,) = reasons(path)

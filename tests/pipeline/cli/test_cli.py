@@ -102,8 +102,8 @@ def files(tmp_path_factory, tiny_model):
     (folder / "bad.csv").write_text("id,text\n1,fine\n2,too,many\n")
     (folder / "header.csv").write_text("id,text\n")
     (folder / "empty.csv").write_text("")
-    (folder / "quote.csv").write_text('id,text\n1,"never closed\n2,more\n')
-    (folder / "utf16.csv").write_text("id,text\n1,x\n", encoding="utf-16")
+    (folder / "quote.csv").write_text('id,text\n1,"never closed\n2,more\n3,"a, b"\n4,c, d\n')
+    (folder / "utf16.csv").write_text("id,text\n1,x\n", encoding="utf-16-le")
     (folder / "other-columns.csv").write_text("a,b\n1,2\n")
     (folder / "cut.csv.gz").write_bytes(
         gzip.compress(b"text\n" + os.urandom(5000).hex("\n").encode())[:2000]
@@ -137,9 +137,9 @@ BAD = [
     ("extract header.csv -o NEW.h5 --model ./model", 2, "no usable tweet in header.csv"),
     ("extract empty.csv -o NEW.h5 --model ./model", 2, "is empty"),
     ("extract quote.csv -o NEW.h5 --model ./model", 2, "line 2: a quote is opened"),
-    ("extract utf16.csv -o NEW.h5 --model ./model", 2, "UTF-16"),
+    ("extract utf16.csv -o NEW.h5 --model ./model", 2, "--encoding utf-16-le"),
     ("extract other-columns.csv -o NEW.h5 --model ./model", 2, "its columns are"),
-    ("extract cut.csv.gz -o NEW.h5 --model ./model", 3, "gzip"),
+    ("extract cut.csv.gz -o NEW.h5 --model ./model", 3, "compressed data is damaged"),
     ("extract bad.csv -o NEW.h5 --model ./model --strict", 2, "line 3: 3 cells under 2 columns"),
     ("extract tweets.csv -o folder --model ./model", 2, "folder is a folder"),
     ("extract tweets.csv -o no/NEW.h5 --model ./model", 2, "does not exist"),

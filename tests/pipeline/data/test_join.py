@@ -238,7 +238,7 @@ def test_texts_are_the_same_if_any_encoder_says_so():
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (None, r"a\.h5 holds several views: cls, mean; choose with --pooling"),
+        (None, r"a\.h5 holds several views: cls, mean; choose with `pooling`"),
         (
             ["cls"],
             r"b\.h5 holds no view 'cls'; it holds: mean; to take a view of one encoder alone",

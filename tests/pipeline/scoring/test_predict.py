@@ -172,7 +172,8 @@ def test_output_formats(suffix, with_text, folder, head, tmp_path):
     else:
         rows = table(out, "\t" if suffix == "tsv" else ",")
     texts = ["text"] if with_text else []
-    assert list(rows[0]) == ["id", *texts, "label", *(f"p_{name}" for name in head.labels)]
+    assert list(rows[0]) == ["id", *texts, "label", *(f"p_{name}" for name in head.labels), "flags"]
+    assert [row["flags"] for row in rows] == ["" if text.strip() else "empty" for _, text in NEW]
     assert [row["id"] for row in rows] == [identity for identity, _ in NEW]
     if with_text:
         assert [row["text"] for row in rows] == [text for _, text in NEW]
@@ -192,7 +193,12 @@ def test_rejected_rows(folder, tmp_path):
     lines = ['{"id": 1, "text": "fine"}', "no json", '{"id": 2, "text": 5}', '{"text": "last"}']
     (tmp_path / "in.jsonl").write_text("\n".join(lines))
     out = tmp_path / "out.csv"
-    result = done("predict", folder / "head.joblib", tmp_path / "in.jsonl", "-o", out)
+    arguments = ("predict", folder / "head.joblib", tmp_path / "in.jsonl", "-o", out)
+    refused = run(*arguments)
+    assert (refused.exit_code, out.exists()) == (2, False)
+    assert "2 of 4 rows were rejected, more than a fifth" in refused.stderr
+    result = done(*arguments, "--allow-rejects")
+    assert "WARNING: 2 of 4 rows were rejected" in result.stderr
     assert [row["id"] for row in table(out)] == ["1", "3"]
     rejects = tmp_path / "out.csv.rejects.jsonl"
     found = [json.loads(line) for line in rejects.read_text().splitlines()]
