@@ -162,7 +162,7 @@ class TweetReader:
             return None
         try:
             current = 0 if self._raw is None else self._raw.tell()
-        except ValueError:  # closed meanwhile, by the thread that reads
+        except (ValueError, OSError):  # closed meanwhile, by the thread that reads
             current = 0
         return min(1.0, (self._done_bytes + current) / self._total_bytes)
 
@@ -246,8 +246,9 @@ class TweetReader:
     ) -> Tweet | Reject:
         text = cells.get(columns["text"])
         if not isinstance(text, str):
-            what = "missing or null" if text is None else f"{kind_of(text)}, not a text"
-            return where.reject(f"{columns['text']!r} is {what}", text)
+            if text is None:
+                return where.reject(f"no text: {columns['text']!r} is missing or null", None)
+            return where.reject(f"{columns['text']!r} is {kind_of(text)}, not a text", text)
         try:
             label = self._label(cells[columns["label"]]) if columns.get("label") in cells else None
             identity = self._id(cells[columns["id"]]) if columns.get("id") in cells else None

@@ -284,12 +284,16 @@ def _fit(source: Source, dialect: Dialect) -> _Fit:
                     fit.broken += 1
                 elif header is None:
                     header = row.cells
+                    # Of one column, any line would be a row.
+                    fit.odd += len(header) == 1 and dialect.quoting == "none"
                 elif len(row.cells) != len(header):
                     fit.odd += 1
                 elif spy.n_lines > 1:
                     several.append((row.cells, spy.row[1:]))
                 else:
                     values.add(row.cells)
+                if fit.broken or (fit.odd and dialect.quoting != "minimal"):
+                    break  # more of it would change nothing
                 spy.forget()
         except InputError:  # a quote that is never closed
             fit.broken += 1

@@ -35,9 +35,9 @@ def run(*arguments, **options):
     return CliRunner().invoke(main, [str(a) for a in arguments], color=True, **options)
 
 
-def extract(folder, model, *inputs, output="out.h5"):
+def extract(folder, model, *inputs, output="out.h5", more=()):
     options = ("--model", model, "--pooling", "mean", "--dtype", "float32", "--device", "cpu")
-    options += ("--encoding", "utf-8", "--allow-rejects")
+    options += ("--allow-rejects", *more)
     return run("extract", *inputs, "-o", folder / output, *options)
 
 
@@ -86,7 +86,8 @@ def encoded(tmp_path_factory, tiny_model):
         b'{"id": "%d", "text": %s}\n' % (i, text) for i, (text, _) in enumerate(TEXTS.values())
     ]
     (folder / "tweets.jsonl").write_bytes(b"".join(lines))
-    result = extract(folder, tiny_model("bert"), folder / "tweets.jsonl")
+    model, utf_8 = tiny_model("bert"), ("--encoding", "utf-8")
+    result = extract(folder, model, folder / "tweets.jsonl", more=utf_8)
     assert result.exit_code == 0, result.output
     assert safe(result.output)
     with FeatureStore(folder / "out.h5") as store:
@@ -122,14 +123,14 @@ FILES = {
     "a mark alone": ("a.csv", b"\xef\xbb\xbf", REFUSED, [], "is empty"),
     "a mark": ("a.csv", b"\xef\xbb\xbfid,text\na,x\n", OK, ["a"], None),
     "a mark before JSON": ("a.jsonl", b"\xef\xbb\xbf" + GOOD, OK, ["a"], None),
-    "UTF-16": ("a.csv", "id,text\na,x\n".encode("utf-16"), REFUSED, [], "is UTF-16"),
+    "UTF-16": ("a.csv", "id,text\na,x\n".encode("utf-16"), OK, ["a"], None),
     "UTF-16, big end first": (
-        "a.txt", b"\xfe\xff" + "hi\n".encode("utf-16-be"), REFUSED, [], "is UTF-16"),
+        "a.txt", b"\xfe\xff" + "hi\n".encode("utf-16-be"), OK, ["0"], None),
     "UTF-16 without a mark": (
         "a.csv", "id,text\na,x\n".encode("utf-16-le"), REFUSED, [], "much of it is NUL bytes"),
     "UTF-16 in gzip": (
-        "a.txt.gz", gzip.compress("id\n".encode("utf-16")), REFUSED, [], "is UTF-16"),
-    "UTF-32": ("a.jsonl", "{}".encode("utf-32"), REFUSED, [], "is UTF-32"),
+        "a.txt.gz", gzip.compress("id\n".encode("utf-16")), OK, ["0"], None),
+    "UTF-32": ("a.jsonl", "{}".encode("utf-32"), REFUSED, [], "no text among its keys"),
     "NUL bytes": ("a.txt", bytes(10_000), REFUSED, [], "much of it is NUL bytes"),
     "no text column": ("a.csv", b"id,body\n1,x\n", REFUSED, [], "none of the columns text, tweet"),
     "a doubled text column": (
@@ -139,7 +140,9 @@ FILES = {
     "a doubled label column": (
         "a.tsv", b"label\ttext\tlabel\na\tx\tb\n", REFUSED, [], '"label" is there 2 times'),
     "a doubled column that is not read": ("a.csv", b"x,x,id,text\n1,2,a,t\n", OK, ["a"], None),
-    "an unclosed quote": ("a.csv", b'id,text\na,x\nb,"y\nc,z\n', REFUSED, [], "line 3: a quote is"),
+    "an unclosed quote": (
+        "a.csv", b'id,text\na,"x, x"\nb,"y\nc,z\n', REFUSED, [], "line 3: a quote is"),
+    "an unclosed quote that is text": ("a.csv", b'id,text\na,x\nb,"y\nc,z\n', OK, [*"abc"], None),
     "ragged rows": ("a.csv", b"id,text\na\nb,x\nc,y,z\n\nd,w\n", OK, ["b", "d"], "under 2 columns"),
     "doubled ids": ("a.csv", b"id,text\na,x\na,y\na,x\n", OK, ["a", "a", "a"], None),
     "an id that is too long": (
@@ -152,7 +155,7 @@ FILES = {
     "a number of a million digits": (
         "a.jsonl", b'{"text": "x", "id": ' + NUMBER + b"}\n" + GOOD, OK, ["a"], "not JSON"),
     "a float of a million digits": (
-        "a.jsonl", b'{"text": "x", "id": ' + NUMBER + b".5}\n" + GOOD, OK, ["a"], "is a number"),
+        "a.jsonl", b'{"text": "x", "id": ' + NUMBER + b".5}\n" + GOOD, OK, ["a"], "not a finite number"),
     "an exponent of a million": (
         "a.jsonl", b'{"text": "x", "label": 1e999999}\n' + GOOD, OK, ["a"], "is a number"),
     "NaN": ("a.jsonl", b'{"text": NaN}\n{"id": "b", "text": "x", "label": NaN}\n', OK, ["b"],
@@ -275,7 +278,7 @@ REJECTED = {
     "cells without end": ("a.csv", "id,text\n" + f"{EMOJI}," * 500 + "\n"),
     "control characters": ("a.csv", "id,text\n" + "\u202e" * 5000 + ",a,b\n"),
     "a long id": ("a.csv", f"id,text\n{EMOJI},x\n"),
-    "a long label": ("a.csv", f"text,label\nx,{EMOJI}\n"),
+    "a long label": ("a.csv", f"text,label\nx,{EMOJI}\ny,0\n"),
 }
 
 
