@@ -7,7 +7,7 @@ files but the model's own; `features/extraction/extract.py` does that.
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -179,13 +179,13 @@ class FrozenEncoder:
         """`float32`, `half` or `int8`: a store holds vectors of one of them, never two."""
         return self._engine.choice.candidate.precision
 
-    def encode(self, texts: Sequence[str]) -> dict[str, Matrix]:
+    def encode(self, texts: Iterable[str]) -> dict[str, Matrix]:
         """Encode raw texts: normalise, tokenise, run, pool.
 
         Parameters
         ----------
-        texts : sequence of str, (N,)
-            Identical normalised texts are run once.
+        texts : iterable of str, (N,)
+            A list, a generator, a column of a frame. Identical normalised texts are run once.
 
         Returns
         -------
@@ -199,10 +199,7 @@ class FrozenEncoder:
         InputError
             The first texts, in int8, are too far from float32.
         """
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise InputError(
-                "encode takes a list of texts, each a str; put a single one into a list"
-            )
+        texts = as_texts(texts)
         slots: dict[str, int] = {}
         rows = [slots.setdefault(self._normalize(text), len(slots)) for text in texts]
         unique = self.run(self.tokenize(list(slots)))
@@ -334,6 +331,37 @@ class FrozenEncoder:
                 f"float32 on {len(some.ids)} of these texts, and must keep {MIN_INT8_COSINE}; "
                 "give `dtype=auto`"
             )
+
+
+def as_texts(texts: Iterable[str]) -> list[str]:
+    """Give texts as a list, and refuse what is something else.
+
+    Raises
+    ------
+    InputError
+        It is a single text, a frame or a mapping, or one of them is no text.
+
+    Examples
+    --------
+    >>> as_texts(text for text in ("a", "b"))
+    ['a', 'b']
+    """
+    if isinstance(texts, str):
+        raise InputError("encode takes a list of texts, each a str; put a single one into a list")
+    # What is iterated over in a frame or a mapping are names, not texts.
+    if isinstance(texts, Mapping) or getattr(texts, "ndim", 1) != 1 or hasattr(texts, "columns"):
+        raise InputError(
+            f"encode takes a list of texts, not a {type(texts).__name__}: give its column of texts, such "
+            'as frame["text"]'
+        )
+    found = list(texts)
+    for number, text in enumerate(found):
+        if not isinstance(text, str):
+            raise InputError(
+                f"encode takes a list of texts, each a str; number {number} is {text!r}, a "
+                f"{type(text).__name__}: leave it out, or make it a text"
+            )
+    return found
 
 
 def _check_runtime(runtime: Runtime, spec: EncoderSpec) -> None:

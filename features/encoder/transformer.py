@@ -72,7 +72,7 @@ class FrozenBert(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no t
         """Encode texts: float32 (N, D), the views in the order of `pooling`."""
         if not hasattr(self, "encoder_"):
             self.fit(X)  # it has nothing to learn from X
-        vectors = self.encoder_.encode(list(X))
+        vectors = self.encoder_.encode(X)
         return np.hstack([vectors[view] for view in self.encoder_.views])
 
     def get_feature_names_out(self, input_features: object = None) -> Any:

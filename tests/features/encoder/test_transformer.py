@@ -5,6 +5,8 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 from architectures import TEXTS, WIDTH
 from sklearn.base import clone
@@ -169,3 +171,17 @@ def test_the_backend_is_passed_on(tiny_model):
     assert bert.encoder_.choice.candidate.backend == "torch"
     with pytest.raises(InputError, match="abacus"):
         FrozenBert(tiny_model("bert"), backend="abacus").fit([])
+
+
+def test_frames_are_refused_and_columns_and_generators_give_a_row_each(tiny_model):
+    bert = FrozenBert(tiny_model("bert"), dtype="float32")
+    frame = pd.DataFrame({"text": TEXTS, "label": "x"})
+    for wrong in (frame, pl.from_pandas(frame), np.array([TEXTS]), {"text": TEXTS}):
+        with pytest.raises(InputError, match="give its column of texts"):
+            bert.transform(wrong)
+    expected = bert.transform(TEXTS)
+    columns = (frame["text"], pl.Series(TEXTS), np.array(TEXTS), (text for text in TEXTS))
+    for column in columns:
+        np.testing.assert_array_equal(bert.transform(column), expected)
+    with pytest.raises(InputError, match="number 1 is nan, a float"):
+        bert.transform([TEXTS[0], float("nan")])
