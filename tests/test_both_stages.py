@@ -42,6 +42,6 @@ def test_bert_base_through_both_stages(tmp_path, bert_base):
     run("predict", head, tmp_path / "tweets.csv", "-o", scored)
     with scored.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["id", "label", "p_bad", "p_good"]
+    assert list(rows[0]) == ["id", "label", "p_bad", "p_good", "flags"]
     # Random features of twenty texts of two kinds can be told apart where they were fitted.
     assert [row["label"] for row in rows] == [label for _, label in tweets]

@@ -94,7 +94,10 @@ class Source:
 
     def lines(self, stack: ExitStack) -> Iterator[tuple[str, bool]]:
         """Give the lines to be read, see `lines_of`."""
-        return lines_of(self.bytes_once(stack), self.found_encoding())
+        # In pieces so small that the position says how much of a small file was read.
+        size = 0 if self.path is None else self.path.stat().st_size
+        piece = max(16, min(8192, size // 256)) if size else 8192
+        return lines_of(self.bytes_once(stack), self.found_encoding(), piece)
 
     @contextmanager
     def lines_again(self) -> Iterator[Iterator[tuple[str, bool]]]:
@@ -178,7 +181,9 @@ def _only_member(raw: BinaryIO, path: Path) -> BinaryIO:
         raise InputError(f"{path} is not a readable zip file: {error}") from error
 
 
-def lines_of(stream: BinaryIO, encoding: str = "utf-8-sig") -> Iterator[tuple[str, bool]]:
+def lines_of(
+    stream: BinaryIO, encoding: str = "utf-8-sig", piece: int = 8192
+) -> Iterator[tuple[str, bool]]:
     """Give lines with their end: line feed, carriage return, or both.
 
     Bytes that can't be decoded become lone surrogates (repaired later). The flag says that a line was
@@ -186,7 +191,7 @@ def lines_of(stream: BinaryIO, encoding: str = "utf-8-sig") -> Iterator[tuple[st
     them, so that in a table a quoted cell still ends where it ended.
     """
     text = io.TextIOWrapper(
-        cast(BinaryIO, _Unclosed(stream)), encoding, "surrogateescape", newline=""
+        cast(BinaryIO, _Unclosed(stream, piece)), encoding, "surrogateescape", newline=""
     )
     try:
         while line := text.readline(MAX_LINE_BYTES + 1):
@@ -210,15 +215,15 @@ def _is_too_long(line: str) -> bool:
 class _Unclosed(io.RawIOBase):
     """Hands reads on, one at a time, and leaves the stream open when it is thrown away."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: BinaryIO, piece: int) -> None:
+        self._stream, self._piece = stream, piece
 
     def readable(self) -> bool:
         return True
 
     def read1(self, size: int = -1) -> bytes:
         """Read what is there, without waiting for more; `TextIOWrapper` asks for this."""
-        size = 8192 if size < 0 else size
+        size = self._piece if size < 0 else min(size, self._piece)
         read1 = getattr(self._stream, "read1", None)
         return bytes(self._stream.read(size) if read1 is None else read1(size))
 

@@ -10,6 +10,7 @@ them in a child that has its own tests.
 """
 
 import codecs
+import encodings.aliases
 import gzip
 import json
 import os
@@ -37,6 +38,7 @@ from features.spec.vector_spec import VectorSpec
 from features.store.format import open_file, read_shard
 from features.store.structure import check_storage
 from features.tweets.reader import TweetReader
+from features.tweets.source import _likely_encoding
 from pipeline.head.head import load_head, save_head
 
 MEMORY = 4 * 2**30
@@ -98,6 +100,19 @@ PICKLE_PIECES = (
     b"\x8e" + b"\xff" * 8,
     b"\x93NUMPY\x01\x00v\x00",
 )
+
+
+def warm_up() -> None:
+    """Import what readers import only where they refuse a file: codecs, and what tells encodings."""
+    for name in set(encodings.aliases.aliases.values()):
+        with suppress(LookupError):
+            codecs.lookup(name)
+    for content in (
+        b"caf\xe9 \x93a\x94\n" * 20,
+        bytes(range(256)) * 8,
+        "\u0434\u0430".encode("cp1251"),
+    ):
+        _likely_encoding(content)
 
 
 def _tweets(name: str, content: bytes) -> Target:
@@ -266,6 +281,7 @@ def main(name: str, folder: Path, examples: int) -> None:
                 shutil.rmtree(folder)
                 folder.mkdir()
 
+    warm_up()
     codecs.lookup(
         "raw_unicode_escape"
     )  # Python's own file, which the first pickle with a `V` opens

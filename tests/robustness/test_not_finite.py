@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from features import FeatureStore, FrozenEncoder, extract
 from features.errors import InputError, NotFinite
 from features.tweets.rejects import RejectLog
 from pipeline import fit
-from pipeline.scoring.predict import scored
+from pipeline.scoring.predict import encoders_for, scored
 
 POOLING = ["mean", "cls@-2"]
 # `film` is the word that overflows: alone, twice, among others and beside texts of its length.
@@ -63,7 +64,7 @@ def write(folder, texts=TEXTS):
 
 def run(inputs, output, model, **options):
     options = {"pooling": POOLING, "store_dtype": "float32"} | options
-    return extract(inputs, output, model=model, **options)
+    return extract(inputs, output, model=model, **{"allow_rejects": True} | options)
 
 
 def read(path):
@@ -167,8 +168,10 @@ def test_predict_scores_the_others(model, tmp_path):
     run(inputs, tmp_path / "a.h5", folder, dtype="float32")
     head = fit(tmp_path / "a.h5", pooling="mean", C=1.0, cv=2).head
     with (
-        RejectLog(tmp_path / "out.csv") as rejects,
-        scored(head, [inputs], rejects=rejects, models=[folder]) as blocks,
+        RejectLog(tmp_path / "out.csv", allowed=True) as rejects,
+        scored(
+            head, [inputs], rejects=rejects, load=partial(encoders_for, models=[folder])
+        ) as blocks,
     ):
         ids = [identity for block in blocks for identity in block.ids]
     assert ids == [str(n) for n in GOOD]

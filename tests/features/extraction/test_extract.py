@@ -174,7 +174,7 @@ def test_flags_and_counts(tmp_path):
     ]
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\n".join(lines) + b"\n")
-    summary = run(path, tmp_path / "a.h5", max_length=16)
+    summary = run(path, tmp_path / "a.h5", max_length=16, encoding="utf-8")
     with FeatureStore(tmp_path / "a.h5") as store:
         expected = [TRUNCATED, EMPTY, EMPTY, REPAIRED, 0, TRUNCATED | REPAIRED]
         assert store.flags().tolist() == expected
@@ -225,7 +225,7 @@ def test_progress(tmp_path, monkeypatch, window, tweets):
 def test_progress_ends_at_all_where_rows_are_rejected(tmp_path):
     path, seen = tmp_path / "a.jsonl", []
     path.write_text(BAD)
-    run(path, tmp_path / "a.h5", progress=seen.append)
+    run(path, tmp_path / "a.h5", progress=seen.append, allow_rejects=True)
     assert seen[-1].fraction == 1
 
 
@@ -510,7 +510,10 @@ BAD = '{"text": "ok"}\nnonsense\n{"text": null, "id": "7"}\n{"text": "fine"}\n'
 def test_rejects_are_written_down_and_go_with_a_clean_run(tmp_path):
     path, output = tmp_path / "a.jsonl", tmp_path / "a.h5"
     path.write_text(BAD)
-    summary = run(path, output)
+    with pytest.raises(InputError, match="2 of 4 rows were rejected, more than a fifth"):
+        run(path, output)
+    assert not output.exists()
+    summary = run(path, output, allow_rejects=True)
     assert (summary.rows, summary.rejected) == (2, 2)
     assert summary.rejects_file == tmp_path / "a.h5.rejects.jsonl"
     first, second = map(json.loads, summary.rejects_file.read_text().splitlines())

@@ -106,6 +106,7 @@ def test_rejects_do_not_count(tmp_path, tiny_model):
     lines = [json.dumps({"text": text}) for _, text, _ in TWEETS[:N]]
     path.write_text("\n".join(["{", *lines[:4], "nonsense", *lines[4:], *["{"] * 12]) + "\n")
     options = {"model": tiny_model("bert"), "dtype": "float32", "shard_rows": N, "device": "cpu"}
+    options["allow_rejects"] = True
     summary = extract(path, tmp_path / "out", **options)
     assert (summary.rows, summary.rejected) == (N, 14)
     assert names_in(tmp_path / "out") == ["part-00000.h5"]

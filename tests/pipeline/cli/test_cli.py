@@ -102,7 +102,7 @@ def files(tmp_path_factory, tiny_model):
     (folder / "bad.csv").write_text("id,text\n1,fine\n2,too,many\n")
     (folder / "header.csv").write_text("id,text\n")
     (folder / "empty.csv").write_text("")
-    (folder / "quote.csv").write_text('id,text\n1,"never closed\n2,more\n3,"a, b"\n4,c, d\n')
+    (folder / "quote.csv").write_text('id,text\n1,"a, b"\n2,"never closed\n3,more\n')
     (folder / "utf16.csv").write_text("id,text\n1,x\n", encoding="utf-16-le")
     (folder / "other-columns.csv").write_text("a,b\n1,2\n")
     (folder / "cut.csv.gz").write_bytes(
@@ -136,7 +136,7 @@ BAD = [
     ("extract tweets.csv -o NEW.h5 --model ./folder", 3, "folder"),
     ("extract header.csv -o NEW.h5 --model ./model", 2, "no usable tweet in header.csv"),
     ("extract empty.csv -o NEW.h5 --model ./model", 2, "is empty"),
-    ("extract quote.csv -o NEW.h5 --model ./model", 2, "line 2: a quote is opened"),
+    ("extract quote.csv -o NEW.h5 --model ./model", 2, "line 3: a quote is opened"),
     ("extract utf16.csv -o NEW.h5 --model ./model", 2, "--encoding utf-16-le"),
     ("extract other-columns.csv -o NEW.h5 --model ./model", 2, "its columns are"),
     ("extract cut.csv.gz -o NEW.h5 --model ./model", 3, "compressed data is damaged"),
