@@ -136,7 +136,8 @@ class TweetReader:
         self._labels = None if columns.labels is None else Path(columns.labels)
         self._mapping = None if columns.mapping is None else _read_mapping(Path(columns.mapping))
         self._need_labels = columns.need_labels
-        self._done_bytes = 0
+        # Of the files before, and of the one at work where its last row ended.
+        self._done_bytes = self._position = 0
         self._raw: BinaryIO | None = None
         if self._labels is not None:
             self._check_labels_file()
@@ -160,11 +161,7 @@ class TweetReader:
         """How much of the input has been read, by bytes; None where its size is unknown."""
         if not self._total_bytes:
             return None
-        try:
-            current = 0 if self._raw is None else self._raw.tell()
-        except (ValueError, OSError):  # closed meanwhile, by the thread that reads
-            current = 0
-        return min(1.0, (self._done_bytes + current) / self._total_bytes)
+        return min(1.0, (self._done_bytes + self._position) / self._total_bytes)
 
     def __iter__(self) -> Iterator[Tweet | Reject]:
         for path, suffix in zip(self._inputs, self._formats, strict=True):
@@ -183,6 +180,8 @@ class TweetReader:
             columns: dict[str, str] = {}
             without_text: list[str] = []
             for line, cells in rows:
+                if self._raw is not None:
+                    self._position = self._raw.tell()
                 if isinstance(cells, Header):
                     columns = self._columns_of(cells, source.name)
                     continue
@@ -208,9 +207,11 @@ class TweetReader:
                 check_columns(self._asked, columns, without_text, source.name)
             if path != "-":
                 self._done_bytes += Path(path).stat().st_size
+                self._position = 0
 
     def _open(self, path: str, stack: ExitStack) -> Source:
         if path == "-":
+            self._raw = None
             raw = stack.enter_context(_standard_input())
             return Source("standard input", None, raw, self._written.encoding)
         with _readable(path):

@@ -96,7 +96,7 @@ class Source:
         """Give the lines to be read, see `lines_of`."""
         # In pieces so small that the position says how much of a small file was read.
         size = 0 if self.path is None else self.path.stat().st_size
-        piece = max(16, min(8192, size // 256)) if size else 8192
+        piece = max(1, min(8192, size // 1024)) if size else 8192
         return lines_of(self.bytes_once(stack), self.found_encoding(), piece)
 
     @contextmanager
