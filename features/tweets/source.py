@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -97,16 +98,17 @@ class Source:
         # In pieces so small that the position says how much of a small file was read.
         size = 0 if self.path is None else self.path.stat().st_size
         piece = max(1, min(8192, size // 1024)) if size else 8192
-        return lines_of(self.bytes_once(stack), self.found_encoding(), piece)
+        return lines_of(self.bytes_once(stack), self.found_encoding, piece)
 
     @contextmanager
     def lines_again(self) -> Iterator[Iterator[tuple[str, bool]]]:
         """Give the lines of a second opening."""
         with self.bytes_again() as stream:
-            yield lines_of(stream, self.found_encoding())
+            yield lines_of(stream, self.found_encoding)
 
+    @cached_property
     def found_encoding(self) -> str:
-        """Give the encoding: as asked for, or by the content.
+        """The encoding: as asked for, or by the content, which is read once for it.
 
         Raises
         ------

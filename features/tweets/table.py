@@ -273,7 +273,7 @@ def _is_plain(source: Source, delimiter: str) -> bool:
 def _fit(source: Source, dialect: Dialect) -> _Fit:
     """Go through the file by a dialect."""
     fit = _Fit()
-    several: list[tuple[list[str], list[str]]] = []
+    several: list[list[str]] = []  # the further lines of rows that have some
     values = _Values()
     header: list[str] | None = None
     with source.lines_again() as lines:
@@ -288,8 +288,8 @@ def _fit(source: Source, dialect: Dialect) -> _Fit:
                     fit.odd += len(header) == 1 and dialect.quoting == "none"
                 elif len(row.cells) != len(header):
                     fit.odd += 1
-                elif spy.n_lines > 1:
-                    several.append((row.cells, spy.row[1:]))
+                elif len(spy.row) > 1:
+                    several.append(spy.row[1:])
                 else:
                     values.add(row.cells)
                 if fit.broken or (fit.odd and dialect.quoting != "minimal"):
@@ -298,7 +298,7 @@ def _fit(source: Source, dialect: Dialect) -> _Fit:
         except InputError:  # a quote that is never closed
             fit.broken += 1
     if header is not None and len(header) > 1:
-        fit.swallowing = sum(values.swallowed(lines, dialect.delimiter) for _, lines in several)
+        fit.swallowing = sum(values.swallowed(further, dialect.delimiter) for further in several)
     return fit
 
 
@@ -312,13 +312,11 @@ class _Spy:
     def forget(self) -> None:
         """Begin the next row."""
         self.row: list[str] = []
-        self.n_lines = 0
 
     def lines(self) -> Iterator[tuple[str, bool]]:
         """Hand the lines on."""
         for line, too_long in self._lines:
             self.row.append(line)
-            self.n_lines += 1
             yield line, too_long
 
 
