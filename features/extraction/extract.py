@@ -167,7 +167,7 @@ def extract(
                 meter.report()
         if not target.begun:
             raise InputError(f"no usable tweet in {', '.join(map(str, paths))}{rejects.hint()}")
-        for line in filter(None, [*reader.findings.remarks(), rejects.judge(reader.rows_read)]):
+        for line in rejects.closing_remarks(reader):
             say(line)
         with clock(seconds, "write"):
             rejects.settle()

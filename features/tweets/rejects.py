@@ -6,14 +6,14 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
 from features.base import disk
 from features.base.shown import printable
 from features.errors import InputError
-from features.tweets.reader import Reject
+from features.tweets.reader import Reject, TweetReader
 
 # From which share of the rows on rejects are told loudly, and refused.
 LOUD_SHARE, REFUSED_SHARE = 0.01, 0.2
@@ -92,6 +92,19 @@ class RejectLog:
         if self._handle is not None and self.path is not None:
             disk.sync(self._handle)
             disk.sync_folder(self.path.parent)
+
+    def closing_remarks(self, reader: TweetReader) -> Iterator[str]:
+        """Give what there is to say of an input once all of it is read, a line each.
+
+        Raises
+        ------
+        InputError
+            Too many rows were rejected, see `judge`.
+        """
+        yield from reader.findings.remarks()
+        warning = self.judge(reader.rows_read)
+        if warning is not None:
+            yield warning
 
     def judge(self, rows: int) -> str | None:
         """Judge how many of the rows of an input were rejected.

@@ -258,6 +258,6 @@ def _settling(
 ) -> Iterator[Scores]:
     """Give all scores, and say and check what is known at their end, before they have their name."""
     yield from scores
-    for line in filter(None, [*reader.findings.remarks(), rejects.judge(reader.rows_read)]):
+    for line in rejects.closing_remarks(reader):
         say(line)
     rejects.settle()
