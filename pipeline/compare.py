@@ -236,7 +236,8 @@ def _lines(stores: Joined, combine: Sequence[Sequence[str]]) -> list[tuple[Vecto
         found = tuple(stores.choose(asked))
         if len(found) < 2:
             raise InputError(
-                f"--combine {','.join(asked)}: name two views or more, with commas between them"
+                f"`combine` names {','.join(asked) or 'nothing'} by itself: name two views or "
+                "more to be put side by side, e.g. cls,mean@-2"
             )
         if found not in lines:
             lines.append(found)

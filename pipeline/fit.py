@@ -286,8 +286,8 @@ def _plan(
     of_folds = options.one_standard_error or options.repeats > 1 or near_identical is not None
     if validation is not None and of_folds:
         raise InputError(
-            "--one-standard-error, --repeats and --near-identical need folds: leave out "
-            "--validation, or leave them out"
+            "`one_standard_error`, `repeats` and `near_identical` need folds: leave out "
+            "`validation`, or leave them out"
         )
     n_folds = FOLDS if cv is None else cv
     return _Plan(n_folds, 1 if is_fixed and cv is None else n_folds, near_identical, validation)
@@ -301,8 +301,8 @@ def _calibration(asked: str | None, *, possible: bool) -> str:
         raise InputError(f"unknown calibration {asked!r}: choose {' or '.join(METHODS)}")
     if asked == "temperature" and not possible:
         raise InputError(
-            "--calibrate temperature needs more rows than the one fold that a fixed C is measured "
-            "on: give --cv 5 or --validation as well"
+            "`calibrate=temperature` needs more rows than the one fold that a fixed C is measured "
+            "on: give `cv=5` or `validation` as well"
         )
     return asked
 

@@ -128,7 +128,7 @@ def check_columns(
         )
         raise InputError(
             f"{name}: {missing} is there; its columns are: {listed(existing)}; choose one with "
-            f"--{role}-column"
+            f"`{role}_column`"
         )
 
 
@@ -138,8 +138,8 @@ def check_single(columns: dict[str, str], existing: Sequence[str], name: str) ->
         times = existing.count(column)
         if times > 1:
             raise InputError(
-                f"{name}: column {shown(column)} is there {times} times; rename one, or choose another "
-                f"with --{role}-column"
+                f"{name}: column {shown(column)} is there {times} times; rename one, or choose "
+                f"another with `{role}_column`"
             )
 
 

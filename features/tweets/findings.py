@@ -118,8 +118,8 @@ class Findings:
                 taken = file.columns.get("label")
                 what = f"labels are read from {shown(taken)}" if taken else "no labels are read"
                 yield (
-                    f"{name}: {what}; {listed(file.unused_labels)} may hold labels too: choose with "
-                    "--label-column"
+                    f"{name}: {what}; {listed(file.unused_labels)} may hold labels too: choose "
+                    "with `label_column`"
                 )
         if self.completed:
             yield f"{self.completed:,} texts were cut, and were read whole from the same objects"
@@ -130,7 +130,10 @@ class Findings:
             yield f"{self.stripped:,} labels have blanks around them, which are left out"
         for group in self.label_variants():
             counted = ", ".join(f"{shown(label)} {self.labels[label]:,}" for label in group)
-            yield f"labels that differ in case or blanks alone: {counted}; merge with --label-case fold"
+            yield (
+                f"labels that differ in case or blanks alone: {counted}; merge with "
+                "`label_case=fold`"
+            )
         if self.exponent_ids:
             yield (
                 f"{self.exponent_ids:,} ids are written like 1.2E+17, so they may have lost digits and "

@@ -61,8 +61,8 @@ def format_of(path: str, asked: str | None = None) -> str:
         known, binary = ", ".join(FORMATS), " and ".join(BINARY)
         packed = ", ".join((*COMPRESSIONS, ".zip"))
         raise InputError(
-            f"{path}: unknown format; the name must end in one of {known} (all but {binary} also with "
-            f"{packed}), or be - for JSON Lines on standard input; or say it with --input-format"
+            f"{path}: unknown format; the name must end in one of {known} (all but {binary} also "
+            f"with {packed}), or be - for JSON Lines on standard input; or say it with `input_format`"
         )
     return suffix
 

@@ -310,7 +310,7 @@ class TweetReader:
         assert self._labels is not None
         check_input(self._labels)
         if len(self._inputs) != 1 or self._formats[0] != ".txt":
-            raise InputError("--labels goes with exactly one .txt input, one tweet a line")
+            raise InputError("`labels` goes with exactly one .txt input, one tweet a line")
         texts, labels = (
             _count_lines(path, self._written.encoding)
             for path in (Path(self._inputs[0]), self._labels)

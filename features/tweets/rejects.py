@@ -76,7 +76,7 @@ class RejectLog:
             self._first = rejects[0]
         if self._strict:
             first = rejects[0]
-            raise InputError(f"{first.source}, line {first.line}: {first.reason} (--strict)")
+            raise InputError(f"{first.source}, line {first.line}: {first.reason} (`strict`)")
         lines = "".join(printable(json.dumps(dataclasses.asdict(one))) + "\n" for one in rejects)
         self.count += len(rejects)
         if self.path is None:
@@ -125,8 +125,8 @@ class RejectLog:
         where = "above" if self.path is None else f"in {self.path}"
         if self.count > REFUSED_SHARE * rows and not self._allowed:
             raise InputError(
-                f"{counted}, more than a fifth, so the input is probably read in the wrong way: the reasons "
-                f"are {where}; give --allow-rejects to go on all the same"
+                f"{counted}, more than a fifth, so the input is probably read in the wrong way: "
+                f"the reasons are {where}; give `allow_rejects` to go on all the same"
             )
         return f"WARNING: {counted}; the reasons are {where}"
 

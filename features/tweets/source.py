@@ -244,8 +244,8 @@ def _detected(stream: BinaryIO, name: str) -> str:
     if len(head) > 3 and 3 * head.count(0) >= len(head):
         order = "le" if head[1::2].count(0) > head[::2].count(0) else "be"
         raise InputError(
-            f"{name} is no UTF-8: much of it is NUL bytes; it is probably UTF-16 without a mark: give "
-            f"--encoding utf-16-{order}"
+            f"{name} is no UTF-8: much of it is NUL bytes; it is probably UTF-16 without a mark: "
+            f"give `encoding=utf-16-{order}`"
         )
     decoder = codecs.getincrementaldecoder("utf-8")()
     piece = start
@@ -270,8 +270,8 @@ def _damaged_or_other(content: bytes, name: str) -> str:
     likely = _likely_encoding(content)
     line = content[: _first_wrong(content)].count(b"\n") + 1
     raise InputError(
-        f"{name} is not UTF-8 (line {line}); it is probably {likely}: give --encoding {likely}, or "
-        "--encoding utf-8 to read it all the same and mark what is damaged"
+        f"{name} is not UTF-8 (line {line}); it is probably {likely}: give `encoding={likely}`, or "
+        "`encoding=utf-8` to read it all the same and mark what is damaged"
     )
 
 

@@ -209,7 +209,7 @@ class _Record:
             raise InputError(
                 f"{self._name}, line {self.first}: a quote is opened and never closed, so the rows "
                 "behind it cannot be told apart; close it, double a quote that is part of the text "
-                '(""), or give --quoting none if quotes are text'
+                '(""), or give `quoting=none` if quotes are text'
             )
         start = shown("".join(self.lines).strip().replace(_ESCAPED, '\\"'))
         if "expected after" in error:

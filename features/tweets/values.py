@@ -87,8 +87,8 @@ def id_of(value: object) -> str | None:
 def _check_exact(value: float, text: str) -> None:
     if abs(value) >= _EXACT:
         raise ValueError(
-            f"id {text} is a floating-point number, which can't tell ids of this size apart; write ids as "
-            "text or as whole numbers, or read without them: --id-column ''"
+            f"id {text} is a floating-point number, which can't tell ids of this size apart; write "
+            "ids as text or as whole numbers, or give an empty name for their column to read without"
         )
 
 

@@ -64,7 +64,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except FrostlineError as error:
-            message, code = with_flags(str(error), self._options(ctx)), error.exit_code
+            message, code = _in_flags(str(error)), error.exit_code
         except MemoryError:
             message, code = "the machine ran out of memory", CannotContinue.exit_code
         except OSError as error:
@@ -80,10 +80,12 @@ class _Commands(click.Group):
             _leave_busy_threads(code)
         return ctx.exit(code)
 
-    def _options(self, ctx: click.Context) -> Sequence[click.Parameter]:
-        """Give the parameters of the command that was invoked."""
-        command = self.commands.get(ctx.invoked_subcommand or "")
-        return command.params if command else ()
+
+def _in_flags(message: str) -> str:
+    """Name the parameters in a message as flags, those of other commands too: `fit` may name one."""
+    return with_flags(
+        message, (one for command in main.commands.values() for one in command.params)
+    )
 
 
 def _leave_busy_threads(code: int) -> None:
@@ -186,7 +188,7 @@ def extract_command(
 
 
 def _remark(line: str) -> None:
-    click.echo(printable(line), err=True)
+    click.echo(printable(_in_flags(line)), err=True)
 
 
 @main.command("fit")
@@ -476,8 +478,8 @@ def check_command(
 ) -> None:
     """Look at files of tweets as extract would read them, without a model.
 
-    Tells formats, columns, labels, rejects, repeated texts and conflicting labels, and shows some rows.
-    Ends with exit code 2 where extract would refuse the input.
+    Tells formats, columns, labels, rejects, repeated texts and conflicting labels, and shows some
+    rows. Ends with exit code 2 where extract would refuse the input.
     """
     _check_json(json_file, list(inputs))
     with progress.share() as show:
@@ -488,6 +490,7 @@ def check_command(
             normalize=normalize,
             progress=show,
         )
+    report = replace(report, remarks=[_in_flags(remark) for remark in report.remarks])
     _write_json(json_file, report.to_dict())
     click.echo(check_text(report))
     if report.verdict == "refused" and not chosen["allow_rejects"]:
@@ -533,7 +536,7 @@ def doctor_command(model: str, json_file: Path | None) -> None:
     with progress.share() as show:
         found = examine(model, progress=show)
     _write_json(json_file, found.to_dict())
-    click.echo(diagnosis_text(found))
+    click.echo(_in_flags(diagnosis_text(found)))
 
 
 def _say(matching: Matching) -> None:

@@ -1,8 +1,8 @@
 """Turn the parameters that an error of the library names into the flags of a command.
 
-In come a message and the options of the command that was invoked; out goes the message as it is
-printed. A parameter is named in backticks, with or without a value: `dtype`, `dtype=auto`. Prints
-nothing, and does not decide which messages are turned.
+In come a message and the options of the commands; out goes the message as it is printed. A
+parameter is named in backticks, with or without a value: `dtype`, `dtype=auto`. Prints nothing, and
+does not decide which messages are turned.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _NAMED = re.compile(r"`([A-Za-z_]\w*)(?:=([^`\s]+))?`")
 def with_flags(message: str, parameters: Iterable[click.Parameter]) -> str:
     """Turn the parameters that are named in backticks into flags.
 
-    A flag is the first name that the option was declared with. What names no option of the command,
-    or no value that its flag can have, stays as it is.
+    A flag is the first name that the option was declared with. What names no option, or no value
+    that its flag can have, stays as it is.
 
     Parameters
     ----------
     message : str
     parameters : iterable of click.Parameter
-        Those of the command; its arguments have no flags.
+        Those of the commands; their arguments have no flags.
 
     Examples
     --------

@@ -116,8 +116,8 @@ class Joined:
         for number, store in enumerate(self.stores):
             if number not in taken:
                 raise InputError(
-                    f"no view of {store} is asked for; leave the file out, or add --pooling "
-                    f"{number + 1}:VIEW"
+                    f"no view of {store} is asked for; leave the file out, or add "
+                    f"`pooling={number + 1}:VIEW`"
                 )
 
     def like(self, sources: Sequence[VectorSpec]) -> list[VectorSpec]:
@@ -137,9 +137,9 @@ class Joined:
             fingerprint = source.spec.fingerprint
             if all(store.fingerprint != fingerprint for store in self.stores):
                 raise FileRefused(
-                    f"the head takes vectors of encoder {fingerprint[:12]} ({source.spec.model}) as "
-                    f"well, which {self} does not hold: extract the same tweets with it, and give "
-                    "both files"
+                    f"the head takes vectors of encoder {fingerprint[:12]} ({source.spec.model}) "
+                    f"as well, which {self} does not hold: extract the same tweets with it, and "
+                    "give both files"
                 )
         return [_source(self.stores[self._number(s)], s.view) for s in sources]
 
@@ -149,7 +149,10 @@ class Joined:
     def blocks(
         self, sources: Sequence[VectorSpec], dtype: npt.DTypeLike | None = None, start: int = 0
     ) -> Iterator[Array]:
-        """Iterate over blocks of joined rows (n, D) from one on; without a dtype as they are stored."""
+        """Iterate over blocks of joined rows (n, D) from row `start` on.
+
+        Without a dtype the values come as they are stored.
+        """
         if len(self.stores) == 1:
             (store,) = self.stores
             views = [source.view for source in sources]
@@ -247,7 +250,8 @@ def _check_one_each(stores: Sequence[FeatureStore]) -> None:
     for fingerprint, names in of_encoder.items():
         if len(names) > 1:
             raise InputError(
-                f"{' and '.join(names)} are both of encoder {fingerprint[:12]}, the other files are "
-                "not: files of one encoder are appended, those of different encoders stand side by "
-                "side; put the files of each encoder into a folder of their own, and give the folders"
+                f"{' and '.join(names)} are both of encoder {fingerprint[:12]}, the other files "
+                "are not: files of one encoder are appended, those of different encoders stand "
+                "side by side; put the files of each encoder into a folder of their own, and give "
+                "the folders"
             )

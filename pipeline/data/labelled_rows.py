@@ -48,7 +48,8 @@ def classes_of(stores: Joined) -> list[str]:
     names = [name for name, count in zip(stores.label_names, counts, strict=True) if count]
     if not names:
         raise InputError(
-            f"{stores} has no labels; extract tweets with a label column, or name it with --label-column"
+            f"{stores} has no labels; extract tweets with a label column, or name it with "
+            "`label_column`"
         )
     if len(names) == 1:
         raise InputError(f"{stores} has one class only, {names[0]!r}; a head needs at least two")

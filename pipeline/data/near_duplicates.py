@@ -1,4 +1,4 @@
-"""Texts that are nearly the same, by their vectors: groups that no cut into folds may divide. No text.
+"""Group texts that are nearly the same, by their vectors, so that no fold divides a group.
 
 In come vectors and which rows have the same text; out comes a group for each row. Two texts are
 nearly the same if the cosine between their vectors, less the mean of all, is at least a bound; a
@@ -52,13 +52,13 @@ def group_near(X: Rows, texts: Codes, cosine: float, *, memory: int) -> npt.NDAr
         `cosine` is out of its range, or the vectors take more than `memory`.
     """
     if not 0 < cosine < 1:
-        raise InputError(f"near-identical is {cosine}; it must be a cosine above 0 and below 1")
+        raise InputError(f"`near_identical` is {cosine}; it must be a cosine above 0 and below 1")
     _, first, text = np.unique(texts, axis=0, return_index=True, return_inverse=True)
     needed = len(first) * X.shape[1] * 4
     if needed > memory:
         raise InputError(
-            f"{len(first):,} texts are compared in memory, {needed >> 20:,} MiB where {memory >> 20:,} "
-            "are allowed; raise --memory, or leave out --near-identical"
+            f"{len(first):,} texts are compared in memory, {needed >> 20:,} MiB where "
+            f"{memory >> 20:,} are allowed; raise `memory`, or leave out `near_identical`"
         )
     directions = _directions(X, np.sort(first))
     group = np.arange(len(first))

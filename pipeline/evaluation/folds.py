@@ -1,7 +1,7 @@
-"""Which rows are held out together, and which C is chosen. Solving is in `pipeline/solver/solve.py`.
+"""Assign rows to folds, and choose C by what the folds scored.
 
 In come labels, text digests and, for each C and fold, held-out scores; out come folds and a choice
-with the figures behind it.
+with the figures behind it. Solving is in `pipeline/solver/solve.py`.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def make_folds(
     from sklearn.model_selection import StratifiedKFold  # most of a second: only where it is used
 
     if n_folds < 2:
-        raise InputError(f"{n_folds} folds are too few: give --cv at least 2")
+        raise InputError(f"{n_folds} folds are too few: give `cv` at least 2")
     # A text with several labels is stratified by that of its first row.
     _, first_row, text = np.unique(texts, axis=0, return_index=True, return_inverse=True)
     text_labels = y[first_row]
@@ -117,8 +117,9 @@ def make_folds(
         least = int(counts.argmin())
         if counts[least] < n_folds:
             raise InputError(
-                f"class {label_names[least]!r} has {counts[least]} {what}, fewer than the {n_folds} "
-                "folds of cross-validation; give --cv fewer folds, or a fixed --C with --validation"
+                f"class {label_names[least]!r} has {counts[least]} {what}, fewer than the "
+                f"{n_folds} folds of cross-validation; give `cv` fewer folds, or a fixed `C` with "
+                "`validation`"
             )
     fold_of_text = np.empty(len(text_labels), np.intp)
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)

@@ -62,8 +62,8 @@ class Options:
                 raise InputError(f"unknown {what} {value!r}: choose {' or '.join(allowed)}")
         if self.max_iter < 1 or not self.tol > 0 or self.repeats < 1:
             raise InputError(
-                f"max iter {self.max_iter}, tol {self.tol} and repeats {self.repeats} must be "
-                "above 0"
+                f"`max_iter` {self.max_iter}, `tol` {self.tol} and `repeats` {self.repeats} must "
+                "be above 0"
             )
 
 

@@ -61,8 +61,8 @@ def parse_prior(
     if set(shares) != set(labels):
         odd = sorted(set(shares) ^ set(labels))
         raise InputError(
-            f"the prior and the classes differ in {', '.join(map(repr, odd))}; give a share for each "
-            f"of {', '.join(labels)}"
+            f"the prior and the classes differ in {', '.join(map(repr, odd))}; give a share for "
+            f"each of {', '.join(labels)}"
         )
     found = np.array([shares[label] for label in labels], np.float64)
     if not (np.isfinite(found) & (found > 0)).all():
@@ -80,8 +80,8 @@ def _named(text: str) -> dict[str, float]:
             equals = ""
         if not equals or label in shares:
             raise InputError(
-                f"prior {text!r} is none: give uniform, training, or a share for each class once, e.g. "
-                "negative=0.2,neutral=0.5,positive=0.3"
+                f"prior {text!r} can't be read: give uniform, training, or a share for each class "
+                "once, e.g. negative=0.2,neutral=0.5,positive=0.3"
             )
         shares[label] = share
     return shares

@@ -26,7 +26,8 @@ def check_text(report: InputReport) -> str:
         "tweets": f"{r.tweets:,}" + listed(r.labels),
         "rejected": f"{r.rejected:,}" + listed(r.reasons),
         "flagged": f"{r.empty:,} empty, {r.repaired:,} repaired",
-        "repeated": f"{r.same_texts:,} with the text of an earlier row, {r.doubled_ids:,} with its id",
+        "repeated": f"{r.same_texts:,} with the text of an earlier row, "
+        f"{r.doubled_ids:,} with its id",
         "characters": lengths,
         "scripts": listed(r.scripts).strip(" ()"),
     }

@@ -34,6 +34,6 @@ def check_whole(found: Sequence[Verification]) -> None:
     if broken:
         raise FileRefused(
             f"{broken} of {sum(max(1, store.files) for store in found)} files broken: the same "
-            "`frostline extract` makes the broken shards of a folder again; a single file it makes again "
-            "with --overwrite"
+            "`frostline extract` makes the broken shards of a folder again; a single file it makes "
+            "again with `overwrite`"
         )

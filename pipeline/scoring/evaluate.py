@@ -60,12 +60,12 @@ def evaluate(head: Head, scores: Iterable[Scores], *, seed: int = 0) -> tuple[Me
             if block.labels[i] not in head.labels:
                 raise InputError(
                     f"label {block.labels[i]!r} of row {block.ids[i]!r} is none of the head's: "
-                    f"{', '.join(head.labels)}; give a --mapping, or fit a head on these labels"
+                    f"{', '.join(head.labels)}; give a `mapping`, or fit a head on these labels"
                 )
             codes.append(head.labels.index(str(block.labels[i])))
         proba.append(block.proba[labelled])
     if not codes:
-        raise InputError("no row has a label to measure on; name the column with --label-column")
+        raise InputError("no row has a label to measure on; name the column with `label_column`")
     y = np.array(codes)
     weight = None if head.prior is None else importance(y, head.prior)
     metrics = measure(y, np.concatenate(proba), head.labels, seed=seed, weight=weight)

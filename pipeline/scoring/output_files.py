@@ -75,7 +75,7 @@ def write_scores(
         write = _WRITERS[suffix](file, columns)
         for block in scores:
             if with_text and block.texts is None:
-                raise InputError("--with-text: cached vectors come without their texts")
+                raise InputError("`with_text`: cached vectors come without their texts")
             rows = list(_rows(head, block, with_text))
             write([_without_formulas(row) for row in rows] if excel_safe else rows)
             file.flush()
@@ -94,12 +94,12 @@ def check_output(output: str | Path, *, excel_safe: bool = False) -> str:
     suffix = ".jsonl" if str(output) == "-" else Path(output).suffix.lower()
     if suffix not in _WRITERS:
         raise InputError(
-            f"{output}: unknown format; the name must end in one of {', '.join(_WRITERS)}, or be - for "
-            "JSON Lines on standard output"
+            f"{output}: unknown format; the name must end in one of {', '.join(_WRITERS)}, or be - "
+            "for JSON Lines on standard output"
         )
     if excel_safe and suffix == ".jsonl":
         raise InputError(
-            f"--excel-safe is for .csv and .tsv, not for {output}: JSON has no formulas"
+            f"`excel_safe` is for .csv and .tsv, not for {output}: JSON has no formulas"
         )
     if not Path(output).parent.is_dir():
         raise InputError(
@@ -109,7 +109,10 @@ def check_output(output: str | Path, *, excel_safe: bool = False) -> str:
 
 
 def _without_formulas(row: dict[str, Any]) -> dict[str, Any]:
-    """Make texts of the cells that a spreadsheet would run (OWASP's list, and their full-width twins)."""
+    """Make texts of the cells that a spreadsheet would run.
+
+    They are those of OWASP's list, and their full-width twins.
+    """
     return {
         name: f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULAS) else cell
         for name, cell in row.items()
@@ -134,7 +137,7 @@ def _opened(output: str | Path, stdout: TextIO | None) -> Iterator[TextIO]:
     """Open standard output, or a file beside `output` that takes its name at the end."""
     if str(output) == "-":
         if stdout is None:
-            raise InputError("standard output is closed; give the name of a file with -o")
+            raise InputError("standard output is closed; give the name of a file as `output`")
         yield stdout
         return
     with (

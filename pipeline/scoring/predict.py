@@ -68,8 +68,8 @@ def encoders_for(
     encoders = head.encoders
     if models and len(models) != len(encoders):
         raise InputError(
-            f"--model was given {len(models)} times, the head has {len(encoders)} encoders: give one "
-            "for each, in the order that `frostline inspect` shows"
+            f"the head has {len(encoders)} encoders, `models` names {len(models)}: give one for "
+            "each, in the order that `frostline inspect` shows"
         )
     found = []
     places: Sequence[str | Path | None] = models or [None] * len(encoders)
@@ -103,14 +103,14 @@ def _checked(spec: EncoderSpec, model: str | Path | None) -> Checkpoint:
     except InputError as error:
         if model is None:
             raise InputError(
-                f"the head's model is not here: {error}; say where it lies with --model"
+                f"the head's model is not here: {error}; say where it lies with `models`"
             ) from error
         raise
     limit = checkpoint.position_limit()
     if limit is not None and limit < spec.max_length:
         raise FileRefused(
             f"{checkpoint.name} reads {limit} tokens, encoder {spec.fingerprint[:12]} of the head "
-            f"{spec.max_length}: it is another model; give the folder of {spec.model} as --model"
+            f"{spec.max_length}: it is another model; give the folder of {spec.model} as `models`"
         )
     quantize = spec.quantization.partition("/")[0]
     found = make_spec(
@@ -118,9 +118,10 @@ def _checked(spec: EncoderSpec, model: str | Path | None) -> Checkpoint:
     )
     if found.fingerprint != spec.fingerprint:
         raise FileRefused(
-            f"{checkpoint.name} makes vectors of encoder {found.fingerprint[:12]}, the head was fitted on "
-            f"those of encoder {spec.fingerprint[:12]} ({listed_differences(found.differences(spec))}); give the "
-            f"folder of {spec.model} as --model"
+            f"{checkpoint.name} makes vectors of encoder {found.fingerprint[:12]}, the head was "
+            f"fitted on those of encoder {spec.fingerprint[:12]} "
+            f"({listed_differences(found.differences(spec))}); give the folder of {spec.model} as "
+            "`models`"
         )
     return checkpoint
 
@@ -132,7 +133,10 @@ def score_tweets(
     *,
     on_rejects: Callable[[Iterable[Reject]], None],
 ) -> Iterator[Scores]:
-    """Score tweets as they come, each encoder once; a pause in the input hands out what is there."""
+    """Score tweets as they come, encoding them once with each encoder.
+
+    A pause in the input hands out what was read so far.
+    """
     for window in live_windows(rows, _WINDOW, _PATIENCE, characters):
         on_rejects(row for row in window if isinstance(row, Reject))
         tweets = [row for row in window if isinstance(row, Tweet)]
@@ -256,7 +260,7 @@ def _settling(
     rejects: RejectLog,
     say: Callable[[str], None],
 ) -> Iterator[Scores]:
-    """Give all scores, and say and check what is known at their end, before they have their name."""
+    """Give all scores; then say and check what is known at their end, before a file has its name."""
     yield from scores
     for line in rejects.closing_remarks(reader):
         say(line)

@@ -1,4 +1,4 @@
-"""Multiply matrices by the faster BLAS of two: NumPy's and SciPy's, which are often different builds.
+"""Multiply matrices by the faster BLAS of two, NumPy's and SciPy's, which often differ in build.
 
 In come a (M, K) and b (K, N) of one float type, out goes their product. Which library computes is
 measured once a process, in some milliseconds: NumPy may be built without an optimised BLAS, or with
@@ -135,7 +135,7 @@ def _routine(table: Any, name: str, number: Any) -> Callable[[Array, Array, Arra
 
 
 def _by_rows(matrix: Array) -> tuple[Array, bytes, int]:
-    """Give a matrix, or a copy, as BLAS can read it: whether to transpose it, and its leading stride."""
+    """Give a matrix, or a copy, as BLAS can read it, whether to transpose it, and its stride."""
     size = matrix.itemsize
     if matrix.strides[1] == size and matrix.strides[0] >= matrix.shape[1] * size:
         return matrix, b"N", max(1, matrix.strides[0] // size)

@@ -86,7 +86,7 @@ class Rows:
         return np.result_type(self.dtype, np.float32)
 
     def blocks(self, start: int = 0) -> Iterator[Array]:
-        """Iterate over blocks of raw rows, of `BLOCK_ROWS` each; what lies in a file is read ahead."""
+        """Iterate over blocks of `BLOCK_ROWS` raw rows; what lies in a file is read ahead."""
         if self.in_memory:
             yield from cut(self.pieces(start), BLOCK_ROWS)
         elif start < self.shape[0]:

@@ -1,4 +1,4 @@
-"""The solver as a scikit-learn classifier: arrays or an HDF5 dataset in, labels and probabilities out.
+"""Offer the solver as a scikit-learn classifier: arrays or an HDF5 dataset in, labels out.
 
 It knows nothing of tweets, feature stores or heads; `pipeline/fit.py` does.
 """
@@ -118,7 +118,7 @@ class MultinomialLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ig
         n_classes = len(self.classes_)
         if n_classes < 2:
             raise ValueError(
-                f"y has one class only, {self.classes_[0]!r}; a classifier needs at least two classes"
+                f"y has one class only, {self.classes_[0]!r}; a classifier needs at least two"
             )
         weight = _check_sample_weight(
             sample_weight, codes, dtype=np.float64, ensure_non_negative=True

@@ -1,4 +1,4 @@
-"""The solver: many models on the same vectors in, weights on raw vectors and their certificates out.
+"""Solve many models on the same vectors at once: weights on raw vectors and certificates out.
 
 What is minimised is P of `pipeline/solver/objective.py`. BERT's dimensions are correlated, which is
 why first-order methods take hundreds of passes over the data on them. Here L-BFGS (Nocedal and

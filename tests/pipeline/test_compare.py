@@ -149,7 +149,7 @@ def test_fits_that_were_ended_are_named(store):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"combine": [["cls"]]}, "--combine cls: name two views or more"),
+        ({"combine": [["cls"]]}, "`combine` names cls by itself: name two views"),
         ({"combine": [["cls", "cls@-1"]]}, "named twice"),
         ({"combine": [["cls", "mean@-2"]]}, "holds no view 'mean@-2'; it holds: cls, mean, max"),
         ({"combine": [["cls", "clf"]]}, "unknown tokens 'clf'"),
@@ -158,7 +158,7 @@ def test_fits_that_were_ended_are_named(store):
         ({"metric": "auc"}, "unknown metric 'auc'"),
         ({"class_weight": "x"}, "unknown class weight"),
         ({"prior": "even"}, "prior 'even' is none"),
-        ({"max_iter": 0}, "max iter 0"),
+        ({"max_iter": 0}, "`max_iter` 0"),
         ({"memory": "lots"}, "'lots' is not a size"),
     ],
 )

@@ -429,7 +429,7 @@ def test_without_calibration_the_head_is_the_fit(store, data):
 
 def test_one_fold_is_not_enough_to_calibrate(store):
     assert fit(store, C=0.1).head.metadata["calibration"] == {"method": "none"}
-    with pytest.raises(InputError, match="--calibrate temperature needs more rows"):
+    with pytest.raises(InputError, match="`calibrate=temperature` needs more rows"):
         fit(store, C=0.1, calibrate="temperature")
     assert fit(store, C=0.1, cv=2).head.metadata["calibration"]["method"] == "temperature"
 
@@ -472,7 +472,7 @@ def test_bad_penalty(C, store):
 @pytest.mark.parametrize("cv", [1, 0, -3])
 @pytest.mark.parametrize("C", ["auto", 0.1])
 def test_too_few_folds(C, cv, store):
-    with pytest.raises(InputError, match=f"{cv} folds are too few: give --cv at least 2"):
+    with pytest.raises(InputError, match=f"{cv} folds are too few: give `cv` at least 2"):
         fit(store, C=C, cv=cv)
 
 
@@ -481,15 +481,15 @@ def test_too_few_folds(C, cv, store):
     [
         ({"class_weight": "heavy"}, "unknown class weight 'heavy': choose none or balanced"),
         ({"calibrate": "isotonic"}, "unknown calibration 'isotonic': choose temperature or none"),
-        ({"prior": "even"}, "prior 'even' is none: give uniform, training"),
+        ({"prior": "even"}, "prior 'even' can't be read: give uniform, training"),
         ({"prior": {"negative": 1.0}}, "differ in 'neutral', 'positive'"),
-        ({"max_iter": 0}, "max iter 0"),
-        ({"tol": 0.0}, "tol 0.0"),
+        ({"max_iter": 0}, "`max_iter` 0"),
+        ({"tol": 0.0}, "`tol` 0.0"),
         ({"repeats": 0}, "repeats 0"),
         ({"metric": "auc"}, "unknown metric 'auc': choose macro-recall or macro-f1 or"),
         ({"memory": "lots"}, "memory: 'lots' is not a size; give bytes, or e.g. 512MiB"),
-        ({"validation": "x.h5", "repeats": 2}, "--repeats and --near-identical need folds"),
-        ({"validation": "x.h5", "one_standard_error": True}, "--one-standard-error, --repeats and"),
+        ({"validation": "x.h5", "repeats": 2}, "`repeats` and `near_identical` need folds"),
+        ({"validation": "x.h5", "one_standard_error": True}, "`one_standard_error`, `repeats` and"),
         ({"tol": float("nan")}, "tol nan"),
         ({"pooling": "mean"}, "holds no view 'mean'; it holds: cls"),
         ({"pooling": ["cls", "cls"]}, "named twice"),

@@ -535,7 +535,7 @@ def test_strict_stops_at_the_first_bad_row(tmp_path):
     path.write_text(BAD)
     message = refusal(InputError, path, tmp_path / "a.h5", strict=True)
     assert f"{path}, line 2: not JSON" in message
-    assert message.endswith("(--strict)")
+    assert message.endswith("(`strict`)")
     assert names_in(tmp_path) == ["a.jsonl"]
 
 

@@ -271,7 +271,7 @@ def test_columns_that_look_like_labels_and_are_not_read_are_named(tmp_path):
     (row,), findings = read(path)
     assert row.label is None
     assert any(
-        "my_sentiment_x" in remark and "--label-column" in remark for remark in findings.remarks()
+        "my_sentiment_x" in remark and "`label_column`" in remark for remark in findings.remarks()
     )
 
 

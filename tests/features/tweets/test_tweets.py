@@ -189,7 +189,7 @@ def test_other_encodings_are_refused_with_the_option_that_reads_them(tmp_path, s
     path = put(tmp_path, f"a{suffix}", content.encode(encoding))
     message = refusal(InputError, path)
     assert str(path) in message
-    assert f"--encoding {encoding}" in message
+    assert f"`encoding={encoding}`" in message
     assert [tweet.text for tweet in read(path, encoding=encoding)] == texts
 
 
@@ -333,7 +333,7 @@ def test_a_column_that_is_not_there_names_those_that_are(tmp_path, suffix, role)
     message = refusal(InputError, path, **{f"{role}_column": "gone"})
     assert "no column 'gone'" in message
     assert '"text", "mood"' in message
-    assert f"--{role}-column" in message
+    assert f"`{role}_column`" in message
 
 
 @pytest.mark.parametrize("suffix", WITH_COLUMNS)
@@ -341,7 +341,7 @@ def test_no_column_of_text_names_those_that_are_there(tmp_path, suffix):
     message = refusal(InputError, put_rows(tmp_path, suffix, [{"body": "a", "mood": "b"}]))
     assert "text, tweet, content, full_text" in message
     assert '"body", "mood"' in message
-    assert "--text-column" in message
+    assert "`text_column`" in message
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
@@ -742,7 +742,7 @@ def test_a_quote_that_is_never_closed_in_the_header(tmp_path):
 
 
 def test_a_header_without_rows_still_has_to_name_a_text(tmp_path):
-    assert "--text-column" in refusal(InputError, put(tmp_path, "a.csv", "id,body\n"))
+    assert "`text_column`" in refusal(InputError, put(tmp_path, "a.csv", "id,body\n"))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])

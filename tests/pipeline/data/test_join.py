@@ -256,7 +256,7 @@ def test_views_that_cannot_be_chosen(asked, message, pair):
 
 
 def test_an_encoder_is_not_left_out_without_a_word(pair):
-    with pytest.raises(InputError, match=r"no view of .*b\.h5 is asked for; .* --pooling 2:VIEW"):
+    with pytest.raises(InputError, match=r"no view of .*b\.h5 is asked for; .* `pooling=2:VIEW`"):
         fit(pair, pooling=["1:cls"])
 
 

@@ -87,7 +87,7 @@ def test_what_is_no_cosine_is_refused(cosine):
 
 
 def test_too_many_for_the_memory_are_refused_with_the_cure():
-    with pytest.raises(InputError, match="--memory"):
+    with pytest.raises(InputError, match="raise `memory`"):
         groups(np.eye(300), range(300), 0.9, memory=300 * 300 * 4 - 1)
 
 
@@ -116,5 +116,5 @@ def test_a_fit_is_not_judged_on_what_it_nearly_saw(tmp_path):
 def test_it_needs_folds(tmp_path):
     X, y = blobs(60, 4, 2)
     store = write_store(tmp_path / "x.h5", X, y)
-    with pytest.raises(InputError, match="--near-identical need folds"):
+    with pytest.raises(InputError, match="`near_identical` need folds"):
         fit(store, validation=store, near_identical=0.9)

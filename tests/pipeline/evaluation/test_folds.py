@@ -82,7 +82,7 @@ def test_classes_that_are_too_small(y, texts, message):
 
 @pytest.mark.parametrize("n_folds", [1, 0, -1])
 def test_too_few_folds(n_folds):
-    with pytest.raises(InputError, match="give --cv at least 2"):
+    with pytest.raises(InputError, match="give `cv` at least 2"):
         folds_of([0, 1, 2] * 5, [f"text {i}" for i in range(15)], n_folds)
 
 

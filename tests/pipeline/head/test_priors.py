@@ -42,7 +42,7 @@ def test_labels_with_an_equals_sign():
 @pytest.mark.parametrize(
     ("prior", "message"),
     [
-        ("", "prior '' is none: give uniform, training, or a share for each class"),
+        ("", "prior '' can't be read: give uniform, training, or a share for each class"),
         ("Uniform", "prior 'Uniform' is none"),
         ("negative=0.2,neutral,positive=0.3", "is none"),
         ("negative=0.2,neutral=x,positive=0.3", "is none"),

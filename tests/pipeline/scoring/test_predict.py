@@ -521,7 +521,7 @@ def test_models_of_several_encoders(two, folder, minilm, other_model, tmp_path):
     arguments = ["predict", two / "head.joblib", folder / "new.csv", "-o", out]
     result = run(*arguments, "--model", minilm)
     assert result.exit_code == 2
-    assert "--model was given 1 times, the head has 2 encoders" in result.stderr
+    assert "the head has 2 encoders, --model names 1" in result.stderr
     result = run(*arguments, "--model", minilm, "--model", other_model)
     assert result.exit_code == 3
     assert load_head(two / "head.joblib").sources[1].spec.fingerprint[:12] in result.stderr
