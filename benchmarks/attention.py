@@ -1,9 +1,9 @@
-"""Packed attention of texts of one length on the CPU, beside torch's own kernel without padded keys.
+"""Time packed attention of texts of one length on the CPU, beside torch's own unpadded kernel.
 
     python benchmarks/attention.py [--tokens 4096] [--dtype bfloat16] [--rounds 9]
 
-One thread, as a stream of the encoder has; 12 heads of 32 values, as in all-MiniLM-L6-v2. Medians of
-interleaved rounds, in milliseconds; the ratio is torch's time over ours.
+One thread, as a stream of the encoder has; 12 heads of 32 values, as in all-MiniLM-L6-v2. Medians
+of interleaved rounds, in milliseconds; the ratio is torch's time over ours.
 """
 
 from __future__ import annotations

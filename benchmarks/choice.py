@@ -2,12 +2,12 @@
 
     python benchmarks/choice.py TWEETS.csv [--limit 500] [--rounds 3] [--model bert-base]
 
-oneDNN is held to the instruction sets of older processors (`ONEDNN_MAX_CPU_ISA`), one setting after the
-other, and then to none. Under each, `auto` and every backend and precision that it could have taken
-live in processes of their own, with a cache that is empty at first; a round is from texts to vectors,
-rounds are interleaved, figures are medians. Half precision that does not keep its vectors is no
-candidate. What is not ready in time, or is several times slower than `auto`, is ended: on a processor
-without kernels for it, half precision stands still. Compare within one setting only.
+oneDNN is held to the instruction sets of older processors (`ONEDNN_MAX_CPU_ISA`), one setting after
+the other, and then to none. Under each, `auto` and every backend and precision that it could have
+taken live in processes of their own, with a cache that is empty at first; a round is from texts to
+vectors, rounds are interleaved, figures are medians. Half precision that does not keep its vectors
+is no candidate. What is not ready in time, or is several times slower than `auto`, is ended: on a
+processor without kernels for it, half precision stands still. Compare within one setting only.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ VARIABLE = "ONEDNN_MAX_CPU_ISA"
 # An older name of it, which would be heeded where the first is not set.
 OLD_VARIABLE = "DNNL_MAX_CPU_ISA"
 UNSET = "unset"
-# Settings, each with the instruction set, as /proc/cpuinfo names it, that a processor must have for it.
+# Settings, each with the instruction set that a processor must have for it, as in /proc/cpuinfo.
 SETTINGS = {
     "AVX2": "avx2",
     "AVX2_VNNI": "avx_vnni",
@@ -45,7 +45,7 @@ SETTINGS = {
     UNSET: "",
 }
 AUTO = ("auto", "auto")
-# Backend and dtype of what `auto` may take on a CPU; which kernels torch uses, it decides by itself.
+# Backend and dtype of what `auto` may take on a CPU; which kernels torch uses is its own choice.
 CANDIDATES = (
     ("torch", "float32"),
     ("torch", "bfloat16"),
@@ -56,7 +56,7 @@ CANDIDATES = (
 )
 # Half precision must keep it to be taken; what is measured is the rate `auto` must reach.
 LEAST_COSINE, LEAST_RATIO = 0.9999, 0.95
-# A candidate that takes so many times as long as `auto`, and longer than a few seconds, is not the fastest.
+# Not the fastest: a candidate that takes so many times as long as `auto`, and some seconds.
 FAR_SLOWER, PATIENCE = 4.0, 10.0
 VERSIONS = ("torch", "openvino", "onnxruntime", "transformers")
 

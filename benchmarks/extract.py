@@ -3,12 +3,12 @@
     python benchmarks/extract.py TWEETS.csv [--limit 2000] [--rounds 5] [--model bert-base]
 
 Same texts, same weights, same pooling (mean over the tokens of the last layer). A round is from
-texts to matrix, tokenising included; loading and one pass over all texts to warm up are not counted.
-Every contender (`peers.py`) lives in a process of its own and waits there, warm, for its turn; only
-one works at a time. One that does not answer in `--limit-seconds` is ended, and the others go on:
-where a library has no kernel for this processor, a product can take thousands of times as long.
-Beside them stands what one large matrix product reaches in the same rounds. The figures are medians.
-Timings on a busy machine scatter: compare within one run only.
+texts to matrix, tokenising included; loading and one pass over all texts to warm up are not
+counted. Every contender (`peers.py`) lives in a process of its own and waits there, warm, for its
+turn; only one works at a time. One that does not answer in `--limit-seconds` is ended, and the
+others go on: where a library has no kernel for this processor, a product can take thousands of
+times as long. Beside them stands what one large matrix product reaches in the same rounds. The
+figures are medians. Timings on a busy machine scatter: compare within one run only.
 
 "Useful" work is 2 x the weights of the linear maps inside the layers x real tokens: no attention
 scores, no padding.
@@ -120,7 +120,7 @@ def encoding(contender: Contender, place: Place, texts: list[str]) -> Answer:
 
 
 def multiplying(device: str, precision: str) -> Answer:
-    """Answers `round` with the GFLOP/s of one large product, in `float32` or in `half` precision."""
+    """Answers `round` with the GFLOP/s of a large product, in `float32` or `half` precision."""
     import torch
 
     half = torch.float16 if device == "cuda" else torch.bfloat16

@@ -2,16 +2,16 @@
 
     python benchmarks/fit.py FEATURES.h5 --pooling VIEW [--C 0.01 --C 1] [--rounds 3] [--grid]
 
-Same rows, same objective (standardised columns, balanced classes), same machine. Every round runs every
-contender once; the figures are medians, the ratios are to frostline. frostline's seconds contain the
-standardisation and the Gram matrix, scikit-learn's begin with standardised float32 columns. The gap is
-what is left to the optimum, relatively: (P - min P) / min P in float64, where min P is the least that
-any contender finds, or frostline at a certificate of 1e-12.
+Same rows, same objective (standardised columns, balanced classes), same machine. Every round runs
+every contender once; the figures are medians, the ratios are to frostline. frostline's seconds
+contain the standardisation and the Gram matrix, scikit-learn's begin with standardised float32
+columns. The gap is what is left to the optimum, relatively: (P - min P) / min P in float64, where
+min P is the least that any contender finds, or frostline at a certificate of 1e-12.
 
-`--grid` times 20 C x 5 folds and the refit on all rows. Beside it stands LogisticRegressionCV on the
-same C and one of the five folds, times five, as all of it takes too long, at its default `tol` and at
-`--tol`; the gaps are the largest and the median of the 20 models of that fold. Timings on a busy machine
-scatter: compare within one run only.
+`--grid` times 20 C x 5 folds and the refit on all rows. Beside it stands LogisticRegressionCV on
+the same C and one of the five folds, times five, as all of it takes too long, at its default `tol`
+and at `--tol`; the gaps are the largest and the median of the 20 models of that fold. Timings on a
+busy machine scatter: compare within one run only.
 """
 
 from __future__ import annotations
@@ -172,8 +172,8 @@ def time_grid(X: np.ndarray, y: np.ndarray, rounds: int, tols: Sequence[float]) 
             seconds[name].append(time.perf_counter() - start)
     one, ours = (statistics.median(seconds[name]) for name in ("single", "grid"))
 
-    # Gaps are those of the models that leave out the first fold, on columns that are standardised by
-    # the rows of the fit: the objective is then the same for all.
+    # Gaps are those of the models that leave out the first fold, on columns that are standardised
+    # by the rows of the fit: the objective is then the same for all.
     rest = folds != 0
     mean, std = X[rest].mean(axis=0, dtype=np.float64), scale(X[rest])
     Z = ((X - mean) / std).astype(np.float32)
@@ -217,8 +217,9 @@ def one_fold(
 ) -> tuple[int, list[tuple[np.ndarray, np.ndarray]]]:
     """Give LogisticRegressionCV's iterations, and its weights and intercepts for each C."""
     model = LogisticRegressionCV(
-        Cs=Cs, cv=[(np.flatnonzero(rest), np.flatnonzero(~rest))], class_weight="balanced", refit=False,
-        max_iter=5000, tol=tol, scoring="recall_macro", l1_ratios=(0,), use_legacy_attributes=False,
+        Cs=Cs, cv=[(np.flatnonzero(rest), np.flatnonzero(~rest))], class_weight="balanced",
+        refit=False, max_iter=5000, tol=tol, scoring="recall_macro", l1_ratios=(0,),
+        use_legacy_attributes=False,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -1,10 +1,10 @@
 """Ways to turn texts into mean-pooled vectors, other people's and ours: one small function each.
 
 `contenders` gives the table. A contender is built in a process of its own from a model folder and
-gives a function from texts to a float32 matrix (N, D), rows in the order of the texts, and says what
-runs there: libraries decide by themselves, and not always what they were asked for. What has to be
-exported or quantised first is made by its `prepare`, in yet another process, so that neither the
-time nor the memory for that counts. Every import stands inside the function that needs it.
+gives a function from texts to a float32 matrix (N, D), rows in the order of the texts, and says
+what runs there: libraries decide by themselves, and not always what they were asked for. What has
+to be exported or quantised first is made by its `prepare`, in yet another process, so that neither
+the time nor the memory for that counts. Every import stands inside the function that needs it.
 """
 
 from __future__ import annotations

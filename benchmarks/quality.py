@@ -50,7 +50,8 @@ def main(train: Path, test: Path, pooling: Sequence[str], model: str, cache: Pat
             )
             stores.append(store)
         print(
-            "\n| view | D | C | macro recall | 95 % interval | accuracy | scikit-learn | refit, s | choice of C, s |"
+            "\n| view | D | C | macro recall | 95 % interval | accuracy | scikit-learn | refit, s "
+            "| choice of C, s |"
         )
         print("|---|---|---|---|---|---|---|---|---|")
         for view in pooling:

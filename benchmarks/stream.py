@@ -2,10 +2,11 @@
 
     python benchmarks/stream.py [--rows 1000000] [--columns 768] [--memory 512MiB] [--tol 1e-6]
 
-The vectors are made up, always the same: three clouds in float16, chunked and checksummed as in a feature
-file, read once before, so that the disk is left out. Reading, streaming and fitting in memory run in a
-process each, as their peaks are their own. "Read" is one pass over all vectors through HDF5, by one
-thread; the ratio is the time of the streamed fit over that of reading as often as it reads.
+The vectors are made up, always the same: three clouds in float16, chunked and checksummed as in a
+feature file, read once before, so that the disk is left out. Reading, streaming and fitting in
+memory run in a process each, as their peaks are their own. "Read" is one pass over all vectors
+through HDF5, by one thread; the ratio is the time of the streamed fit over that of reading as often
+as it reads.
 """
 
 from __future__ import annotations

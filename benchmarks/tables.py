@@ -36,7 +36,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all entries have in common; `gemm` has the GFLOP/s of those products that were measured."""
+    """What all entries have in common; `gemm` has the GFLOP/s of the products that were timed."""
 
     model: str
     device: str
@@ -57,11 +57,12 @@ def heading(setting: Setting, tweets: Path, rounds: int) -> list[str]:
         "Environment: " + (" ".join(f"{k}={v}" for k, v in said.items()) or "nothing set"),
         ", ".join(f"{package} {found.get(package, 'not installed')}" for package in VERSIONS),
         "",
-        f"{setting.model} ({setting.flop_per_token / 1e6:.1f} MFLOP a token), {setting.texts:,} texts "
-        f"of {tweets.name}, {setting.tokens / setting.texts:.1f} tokens on average, {setting.device}, "
+        f"{setting.model} ({setting.flop_per_token / 1e6:.1f} MFLOP a token), "
+        f"{setting.texts:,} texts of {tweets.name}, "
+        f"{setting.tokens / setting.texts:.1f} tokens on average, {setting.device}, "
         f"{rounds} rounds",
-        f"One {GEMM_SIZE}^3 product in torch, GFLOP/s: "
-        f"{_product(setting, 'float32')} in float32, {_product(setting, 'half')} in {_half(setting)}",
+        f"One {GEMM_SIZE}^3 product in torch, GFLOP/s: {_product(setting, 'float32')} in float32, "
+        f"{_product(setting, 'half')} in {_half(setting)}",
     ]
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/verify.py [--megabytes 1000]
 
-The file is made up, always the same; it is read once before, so that the disk is left out. Medians of
-interleaved rounds; compare within one run only.
+The file is made up, always the same; it is read once before, so that the disk is left out. Medians
+of interleaved rounds; compare within one run only.
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ TEXTS = (
 POSITIONS = 40  # tokens that each tiny model can read
 
 
-# WordPiece and Unigram vocabularies are written down rather than trained: their trainers give another
-# one in every process, and a failure must be there again in the next run.
+# WordPiece and Unigram vocabularies are written down rather than trained: their trainers give
+# another one in every process, and a failure must be there again in the next run.
 def wordpiece(special: Sequence[str]) -> dict[str, int]:
     characters = sorted({character for word in WORDS for character in word})
     pieces = [*special, *characters, *(f"##{c}" for c in characters), "##ing", "##ee", "##th"]

@@ -1,4 +1,4 @@
-"""What every backend and every output must do, each in one call: a new one passes it in one line."""
+"""Check what every backend and every output must do: a new one passes it in one line."""
 
 import functools
 from concurrent.futures import ThreadPoolExecutor

@@ -30,7 +30,7 @@ def damaged(draw, content, start=0):
 
 
 def first_change(content, changed):
-    """Where two contents begin to differ; the length of the shorter one if it is the other's start."""
+    """Where two contents begin to differ: the shorter one's length if it is the other's start."""
     pairs = enumerate(zip(content, changed, strict=False))
     return next((at for at, (one, other) in pairs if one != other), min(len(content), len(changed)))
 

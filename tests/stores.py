@@ -23,7 +23,7 @@ def digests_of(texts):
 
 
 def blobs(n_rows=150, width=8, n_classes=3, *, seed=0, spread=1.0):
-    """Overlapping clouds, one a class, of unequal sizes: X (N, D) float16-valued float32, y (N,)."""
+    """Overlapping clouds, one a class, of unequal sizes: X (N, D) of float16 values, y (N,)."""
     rng = np.random.default_rng(seed)
     share = np.arange(1, n_classes + 1) / sum(range(1, n_classes + 1))
     y = rng.choice(n_classes, n_rows, p=share)

@@ -64,7 +64,7 @@ def test_what_is_public_has_an_example(package, name):
 
 @pytest.mark.parametrize("page", PYTHON_BLOCKS)
 def test_python_in_a_page(page, beside_examples):
-    """The blocks of a page run one after another; a page that makes no tweets.h5 finds one there."""
+    """The blocks of a page run one after another; where none makes tweets.h5, it is there."""
     blocks = PYTHON_BLOCKS[page]
     if not any("extract(" in block for block in blocks):
         extract("examples/tweets.csv", "tweets.h5")
@@ -79,7 +79,7 @@ def test_no_block_of_python_is_left_out():
 
 
 def named_paths():
-    """What is in backticks and is a path: with a slash or the ending of a text file, and no blanks."""
+    """What is in backticks and is a path: with a slash or a text file's ending, and no blanks."""
     for page in MAPS:
         text = re.sub(r"^```.*?^```", "", PAGES[page], flags=re.MULTILINE | re.DOTALL)
         for name in sorted(set(re.findall(r"`([^`\s]+)`", text))):

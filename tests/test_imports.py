@@ -122,8 +122,8 @@ def is_or_is_in(name, module):
     return name == module or name.startswith(module + ".")
 
 
-# Which packages each one imports, of ours, besides `features.errors` and `features.version`, in an order in
-# which every arrow points upwards. A new package gets a line, a new arrow a reason.
+# Which packages each one imports, of ours, besides `features.errors` and `features.version`, in an
+# order in which every arrow points upwards. A new package gets a line, a new arrow a reason.
 ARROWS = {
     "features.base": [],
     "features.spec": [],
@@ -219,7 +219,7 @@ EVERYONES = ("features.errors", "features.version")
 
 
 def package_of(module):
-    """The package of ours that a module, or a name in one, belongs to: the longest that the table has."""
+    """The package of ours that a module, or a name in one, belongs to: the longest in the table."""
     parts = module.split(".")
     names = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
     return next((name for name in names if name in ARROWS or name in EVERYONES), None)

@@ -38,7 +38,7 @@ def frostline_lines(page):
 
 
 def lines_in_prose(page):
-    """Whole command lines between backticks in headings and sentences; not the name of one alone."""
+    """Whole command lines between backticks in headings and sentences, not just a name."""
     prose = re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL)
     for line in re.findall(r"`(frostline\s[^`]+)`", prose):
         if len(line.split()) > 2 and "COMMAND" not in line:

@@ -82,10 +82,9 @@ class _Commands(click.Group):
 
 
 def _in_flags(message: str) -> str:
-    """Name the parameters in a message as flags, those of other commands too: `fit` may name one."""
-    return with_flags(
-        message, (one for command in main.commands.values() for one in command.params)
-    )
+    """Name parameters as flags, those of another command than the one at work too."""
+    parameters = [one for command in main.commands.values() for one in command.params]
+    return with_flags(message, parameters)
 
 
 def _leave_busy_threads(code: int) -> None:

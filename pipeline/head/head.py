@@ -147,9 +147,9 @@ def views_for(sources: Sequence[VectorSpec], store: FeatureStore) -> list[str]:
         if source.spec.fingerprint != store.fingerprint:
             differing = listed_differences(store.spec.differences(source.spec))
             raise FileRefused(
-                f"{store} holds vectors of encoder {store.fingerprint[:12]}, the head was fitted on "
-                f"those of encoder {source.spec.fingerprint[:12]} ({differing}): extract the tweets "
-                "with the head's encoder"
+                f"{store} holds vectors of encoder {store.fingerprint[:12]}, the head was fitted "
+                f"on those of encoder {source.spec.fingerprint[:12]} ({differing}): extract the "
+                "tweets with the head's encoder"
             )
     return store.choose_views([source.view for source in sources])
 

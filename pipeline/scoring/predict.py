@@ -260,7 +260,7 @@ def _settling(
     rejects: RejectLog,
     say: Callable[[str], None],
 ) -> Iterator[Scores]:
-    """Give all scores; then say and check what is known at their end, before a file has its name."""
+    """Give all scores; say and check what is known at their end, before a file has its name."""
     yield from scores
     for line in rejects.closing_remarks(reader):
         say(line)

@@ -435,7 +435,7 @@ def test_one_fold_is_not_enough_to_calibrate(store):
 
 
 def test_validation_rows_calibrate(tmp_path):
-    """A temperature moves no label under a uniform prior, and is measured where it was not fitted."""
+    """A temperature moves no label under a uniform prior; it is measured on other rows."""
     store = write_store(tmp_path / "train.h5", *blobs(90, 8, 3))
     validation = write_store(tmp_path / "validation.h5", *blobs(900, 8, 3, seed=1))
     plain = fit(store, C=100, validation=validation, calibrate="none")

@@ -103,7 +103,7 @@ PICKLE_PIECES = (
 
 
 def warm_up() -> None:
-    """Import what readers import only where they refuse a file: codecs, and what tells encodings."""
+    """Import what readers import only to refuse a file: codecs, and what tells encodings."""
     for name in set(encodings.aliases.aliases.values()):
         with suppress(LookupError):
             codecs.lookup(name)

@@ -155,7 +155,8 @@ FILES = {
     "a number of a million digits": (
         "a.jsonl", b'{"text": "x", "id": ' + NUMBER + b"}\n" + GOOD, OK, ["a"], "not JSON"),
     "a float of a million digits": (
-        "a.jsonl", b'{"text": "x", "id": ' + NUMBER + b".5}\n" + GOOD, OK, ["a"], "not a finite number"),
+        "a.jsonl", b'{"text": "x", "id": ' + NUMBER + b".5}\n" + GOOD, OK, ["a"],
+        "not a finite number"),
     "an exponent of a million": (
         "a.jsonl", b'{"text": "x", "label": 1e999999}\n' + GOOD, OK, ["a"], "is a number"),
     "NaN": ("a.jsonl", b'{"text": NaN}\n{"id": "b", "text": "x", "label": NaN}\n', OK, ["b"],

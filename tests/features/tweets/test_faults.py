@@ -1,6 +1,6 @@
 """Files as people have them: each fault in every format that can have it, and the right outcome.
 
-A new kind of fault is a row of `VALUES`, `TABLES` or `FILES`; a new format takes part by its writer.
+A new kind of fault is a row of `VALUES`, `TABLES` or `FILES`; a new format joins by its writer.
 """
 
 import csv
@@ -249,7 +249,7 @@ def test_what_is_said_by_hand_is_never_overruled(tmp_path):
             read(path, InputFormat(**wrong))
 
 
-# ---------------------------------------------------------------- what is there and is not in a column
+# ------------------------------------------------------------- what is there and is not in a column
 
 
 def test_common_names_of_columns(tmp_path):
@@ -425,7 +425,7 @@ def corrupted(content, seed):
 
 @pytest.mark.parametrize("seed", range(200))
 def test_corrupted_tables_lose_no_row_uncounted(tmp_path, seed):
-    """Each line that holds no quote at all is a row by itself, a reject, or in a row that is one."""
+    """Each line without a quote is a row by itself, a reject, or in a row that is a reject."""
     rows = [f"{n},text number {n},{'abc'[n % 3]}" for n in range(40)]
     rows[5] = '5,"quoted, text",a'
     rows[9] = '9,"over two\nlines",b'

@@ -459,7 +459,7 @@ def test_ids_up_to_the_limit(tmp_path):
     assert f"longer than {MAX_ID_BYTES} bytes" in rejected.reason
 
 
-# --------------------------------------------------------------------------- the layout of TweetEval
+# -------------------------------------------------------------------------- the layout of TweetEval
 
 
 def tweeteval(folder, texts="a\nb\nc\n", labels="0\n2\n1\n"):
@@ -581,7 +581,7 @@ def test_standard_input_without_text_is_named(monkeypatch):
     assert refusal(InputError, "-").startswith("standard input: none of the columns")
 
 
-# ------------------------------------------------------------------- rows and files that are no good
+# ------------------------------------------------------------------ rows and files that are no good
 
 DEEP = "[" * 100_000 + "]" * 100_000
 BAD_ROWS = [

@@ -283,7 +283,7 @@ def test_fit_on_two_is_the_fit_on_their_columns(pair, data, tmp_path):
 
 @pytest.mark.parametrize("memory", [None, BLOCK_ROWS * 6 * 4, 0])
 def test_rows_that_match_are_fitted(memory, tmp_path):
-    """What one store lacks is as if it had never been in the other; held, streamed, or half of both."""
+    """What one store lacks is as if the other never had it; held, streamed, or half of both."""
     X, y = blobs(6000, 6, 3)
     ids, texts = [f"i{n}" for n in range(6000)], [f"text {n}" for n in range(6000)]
     there = np.arange(6000) % 5 != 2

@@ -274,7 +274,7 @@ def test_probe_is_as_long_as_tweets_are():
 
 @pytest.mark.slow
 def test_the_real_thing(tmp_path, monkeypatch):
-    """Half a minute on an idle machine; minutes on a busy one, where a child must not run out of time."""
+    """Half a minute on an idle machine; minutes on a busy one, where no child may time out."""
     monkeypatch.setattr(processes, "CHILD_SECONDS", 600)
     monkeypatch.setenv("FROSTLINE_CACHE", str(tmp_path / "cache"))
     text, content = run(tmp_path)

@@ -113,7 +113,7 @@ def test_importance_where_a_class_has_no_rows():
 
 
 def test_a_moved_classifier_is_the_better_one_on_rows_of_the_other_prior():
-    """Two clouds with the true posterior: on rows of another prior, only the moved one is calibrated."""
+    """Two clouds, true posterior: on rows of another prior, only the moved one is calibrated."""
     from pipeline.evaluation.metrics import measure
 
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""`frostline verify` on the command line: a line each, exit codes, JSON, nothing raw on a terminal."""
+"""`frostline verify` as a command: a line each, exit codes, JSON, nothing raw on a terminal."""
 
 import json
 import os

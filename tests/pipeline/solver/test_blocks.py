@@ -20,7 +20,7 @@ from pipeline.solver.blocks import (
 
 
 def in_pieces(X, sizes):
-    """Rows that come in pieces of these sizes, again and again, and are never held by themselves."""
+    """Rows that come in pieces of these sizes, again and again, and are never held as a whole."""
 
     def pieces(start):
         number = 0

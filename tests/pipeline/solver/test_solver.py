@@ -44,7 +44,7 @@ def folded_back(scaler, model):
 
 
 def objective(X, y, weight, C, coef, intercept):
-    """P of `pipeline/solver/solve.py`, in float64; scikit-learn's binary penalty is on the difference."""
+    """P of `pipeline/solver/solve.py`, in float64; of two classes their difference is penalised."""
     X = X.astype(np.float64)
     scale = StandardScaler().fit(X).scale_
     logits = X @ coef.T + intercept
