@@ -24,7 +24,7 @@ from pipeline.data.labelled_rows import classes_of, labelled_rows
 from pipeline.data.matching import Matching
 from pipeline.evaluation.bootstrap import interval, resampled
 from pipeline.evaluation.cross_validation import FOLDS, SELECTION_TOL, select
-from pipeline.evaluation.metrics import Metrics, measure, score
+from pipeline.evaluation.metrics import METRICS, Metrics, measure, score
 from pipeline.evaluation.options import Options, bytes_of
 from pipeline.evaluation.trials import Target, Trials, fold_trials, target_of
 from pipeline.head.priors import importance
@@ -109,6 +109,7 @@ class Comparison:
         """Give all of it as JSON types."""
         content = dataclasses.asdict(self)
         for entry, line in zip(content["lines"], self.lines, strict=True):
+            entry["metrics"] = line.metrics.to_dict()
             entry["distinguishable"] = line.distinguishable
         return content
 
@@ -250,7 +251,7 @@ def _compared(
     """Order the lines by their figure, and test their differences to the first one's."""
     metric, seed, y = options.metric, options.seed, trials.y
     weight = importance(y, target.stated)
-    sign = -1 if metric == "log-loss" else 1
+    sign = 1 if METRICS[metric].higher_is_better else -1
     figures = np.array([score(metric, y, one.proba, weight) for one in measured])
     draws = resampled(metric, y, [one.proba for one in measured], weight=weight, seed=seed)
     order = sorted(range(len(measured)), key=lambda i: (-sign * figures[i], measured[i].width))

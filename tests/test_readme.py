@@ -123,6 +123,20 @@ def test_options_that_are_documented_exist(command):
     }
 
 
+def choices():
+    for option in {p.name: p for c in main.commands.values() for p in c.params}.values():
+        if isinstance(option.type, click.Choice):
+            yield option.opts[0], option.type.choices
+
+
+@pytest.mark.parametrize(("option", "allowed"), list(choices()))
+def test_choices_are_documented(option, allowed):
+    """In a row of a table; the other commands' rows may say `as for extract`."""
+    rows = re.findall(rf"^\| .*`{option}`.* \|$", COMMANDS, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`([\w-]+)`", row)}
+    assert set(allowed) <= named
+
+
 def anchors(page):
     """The anchors of a page's headings, as GitHub and most others make them."""
     headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)

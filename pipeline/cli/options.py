@@ -131,7 +131,7 @@ json_file = click.option(
 
 metric = click.option(
     "--metric",
-    type=click.Choice(METRICS),
+    type=click.Choice(list(METRICS)),
     default="macro-recall",
     show_default=True,
     help="What C is chosen by.",

@@ -12,10 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from features.base.arrays import Codes, Floating, Floats
-from pipeline.evaluation.metrics import BOOTSTRAP_ROUNDS, of_truth
-
-# Counts of drawn rows that are held at a time.
-_VALUES = 4_000_000
+from pipeline.evaluation.metrics import BOOTSTRAP_ROUNDS, METRICS, MeanOfRows, OfConfusion
 
 
 def resampled(
@@ -26,6 +23,7 @@ def resampled(
     weight: Floats | None = None,
     seed: int = 0,
     rounds: int = BOOTSTRAP_ROUNDS,
+    most_counts: int = 4_000_000,
 ) -> Floats:
     """Give a figure of V classifiers in each of many resamples of the rows.
 
@@ -37,8 +35,10 @@ def resampled(
         True classes, 0 to K-1.
     probas : sequence of V float arrays (N, K)
     weight : float array (N,), optional
-        Of the rows, in the log-loss; see `measure`.
+        Of the rows, in a mean over them; see `measure`.
     seed, rounds : int
+    most_counts : int
+        Drawn rows that are counted at a time, which bounds the memory.
 
     Returns
     -------
@@ -58,10 +58,15 @@ def resampled(
     order = np.argsort(y, kind="stable")
     y, probas = y[order], [proba[order] for proba in probas]
     weight = np.ones(len(y)) if weight is None else weight[order]
-    figures = _FIGURES[metric](y, probas, weight)
+    one = METRICS[metric]
+    figures = (
+        _means(one, y, probas, weight)
+        if isinstance(one, MeanOfRows)
+        else _of_confusions(one, y, probas)
+    )
     rng = np.random.default_rng(seed)
     n_rows = len(y)
-    at_once = max(1, _VALUES // n_rows)
+    at_once = max(1, most_counts // n_rows)
     found = []
     for first in range(0, rounds, at_once):
         drawn = [
@@ -82,62 +87,29 @@ def interval(values: Floats) -> tuple[float, float]:
 _Figures = Callable[[Floats], Floats]
 
 
-def _accuracy(y: Codes, probas: Sequence[Floating], weight: Floats) -> _Figures:
-    correct = _correct(y, probas)
-    return lambda times: times @ correct / times.sum(axis=1, keepdims=True)
+def _means(metric: MeanOfRows, y: Codes, probas: Sequence[Floating], weight: Floats) -> _Figures:
+    values = np.column_stack([metric.of_rows(y, proba) for proba in probas]) * weight[:, None]
+    return lambda times: times @ values / (times @ weight)[:, None]
 
 
-def _log_loss(y: Codes, probas: Sequence[Floating], weight: Floats) -> _Figures:
-    losses = -np.log(np.column_stack([of_truth(y, proba) for proba in probas]))
-    losses *= weight[:, None]
-    return lambda times: times @ losses / (times @ weight)[:, None]
-
-
-def _macro_recall(y: Codes, probas: Sequence[Floating], weight: Floats) -> _Figures:
-    correct, classes = _correct(y, probas), _slices(y, probas[0].shape[1])
-
-    def figures(times: Floats) -> Floats:
-        total, there = np.zeros((2, len(times), len(probas)))
-        for rows in classes:
-            drawn = times[:, rows].sum(axis=1, keepdims=True)
-            total += times[:, rows] @ correct[rows] / np.maximum(drawn, 1)
-            there += drawn > 0
-        return np.asarray(total / there)
-
-    return figures
-
-
-def _macro_f1(y: Codes, probas: Sequence[Floating], weight: Floats) -> _Figures:
+def _of_confusions(metric: OfConfusion, y: Codes, probas: Sequence[Floating]) -> _Figures:
+    """Count the cells of all confusion matrices in a product a class: rows drawn x predictions."""
     n_classes = probas[0].shape[1]
-    correct, classes = _correct(y, probas), _slices(y, n_classes)
-    predicted = [proba.argmax(axis=1) for proba in probas]
+    # Counts below 2^24 are exact in float32.
+    dtype = np.float32 if len(y) < 2**24 else np.float64
+    predicted = np.column_stack(
+        [np.eye(n_classes, dtype=dtype)[proba.argmax(axis=1)] for proba in probas]
+    )  # (N, V * K)
+    classes = _slices(y, n_classes)
 
     def figures(times: Floats) -> Floats:
-        found = np.array(
-            [[np.bincount(p, row, n_classes) for p in predicted] for row in times]
-        )  # (B, V, K)
-        total, there = np.zeros((2, len(times), len(probas)))
-        for k, rows in enumerate(classes):
-            drawn = times[:, rows].sum(axis=1, keepdims=True)
-            f1 = 2 * (times[:, rows] @ correct[rows]) / np.maximum(drawn + found[:, :, k], 1)
-            total += np.where(drawn > 0, f1, 0.0)
-            there += drawn > 0
-        return np.asarray(total / there)
+        times = times.astype(dtype)
+        cells = [times[:, rows] @ predicted[rows] for rows in classes]
+        confusion = np.stack(cells, axis=1).astype(np.float64)  # (B, K, V * K)
+        shape = (len(times), n_classes, len(probas), n_classes)
+        return metric.figure(confusion.reshape(shape).swapaxes(1, 2))
 
     return figures
-
-
-_FIGURES = {
-    "macro-recall": _macro_recall,
-    "macro-f1": _macro_f1,
-    "accuracy": _accuracy,
-    "log-loss": _log_loss,
-}
-
-
-def _correct(y: Codes, probas: Sequence[Floating]) -> Floats:
-    """Whether each classifier is right, (N, V)."""
-    return np.column_stack([proba.argmax(axis=1) == y for proba in probas]).astype(np.float64)
 
 
 def _slices(y: Codes, n_classes: int) -> list[slice]:

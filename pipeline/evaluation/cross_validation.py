@@ -1,4 +1,4 @@
-"""Chooses C: every one of a grid is fitted on a part of the rows and judged on the others.
+"""Choose C: fit every one of a grid on a part of the rows, and judge it on the others.
 
 In come prepared vectors and the trials; out comes, for each C, what its models say about rows that
 they did not see, and of the best one all that is needed to go on. Solving is in
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from features.base.arrays import Floating
 from pipeline.evaluation.folds import C_GRID, Candidate, choose
 from pipeline.evaluation.held_out import HeldOut
-from pipeline.evaluation.metrics import score
+from pipeline.evaluation.metrics import METRICS, score
 from pipeline.evaluation.options import Options
 from pipeline.evaluation.trials import Target, Trials
 from pipeline.head.priors import importance, shift
@@ -110,7 +110,7 @@ def judge(
     )
     best = choose(
         candidates,
-        higher_is_better=options.metric != "log-loss",
+        higher_is_better=METRICS[options.metric].higher_is_better,
         one_standard_error=options.one_standard_error,
     )
     chosen = candidates.index(best)

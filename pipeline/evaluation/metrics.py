@@ -1,22 +1,28 @@
-"""True labels and probabilities in, `Metrics` out. No drawing, no scikit-learn.
+"""Measure probabilities against true labels: `Metrics` out. No drawing, no scikit-learn.
 
-The formulas are those of scikit-learn's functions of the same names; the tests hold them together.
+The figures are in the table `METRICS`, which all that chooses, compares or shows one looks up. The
+formulas are those of scikit-learn's functions of the same names; the tests hold them together.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from features.base.arrays import Codes, Floating, Floats
+
 # Bins of the expected calibration error: Guo et al., "On Calibration of Modern Neural Networks",
 # 2017, section 3.
 _CALIBRATION_BINS = 15
 BOOTSTRAP_ROUNDS = 2000
+
+# Rows by true and predicted class, (..., K, K); drawn ones are counted as floats.
+Counts = npt.NDArray[np.int64] | npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -36,12 +42,10 @@ class Metrics:
 
     Attributes
     ----------
-    macro_recall, macro_f1 : float
-        Means over the classes that have rows.
+    figures : dict of str to float
+        By their names in `METRICS`.
     macro_recall_interval : (float, float)
         95 % percentile interval of the bootstrap over rows.
-    log_loss : float
-        Mean of -ln p(true class), in nats; rows count by their weights.
     calibration_error : float
         Expected calibration error of the most probable class: the mean, over 15 bins of equal width
         from 0 to 1, of the distance between confidence and accuracy; rows count by their weights.
@@ -50,18 +54,38 @@ class Metrics:
     """
 
     rows: int
-    accuracy: float
-    macro_recall: float
+    figures: dict[str, float]
     macro_recall_interval: tuple[float, float]
-    macro_f1: float
-    log_loss: float
     calibration_error: float
     classes: tuple[ClassMetrics, ...]
     confusion: list[list[int]]
 
+    @property
+    def macro_recall(self) -> float:
+        """Mean recall over the classes that have rows."""
+        return self.figures["macro-recall"]
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 over the classes that have rows."""
+        return self.figures["macro-f1"]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the rows whose most probable class is the true one."""
+        return self.figures["accuracy"]
+
+    @property
+    def log_loss(self) -> float:
+        """Mean of -ln p(true class), in nats; rows count by their weights."""
+        return self.figures["log-loss"]
+
     def to_dict(self) -> dict[str, Any]:
-        """Give the metrics as JSON types."""
-        return dataclasses.asdict(self)
+        """Give the metrics as JSON types, the figures beside the rest: `macro_recall`, …."""
+        content = dataclasses.asdict(self)
+        figures = content.pop("figures")
+        named = {name.replace("-", "_"): figure for name, figure in figures.items()}
+        return {"rows": content.pop("rows"), **named, **content}
 
 
 def measure(
@@ -97,11 +121,8 @@ def measure(
     f1 = 2 * hits / np.maximum(true + found, 1)
     return Metrics(
         rows=len(y),
-        accuracy=_accuracy(confusion),
-        macro_recall=_macro_recall(confusion),
+        figures={metric: score(metric, y, proba, weight) for metric in METRICS},
         macro_recall_interval=_bootstrap_interval(confusion, np.random.default_rng(seed)),
-        macro_f1=_macro_f1(confusion),
-        log_loss=log_loss(y, proba, weight),
         calibration_error=_calibration_error(proba.max(axis=1), predicted == y, weight),
         classes=tuple(
             ClassMetrics(name, int(true[k]), float(precision[k]), float(recall[k]), float(f1[k]))
@@ -118,27 +139,10 @@ def score(
     weight: npt.NDArray[np.float64] | None = None,
 ) -> float:
     """Give one figure of `METRICS`; arguments as for `measure`."""
-    if metric == "log-loss":
-        return log_loss(y, proba, weight)
-    return _OF_CONFUSION[metric](_confusion(y, proba.argmax(axis=1), proba.shape[1]))
-
-
-def log_loss(
-    y: npt.NDArray[np.integer[Any]],
-    proba: npt.NDArray[np.floating[Any]],
-    weight: npt.NDArray[np.float64] | None = None,
-) -> float:
-    """Mean of -ln p(true class), in nats, over rows by their weights."""
-    return float(-np.average(np.log(of_truth(y, proba)), weights=weight))
-
-
-def of_truth(
-    y: npt.NDArray[np.integer[Any]], proba: npt.NDArray[np.floating[Any]]
-) -> npt.NDArray[np.float64]:
-    """What the true classes got, (N,), above 0."""
-    # p = 0 for the true class would be an infinite loss for one rounding to zero.
-    given = proba[np.arange(len(y)), y].astype(np.float64)
-    return np.asarray(np.maximum(given, np.finfo(np.float64).tiny))
+    one = METRICS[metric]
+    if isinstance(one, MeanOfRows):
+        return float(np.average(one.of_rows(y, proba), weights=weight))
+    return float(one.figure(_confusion(y, proba.argmax(axis=1), proba.shape[1])))
 
 
 def _confusion(
@@ -148,30 +152,82 @@ def _confusion(
     return cells.reshape(n_classes, n_classes).astype(np.int64)
 
 
-def _accuracy(confusion: npt.NDArray[np.int64]) -> float:
-    return float(np.trace(confusion) / confusion.sum())
+def _accuracy(confusion: Counts) -> Floats:
+    return np.asarray(_hits(confusion).sum(axis=-1) / confusion.sum(axis=(-2, -1)))
 
 
-def _macro_recall(confusion: npt.NDArray[np.int64]) -> float:
+def _macro_recall(confusion: Counts) -> Floats:
     """Mean recall over the classes that have rows: the official figure of TweetEval's sentiment."""
-    true = confusion.sum(axis=1)
-    there = true > 0
-    return float((np.diag(confusion)[there] / true[there]).mean())
+    true = confusion.sum(axis=-1)
+    return _macro(_hits(confusion) / np.maximum(true, 1), true)
 
 
-def _macro_f1(confusion: npt.NDArray[np.int64]) -> float:
-    true, found = confusion.sum(axis=1), confusion.sum(axis=0)
-    f1 = 2 * np.diag(confusion) / np.maximum(true + found, 1)
-    return float(f1[true > 0].mean())
+def _macro_f1(confusion: Counts) -> Floats:
+    true, found = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    return _macro(2 * _hits(confusion) / np.maximum(true + found, 1), true)
 
 
-_OF_CONFUSION = {
-    "macro-recall": _macro_recall,
-    "macro-f1": _macro_f1,
-    "accuracy": _accuracy,
+def _hits(confusion: Counts) -> Counts:
+    return np.diagonal(confusion, axis1=-2, axis2=-1)
+
+
+def _macro(of_class: Floats, true: Counts) -> Floats:
+    """Mean over the classes that have rows; a class without any got 0."""
+    return np.asarray(of_class.sum(axis=-1) / np.count_nonzero(true, axis=-1))
+
+
+def _losses(y: Codes, proba: Floating) -> Floats:
+    """-ln p(true class), in nats."""
+    # p = 0 for the true class would be an infinite loss for one rounding to zero.
+    given = np.maximum(proba[np.arange(len(y)), y].astype(np.float64), np.finfo(np.float64).tiny)
+    return np.asarray(-np.log(given))
+
+
+@dataclass(frozen=True)
+class OfConfusion:
+    """A metric that is a function of the confusion matrix.
+
+    Attributes
+    ----------
+    label : str
+        As it is shown.
+    figure : callable
+        Takes counts (..., K, K), rows the true classes and columns the predicted ones, and gives
+        the figures (...).
+    higher_is_better : bool
+    """
+
+    label: str
+    figure: Callable[[Counts], Floats]
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True)
+class MeanOfRows:
+    """A metric that is a mean over rows, by their weights.
+
+    Attributes
+    ----------
+    label : str
+        As it is shown.
+    of_rows : callable
+        Takes true classes (N,) and probabilities (N, K), and gives what each row adds, (N,).
+    higher_is_better : bool
+    """
+
+    label: str
+    of_rows: Callable[[Codes, Floating], Floats]
+    higher_is_better: bool
+
+
+# What C can be chosen by, views are compared in and results are shown with. The order is that of
+# the terminal.
+METRICS: dict[str, OfConfusion | MeanOfRows] = {
+    "macro-recall": OfConfusion("macro recall", _macro_recall),
+    "accuracy": OfConfusion("accuracy", _accuracy),
+    "macro-f1": OfConfusion("macro F1", _macro_f1),
+    "log-loss": MeanOfRows("log-loss", _losses, higher_is_better=False),
 }
-# What C can be chosen by; log-loss is better where it is lower, the others where they are higher.
-METRICS = (*_OF_CONFUSION, "log-loss")
 
 
 def _bootstrap_interval(

@@ -56,7 +56,7 @@ class Options:
     def __post_init__(self) -> None:
         for value, allowed, what in (
             (self.class_weight, CLASS_WEIGHTS, "class weight"),
-            (self.metric, METRICS, "metric"),
+            (self.metric, tuple(METRICS), "metric"),
         ):
             if value not in allowed:
                 raise InputError(f"unknown {what} {value!r}: choose {' or '.join(allowed)}")

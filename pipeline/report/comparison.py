@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from pipeline.compare import Comparison
+from pipeline.evaluation.metrics import METRICS
 from pipeline.report.layout import table
-from pipeline.report.metrics import metric_in_words, prior_in_words
+from pipeline.report.metrics import prior_in_words
 from pipeline.report.stores_and_heads import matching_text
 
 
 def comparison_text(result: Comparison) -> str:
     """Lay out a comparison as one table, the best line first."""
-    metric = metric_in_words(result.metric)
-    shown = ["macro_recall", "log_loss"]
-    if (asked := result.metric.replace("-", "_")) not in shown:
-        shown.append(asked)
-    first, *others = map(metric_in_words, shown)
+    metric = METRICS[result.metric].label
+    shown = list(dict.fromkeys(["macro-recall", "log-loss", result.metric]))
+    first, *others = (METRICS[name].label for name in shown)
     head = ["view", "D", "C", first, "95 % interval", *others]
     rows: list[list[object]] = [[*head, "Δ vs best", "95 % interval", "", "seconds"]]
     for line in result.lines:
         low, high = line.metrics.macro_recall_interval
         below, above = line.difference_interval
-        first, *others = (f"{getattr(line.metrics, name):.4f}" for name in shown)
+        first, *others = (f"{line.metrics.figures[name]:.4f}" for name in shown)
         cells = [line.name, f"{line.width:,}", f"{line.C:g}", first, f"{low:.4f} to {high:.4f}"]
         difference = (
             ["", "", "best"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.evaluation.metrics import METRICS
 from pipeline.fit import FitResult
 from pipeline.report.layout import facts_text, listed, table
-from pipeline.report.metrics import metric_in_words, metrics_text
+from pipeline.report.metrics import metrics_text
 from pipeline.report.stores_and_heads import matching_text, views_of
 
 
@@ -29,7 +30,7 @@ def fit_text(result: FitResult) -> str:
     }
     text = facts_text(facts)
     if result.candidates:
-        rows: list[list[object]] = [["C", metric_in_words(meta["metric"]), "± s.e."]]
+        rows: list[list[object]] = [["C", METRICS[meta["metric"]].label, "± s.e."]]
         rows += [
             [
                 f"{c.C:g}" + (" *" if meta["C"] == c.C else ""),

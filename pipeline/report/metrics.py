@@ -1,24 +1,20 @@
-"""How good a head is, as text: metrics in tables, and what they are for in words."""
+"""Show how good a head is: metrics in tables, and what they are for in words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from features.base.shown import printable
-from pipeline.evaluation.metrics import Metrics
+from pipeline.evaluation.metrics import METRICS, Metrics
 from pipeline.report.layout import facts_text, table
 
 
 def metrics_text(metrics: Metrics, measured_on: str, prior: Sequence[float] | None = None) -> str:
     """Lay out metrics as tables; log-loss and calibration error are those under `prior`."""
     low, high = metrics.macro_recall_interval
-    overall = {
-        "macro recall": f"{metrics.macro_recall:.4f}  (95 % interval {low:.4f} to {high:.4f})",
-        "accuracy": f"{metrics.accuracy:.4f}",
-        "macro F1": f"{metrics.macro_f1:.4f}",
-        "log-loss": f"{metrics.log_loss:.4f}",
-        "calibration error": f"{metrics.calibration_error:.4f}",
-    }
+    overall = {METRICS[metric].label: f"{figure:.4f}" for metric, figure in metrics.figures.items()}
+    overall[METRICS["macro-recall"].label] += f"  (95 % interval {low:.4f} to {high:.4f})"
+    overall["calibration error"] = f"{metrics.calibration_error:.4f}"
     if prior is not None:
         overall["both for the prior"] = prior_in_words([c.label for c in metrics.classes], prior)
     names = [printable(c.label) for c in metrics.classes]
@@ -36,12 +32,6 @@ def metrics_text(metrics: Metrics, measured_on: str, prior: Sequence[float] | No
             table(confusion),
         ]
     )
-
-
-def metric_in_words(metric: str) -> str:
-    """Give the name of a metric, or of an attribute of `Metrics`, as it is read."""
-    words = {"macro-recall": "macro recall", "macro-f1": "macro F1"}
-    return words.get(metric.replace("_", "-"), metric.replace("_", "-"))
 
 
 def prior_in_words(labels: Sequence[str], prior: Sequence[float]) -> str:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_metrics import BY_SKLEARN
 from sklearn import metrics as reference
 
 from pipeline.evaluation.metrics import METRICS, measure, score
@@ -29,18 +30,14 @@ def random_case(seed, n_rows=None, n_classes=None, sharpness=None):
 @given(st.integers(0, 2**32 - 1))
 def test_figures_are_those_of_sklearn(seed):
     y, proba, names = random_case(seed)
-    predicted, classes, there = proba.argmax(axis=1), range(len(names)), np.unique(y)
+    predicted, classes = proba.argmax(axis=1), range(len(names))
     result = measure(y, proba, names)
     precision, recall, f1, rows = reference.precision_recall_fscore_support(
         y, predicted, labels=classes, zero_division=0
     )
     assert result.rows == len(y)
-    assert result.accuracy == pytest.approx(reference.accuracy_score(y, predicted))
-    # Over the classes that have rows: one that was predicted but never true has no recall.
-    average = {"labels": there, "average": "macro", "zero_division": 0}
-    assert result.macro_recall == pytest.approx(reference.recall_score(y, predicted, **average))
-    assert result.macro_f1 == pytest.approx(reference.f1_score(y, predicted, **average))
-    assert result.log_loss == pytest.approx(reference.log_loss(y, proba, labels=classes))
+    assert list(result.figures) == list(METRICS)
+    assert result.figures == pytest.approx({m: of(y, proba) for m, of in BY_SKLEARN.items()})
     assert [c.label for c in result.classes] == names
     for name, expected in zip(
         ("precision", "recall", "f1", "rows"), (precision, recall, f1, rows), strict=True
@@ -65,8 +62,14 @@ def test_weights_are_those_of_sklearn_and_of_rows_taken_twice(seed):
     assert score("log-loss", y, proba, times.astype(float)) == weighted.log_loss
     # Rows are counted as they are, and so is the bootstrap over them.
     plain = measure(y, proba, names)
-    unweighted = {"log_loss": plain.log_loss, "calibration_error": plain.calibration_error}
-    assert dataclasses.replace(weighted, **unweighted) == plain
+    assert (
+        dataclasses.replace(
+            weighted,
+            figures=weighted.figures | {"log-loss": plain.log_loss},
+            calibration_error=plain.calibration_error,
+        )
+        == plain
+    )
 
 
 def test_class_without_rows():
@@ -138,7 +141,23 @@ def test_interval_depends_on_the_seed_alone():
 @pytest.mark.parametrize("metric", METRICS)
 def test_scores_are_the_figures_of_the_metrics(metric):
     y, proba, names = random_case(3)
-    assert score(metric, y, proba) == getattr(measure(y, proba, names), metric.replace("-", "_"))
+    figures = measure(y, proba, names)
+    assert score(metric, y, proba) == figures.figures[metric]
+    assert score(metric, y, proba) == figures.to_dict()[metric.replace("-", "_")]
+
+
+def test_figures_have_names_of_their_own():
+    y, proba, names = random_case(3)
+    figures = measure(y, proba, names)
+    by_name = (figures.macro_recall, figures.accuracy, figures.macro_f1, figures.log_loss)
+    assert dict(zip(METRICS, by_name, strict=True)) == figures.figures
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_truth_is_better_than_its_opposite(metric):
+    y = np.array([0, 1, 1, 0])
+    right, wrong = (score(metric, y, np.eye(2)[p] * 0.8 + 0.1) for p in (y, 1 - y))
+    assert (right > wrong) == METRICS[metric].higher_is_better
 
 
 def test_perfect_and_single_rows():
