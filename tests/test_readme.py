@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+from features.backends.registry import BACKENDS
 from pipeline.cli.commands import main
 
 ROOT = Path(__file__).parents[1]
@@ -127,6 +128,7 @@ def choices():
     for option in {p.name: p for c in main.commands.values() for p in c.params}.values():
         if isinstance(option.type, click.Choice):
             yield option.opts[0], option.type.choices
+    yield "--backend", ["auto", *BACKENDS]
 
 
 @pytest.mark.parametrize(("option", "allowed"), list(choices()))

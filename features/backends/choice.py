@@ -12,17 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from features.errors import InputError
-
 # How torch computes linear layers: laid out for oneDNN once and fused, or as torch does by itself.
 PREPACKED, PLAIN = "prepacked", "plain"
 HALF = ("bfloat16", "float16")
-# What each backend can compute in.
-DTYPES: Mapping[str, tuple[str, ...]] = {
-    "torch": ("float32", *HALF, "int8"),
-    "openvino": ("float32", "bfloat16"),
-    "onnx": ("float32",),
-}
 
 
 @dataclass(frozen=True)
@@ -50,15 +42,6 @@ class Candidate:
     def precision(self) -> str:
         """`float32`, `half` or `int8`: a store holds vectors of one of them, never two."""
         return "half" if self.dtype in HALF else self.dtype
-
-
-def unsupported_dtype(backend: str, dtype: str) -> InputError:
-    """Make the error that says what a backend computes in, for a dtype that it does not have."""
-    allowed = DTYPES[backend]
-    return InputError(
-        f"backend {backend!r} computes in {' or '.join(allowed)}, not in {dtype}: "
-        f"give `dtype={allowed[0]}` or `backend=torch`"
-    )
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""The table of ways to run the frozen forward pass, and of the devices that they run on.
+"""List the ways to run the frozen forward pass, and make one of them: the table `BACKENDS`.
 
 A backend is made from a `StockModel`, for the hidden states that are wanted, on a device and in a
 precision, and then runs batches of token ids: see `Backend`. To add one is to add a row. Which one
 ran is not part of what makes vectors comparable: all of them compute the same. Which one is the
-fastest here is measured (`features/backends/trial.py`).
+fastest here is measured (`features/backends/trial.py`). Looking at the table needs no torch.
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
-from features.backends.choice import DTYPES, HALF, PLAIN, PREPACKED, Candidate
-from features.backends.eager.stock_model import StockModel
-from features.backends.exported.export_files import ExportPlace
+from features.backends.choice import HALF, PLAIN, PREPACKED, Candidate
 from features.errors import InputError
-from features.spec.pooling import StateBlock
-from features.spec.tokenizer import TextTokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+
+    from features.backends.eager.stock_model import StockModel
+    from features.backends.exported.export_files import ExportPlace
+    from features.spec.pooling import StateBlock
+    from features.spec.tokenizer import TextTokenizer
 
 
 class Backend(Protocol):
@@ -42,33 +44,56 @@ class BackendRow:
     Attributes
     ----------
     packages : tuple of str
-        What must be installed.
+        What must be installed; the first one is what runs the model.
     devices : tuple of str
         The kinds of device that it runs on.
     dtypes : tuple of str
         What it can compute in.
     kernels : tuple of str
         Its ways to compute linear layers, where there are several.
+    module : str
+        For one that runs exported models: the module with its `export` and `load`, as in
+        `features/backends/exported/onnx_runtime.py`.
     """
 
     packages: tuple[str, ...]
     devices: tuple[str, ...]
     dtypes: tuple[str, ...]
     kernels: tuple[str, ...] = ("",)
+    module: str = ""
 
 
 BACKENDS = {
-    "torch": BackendRow(("torch",), ("cpu", "cuda", "mps"), DTYPES["torch"], (PREPACKED, PLAIN)),
-    "openvino": BackendRow(("openvino",), ("cpu",), DTYPES["openvino"]),
-    "onnx": BackendRow(("onnxruntime", "onnx"), ("cpu",), DTYPES["onnx"]),
+    "torch": BackendRow(
+        ("torch",), ("cpu", "cuda", "mps"), ("float32", *HALF, "int8"), (PREPACKED, PLAIN)
+    ),
+    "openvino": BackendRow(
+        ("openvino",),
+        ("cpu",),
+        ("float32", "bfloat16"),
+        module="features.backends.exported.openvino_runtime",
+    ),
+    "onnx": BackendRow(
+        ("onnxruntime", "onnx"),
+        ("cpu",),
+        ("float32",),
+        module="features.backends.exported.onnx_runtime",
+    ),
 }
+# Those that run exported models, and the packages that run them.
+EXPORTED = tuple(name for name, row in BACKENDS.items() if row.module)
+RUNTIME_PACKAGES = tuple(BACKENDS[name].packages[0] for name in EXPORTED)
+# Packages whose versions decide which kernels run.
+KERNEL_PACKAGES = ("torch", "transformers", *RUNTIME_PACKAGES, "numpy", "scipy")
 
-# Tokens of a batch. Measured for the CPU with `benchmarks/extract.py --batch-tokens`, for layers
-# that are 384 wide: fewer are too little work for a call, more fall out of the cache. Accelerators
-# want more.
-_BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536, "mps": 16_384}
-_CPU_WIDTH = 384
-_LEAST_BATCH_TOKENS = 512
+
+def unsupported_dtype(backend: str, dtype: str) -> InputError:
+    """Make the error that says what a backend computes in, for a dtype that it does not have."""
+    allowed = BACKENDS[backend].dtypes
+    return InputError(
+        f"backend {backend!r} computes in {' or '.join(allowed)}, not in {dtype}: "
+        f"give `dtype={allowed[0]}` or `backend=torch`"
+    )
 
 
 def check_backend(name: str, device: torch.device) -> None:
@@ -129,6 +154,8 @@ def make_backend(
         It can't run this model so.
     """
     if candidate.backend == "torch":
+        import torch
+
         from features.backends.eager.forward import TorchBackend
 
         return TorchBackend(
@@ -150,64 +177,3 @@ def make_backend(
         place=place,
         tokenizer=tokenizer,
     )
-
-
-def default_batch_tokens(device: torch.device, hidden_size: int) -> int:
-    """Give the tokens of a batch, for a model of this width.
-
-    On the CPU a wider model gets fewer, so that the work of a layer on a batch stays the same:
-    BERT-base is a tenth faster with 512 than with 4,096.
-    """
-    tokens = _BATCH_TOKENS[device.type]
-    if device.type != "cpu":
-        return tokens
-    share = min(1.0, (_CPU_WIDTH / hidden_size) ** 2)
-    return max(_LEAST_BATCH_TOKENS, int(tokens * share))
-
-
-def choose_devices(names: str) -> list[torch.device]:
-    """Turn names of devices into devices of this machine.
-
-    Parameters
-    ----------
-    names : str
-        `auto`, `cpu`, `cuda`, `cuda:N`, `mps`, or several with commas.
-
-    Raises
-    ------
-    InputError
-        The message says what is allowed, or what this machine has.
-    """
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if names == "auto":
-        return [torch.device("cuda" if cuda else "mps" if mps else "cpu")]
-    devices = [_choose_device(name.strip(), mps=mps) for name in names.split(",")]
-    if len(set(devices)) < len(devices) or len({device.type for device in devices}) > 1:
-        raise InputError(
-            f"devices {names!r}: name several only of one kind, and each once, e.g. cuda:0,cuda:1"
-        )
-    return devices
-
-
-def _choose_device(name: str, *, mps: bool) -> torch.device:
-    kind, _, index = name.partition(":")
-    if kind not in _BATCH_TOKENS or (index and (kind != "cuda" or not index.isdigit())):
-        raise InputError(
-            f"unknown device {name!r}: choose one of auto, cpu, cuda, cuda:N, mps; several with "
-            "commas"
-        )
-    n_devices = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(mps)}[kind]
-    if int(index or 0) >= n_devices:
-        raise InputError(
-            f"device {name!r} is not there: this machine has {n_devices} of kind {kind}"
-        )
-    return torch.device(name)
-
-
-def half_dtypes(device: torch.device) -> tuple[str, ...]:
-    """Give the half-precision types to try on a kind of device, best first.
-
-    float16 has three more bits of mantissa than bfloat16, bfloat16 the range of float32. On the CPU
-    it is measured which of them is faster than float32, if any.
-    """
-    return {"cuda": ("float16", "bfloat16"), "mps": ("float16",)}.get(device.type, HALF)

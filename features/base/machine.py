@@ -19,14 +19,7 @@ from typing import Any
 
 from features.version import __version__
 
-# What torch runs with, and the other runtimes: a new one is named here.
-_TORCH = ("torch", "transformers")
-_RUNTIMES = ("openvino", "onnxruntime")
-# Packages whose versions decide which kernels run.
-KERNELS = (*_TORCH, *_RUNTIMES, "numpy", "scipy")
-# Packages whose versions are written into the files that they made.
-RECORDED = (*_TORCH, "tokenizers", *_RUNTIMES, "h5py", "numpy")
-# Settings of these libraries, by which kernels, threads and instruction sets are chosen.
+# Settings of libraries that compute, by which kernels, threads and instruction sets are chosen.
 _SETTINGS = re.compile("(ONEDNN|DNNL|MKL|OMP|KMP|OPENBLAS|OV|ORT|TORCH|ATEN|GOMP)_")
 # What lets an accelerator be used on Linux and in WSL; without one of these there is none.
 _ACCELERATORS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
@@ -92,15 +85,21 @@ def settings() -> dict[str, str]:
     return {name: value for name, value in sorted(os.environ.items()) if _SETTINGS.match(name)}
 
 
-def machine() -> dict[str, Any]:
-    """Describe this machine; equal descriptions mean equal speed."""
+def machine(packages: Iterable[str]) -> dict[str, Any]:
+    """Describe this machine; equal descriptions mean equal speed.
+
+    Parameters
+    ----------
+    packages : iterable of str
+        Those whose versions decide which kernels run.
+    """
     name, instruction_sets = processor()
     return {
         "processor": name,
         "instruction_sets": list(instruction_sets),
         "cores": n_cores(),
         "settings": settings(),
-        "versions": {"frostline": __version__, **versions(KERNELS)},
+        "versions": {"frostline": __version__, **versions(packages)},
     }
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from features.backends.choice import DTYPES, Choice, Runtime
+from features.backends.choice import Choice, Runtime
+from features.backends.registry import BACKENDS, Backend
 from features.backends.streams import streams
 from features.encoder.batching import token_batches
 from features.encoder.engine import (
@@ -31,9 +31,6 @@ from features.spec.encoder_spec import EncoderSpec, make_spec
 from features.spec.normalize import normalizer
 from features.spec.pooling import DEFAULT_POOLING, parse_poolings
 from features.spec.tokenizer import Tokens
-
-if TYPE_CHECKING:
-    from features.backends.registry import Backend
 
 # 8-bit integers must keep this mean cosine to float32 on texts of the run.
 MIN_INT8_COSINE = 0.99
@@ -367,9 +364,9 @@ def as_texts(texts: Iterable[str]) -> list[str]:
 def _check_runtime(runtime: Runtime, spec: EncoderSpec) -> None:
     """Refuse what can't be meant, before any file is read."""
     dtype, tokens = runtime.dtype, runtime.max_batch_tokens
-    if dtype not in ("auto", *DTYPES["torch"]):
+    if dtype not in ("auto", *BACKENDS["torch"].dtypes):
         raise InputError(
-            f"unknown dtype {dtype!r}: choose one of auto, {', '.join(DTYPES['torch'])}"
+            f"unknown dtype {dtype!r}: choose one of auto, {', '.join(BACKENDS['torch'].dtypes)}"
         )
     if tokens is not None and tokens < 1:
         raise InputError(f"max batch tokens is {tokens}; it must be at least 1")

@@ -14,14 +14,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from features.backends.choice import Choice, Runtime
 from features.backends.exported.export_files import TOKENIZER, ExportPlace, read_export
-from features.backends.exported.runtime import RUNTIMES, ExportedBackend
+from features.backends.exported.runtime import ExportedBackend
+from features.backends.registry import EXPORTED, KERNEL_PACKAGES, Backend
 from features.base.cache import recall, remember
 from features.base.machine import machine, may_have_accelerator
 from features.errors import InputError
@@ -29,9 +30,6 @@ from features.spec.checkpoint import Checkpoint
 from features.spec.encoder_spec import EncoderSpec
 from features.spec.pooling import Pooling
 from features.spec.tokenizer import TextTokenizer, open_tokenizer
-
-if TYPE_CHECKING:
-    from features.backends.registry import Backend
 
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
@@ -236,7 +234,7 @@ class Memory:
     def of(cls, spec: EncoderSpec, poolings: Sequence[Pooling], runtime: Runtime) -> Memory:
         """Give the memory of an encoder."""
         key = {
-            "machine": machine(),
+            "machine": machine(KERNEL_PACKAGES),
             "model": ExportPlace.of(spec).model,
             "max_length": spec.max_length,
             "views": sorted(pooling.name for pooling in poolings),
@@ -288,7 +286,7 @@ def _opened(
     ):
         return None
     choice, exported = runtime.begun or memory.choice(), memory.exported()
-    if choice is None or exported is None or choice.candidate.backend not in RUNTIMES:
+    if choice is None or exported is None or choice.candidate.backend not in EXPORTED:
         return None
     candidate = choice.candidate
     if runtime.backend not in ("auto", candidate.backend) or runtime.dtype not in (

@@ -8,29 +8,25 @@ Models that were exported before are opened without this module (`features/encod
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import torch
 
-from features.backends.choice import PLAIN, PREPACKED, Candidate, Choice, Runtime, unsupported_dtype
+from features.backends.choice import PLAIN, PREPACKED, Candidate, Choice, Runtime
+from features.backends.devices import choose_devices, default_batch_tokens, half_dtypes
 from features.backends.eager.reference import Reference
 from features.backends.eager.stock_model import StockModel, load
 from features.backends.exported.export_files import ExportPlace
-from features.backends.exported.runtime import RUNTIMES
 from features.backends.registry import (
     BACKENDS,
     Backend,
     backends_on,
     check_backend,
-    choose_devices,
-    default_batch_tokens,
-    half_dtypes,
     make_backend,
+    unsupported_dtype,
 )
 from features.backends.trial import OUT_OF_TIME, Trial, int8_reason, run_trial
 from features.encoder.engine import (
@@ -187,9 +183,10 @@ def _chosen(
         found = Choice(allowed[0], budget, backend.streams), backend
     elif found is None:
         trial = model.trial(budget, tune=runtime.max_batch_tokens is None)
-        with _only_what_is_taken(model.spec, model.views) as kept:
+        place, views = ExportPlace.of(model.spec), model.views
+        with place.only_what_is_taken(views.layers, views.pooler) as taken:
             found = run_trial(trial, allowed, make, keeps)
-            kept.add(found[0].candidate.backend)
+            taken.add(found[0].candidate.backend)
     choice, backend = found
     if runtime.begun is not None:
         # Batches of the same texts, or the journal's would not be found.
@@ -330,17 +327,3 @@ def _first_that_keeps(
         + "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         + "; give `dtype=float32`"
     )
-
-
-@contextmanager
-def _only_what_is_taken(spec: EncoderSpec, views: Views) -> Iterator[set[str]]:
-    """Remove what was exported inside for the trial alone; names in the set given are kept."""
-    folders = {
-        name: ExportPlace.of(spec).folder(name, views.layers, views.pooler) for name in RUNTIMES
-    }
-    kept = {name for name, folder in folders.items() if folder.exists()}
-    try:
-        yield kept
-    finally:
-        for name in folders.keys() - kept:
-            shutil.rmtree(folders[name], ignore_errors=True)

@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from features.backends.registry import RUNTIME_PACKAGES
 from features.base import disk
-from features.base.machine import RECORDED, versions
+from features.base.machine import versions
 from features.base.paths import check_replaceable
 from features.errors import FileRefused, InputError
 from features.extraction.encoding import Encoding, NewTexts
@@ -39,6 +40,9 @@ from features.store.reader import FeatureStore
 from features.store.shard_folder import Part, aside_path, existing_parts, leftovers, part_path
 from features.tweets.rejects import rejects_path
 from features.version import __version__
+
+# Packages whose versions are written into a feature file.
+_RECORDED = ("torch", "transformers", "tokenizers", *RUNTIME_PACKAGES, "h5py", "numpy")
 
 
 @dataclass(frozen=True)
@@ -263,7 +267,7 @@ class Output(ABC):
             made = {name: like.provenance.get(name) for name in ("device", "dtype", "choice")}
         provenance: dict[str, Any] = {
             "frostline": __version__,
-            "versions": {"python": platform.python_version(), **versions(RECORDED)},
+            "versions": {"python": platform.python_version(), **versions(_RECORDED)},
             "inputs": list(self.request.inputs),
             **made,
             "input_digest": self._content.hexdigest(),

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from features.backends.choice import Runtime
+from features.backends.registry import BACKENDS
 from features.tweets.columns import LABEL_CASES, Columns
 from features.tweets.table import QUOTINGS, InputFormat
 from pipeline.evaluation.metrics import METRICS
@@ -105,7 +106,7 @@ machine = _options(
         "--backend",
         default="auto",
         show_default=True,
-        help="auto, torch, openvino or onnx: what runs the model; auto measures, speed only.",
+        help=f"auto, {', '.join(BACKENDS)}: what runs the model; auto measures, speed only.",
     ),
     click.option(
         "--max-batch-tokens",

@@ -90,7 +90,8 @@ def _survey(model: str) -> dict[str, Any]:
     """Say what there is to run on, in which ways, and how fast matrices are multiplied."""
     import torch
 
-    from features.backends.registry import BACKENDS, backends_on, choose_devices
+    from features.backends.devices import choose_devices
+    from features.backends.registry import BACKENDS, backends_on
     from features.backends.trial import int8_reason
 
     refused, widths = "", DEFAULT_WIDTHS

@@ -15,13 +15,14 @@ import importlib.util
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from features.backends.choice import HALF, Choice
 from features.backends.exported.export_files import ExportPlace
+from features.backends.registry import KERNEL_PACKAGES, RUNTIME_PACKAGES
 from features.base.cache import cache_folder
 from features.base.machine import machine, versions
 from features.errors import FrostlineError, first_line
@@ -32,15 +33,9 @@ from pipeline.doctor import children
 from pipeline.doctor.diagnosis import Device, Diagnosis, Measured, Models, Place, Product, Taken
 
 PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "openvino",
-    "onnxruntime",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "h5py",
+    *("torch", "transformers", "tokenizers"),
+    *RUNTIME_PACKAGES,
+    *("numpy", "scipy", "scikit-learn", "h5py"),
 )
 NOT_INSTALLED = "not installed"
 # Half precision whose products have a smaller part of the rate of float32 is not run.
@@ -77,12 +72,12 @@ def examine(
     trial: tuple[Measured, ...] = ()
     auto = None
     if spec is not None and "reason" not in survey:
-        with _only_what_is_taken(spec) as kept:
+        with ExportPlace.of(spec).only_what_is_taken() as taken:
             trial, auto = _tried(name, survey, products, progress)
             if auto.choice is not None:
-                kept.add(auto.choice.candidate.backend)
+                taken.add(auto.choice.candidate.backend)
     progress(1.0)
-    facts = machine()
+    facts = machine(KERNEL_PACKAGES)
     del facts["versions"]  # ours has more packages
     return Diagnosis(
         machine=facts,
@@ -156,19 +151,6 @@ def _bytes_in(folder: Path) -> int:
             with suppress(OSError):  # removed meanwhile
                 found += (Path(inside) / name).lstat().st_size
     return found
-
-
-@contextmanager
-def _only_what_is_taken(spec: EncoderSpec) -> Iterator[set[str]]:
-    """Remove what is exported inside, but for the backends whose names are in the set given."""
-    model, folder = ExportPlace.of(spec).model[:12], cache_folder() / "exports"
-    before, kept = set(folder.glob(f"{model}-*")), set[str]()
-    try:
-        yield kept
-    finally:
-        for path in set(folder.glob(f"{model}-*")) - before:
-            if path.name.split("-")[1] not in kept:
-                shutil.rmtree(path, ignore_errors=True)
 
 
 def _not_worth_it(way: tuple[str, str, str], products: Sequence[Product], int8_reason: str) -> str:

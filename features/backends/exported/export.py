@@ -71,7 +71,7 @@ def make_exported(
     Parameters
     ----------
     name : str
-        A row of `features.backends.exported.runtime.RUNTIMES`.
+        One of `features.backends.registry.EXPORTED`.
     stock, layers, pooler, dtype
         As for `TorchBackend`.
     place : ExportPlace, optional

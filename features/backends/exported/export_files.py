@@ -12,11 +12,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from features.backends.registry import BACKENDS, EXPORTED
 from features.base.cache import cache_folder, is_ours, keep_folder
 from features.base.machine import fingerprint, versions
 from features.spec.encoder_spec import EncoderSpec
@@ -26,7 +29,6 @@ from features.version import __version__
 # Raise it whenever an export would hold something else.
 VERSION = 1
 MANIFEST, TOKENIZER = "export.json", "tokenizer.json"
-_PACKAGES = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnx")}
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class ExportPlace:
 
     def folder(self, runtime: str, layers: Sequence[int], pooler: bool) -> Path:
         """Give the folder of one export; it may not exist."""
-        made_by = versions(("torch", "transformers", *_PACKAGES[runtime]))
+        made_by = versions(("torch", "transformers", *BACKENDS[runtime].packages))
         what = [
             VERSION,
             __version__,
@@ -93,7 +95,35 @@ class ExportPlace:
             pooler,
             sorted(made_by.items()),
         ]
-        return cache_folder() / "exports" / f"{self.model[:12]}-{runtime}-{fingerprint(what)[:16]}"
+        return self._above() / f"{self.model[:12]}-{runtime}-{fingerprint(what)[:16]}"
+
+    @contextmanager
+    def only_what_is_taken(
+        self, layers: Sequence[int] | None = None, pooler: bool = False
+    ) -> Iterator[set[str]]:
+        """Remove what is exported inside for a trial, but for the runtimes in the set given.
+
+        Parameters
+        ----------
+        layers, pooler : optional
+            Of the exports that are looked at, see `folder`; without, all of the model's are.
+        """
+        before, taken = set(self._existing(layers, pooler)), set[str]()
+        try:
+            yield taken
+        finally:
+            for path in set(self._existing(layers, pooler)) - before:
+                if path.name.split("-")[1] not in taken:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def _above(self) -> Path:
+        return cache_folder() / "exports"
+
+    def _existing(self, layers: Sequence[int] | None, pooler: bool) -> list[Path]:
+        if layers is None:
+            return list(self._above().glob(f"{self.model[:12]}-*"))
+        folders = [self.folder(runtime, layers, pooler) for runtime in EXPORTED]
+        return [folder for folder in folders if folder.exists()]
 
 
 def read_export(folder: Path) -> Export | None:

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.backends.choice import DTYPES, unsupported_dtype
 from features.backends.exported.export_files import Export
 from features.backends.padding import pad
+from features.backends.registry import BACKENDS, unsupported_dtype
 from features.base.machine import n_cores
 from features.errors import CannotContinue, first_line
 from features.spec.pooling import StateBlock
@@ -28,16 +28,10 @@ Array = npt.NDArray[np.generic]
 # From ids and mask, int64 (B, T), to the hidden states (B, T, H) and the pooler's output (B, H).
 Infer = Callable[[npt.NDArray[np.int64], npt.NDArray[np.int64]], Sequence[Array]]
 
-# The module of each runtime, with an `export` and a `load`.
-RUNTIMES = {
-    "openvino": "features.backends.exported.openvino_runtime",
-    "onnx": "features.backends.exported.onnx_runtime",
-}
-
 
 def runtime(name: str) -> Any:
     """Import the module of a runtime."""
-    return import_module(RUNTIMES[name])
+    return import_module(BACKENDS[name].module)
 
 
 def n_threads() -> int:
@@ -100,5 +94,5 @@ def check_dtype(name: str, dtype: str) -> None:
     ------
     InputError
     """
-    if dtype not in DTYPES[name]:
+    if dtype not in BACKENDS[name].dtypes:
         raise unsupported_dtype(name, dtype)

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from features import FrozenEncoder
-from features.backends.registry import BACKENDS, backends_on, choose_devices
+from features.backends.devices import choose_devices
+from features.backends.registry import BACKENDS, backends_on
 from features.errors import FrostlineError
 
 MARK, RESULT = "### ", "=== "

@@ -12,8 +12,8 @@ import pytest
 from architectures import ARCHITECTURES, TEXTS
 
 from features import FrozenEncoder
-from features.backends.exported.export_files import MANIFEST, TOKENIZER, read_export
-from features.backends.exported.runtime import RUNTIMES
+from features.backends.exported.export_files import MANIFEST, TOKENIZER, ExportPlace, read_export
+from features.backends.registry import BACKENDS, EXPORTED
 from features.spec.checkpoint import find_checkpoint
 from features.spec.tokenizer import Vocabulary, load_tokenizer, open_tokenizer
 
@@ -33,9 +33,12 @@ runtimes = pytest.mark.parametrize(
     "runtime",
     [
         pytest.param(
-            name, marks=pytest.mark.skipif(find_spec(package) is None, reason=f"no {package}")
+            name,
+            marks=pytest.mark.skipif(
+                not all(map(find_spec, BACKENDS[name].packages)), reason=f"no {name}"
+            ),
         )
-        for name, package in zip(RUNTIMES, ("openvino", "onnxruntime"), strict=True)
+        for name in EXPORTED
     ],
 )
 
@@ -127,6 +130,47 @@ def test_other_weights_have_another_export(tiny_model, cache, tmp_path):
     exact = FrozenEncoder(model, pooling="mean", dtype="float32", backend="torch").encode(TEXTS)
     np.testing.assert_allclose(found["mean"], exact["mean"], atol=1e-5)
     assert len(list((cache / "exports").iterdir())) == 2
+
+
+def made_inside(place, folders, **exports):
+    """Make folders inside, and say which are left of all that there are."""
+    with place.only_what_is_taken(**exports) as taken:
+        for folder in folders:
+            folder.mkdir(parents=True)
+        taken.add("onnx")
+    return set(folders[0].parent.iterdir())
+
+
+def test_exports_of_a_trial_are_removed_but_for_those_that_are_taken(cache):
+    place, other = ExportPlace("a" * 64), ExportPlace("b" * 64)
+    old = place.folder("openvino", [3], pooler=False)
+    old.mkdir(parents=True)
+    openvino, onnx, deeper = (
+        place.folder(name, layers, pooler=False)
+        for name, layers in (("openvino", [6]), ("onnx", [6]), ("openvino", [7]))
+    )
+    elsewhere = other.folder("openvino", [6], pooler=False)
+    left = made_inside(place, [openvino, onnx, deeper, elsewhere], layers=[6])
+    assert left == {old, onnx, deeper, elsewhere}
+
+
+def test_without_layers_all_new_ones_of_the_model_are(cache):
+    place, other = ExportPlace("a" * 64), ExportPlace("b" * 64)
+    old = place.folder("openvino", [3], pooler=False)
+    old.mkdir(parents=True)
+    openvino, onnx = (place.folder(name, [6], pooler=True) for name in ("openvino", "onnx"))
+    elsewhere = other.folder("openvino", [6], pooler=False)
+    assert made_inside(place, [openvino, onnx, elsewhere]) == {old, onnx, elsewhere}
+
+
+def test_what_was_there_stays_when_a_trial_fails(cache):
+    place = ExportPlace("a" * 64)
+    old, new = (place.folder(name, [6], pooler=False) for name in ("openvino", "onnx"))
+    old.mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt), place.only_what_is_taken([6]):
+        new.mkdir()
+        raise KeyboardInterrupt
+    assert set(old.parent.iterdir()) == {old}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -1,5 +1,6 @@
 """Every way to run the frozen forward pass gives what transformers gives, text by text."""
 
+import configparser
 import functools
 import re
 from collections.abc import Callable
@@ -24,23 +25,22 @@ from click.testing import CliRunner
 from contracts import assert_same, check_backend_contract, states, with_other_neighbours
 
 from features import FrozenEncoder
-from features.backends.choice import DTYPES, PLAIN, PREPACKED, Candidate
+from features.backends.choice import PLAIN, PREPACKED, Candidate
 from features.backends.eager.packed_attention import PACKED
 from features.backends.eager.stock_model import StockModel
-from features.backends.exported.runtime import RUNTIMES, runtime
+from features.backends.exported.runtime import runtime
 from features.backends.registry import (
     BACKENDS,
+    EXPORTED,
     Backend,
     backends_on,
     check_backend,
-    choose_devices,
-    default_batch_tokens,
-    half_dtypes,
     make_backend,
 )
 from features.errors import FileRefused, InputError
 from pipeline.cli.commands import main
 
+ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
 MAX_LENGTH = 24
 EVERY = list(range(N_LAYERS + 1))
@@ -220,7 +220,6 @@ def test_half_precision_keeps_the_direction(case, name):
         assert (mine - right).abs().max() > 1e-4, "it was computed in bfloat16"
 
 
-EXPORTED = [name for name in BACKENDS if name != "torch"]
 REFUSED = [("openvino", "float16", "float32 or bfloat16"), ("onnx", "bfloat16", "float32")]
 
 
@@ -245,11 +244,23 @@ def test_so_it_is_when_an_encoder_is_asked_for_it(tiny_model, name, dtype, allow
 
 
 @pytest.mark.parametrize("name", EXPORTED)
-def test_the_table_says_what_the_runtime_says(name):
+def test_the_module_of_a_runtime_exports_and_loads(name):
     skip_without(name)
-    assert list(RUNTIMES) == EXPORTED
-    assert BACKENDS[name].dtypes == DTYPES[name]
-    assert runtime(name).__name__ == RUNTIMES[name]
+    module = runtime(name)
+    assert module.__name__ == BACKENDS[name].module
+    assert callable(module.export) and callable(module.load)
+
+
+def test_what_runs_exports_is_all_but_torch():
+    assert set(BACKENDS) - set(EXPORTED) == {"torch"}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_an_extra_of_the_same_name_installs_its_packages(name):
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    wanted = setup["options.extras_require"][name].split("\n")
+    assert {line.split(" ")[0] for line in wanted if line} == set(BACKENDS[name].packages)
 
 
 def test_auto_precision_is_one_that_the_backend_has(tiny_model, monkeypatch, tmp_path):
@@ -419,76 +430,3 @@ def test_auto_is_a_row_of_the_table_that_is_installed_and_runs_on_the_device(
 def test_an_encoder_refuses_a_backend_before_it_reads_the_model(tiny_model):
     with pytest.raises(InputError, match="unknown backend 'tpu'"):
         FrozenEncoder(tiny_model("bert"), backend="tpu")
-
-
-# Devices.
-
-
-def test_auto_is_the_best_device_that_is_there(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert choose_devices("auto") == [torch.device("cpu")]
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert choose_devices("auto") == [torch.device("mps")]
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_devices("auto") == [torch.device("cuda")]
-
-
-def test_devices_are_counted(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert choose_devices("cuda:1") == [torch.device("cuda", 1)]
-    with pytest.raises(InputError, match=r"'cuda:2' is not there: this machine has 2"):
-        choose_devices("cuda:2")
-
-
-@pytest.mark.parametrize("name", ["", "gpu", "CPU", "cuda:-1", "cuda:x", "cpu:0", "meta"])
-def test_names_of_no_device_are_refused(name):
-    with pytest.raises(InputError, match=f"{name!r}"):
-        choose_devices(name)
-
-
-def test_half_precision_by_device(monkeypatch):
-    assert half_dtypes(torch.device("cuda")) == ("float16", "bfloat16")
-    assert half_dtypes(torch.device("mps")) == ("float16",)
-    # Whatever the processor says of itself: which of them is fast is measured.
-    for flags in ({"avx2": True, "amx_bf16": False}, {"avx512_bf16": True}):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags)
-        assert half_dtypes(torch.device("cpu")) == ("bfloat16", "float16")
-
-
-@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
-def test_every_device_has_a_batch_size_and_half_precisions(device):
-    assert default_batch_tokens(torch.device(device), 768) >= 512
-    halves = half_dtypes(torch.device(device))
-    assert halves
-    assert set(halves) <= {"bfloat16", "float16"}
-
-
-@pytest.mark.parametrize(
-    ("device", "width", "tokens"),
-    [
-        ("cpu", 32, 2048),
-        ("cpu", 384, 2048),
-        ("cpu", 768, 512),
-        ("cpu", 4096, 512),
-        ("cuda", 32, 65_536),
-        ("cuda", 4096, 65_536),
-    ],
-)
-def test_wider_models_get_smaller_batches_on_the_cpu(device, width, tokens):
-    assert default_batch_tokens(torch.device(device), width) == tokens
-
-
-def test_several_devices_of_one_kind(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    both = [torch.device("cuda", 0), torch.device("cuda", 1)]
-    assert choose_devices("cuda:0,cuda:1") == choose_devices("cuda:0, cuda:1") == both
-
-
-@pytest.mark.parametrize("names", ["cuda:0,cuda:0", "cpu,cuda:0", "cpu,cpu"])
-def test_devices_that_can_not_work_together_are_refused(names, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(InputError, match=r"only of one kind, and each once"):
-        choose_devices(names)

@@ -18,7 +18,6 @@ from features.spec.encoder_spec import make_spec
 from features.spec.tokenizer import load_tokenizer
 from pipeline.cli.commands import main
 from pipeline.doctor import children as processes
-from pipeline.doctor import examine
 
 SECTIONS = {
     "machine",
@@ -244,23 +243,6 @@ def test_children_that_end_badly(code, seconds, reason, monkeypatch):
     monkeypatch.setattr(processes, "_CHILD", code)
     monkeypatch.setattr(processes, "CHILD_SECONDS", seconds)
     assert processes.in_child("measure", "a") == {"reason": reason}
-
-
-def test_exports_are_removed_but_for_what_is_taken(tmp_path, monkeypatch):
-    monkeypatch.setenv("FROSTLINE_CACHE", str(tmp_path))
-    spec = make_spec(find_checkpoint())
-    model = ExportPlace.of(spec).model[:12]
-    exports = tmp_path / "exports"
-    (exports / f"{model}-openvino-old").mkdir(parents=True)
-    with examine._only_what_is_taken(spec) as kept:
-        for name in (f"{model}-openvino-new", f"{model}-onnx-new", "other-openvino-new"):
-            (exports / name).mkdir()
-        kept.add("onnx")
-    assert {path.name for path in exports.iterdir()} == {
-        f"{model}-openvino-old",
-        f"{model}-onnx-new",
-        "other-openvino-new",
-    }
 
 
 def test_probe_is_as_long_as_tweets_are():
