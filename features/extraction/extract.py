@@ -28,7 +28,7 @@ from features.extraction.encoding import Encoding, worker_thread
 from features.extraction.output import Output, Request, check_output, open_output
 from features.extraction.summary import ExtractSummary, Progress, ProgressMeter, summarise
 from features.extraction.timing import clock
-from features.extraction.windows import read_windows, with_tweets
+from features.extraction.windows import WINDOW, read_windows, with_tweets
 from features.spec.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
 from features.spec.encoder_spec import make_spec
 from features.spec.normalize import normalizer
@@ -72,6 +72,7 @@ def extract(
     allow_rejects: bool = False,
     overwrite: bool = False,
     shard_rows: int | None = None,
+    window_rows: int = WINDOW,
     progress: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> ExtractSummary:
@@ -105,6 +106,9 @@ def extract(
     shard_rows : int, optional
         Write a folder of files of so many rows at most, `part-00000.h5`..., each finished by
         itself.
+    window_rows : int
+        Rows that are read, sorted by length and encoded together: changes the batches and the
+        memory, not what the vectors mean.
     progress : callable, optional
         Called after each batch.
     say : callable, optional
@@ -145,7 +149,7 @@ def extract(
         # One window is read and the next one tokenised while a third is in the model, and what
         # comes out of it is written behind; but a shard is finished before anything of the next one
         # begins.
-        windows = read_windows(reader, normalizer(spec.normalizer), seconds, shard_rows)
+        windows = read_windows(reader, normalizer(spec.normalizer), seconds, shard_rows, window_rows)
         ahead = stack.enter_context(closing(read_ahead(windows, 1)))
         worker = stack.enter_context(worker_thread(meter.stopped))
         runtime = Runtime(dtype, device, backend, max_batch_tokens)

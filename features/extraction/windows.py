@@ -54,6 +54,7 @@ def read_windows(
     normalise: Callable[[str], str],
     seconds: dict[str, float],
     shard_rows: int | None,
+    window_rows: int = WINDOW,
 ) -> Iterator[Window]:
     """Read and normalise tweets, window by window.
 
@@ -66,8 +67,10 @@ def read_windows(
         Times, part by part; that of `read` grows.
     shard_rows : int or None
         Usable rows of a shard at most.
+    window_rows : int
+        Rows of a window at most.
     """
-    for shard, rows in timed(_windows(reader, shard_rows), seconds, "read"):
+    for shard, rows in timed(_windows(reader, shard_rows, window_rows), seconds, "read"):
         with clock(seconds, "read"):
             tweets = [row for row in rows if isinstance(row, Tweet)]
             texts = [normalise(tweet.text) for tweet in tweets]
@@ -86,17 +89,17 @@ def with_tweets(windows: Iterable[Window], rejects: RejectLog) -> Iterator[Windo
 
 
 def _windows(
-    rows: Iterable[Tweet | Reject], shard_rows: int | None
+    rows: Iterable[Tweet | Reject], shard_rows: int | None, window_rows: int
 ) -> Iterator[tuple[int, list[Tweet | Reject]]]:
     """Cut rows into windows, each with the number of its shard; none lies in two shards."""
     shard = usable = held = 0
-    longest = min(_FIRST_WINDOW, WINDOW)
+    longest = min(_FIRST_WINDOW, window_rows)
     window: list[Tweet | Reject] = []
     for row in rows:
         full = usable == shard_rows and isinstance(row, Tweet)
         if window and (full or len(window) == longest or held >= HEAVIEST):
             yield shard, window
-            window, held, longest = [], 0, WINDOW
+            window, held, longest = [], 0, window_rows
         if full:
             shard, usable = shard + 1, 0
         window.append(row)

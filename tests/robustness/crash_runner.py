@@ -23,7 +23,7 @@ from pathlib import Path
 from features import FeatureStore, extract
 from features.base import disk
 from features.errors import FrostlineError
-from features.extraction import journal, windows
+from features.extraction import journal
 from features.store import admission
 
 SECONDS = 120  # a case takes less than one; after this it says where it hangs
@@ -155,7 +155,9 @@ def work(inputs, output, options, plan, limit=None, trace=None):
     shim.install()
     answer = {}
     try:
-        summary = dataclasses.asdict(extract(inputs, output, **options, say=lines.append))
+        summary = dataclasses.asdict(
+            extract(inputs, output, **options, window_rows=WINDOW, say=lines.append)
+        )
         answer = {k: summary[k] for k in ("outcome", "rows", "resumed", "encoded", "rejected")}
     except FrostlineError as error:
         answer = {"error": type(error).__name__, "message": str(error), "code": error.exit_code}
@@ -206,7 +208,7 @@ def beside(inputs, output, writers, readers, opens, every):
     """Let readers look at a store that is replaced whenever all of them have looked so often."""
     versions = []
     for options in writers:
-        extract(inputs, output, **options)
+        extract(inputs, output, **options, window_rows=WINDOW)
         with FeatureStore(output) as store:
             versions.append(version_of(store))
     counts = memoryview(mmap.mmap(-1, 8 * readers)).cast("q")  # shared with the children
@@ -236,10 +238,9 @@ def has_ended(process):
 
 
 def main():
-    windows.WINDOW = WINDOW
     inputs, output, options = json.loads(sys.argv[1])
     with contextlib.redirect_stdout(sys.stderr):
-        extract(inputs, output, **options)
+        extract(inputs, output, **options, window_rows=WINDOW)
     threads = len(list(Path("/proc/self/task").iterdir()))
     print(json.dumps({"threads": threads}), flush=True)
     for line in sys.stdin:

@@ -12,7 +12,6 @@ import pytest
 
 from features import FeatureStore, FrozenEncoder, extract
 from features.errors import CannotContinue, FileRefused, InputError
-from features.extraction import windows
 from features.extraction.windows import text_digest
 from features.spec.normalize import normalizer
 from features.store.format import EMPTY, REPAIRED, TRUNCATED
@@ -184,10 +183,9 @@ def test_flags_and_counts(tmp_path):
     assert (summary.rows, summary.rejected) == (6, 1)
 
 
-def test_a_window_smaller_than_the_input(tmp_path, again, finished, monkeypatch):
-    monkeypatch.setattr(windows, "WINDOW", 3)
+def test_a_window_smaller_than_the_input(tmp_path, again, finished):
     path, _ = again
-    summary = run(path, tmp_path / "small.h5", max_batch_tokens=20)
+    summary = run(path, tmp_path / "small.h5", max_batch_tokens=20, window_rows=3)
     # The second of a pair lies in a later window, or in the same one.
     assert (summary.encoded, summary.unique) == (N_UNIQUE, N_UNIQUE)
     assert_close(vectors(tmp_path / "small.h5"), vectors(finished.output))
@@ -209,11 +207,11 @@ LONG_FIRST = [(str(i), f"number {i} " * (20 if i < 10 else 1), "x") for i in ran
         pytest.param(7, LONG_FIRST[::-1], id="long rows last"),
     ],
 )
-def test_progress(tmp_path, monkeypatch, window, tweets):
-    monkeypatch.setattr(windows, "WINDOW", window)
+def test_progress(tmp_path, window, tweets):
     seen = []
     path = write_csv(tmp_path / "a.csv", tweets)
-    run(path, tmp_path / "a.h5", max_batch_tokens=32, progress=seen.append)
+    options = {"max_batch_tokens": 32, "window_rows": window}
+    run(path, tmp_path / "a.h5", **options, progress=seen.append)
     rows, fractions = [at.rows for at in seen], [at.fraction for at in seen]
     assert rows == sorted(rows)
     assert rows[-1] == len(tweets)

@@ -14,17 +14,11 @@ from contracts import check_output_contract
 from features import FeatureStore, FrozenEncoder, extract
 from features.base import disk
 from features.errors import CannotContinue, FileRefused, InputError
-from features.extraction import windows
 from features.store.checksum import check_seal
 from features.store.shard_folder import Part, aside_path, check_whole, part_path
 
 N = 8
 TWEETS = [(f"id {i}", f"tweet number {i % 17} of some", "xy"[i % 2]) for i in range(21)]
-
-
-@pytest.fixture(autouse=True)
-def small_windows(monkeypatch):
-    monkeypatch.setattr(windows, "WINDOW", 5)
 
 
 @pytest.fixture
@@ -36,7 +30,7 @@ def run(tmp_path, tiny_model):
         with path.open("w", newline="") as file:
             csv.writer(file).writerows([("id", "text", "label"), *tweets])
         fixed = {"model": tiny_model("bert"), "dtype": "float32", "pooling": ["cls", "mean"]}
-        fixed |= {"max_batch_tokens": 40, "shard_rows": N, "device": "cpu"}
+        fixed |= {"max_batch_tokens": 40, "window_rows": 5, "shard_rows": N, "device": "cpu"}
         return extract(path, tmp_path / output, **(fixed | options))
 
     return run
@@ -106,7 +100,7 @@ def test_rejects_do_not_count(tmp_path, tiny_model):
     lines = [json.dumps({"text": text}) for _, text, _ in TWEETS[:N]]
     path.write_text("\n".join(["{", *lines[:4], "nonsense", *lines[4:], *["{"] * 12]) + "\n")
     options = {"model": tiny_model("bert"), "dtype": "float32", "shard_rows": N, "device": "cpu"}
-    options["allow_rejects"] = True
+    options |= {"allow_rejects": True, "window_rows": 5}
     summary = extract(path, tmp_path / "out", **options)
     assert (summary.rows, summary.rejected) == (N, 14)
     assert names_in(tmp_path / "out") == ["part-00000.h5"]

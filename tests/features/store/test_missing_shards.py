@@ -7,7 +7,6 @@ import os
 import pytest
 
 from features import extract, verify
-from features.extraction import windows
 from features.store.missing_shards import gaps
 from features.store.shard_folder import Part, part_path
 
@@ -19,14 +18,13 @@ def name(number):
 
 
 @pytest.fixture
-def run(tmp_path, tiny_model, monkeypatch):
-    monkeypatch.setattr(windows, "WINDOW", 5)
+def run(tmp_path, tiny_model):
     path = tmp_path / "tweets.csv"
     with path.open("w", newline="") as file:
         rows = [(f"id {i}", f"tweet number {i % 17} of some", "xy"[i % 2]) for i in range(30)]
         csv.writer(file).writerows([("id", "text", "label"), *rows])
     fixed = {"model": tiny_model("bert"), "dtype": "float32", "pooling": ["cls", "mean"]}
-    fixed |= {"max_batch_tokens": 40, "shard_rows": N, "device": "cpu"}
+    fixed |= {"max_batch_tokens": 40, "window_rows": 5, "shard_rows": N, "device": "cpu"}
     lines = []
 
     def run():
