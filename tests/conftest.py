@@ -5,7 +5,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -37,8 +36,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     """Give the folder of an architecture's tiny model; not to be written to."""
     from architectures import ARCHITECTURES, build  # transformers takes seconds to import
 
-    import features.encoder.loading  # noqa: F401 - so that `torch_alone` finds it
-
     built: dict[str, Path] = {}
 
     def folder(architecture: str) -> Path:
@@ -56,6 +53,7 @@ def torch_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
     Exporting a model takes seconds, and hundreds of tiny ones are loaded.
     """
-    loading = sys.modules.get("features.encoder.loading")
-    if loading is not None and request.node.get_closest_marker("every_backend") is None:
-        monkeypatch.setattr(loading, "backends_on", lambda device: ["torch"])
+    from features.backends import registry  # which loads neither torch nor any other runtime
+
+    if request.node.get_closest_marker("every_backend") is None:
+        monkeypatch.setattr(registry, "backends_on", lambda device: ["torch"])

@@ -34,6 +34,8 @@ from features.errors import FrostlineError, InputError, first_line
 OUT_OF_TIME = "it was not done in its time"
 
 Batch = list[npt.NDArray[np.int32]]
+# From dtype, kernels, and columns in and out to 1e9 operations a second.
+ProductRate = Callable[[torch.dtype, str, int, int], float]
 
 # Seconds of a trial, for models that take so many operations a token or less; larger ones get more,
 # but never more than the second figure. MiniLM and BERT-base stand at 21 and 170 million.
@@ -84,6 +86,9 @@ class Trial:
         Tokens of a batch, where nothing better is measured.
     tune : bool
         Whether another number of tokens in a batch may be taken.
+    product_rate : callable
+        Measures the products of a dtype and kernels, as
+        `features.backends.eager.product_rates.rate` does.
     """
 
     widths: tuple[int, int]
@@ -93,6 +98,7 @@ class Trial:
     max_length: int
     max_batch_tokens: int
     tune: bool
+    product_rate: ProductRate = product_rate
 
     @property
     def seconds(self) -> float:
@@ -256,7 +262,7 @@ def _product_rates(trial: Trial, candidates: Sequence[Candidate]) -> dict[Candid
         best = max(rates.values(), default=0.0)
         for candidate in [c for c, found in rates.items() if found >= _IN_REACH * best]:
             dtype = getattr(torch, candidate.dtype)
-            found = product_rate(dtype, candidate.kernels, *trial.widths)
+            found = trial.product_rate(dtype, candidate.kernels, *trial.widths)
             rates[candidate] = max(found, rates[candidate])
     return rates
 
@@ -443,15 +449,28 @@ def _alternatives(trial: Trial, choice: Choice) -> Iterator[tuple[int, int]]:
         yield 2 * choice.max_batch_tokens, choice.streams
 
 
-def int8_reason(widths: tuple[int, int]) -> str:
-    """Say why products of 8-bit integers are of no use here; "" where they are."""
+def int8_reason(
+    widths: tuple[int, int],
+    *,
+    product_rate: ProductRate = product_rate,
+    is_exact: Callable[[], bool] = int8_is_exact,
+) -> str:
+    """Say why products of 8-bit integers are of no use here; "" where they are.
+
+    Parameters
+    ----------
+    widths, product_rate
+        See `Trial`.
+    is_exact : callable
+        Tells whether their sums are exact on this processor.
+    """
     found = exact = 0.0
     for _ in range(_ROUNDS + 1):  # a round that was disturbed must not decide
         found = max(found, product_rate(torch.int8, PREPACKED, *widths))
         exact = max(exact, product_rate(torch.float32, PREPACKED, *widths))
-        if found > exact and int8_is_exact():
+        if found > exact and is_exact():
             return ""
     rates = f"8-bit products reach {found:,.1f} GOP/s a core here, float32 {exact:,.1f} GFLOP/s"
-    if found and not int8_is_exact():
+    if found and not is_exact():
         return f"{rates}, and sums of two saturate at 16 bits: they would be others than elsewhere"
     return f"{rates}, so nothing would be gained"

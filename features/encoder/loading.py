@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from features.backends import registry
 from features.backends.choice import PLAIN, PREPACKED, Candidate, Choice, Runtime
 from features.backends.devices import choose_devices, default_batch_tokens, half_dtypes
 from features.backends.eager.reference import Reference
@@ -23,7 +24,6 @@ from features.backends.exported.export_files import ExportPlace
 from features.backends.registry import (
     BACKENDS,
     Backend,
-    backends_on,
     check_backend,
     make_backend,
     unsupported_dtype,
@@ -206,7 +206,7 @@ def candidates(runtime: Runtime, device: torch.device, *, has_layers: bool) -> l
     InputError
         There is none.
     """
-    names = backends_on(device) if runtime.backend == "auto" else [runtime.backend]
+    names = registry.backends_on(device) if runtime.backend == "auto" else [runtime.backend]
     dtypes: Sequence[str] = (runtime.dtype,)
     if runtime.dtype == "auto":
         half = half_dtypes(device)

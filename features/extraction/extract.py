@@ -149,7 +149,9 @@ def extract(
         # One window is read and the next one tokenised while a third is in the model, and what
         # comes out of it is written behind; but a shard is finished before anything of the next one
         # begins.
-        windows = read_windows(reader, normalizer(spec.normalizer), seconds, shard_rows, window_rows)
+        windows = read_windows(
+            reader, normalizer(spec.normalizer), seconds, shard_rows, window_rows
+        )
         ahead = stack.enter_context(closing(read_ahead(windows, 1)))
         worker = stack.enter_context(worker_thread(meter.stopped))
         runtime = Runtime(dtype, device, backend, max_batch_tokens)

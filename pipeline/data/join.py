@@ -28,9 +28,6 @@ from pipeline.data.matching import Matching, match, nth, same_texts
 from pipeline.head.head import views_for
 from pipeline.solver.blocks import cut
 
-# Bytes of joined rows that are handed on together.
-_PIECE_BYTES = 8 * 2**20
-
 
 @dataclass(frozen=True)
 class Joined:
@@ -147,11 +144,17 @@ class Joined:
         return [store.fingerprint for store in self.stores].index(source.spec.fingerprint)
 
     def blocks(
-        self, sources: Sequence[VectorSpec], dtype: npt.DTypeLike | None = None, start: int = 0
+        self,
+        sources: Sequence[VectorSpec],
+        dtype: npt.DTypeLike | None = None,
+        start: int = 0,
+        *,
+        piece_bytes: int = 8 * 2**20,
     ) -> Iterator[Array]:
         """Iterate over blocks of joined rows (n, D) from row `start` on.
 
-        Without a dtype the values come as they are stored.
+        Without a dtype the values come as they are stored. Rows of several stores come in pieces of
+        about `piece_bytes`.
         """
         if len(self.stores) == 1:
             (store,) = self.stores
@@ -159,7 +162,7 @@ class Joined:
             for _, block in store.blocks(views, dtype=dtype or store.store_dtype, start=start):
                 yield block
             return
-        rows = max(1, _PIECE_BYTES // (4 * sum(source.width for source in sources)))
+        rows = max(1, piece_bytes // (4 * sum(source.width for source in sources)))
         columns = [cut(self._pieces(source, dtype, start), rows) for source in sources]
         for parts in zip(*columns, strict=True):
             yield np.hstack(parts)

@@ -43,28 +43,35 @@ _ROWS, _BLAS_SECONDS = 256, 0.02
 # Times that all products are measured.
 _ROUNDS = 5
 
-_CHILD = code(__name__)
 
-
-def in_child(task: str, *arguments: str) -> dict[str, Any]:
+def in_child(
+    task: str, *arguments: str, program: str = "", seconds: float = CHILD_SECONDS
+) -> dict[str, Any]:
     """Run a task in a child process; its answer is a `reason` where it ended badly, or not in time.
 
-    Tasks are `survey`, with the name of a model or "", and `measure`, with that of a model, a
-    device, a backend and a dtype.
+    Parameters
+    ----------
+    task, *arguments : str
+        `survey`, with the name of a model or "", or `measure`, with that of a model, a device, a
+        backend and a dtype.
+    program : str
+        What the child runs; by default `child`.
+    seconds : float
+        For all of it.
     """
     try:
         done = subprocess.run(
-            command(_CHILD),
+            command(program or code(__name__)),
             input=json.dumps([task, *arguments]),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # remarks of libraries
             encoding="utf-8",
             errors="replace",
-            timeout=CHILD_SECONDS,
+            timeout=seconds,
         )
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
-        return {"reason": f"not done in {CHILD_SECONDS} s"}
+        return {"reason": f"not done in {seconds:g} s"}
     except OSError as error:
         return {"reason": f"no process could be started: {error.strerror or error}"}
     except (ValueError, LookupError):

@@ -1,5 +1,7 @@
 """Linear layers in 8-bit integers: against plain integer arithmetic, and row by row."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -311,8 +313,10 @@ OF_NO_USE = {
 def test_a_cpu_where_they_are_of_no_use_is_refused(tiny_model, monkeypatch, case):
     in_int8, in_float32, is_exact, reason = OF_NO_USE[case]
     rates = {torch.int8: in_int8, torch.float32: in_float32}
-    monkeypatch.setattr("features.backends.trial.product_rate", lambda dtype, *_: rates[dtype])
-    monkeypatch.setattr("features.backends.trial.int8_is_exact", lambda: is_exact)
+    measured = partial(
+        int8_reason, product_rate=lambda dtype, *_: rates[dtype], is_exact=lambda: is_exact
+    )
+    monkeypatch.setattr("features.encoder.loading.int8_reason", measured)
     monkeypatch.setattr(
         "features.encoder.loading.make_backend",
         lambda *_, **__: pytest.fail("it was built all the same"),
@@ -324,11 +328,10 @@ def test_a_cpu_where_they_are_of_no_use_is_refused(tiny_model, monkeypatch, case
         FrozenEncoder(tiny_model("bert"), pooling="mean", dtype="int8")
 
 
-def test_a_cpu_where_they_are_of_use_is_not(monkeypatch):
+def test_a_cpu_where_they_are_of_use_is_not():
     rates = {torch.int8: 2.1, torch.float32: 2.0}
-    monkeypatch.setattr("features.backends.trial.product_rate", lambda dtype, *_: rates[dtype])
-    monkeypatch.setattr("features.backends.trial.int8_is_exact", lambda: True)
-    assert int8_reason((384, 1536)) == ""
+    options = {"product_rate": lambda dtype, *_: rates[dtype], "is_exact": lambda: True}
+    assert int8_reason((384, 1536), **options) == ""
 
 
 @can_run

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from features.backends import trial as trials
 from features.backends.choice import Candidate
 from features.backends.trial import OUT_OF_TIME, Trial, int8_reason, run_trial
 from features.errors import InputError
@@ -48,30 +47,23 @@ class Stuck(Sleeping):
         yield from super().forward(ids)
 
 
-def a_trial(**changed):
+# Rates of products by dtype and kernels, instead of this machine's.
+RATES = {
+    ("float32", "prepacked"): 100.0,
+    ("float32", "plain"): 90.0,
+    ("bfloat16", "prepacked"): 150.0,
+}
+
+
+def a_trial(rates=RATES, **changed):
     settings = {
         "widths": (64, 64), "flops_per_token": 21e6, "texts": TEXTS, "affixes": (1, 1),
         "max_length": 128, "max_batch_tokens": 512, "tune": False,
-    }  # fmt: skip
-    return Trial(**{**settings, **changed})
-
-
-@pytest.fixture(autouse=True)
-def products(monkeypatch):
-    """Rates of products by dtype and kernels, instead of this machine's."""
-    rates = {
-        ("float32", "prepacked"): 100.0,
-        ("float32", "plain"): 90.0,
-        ("bfloat16", "prepacked"): 150.0,
-    }
-    monkeypatch.setattr(
-        trials,
-        "product_rate",
-        lambda dtype, kernels, *widths: rates.get(
+        "product_rate": lambda dtype, kernels, *widths: rates.get(
             (str(dtype).removeprefix("torch."), kernels), 0.0
         ),
-    )
-    return rates
+    }  # fmt: skip
+    return Trial(**{**settings, **changed})
 
 
 def run(backends, keeps=lambda candidate, backend: "", **changed):
@@ -159,30 +151,31 @@ def test_where_nobody_keeps_its_vectors_all_reasons_are_given():
         run({HALF: Sleeping(1e-5), other: Sleeping(1e-5)}, lambda c, b: "too far")
 
 
-def test_slow_kernels_are_not_run_at_all(products):
+def test_slow_kernels_are_not_run_at_all():
     backends = {EXACT: Sleeping(1e-4), PLAIN: Sleeping(1e-6)}
     choice, _ = run(backends)
     assert choice.candidate == EXACT and backends[PLAIN].calls == []
     assert "90 GFLOP/s" in choice.left_out[str(PLAIN)]
-    products["float32", "plain"] = 140.0
-    assert run(backends)[0].candidate == PLAIN
+    rates = RATES | {("float32", "plain"): 140.0}
+    assert run(backends, rates=rates)[0].candidate == PLAIN
 
 
-def test_half_precision_that_is_slower_is_not_run_in_any_backend(products):
-    products["bfloat16", "prepacked"] = 50.0
+def test_half_precision_that_is_slower_is_not_run_in_any_backend():
+    rates = RATES | {("bfloat16", "prepacked"): 50.0}
     other = Candidate("openvino", "bfloat16")
     backends = {EXACT: Sleeping(1e-4), HALF: Sleeping(1e-6), other: Sleeping(1e-6)}
-    choice, _ = run(backends)
+    choice, _ = run(backends, rates=rates)
     assert choice.candidate == EXACT
     assert backends[HALF].calls == backends[other].calls == []
 
 
-def test_float32_is_not_run_where_half_precision_is_far_ahead(products):
-    products["bfloat16", "prepacked"] = 500.0
+def test_float32_is_not_run_where_half_precision_is_far_ahead():
+    rates = RATES | {("bfloat16", "prepacked"): 500.0}
     backends = {EXACT: Sleeping(1e-4), HALF: Sleeping(1e-5), OTHER: Sleeping(1e-4)}
-    choice, _ = run(backends)
+    choice, _ = run(backends, rates=rates)
     assert choice.candidate == HALF and backends[EXACT].calls == backends[OTHER].calls == []
-    choice, _ = run(backends, lambda candidate, backend: "far" if candidate == HALF else "")
+    keeps = lambda candidate, backend: "far" if candidate == HALF else ""  # noqa: E731
+    choice, _ = run(backends, keeps, rates=rates)
     assert choice.candidate in (EXACT, OTHER) and backends[EXACT].calls
 
 
@@ -215,10 +208,9 @@ def test_larger_models_get_more_time_but_never_more_than_two_seconds():
     assert seconds[2:] == [pytest.approx(2.0, rel=0.02), 2.0]
 
 
-def test_int8_is_refused_with_both_rates_where_it_gains_nothing(monkeypatch):
+def test_int8_is_refused_with_both_rates_where_it_gains_nothing():
     rates = {torch.float32: 180.0, torch.int8: 0.08}
-    monkeypatch.setattr(trials, "product_rate", lambda dtype, *rest: rates[dtype])
-    reason = int8_reason((384, 384))
+    reason = int8_reason((384, 384), product_rate=lambda dtype, *rest: rates[dtype])
     assert (
         "0.1 GOP/s" in reason and "180.0 GFLOP/s" in reason and "nothing would be gained" in reason
     )

@@ -30,6 +30,7 @@ from safetensors.torch import load_file, save_file
 
 from features import FrozenEncoder
 from features.backends.choice import PREPACKED
+from features.backends.trial import Trial
 from features.encoder import loading
 from features.errors import InputError
 from features.spec.checkpoint import find_checkpoint
@@ -478,7 +479,7 @@ def fast_in_half(monkeypatch, tmp_path) -> Callable[[str], None]:
         def rate(dtype: torch.dtype, kernels: str, inputs: int, outputs: int) -> float:
             return (10.0 if dtype == getattr(torch, half) else 1.0) * (1 + (kernels == PREPACKED))
 
-        monkeypatch.setattr("features.backends.trial.product_rate", rate)
+        monkeypatch.setattr(loading, "Trial", functools.partial(Trial, product_rate=rate))
         monkeypatch.setattr("features.encoder.loading.half_dtypes", lambda device: (half,))
         # However slow it is, it is waited for.
         monkeypatch.setattr(

@@ -41,8 +41,8 @@ def pair(data, tmp_path):
     return [tmp_path / "a.h5", tmp_path / "b.h5"]
 
 
-def read(stores, sources):
-    return np.concatenate(list(stores.blocks(sources)))
+def read(stores, sources, **options):
+    return np.concatenate(list(stores.blocks(sources, **options)))
 
 
 @pytest.mark.parametrize("start", [0, 1, 77, N - 1, N])
@@ -213,13 +213,13 @@ def test_three_encoders(tmp_path):
         np.testing.assert_array_equal(X[:, ::2], np.repeat([[2], [3], [5], [7]], 3, axis=1))
 
 
-def test_blocks_of_any_size_are_the_same_rows(pair, data, monkeypatch):
+def test_blocks_of_any_size_are_the_same_rows(pair, data):
     A, B, _ = data
-    for size in (1, 7 * 8 * 4, 10**9):
-        monkeypatch.setattr("pipeline.data.join._PIECE_BYTES", size)
-        with open_joined(pair) as stores:
-            sources = stores.choose(["1:cls", "2:mean"])
-            np.testing.assert_array_equal(read(stores, sources), np.hstack([A, B]))
+    with open_joined(pair) as stores:
+        sources = stores.choose(["1:cls", "2:mean"])
+        for size in (1, 7 * 8 * 4, 10**9):
+            found = read(stores, sources, piece_bytes=size)
+            np.testing.assert_array_equal(found, np.hstack([A, B]))
 
 
 def test_texts_are_the_same_if_any_encoder_says_so():

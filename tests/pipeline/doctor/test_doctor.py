@@ -4,6 +4,7 @@ import doctest
 import json
 import os
 import sys
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -239,10 +240,9 @@ def test_json_is_refused_before_the_work(children, tmp_path):
         ),
     ],
 )
-def test_children_that_end_badly(code, seconds, reason, monkeypatch):
-    monkeypatch.setattr(processes, "_CHILD", code)
-    monkeypatch.setattr(processes, "CHILD_SECONDS", seconds)
-    assert processes.in_child("measure", "a") == {"reason": reason}
+def test_children_that_end_badly(code, seconds, reason):
+    found = processes.in_child("measure", "a", program=code, seconds=seconds)
+    assert found == {"reason": reason}
 
 
 def test_probe_is_as_long_as_tweets_are():
@@ -257,7 +257,7 @@ def test_probe_is_as_long_as_tweets_are():
 @pytest.mark.slow
 def test_the_real_thing(tmp_path, monkeypatch):
     """Half a minute on an idle machine; minutes on a busy one, where no child may time out."""
-    monkeypatch.setattr(processes, "CHILD_SECONDS", 600)
+    monkeypatch.setattr(processes, "in_child", partial(processes.in_child, seconds=600))
     monkeypatch.setenv("FROSTLINE_CACHE", str(tmp_path / "cache"))
     text, content = run(tmp_path)
     assert set(content) == SECTIONS
