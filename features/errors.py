@@ -46,6 +46,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
+def system_reason(error: BaseException) -> str:
+    """Give what the system says went wrong, without its number and without the path."""
+    return str(getattr(error, "strerror", None) or first_line(error))
+
+
 @contextmanager
 def foreign(failed: str) -> Iterator[None]:
     """Turn any error of a foreign library that reads a foreign file into a refusal of the file.

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from features.base import disk
-from features.errors import CannotContinue
+from features.errors import CannotContinue, system_reason
 
 
 @contextmanager
@@ -35,4 +35,4 @@ def replacing(path: Path) -> Iterator[Path]:
             disk.rename(aside, path)
             disk.sync_folder(path.parent)
     except OSError as error:
-        raise CannotContinue(f"{path} cannot be written: {error.strerror or error}") from error
+        raise CannotContinue(f"{path} cannot be written: {system_reason(error)}") from error

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from features.errors import CannotContinue, InputError
+from features.errors import CannotContinue, InputError, system_reason
 
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -39,7 +39,7 @@ def check_input(path: str | Path) -> None:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or error
+        reason = system_reason(error)
         raise InputError(f"{path} cannot be read: {reason}") from error
     if stat.S_ISDIR(mode):
         raise InputError(f"{path} is a folder: give the files in it")
@@ -78,7 +78,7 @@ def check_replaceable(output: Path, inputs: Iterable[str | Path | None]) -> None
                     f"{output} is an input too, and would be replaced; give another name"
                 )
     except OSError as error:
-        raise CannotContinue(f"{output} cannot be written: {error.strerror or error}") from error
+        raise CannotContinue(f"{output} cannot be written: {system_reason(error)}") from error
 
 
 def _files_of(path: Path) -> Iterator[Path]:

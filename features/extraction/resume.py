@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from features.errors import CannotContinue, FileRefused, InputError, first_line
+from features.errors import CannotContinue, FileRefused, InputError, system_reason
 from features.extraction.journal import Journal
 from features.spec.encoder_spec import Difference, listed_differences
 from features.spec.vector_spec import VectorSpec
@@ -82,7 +82,7 @@ def stopping(
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
+        reason = system_reason(error)
         if _identity(output) != before:
             raise CannotContinue(f"{output} {replaced}: {reason}; {_FINISH}") from error
         raise CannotContinue(

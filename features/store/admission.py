@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from features.base import child as children
-from features.errors import CannotContinue, FileRefused
+from features.errors import CannotContinue, FileRefused, system_reason
 from features.store.format import open_file, read_shard
 from features.store.structure import check_storage
 
@@ -107,7 +107,7 @@ def _rehearse(paths: Sequence[Path], limits: Limits, program: str) -> None:
         ) from error
     except OSError as error:
         raise CannotContinue(
-            f"{named}: no process could be started to check it: {error.strerror or error}"
+            f"{named}: no process could be started to check it: {system_reason(error)}"
         ) from error
     if done.returncode == FileRefused.exit_code:
         raise FileRefused(json.loads(done.stdout))

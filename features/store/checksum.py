@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from features.base import disk
-from features.errors import FileRefused
+from features.errors import FileRefused, system_reason
 
 MAGIC = b"frostline-seal\n\x01"
 _SEAL = struct.Struct("<16sQ32s")
@@ -77,7 +77,7 @@ def check_seal(path: Path, progress: Callable[[int], None] = lambda n: None) -> 
         finally:
             os.close(handle)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or error
+        reason = system_reason(error)
         raise FileRefused(f"{path} cannot be read: {reason}") from error
 
 

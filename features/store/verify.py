@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from features.base.paths import journal_path
-from features.errors import FileRefused, InputError
+from features.errors import FileRefused, InputError, system_reason
 from features.store import admission, row_checks
 from features.store.checksum import check_seal
 from features.store.format import Shard, check_same_vectors
@@ -145,7 +145,7 @@ def _verify_file(file: Path, meter: _Meter) -> tuple[int, Shard | None, list[str
     except (FileRefused, InputError) as error:
         return 0, None, [str(error)]
     except (OSError, ValueError) as error:  # it went away, or its name can be no file's
-        reason = getattr(error, "strerror", None) or error
+        reason = system_reason(error)
         return 0, None, [f"{file} cannot be read: {reason}"]
 
 
@@ -171,7 +171,7 @@ def _files(path: Path) -> tuple[list[Path], str | None]:
             return [path], None
         files = sorted(path.glob("*.h5"))
     except (OSError, ValueError) as error:
-        return [], f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+        return [], f"{path} cannot be read: {system_reason(error)}"
     return files, None if files else f"{path} is a folder without feature files (*.h5)"
 
 

@@ -17,7 +17,7 @@ import click
 from features.base.atomic import replacing
 from features.base.paths import check_replaceable
 from features.base.shown import printable
-from features.errors import CannotContinue, FrostlineError, InputError
+from features.errors import CannotContinue, FrostlineError, InputError, system_reason
 from features.extraction.check import check
 from features.extraction.extract import extract
 from features.spec.checkpoint import DEFAULT_MODEL
@@ -70,7 +70,7 @@ class _Commands(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:  # who reads has had enough, which click knows
                 raise
-            reason = error.strerror or str(error)
+            reason = system_reason(error)
             message = f"{error.filename}: {reason}" if error.filename else f"the output: {reason}"
             code = CannotContinue.exit_code
         except KeyboardInterrupt as interrupt:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from features.backends.choice import HALF, PLAIN, PREPACKED
 from features.base.child import code, command, ending
 from features.encoder.probe_texts import RANGE_TEXTS
-from features.errors import FrostlineError, first_line
+from features.errors import FrostlineError, first_line, system_reason
 from features.spec.checkpoint import find_checkpoint
 from features.spec.encoder_spec import make_spec
 from pipeline.doctor.diagnosis import Device, Product
@@ -73,7 +73,7 @@ def in_child(
     except subprocess.TimeoutExpired:
         return {"reason": f"not done in {seconds:g} s"}
     except OSError as error:
-        return {"reason": f"no process could be started: {error.strerror or error}"}
+        return {"reason": f"no process could be started: {system_reason(error)}"}
     except (ValueError, LookupError):
         return {"reason": f"the process that tried it ended with {ending(done.returncode)}"}
     return found

@@ -33,7 +33,7 @@ import numpy.typing as npt
 
 from features.base.atomic import replacing
 from features.base.paths import check_input
-from features.errors import FileRefused, InputError
+from features.errors import FileRefused, InputError, system_reason
 from features.spec.encoder_spec import EncoderSpec, listed_differences
 from features.spec.pooling import parse_pooling
 from features.spec.vector_spec import PRECISIONS, STORE_DTYPES, VectorSpec
@@ -210,7 +210,7 @@ def load_head(path: str | Path) -> Head:
             )
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{path} cannot be read: {system_reason(error)}") from error
     try:
         return _validated(read_pickle(data))
     except UnpickleError as error:
