@@ -22,7 +22,7 @@ _CALIBRATION_BINS = 15
 BOOTSTRAP_ROUNDS = 2000
 
 # Rows by true and predicted class, (..., K, K); drawn ones are counted as floats.
-Counts = npt.NDArray[np.int64] | npt.NDArray[np.floating[Any]]
+Counts = npt.NDArray[np.number[Any]]
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _macro_f1(confusion: Counts) -> Floats:
 
 
 def _hits(confusion: Counts) -> Counts:
-    return np.diagonal(confusion, axis1=-2, axis2=-1)
+    return np.asarray(np.diagonal(confusion, axis1=-2, axis2=-1))
 
 
 def _macro(of_class: Floats, true: Counts) -> Floats:

