@@ -137,7 +137,7 @@ def _opened(output: str | Path, stdout: TextIO | None) -> Iterator[TextIO]:
     """Open standard output, or a file beside `output` that takes its name at the end."""
     if str(output) == "-":
         if stdout is None:
-            raise InputError("standard output is closed; give the name of a file as `output`")
+            raise InputError("standard output is closed; give `output` the name of a file")
         yield stdout
         return
     with (

@@ -157,7 +157,7 @@ def test_fits_that_were_ended_are_named(store):
         ({"cv": 500}, "fewer than the 500 folds"),
         ({"metric": "auc"}, "unknown metric 'auc'"),
         ({"class_weight": "x"}, "unknown class weight"),
-        ({"prior": "even"}, "prior 'even' is none"),
+        ({"prior": "even"}, "prior 'even' can't be read"),
         ({"max_iter": 0}, "`max_iter` 0"),
         ({"memory": "lots"}, "'lots' is not a size"),
     ],

@@ -468,7 +468,7 @@ def test_standard_output_that_is_closed(files):
         ["sh", "-c", 'exec "$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True, cwd=ROOT
     )
     assert done.returncode == 2
-    assert done.stderr == ("Error: standard output is closed; give the name of a file with -o\n")
+    assert done.stderr == ("Error: standard output is closed; give -o the name of a file\n")
 
 
 def wait_until(condition, process):
