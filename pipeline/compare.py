@@ -27,6 +27,7 @@ from pipeline.evaluation.cross_validation import FOLDS, SELECTION_TOL, select
 from pipeline.evaluation.metrics import METRICS, Metrics, measure, score
 from pipeline.evaluation.options import Options, bytes_of
 from pipeline.evaluation.trials import Target, Trials, fold_trials, target_of
+from pipeline.head.calibration import TEMPERATURE
 from pipeline.head.priors import importance
 
 
@@ -224,7 +225,7 @@ def _measure(
         tuple(stores.name(source) for source in sources),
         rows.X.shape[1],
         outcome.best.C,
-        outcome.held_out.calibrated(),
+        outcome.held_out.calibrated(TEMPERATURE),
         outcome.converged,
         perf_counter() - started,
     )

@@ -32,8 +32,10 @@ from pipeline.evaluation.held_out import HeldOut
 from pipeline.evaluation.metrics import Metrics, measure
 from pipeline.evaluation.options import Options, bytes_of
 from pipeline.evaluation.trials import Target, Trial, Trials, fold_trials, target_of
-from pipeline.head.calibration import METHODS, folded
+from pipeline.head.calibration import METHODS, TEMPERATURE, Calibration, folded
 from pipeline.head.head import Head
+from pipeline.head.held_out_figures import HeldOutFigures
+from pipeline.head.novelty import fit_novelty
 from pipeline.solver.solve import Data, Problem, Solution, mixed, softmax, solve
 
 
@@ -45,7 +47,7 @@ class FitResult:
     ----------
     head : Head
     metrics : Metrics
-        On rows that neither the judged models nor their temperature were fitted on, under the prior
+        On rows that neither the judged models nor their calibration were fitted on, under the prior
         that the head answers for.
     measured_on : str
         Which rows those are.
@@ -130,9 +132,10 @@ def fit(
         nothing.
     calibrate : str, optional
         `temperature`: fit one on the held-out rows and fold it into the head, see
-        `pipeline/head/calibration.py`. `none`: leave the probabilities as they are. Default:
-        `temperature` where all rows are held out once, or `validation` is given; so not with a
-        fixed C alone.
+        `pipeline/head/calibration.py`. `bias-corrected`: fit a bias for each class with it. `auto`:
+        the one of the two with the smaller log-loss on rows that it was not fitted on. `none`:
+        leave the probabilities as they are. Default: `temperature` where all rows are held out
+        once, or `validation` is given; so not with a fixed C alone.
     seed : int
         Of the folds and of the bootstrap.
     max_iter : int
@@ -190,12 +193,14 @@ def fit(
         else:
             outcome, solution = _solve_fixed(task, fixed, options)
             selected = loaded
+        held_out = task.trials.training[0].held_out
+        novelty = fit_novelty(task.data.vectors, task.target.y, len(task.target.labels), held_out)
 
     measured = _measure(outcome.held_out, task.target.labels, method, seed)
     coef, intercept = folded(
         solution.coef,
         solution.intercept,
-        temperature=measured.temperature,
+        calibration=measured.calibration,
         fitted=task.target.fitted,
         stated=task.target.stated,
     )
@@ -209,7 +214,7 @@ def fit(
     metadata = _metadata(task, outcome, solution, measured, options)
     metadata["seconds"] = seconds
     return FitResult(
-        Head(task.target.labels, coef, intercept, task.sources, metadata),
+        Head(task.target.labels, coef, intercept, task.sources, metadata, novelty),
         measured.metrics,
         task.trials.measured_on,
         outcome.candidates if fixed is None else (),
@@ -256,11 +261,12 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Measured:
-    """Figures of held-out rows, and what was done to their probabilities, with the record of it."""
+    """Figures of held-out rows, what was done to their probabilities, and the records of it."""
 
     metrics: Metrics
-    temperature: float
-    calibration: dict[str, Any]
+    calibration: Calibration
+    record: dict[str, Any]
+    held_out: HeldOutFigures | None
 
 
 def _number(C: float | str) -> float:
@@ -296,12 +302,12 @@ def _plan(
 def _calibration(asked: str | None, *, possible: bool) -> str:
     """Give the method; the default is the one that there are enough rows for."""
     if asked is None:
-        return "temperature" if possible else "none"
+        return TEMPERATURE if possible else "none"
     if asked not in METHODS:
         raise InputError(f"unknown calibration {asked!r}: choose {' or '.join(METHODS)}")
-    if asked == "temperature" and not possible:
+    if asked != "none" and not possible:
         raise InputError(
-            "`calibrate=temperature` needs more rows than the one fold that a fixed C is measured "
+            f"`calibrate={asked}` needs more rows than the one fold that a fixed C is measured "
             "on: give `cv=5` or `validation` as well"
         )
     return asked
@@ -368,19 +374,21 @@ def _solve_fixed(task: _Task, C: float, options: Options) -> tuple[Outcome, Solu
 
 def _measure(rows: HeldOut, labels: Sequence[str], method: str, seed: int) -> _Measured:
     """Measure held-out rows, after calibration where that is the method."""
-    weight = rows.weight
+    weight, method = rows.weight, rows.chosen(method)
+    calibration = rows.calibration(method)
     before = measure(rows.y, softmax(rows.logits), labels, seed=seed, weight=weight)
     if method == "none":
-        return _Measured(before, 1.0, {"method": method})
-    temperature = rows.temperature()
-    after = measure(rows.y, rows.calibrated(), labels, seed=seed, weight=weight)
+        figures = rows.figures(calibration, before.confusion)
+        return _Measured(before, calibration, {"method": method}, figures)
+    after = measure(rows.y, rows.calibrated(method), labels, seed=seed, weight=weight)
     record = {
         "method": method,
-        "temperature": temperature,
+        "temperature": calibration.temperature,
+        "bias": calibration.bias.tolist(),
         "before": _of_calibration(before),
         "after": _of_calibration(after),
     }
-    return _Measured(after, temperature, record)
+    return _Measured(after, calibration, record, rows.figures(calibration, after.confusion))
 
 
 def _of_calibration(metrics: Metrics) -> dict[str, float]:
@@ -403,7 +411,8 @@ def _metadata(
         "C": outcome.best.C,
         "class_weight": options.class_weight,
         "prior": task.target.stated.tolist(),
-        "calibration": measured.calibration,
+        "calibration": measured.record,
+        "held_out": None if measured.held_out is None else measured.held_out.to_dict(),
         "seed": options.seed,
         "near_identical": task.near_identical,
         "iterations": solution.iterations,

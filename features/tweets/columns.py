@@ -1,7 +1,7 @@
 """Choose the columns of text, label and id: as they were named by hand, or by the names that are common.
 
-Names match without case, blanks, `_` and `-`: `Tweet ID` is `tweet_id`. What looks like labels and was not
-taken is told. Nothing is read here.
+Names match without case, blanks, `_` and `-`: `Tweet ID` is `tweet_id`. What looks like labels and
+was not taken is told. Nothing is read here.
 """
 
 from __future__ import annotations
@@ -42,6 +42,13 @@ DEFAULT_COLUMNS = {
 }
 # Parts of names that make a column look like labels.
 _LABEL_LIKE = ("label", "sentiment", "polarity", "emotion", "stance", "target", "class", "category")
+# What columns are chosen with.
+_PARAMETERS = {
+    "text": "text_column",
+    "label": "label_column",
+    "id": "id_column",
+    "group": "by",
+}
 # What may be done with the case of labels.
 LABEL_CASES = ("keep", "fold")
 _IGNORED = re.compile(r"[\s_\-]+")
@@ -54,8 +61,9 @@ class Columns:
     Attributes
     ----------
     text, label, id : str, optional
-        Names of columns, or their numbers from 0; "" for none; default: the first of `DEFAULT_COLUMNS` that is
-        there. A text column must be there; rows without an id get their number in the input, from 0.
+        Names of columns, or their numbers from 0; "" for none; default: the first of
+        `DEFAULT_COLUMNS` that is there. A text column must be there; rows without an id get their
+        number in the input, from 0.
     labels : path, optional
         For one `.txt` input: a file with one label a line.
     mapping : path, optional
@@ -64,6 +72,8 @@ class Columns:
         `keep`, or `fold` to merge labels that differ in case and blanks alone.
     need_labels : bool
         Whether a table without a label column is refused.
+    group : str, optional
+        A column whose values are read as labels are, into groups; it must be there.
     """
 
     text: str | None = None
@@ -73,6 +83,7 @@ class Columns:
     mapping: str | Path | None = None
     label_case: str = "keep"
     need_labels: bool = False
+    group: str | None = None
 
     @property
     def files(self) -> tuple[str | Path | None, str | Path | None]:
@@ -82,7 +93,8 @@ class Columns:
     @property
     def asked(self) -> dict[str, str | None]:
         """What was said of each role."""
-        return {"text": self.text, "label": self.label, "id": self.id}
+        group = {} if self.group is None else {"group": self.group}
+        return {"text": self.text, **group, "label": self.label, "id": self.id}
 
 
 def choose_columns(asked: dict[str, str | None], existing: Sequence[str]) -> dict[str, str]:
@@ -128,7 +140,7 @@ def check_columns(
         )
         raise InputError(
             f"{name}: {missing} is there; its columns are: {listed(existing)}; choose one with "
-            f"`{role}_column`"
+            f"`{_PARAMETERS[role]}`"
         )
 
 
@@ -139,7 +151,7 @@ def check_single(columns: dict[str, str], existing: Sequence[str], name: str) ->
         if times > 1:
             raise InputError(
                 f"{name}: column {shown(column)} is there {times} times; rename one, or choose "
-                f"another with `{role}_column`"
+                f"another with `{_PARAMETERS[role]}`"
             )
 
 

@@ -1,8 +1,8 @@
 """Files of tweets in, `Tweet` and `Reject` records out, one at a time and in input order.
 
-The formats are in `features/tweets/formats.py`. A row that can't be used becomes a `Reject` with its line and
-the reason, and reading goes on; a file that can't be used is an `InputError`. Text comes out as it
-stands in the file, repaired only where it is not Unicode; the normaliser is in
+The formats are in `features/tweets/formats.py`. A row that can't be used becomes a `Reject` with
+its line and the reason, and reading goes on; a file that can't be used is an `InputError`. Text
+comes out as it stands in the file, repaired only where it is not Unicode; the normaliser is in
 `features/spec/normalize.py`. Nothing here knows about models.
 """
 
@@ -50,6 +50,7 @@ class Tweet:
     repaired: bool = False
     source: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
+    group: str | None = None
 
     def rejected(self, reason: str) -> Reject:
         """Give the reject that it becomes, when it turns out later that it can't be used."""
@@ -253,6 +254,7 @@ class TweetReader:
         try:
             label = self._label(cells[columns["label"]]) if columns.get("label") in cells else None
             identity = self._id(cells[columns["id"]]) if columns.get("id") in cells else None
+            group = label_of(cells.get(columns["group"])) if "group" in columns else None
         except ValueError as error:
             return where.reject(str(error), text)
         if where.whole and (whole := whole_text(cells)) is not None:
@@ -266,7 +268,13 @@ class TweetReader:
         # Characters that can't be in a text file, on purpose or by damage: said, never dropped.
         repaired = _repaired(text)
         return Tweet(
-            _repaired(identity), repaired, label, repaired is not text, where.source, where.line
+            _repaired(identity),
+            repaired,
+            label,
+            repaired is not text,
+            where.source,
+            where.line,
+            None if group is None else _repaired(group),
         )
 
     def _label(self, value: object) -> str | None:

@@ -34,6 +34,7 @@ from pipeline.compare import compare
 from pipeline.data.matching import Matching
 from pipeline.doctor.examine import examine
 from pipeline.evaluation.cross_validation import FOLDS
+from pipeline.evaluation.label_shift import LabelShift
 from pipeline.fit import fit
 from pipeline.head.calibration import METHODS
 from pipeline.head.head import Head, load_head, save_head
@@ -41,8 +42,11 @@ from pipeline.report import verification
 from pipeline.report.comparison import comparison_text
 from pipeline.report.fits import fit_text
 from pipeline.report.input_check import check_text
+from pipeline.report.label_shift import shift_text
 from pipeline.report.machine import diagnosis_text
 from pipeline.report.metrics import metrics_text
+from pipeline.report.quantities import quantities_text
+from pipeline.report.shares_plot import shares_svg
 from pipeline.report.stores_and_heads import (
     extract_text,
     head_text,
@@ -50,9 +54,17 @@ from pipeline.report.stores_and_heads import (
     predict_text,
     store_text,
 )
+from pipeline.scoring.estimated_prior import (
+    ESTIMATE,
+    LEAST_ROWS,
+    for_last_shares,
+    for_their_shares,
+)
 from pipeline.scoring.evaluate import evaluate
-from pipeline.scoring.output_files import check_output, write_scores
+from pipeline.scoring.novelty import check_can_tell, watched
+from pipeline.scoring.output_files import check_output, write_scores, write_table
 from pipeline.scoring.predict import is_store, scored
+from pipeline.scoring.quantify import COLUMNS, by_stored_label, quantify
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -246,7 +258,7 @@ def _remark(line: str) -> None:
 @click.option(
     "--calibrate",
     type=click.Choice(METHODS),
-    help="Fit a temperature on held-out rows and fold it in "
+    help="Fit a temperature, or with it a bias for each class, on held-out rows and fold it in "
     "[temperature; none with a fixed C alone].",
 )
 @options.fold_seed
@@ -332,33 +344,41 @@ def compare_command(
 )
 @click.option("--with-text", is_flag=True, help="Write the tweets too.")
 @click.option(
-    "--excel-safe",
+    "--novelty",
     is_flag=True,
-    help="Put a ' before cells of .csv and .tsv that a spreadsheet would run as formulas.",
+    help="Write how far each tweet lies from the training tweets; 1 in 20 of these is above 1.",
 )
+@options.excel_safe
 @options.models
 @options.moved_prior
 @options.machine
 @options.columns
 @options.written
 @options.strict
+@options.json_file
 def predict_command(
     head: Path,
     inputs: Sequence[str],
     output: str,
     with_text: bool,
+    novelty: bool,
     excel_safe: bool,
     prior: str | None,
     strict: bool,
+    json_file: Path | None,
     **chosen: Any,
 ) -> None:
     """Label tweets, or cached vectors (.h5), with a head.
 
     INPUT is as for extract; - reads JSON Lines line by line and answers as they come.
     """
+    _check_json(json_file, [head, *inputs, Path(output)])
     fitted = _head(head, prior)
     check_output(output, excel_safe=excel_safe)
     to_stdout = output == "-"
+    if novelty:
+        check_can_tell(fitted)
+    shifts: list[LabelShift] = []
     if not to_stdout:
         for written_to in (Path(output), rejects_path(Path(output))):
             check_replaceable(written_to, [head, *inputs])
@@ -381,30 +401,37 @@ def predict_command(
         ) as scores,
         progress.counter(quiet=to_stdout) as show,
     ):
+        scores = watched(scores, warn=_remark, live=to_stdout)
+        if prior == ESTIMATE and to_stdout:
+            scores = for_last_shares(fitted, scores, tell=shifts.append)
+        elif prior == ESTIMATE:
+            scores = for_their_shares(fitted, scores, tell=shifts.append, with_text=with_text)
         written = write_scores(
             fitted,
             scores,
             output,
             with_text=with_text,
+            with_novelty=novelty,
             excel_safe=excel_safe,
             stdout=sys.stdout,
             progress=show,
         )
+    _write_json(json_file, {"rows": written.counts, **_shares_of(fitted, shifts)})
     if not to_stdout:
         click.echo(predict_text(written, output, rejects.count, rejects.path))
+    if prior == ESTIMATE and not shifts:
+        _remark(
+            f"fewer than {LEAST_ROWS} rows: the shares were not estimated, the head's prior stood"
+        )
+    for shift in shifts:
+        click.echo(f"\n{shift_text(shift)}", err=to_stdout)
 
 
 @main.command("evaluate")
 @click.argument("head", type=click.Path(path_type=Path))
 @click.argument("inputs", nargs=-1, required=True, metavar="LABELLED...")
 @options.models
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**32 - 1),
-    default=0,
-    show_default=True,
-    help="Seed of the bootstrap.",
-)
+@options.seed
 @options.moved_prior
 @options.machine
 @options.columns
@@ -424,6 +451,7 @@ def evaluate_command(
     """Measure a head on labelled tweets or cached vectors."""
     _check_json(json_file, [head, *inputs, chosen["labels"], chosen["mapping"]])
     fitted = _head(head, prior)
+    shifts: list[LabelShift] = []
     with (
         RejectLog(None, strict=strict, allowed=chosen["allow_rejects"]) as rejects,
         scored(
@@ -437,15 +465,88 @@ def evaluate_command(
             say=_remark,
         ) as scores,
     ):
-        metrics, unlabelled = evaluate(fitted, scores, seed=seed)
-    measured_on = ", ".join(inputs)
-    stated = None if fitted.prior is None else fitted.prior.tolist()
-    _write_json(
-        json_file, {"measured_on": measured_on, "prior": stated, "metrics": metrics.to_dict()}
-    )
-    click.echo(metrics_text(metrics, measured_on, stated))
+        scores = watched(scores, warn=_remark)
+        if prior == ESTIMATE:
+            scores = for_their_shares(fitted, scores, tell=shifts.append, seed=seed)
+        metrics, unlabelled = evaluate(fitted, scores, seed=seed, as_they_are=prior == ESTIMATE)
+    measured_on, shares = ", ".join(inputs), _shares_of(fitted, shifts)
+    _write_json(json_file, {"measured_on": measured_on, "metrics": metrics.to_dict(), **shares})
+    click.echo(metrics_text(metrics, measured_on, shares["prior"]))
+    for shift in shifts:
+        click.echo(f"\n{shift_text(shift, [one.rows / metrics.rows for one in metrics.classes])}")
     if unlabelled:
         click.echo(f"\n{unlabelled:,} rows without a label were left out")
+
+
+@main.command("quantify")
+@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--by", metavar="COLUMN", help="Shares of each group too: a column of the tweets.")
+@click.option("-o", "--output", help="Write the shares to a .csv, .tsv or .jsonl file as well.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw the shares as a picture, .svg.",
+)
+@options.excel_safe
+@options.models
+@options.seed
+@options.machine
+@options.columns
+@options.written
+@options.strict
+@options.json_file
+def quantify_command(
+    head: Path,
+    inputs: Sequence[str],
+    by: str | None,
+    output: str | None,
+    plot: Path | None,
+    excel_safe: bool,
+    seed: int,
+    strict: bool,
+    json_file: Path | None,
+    **chosen: Any,
+) -> None:
+    """Estimate the share of each class in tweets, or in cached vectors (.h5), by groups too.
+
+    INPUT is as for predict. The shares come by EM on the probabilities and by counts that are
+    adjusted by the errors on held-out rows; counting labels alone is biased.
+    """
+    given: list[str | Path | None] = [head, *inputs]
+    for path in (None if output in (None, "-") else Path(str(output)), plot, json_file):
+        _check_json(path, given)
+        given.append(path)
+    if output is not None:
+        check_output(output, excel_safe=excel_safe)
+    if plot is not None and plot.suffix.lower() != ".svg":
+        raise InputError(f"{plot}: unknown format; the name of a plot must end in .svg")
+    fitted, of_vectors = load_head(head), any(is_store(path) for path in inputs)
+    with (
+        RejectLog(None, strict=strict, allowed=chosen["allow_rejects"]) as rejects,
+        scored(
+            fitted,
+            inputs,
+            rejects=rejects,
+            load=options.loader_of(chosen),
+            columns=replace(options.columns_of(chosen), group=by),
+            written=options.input_format_of(chosen),
+            on_matching=_say,
+            say=_remark,
+        ) as scores,
+    ):
+        scores = watched(scores, warn=_remark)
+        if by is not None and of_vectors:
+            scores = by_stored_label(scores, by)
+        found = quantify(fitted, scores, by=by, seed=seed)
+    if output is not None:
+        rows = found.rows()
+        write_table(COLUMNS, rows, output, excel_safe=excel_safe, stdout=sys.stdout)
+    if plot is not None:
+        _write_text(plot, shares_svg(found))
+    _write_json(json_file, found.to_dict())
+    click.echo(quantities_text(found), err=output == "-")
 
 
 @main.command("inspect")
@@ -546,7 +647,14 @@ def _say(matching: Matching) -> None:
 
 def _head(path: Path, prior: str | None) -> Head:
     head = load_head(path)
-    return head if prior is None else head.with_prior(prior)
+    return head if prior in (None, ESTIMATE) else head.with_prior(prior)
+
+
+def _shares_of(head: Head, shifts: Sequence[LabelShift]) -> dict[str, Any]:
+    """Say, as JSON types, which shares probabilities answer for, and how they were estimated."""
+    if shifts:
+        return {"prior": list(shifts[-1].shares), "label_shift": shifts[-1].to_dict()}
+    return {"prior": None if head.prior is None else head.prior.tolist()}
 
 
 def _check_json(path: Path | None, others: Sequence[str | Path | None]) -> None:
@@ -559,5 +667,9 @@ def _check_json(path: Path | None, others: Sequence[str | Path | None]) -> None:
 
 def _write_json(path: Path | None, content: Any) -> None:
     if path is not None:
-        with replacing(path) as aside:
-            aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        _write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    with replacing(path) as aside:
+        aside.write_text(text, encoding="utf-8")

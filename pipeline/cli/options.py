@@ -115,6 +115,18 @@ machine = _options(
         help="Tokens in a batch; speed and memory only [measured].",
     ),
 )
+excel_safe = click.option(
+    "--excel-safe",
+    is_flag=True,
+    help="Put a ' before cells of .csv and .tsv that a spreadsheet would run as formulas.",
+)
+seed = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of the bootstrap.",
+)
 models = click.option(
     "--model",
     "models",
@@ -153,7 +165,8 @@ prior = click.option(
 moved_prior = click.option(
     "--prior",
     metavar="PRIOR",
-    help="Move the head to other shares of the classes: uniform, training, or a=0.2,b=0.5,c=0.3.",
+    help="Move the head to other shares of the classes: uniform, training, a=0.2,b=0.5,c=0.3, or "
+    "estimate: those that these very rows seem to have.",
 )
 fold_seed = click.option(
     "--seed",

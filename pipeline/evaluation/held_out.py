@@ -1,11 +1,24 @@
-"""What models say about rows that they did not see: its temperature and its figures. Pure."""
+"""What models say about rows that they did not see: their calibration and their figures. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 from features.base.arrays import Floats, Indices
-from pipeline.head.calibration import cross_fitted, fit_temperature
+from pipeline.evaluation.metrics import log_loss
+from pipeline.head.calibration import (
+    BIAS_CORRECTED,
+    TEMPERATURE,
+    Calibration,
+    cross_fitted,
+    fit_calibration,
+    uncertainty,
+)
+from pipeline.head.held_out_figures import MOST_CLASSES, HeldOutFigures
 from pipeline.head.priors import importance
 
 
@@ -34,10 +47,43 @@ class HeldOut:
         """Weights of the rows, by which their classes have the shares of the prior."""
         return importance(self.y, self.prior)
 
-    def temperature(self) -> float:
-        """Find the temperature of all rows, see `fit_temperature`."""
-        return fit_temperature(self.logits, self.y, self.prior, self.weight)
+    @cached_property
+    def losses(self) -> dict[str, float]:
+        """Log-loss of each way to calibrate, each group's by the others."""
+        return {
+            method: log_loss(self.y, self.calibrated(method), self.weight)
+            for method in (TEMPERATURE, BIAS_CORRECTED)
+        }
 
-    def calibrated(self) -> Floats:
-        """Give probabilities (n, K), each group's at the temperature of the others."""
-        return cross_fitted(self.logits, self.y, self.groups, self.prior, self.weight)
+    def chosen(self, method: str) -> str:
+        """Say which method `auto` is; the others are what they are."""
+        return min(self.losses, key=self.losses.__getitem__) if method == "auto" else method
+
+    def calibration(self, method: str) -> Calibration:
+        """Find the calibration of all rows, see `fit_calibration`."""
+        if method == "none":
+            return Calibration.none(len(self.prior))
+        return fit_calibration(method, self.logits, self.y, self.prior, self.weight)
+
+    def calibrated(self, method: str) -> Floats:
+        """Give probabilities (n, K), each group's at the calibration of the others."""
+        return cross_fitted(method, self.logits, self.y, self.groups, self.prior, self.weight)
+
+    def figures(
+        self, calibration: Calibration, confusion: Sequence[Sequence[int]]
+    ) -> HeldOutFigures | None:
+        """Give what a head keeps of these rows; None for more than `MOST_CLASSES`.
+
+        Parameters
+        ----------
+        calibration : Calibration
+            That of the head.
+        confusion : sequence of sequences of int, (K, K)
+            Rows of each true class by predicted one.
+        """
+        prior = self.prior
+        if len(prior) > MOST_CLASSES:
+            return None
+        evidence = (self.logits - np.log(prior)) / calibration.temperature + calibration.bias
+        found = uncertainty(evidence + np.log(prior), self.y, prior, self.weight)
+        return HeldOutFigures(prior, np.array(confusion), found)

@@ -1,27 +1,82 @@
-"""Probabilities that mean what they say: a temperature for the evidence. Pure.
+"""Probabilities that mean what they say: a temperature, and maybe biases, for the evidence. Pure.
 
-Out-of-fold logits and the true classes in; out come the temperature T, the probabilities at it, and
+Out-of-fold logits and the true classes in; out come a `Calibration`, the probabilities at it, and
 the coefficients into which it is folded. With the evidence e = logits - log(prior), where the
 logits answer for that prior,
 
-    p = softmax(e / T + log(prior))
+    p = softmax(e / T + b + log(prior))
 
-For a uniform prior this is temperature scaling as in Guo et al., "On Calibration of Modern Neural
-Networks", 2017, section 4.2. For another one it leaves the prior alone: evidence that is worth
-nothing gives back the prior, not equal shares, and moving the result to another prior is the same
-as tempering there. The loss is convex in 1/T, as log-sum-exp of an affine function.
+For a uniform prior and b = 0 this is temperature scaling as in Guo et al., "On Calibration of
+Modern Neural Networks", 2017, section 4.2. With a bias for each class, of which K - 1 count, it is
+bias-corrected temperature scaling (Alexandari, Kundaje and Shrikumar, "Maximum likelihood with
+bias-corrected calibration is hard-to-beat at label shift adaptation", 2020, section 3). Either
+leaves the prior alone: evidence that is worth nothing gives back the prior, not equal shares, and
+moving the result to another prior is the same as calibrating there. The loss is convex in 1/T and
+b, as log-sum-exp of an affine function.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from features.base.arrays import Codes, Floats
 from pipeline.solver.solve import softmax
 
-METHODS = ("temperature", "none")
+TEMPERATURE, BIAS_CORRECTED = "temperature", "bias-corrected"
+# `auto` is the one of the two that is better on rows that it was not fitted on.
+METHODS = ("auto", TEMPERATURE, BIAS_CORRECTED, "none")
 # 1/T is kept within these: rows that are all right, or evidence that is all wrong, have no optimum.
 _LEAST, _MOST = 0.01, 100.0
+_MOST_STEPS = 100
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is done to evidence.
+
+    Attributes
+    ----------
+    temperature : float
+        1 leaves it as it is.
+    bias : float array (K,)
+        What is added then; it sums to 0.
+    """
+
+    temperature: float
+    bias: Floats
+
+    @classmethod
+    def none(cls, n_classes: int) -> Calibration:
+        """Leave everything as it is."""
+        return cls(1.0, np.zeros(n_classes))
+
+    def probabilities(self, logits: Floats, prior: Floats) -> Floats:
+        """Give the probabilities (N, K) of logits that answer for `prior`."""
+        log_prior = np.log(prior)
+        return softmax((logits - log_prior) / self.temperature + self.bias + log_prior)
+
+
+def fit_calibration(
+    method: str, logits: Floats, y: Codes, prior: Floats, weight: Floats
+) -> Calibration:
+    """Find the calibration of least log-loss.
+
+    Parameters
+    ----------
+    method : str
+        `temperature` or `bias-corrected`.
+    logits : float array (N, K)
+        Of rows that the model did not see, for `prior`.
+    y : int array (N,)
+    prior : float array (K,)
+    weight : float array (N,)
+        Of the rows.
+    """
+    if method == TEMPERATURE:
+        return Calibration(fit_temperature(logits, y, prior, weight), np.zeros(len(prior)))
+    return _fit_with_bias(logits, y, prior, weight)
 
 
 def fit_temperature(logits: Floats, y: Codes, prior: Floats, weight: Floats) -> float:
@@ -29,12 +84,8 @@ def fit_temperature(logits: Floats, y: Codes, prior: Floats, weight: Floats) -> 
 
     Parameters
     ----------
-    logits : float array (N, K)
-        Of rows that the model did not see, for `prior`.
-    y : int array (N,)
-    prior : float array (K,)
-    weight : float array (N,)
-        Of the rows.
+    logits, y, prior, weight
+        As for `fit_calibration`.
 
     Returns
     -------
@@ -42,8 +93,7 @@ def fit_temperature(logits: Floats, y: Codes, prior: Floats, weight: Floats) -> 
         1 without rows, or without any evidence in them.
     """
     log_prior = np.log(prior)
-    evidence = logits - log_prior
-    evidence = evidence - evidence.mean(axis=1, keepdims=True)
+    evidence = _evidence(logits, prior)
     if not evidence.any():
         return 1.0
     of_truth = evidence[np.arange(len(y)), y]
@@ -67,41 +117,127 @@ def fit_temperature(logits: Floats, y: Codes, prior: Floats, weight: Floats) -> 
     return float(1 / inverse)
 
 
-def at_temperature(logits: Floats, temperature: float, prior: Floats) -> Floats:
-    """Give the probabilities (N, K) of logits that answer for `prior`."""
-    log_prior = np.log(prior)
-    return softmax((logits - log_prior) / temperature + log_prior)
+def _fit_with_bias(logits: Floats, y: Codes, prior: Floats, weight: Floats) -> Calibration:
+    """Find temperature and biases, by Newton's method that halves steps which lead up.
+
+    The biases have a standard normal prior that counts as one row, so that there always is an
+    optimum and their sum is 0.
+    """
+    n_rows, n_classes = logits.shape
+    start = fit_temperature(logits, y, prior, weight)
+    if not n_rows:
+        return Calibration(start, np.zeros(n_classes))
+    evidence, log_prior = _evidence(logits, prior), np.log(prior)
+    weight = weight / weight.sum()
+    ridge = np.diag([0.0, *[1 / n_rows] * n_classes])
+
+    def loss(theta: Floats) -> float:
+        p = softmax(theta[0] * evidence + theta[1:] + log_prior)
+        found = np.maximum(p[np.arange(n_rows), y], np.finfo(float).tiny)
+        return float(-weight @ np.log(found) + 0.5 * theta @ ridge @ theta)
+
+    theta = np.array([1 / start, *[0.0] * n_classes])
+    value = loss(theta)
+    for _ in range(_MOST_STEPS):
+        p = softmax(theta[0] * evidence + theta[1:] + log_prior)
+        scores, curvature = _derivatives(evidence, p, y, weight)
+        slope = scores.sum(axis=0) + ridge @ theta
+        step = np.linalg.lstsq(curvature + ridge, slope, rcond=None)[0]
+        size = 1.0
+        while size > 1e-9:
+            tried = theta - size * step
+            tried[0] = np.clip(tried[0], _LEAST, _MOST)
+            if (lower := loss(tried)) < value:
+                break
+            size /= 2
+        else:
+            break
+        theta, value = tried, lower
+    return Calibration(float(1 / theta[0]), theta[1:] - theta[1:].mean())
 
 
-def cross_fitted(logits: Floats, y: Codes, groups: Codes, prior: Floats, weight: Floats) -> Floats:
-    """Give probabilities (N, K), of each group of rows at the temperature of the other groups.
+def uncertainty(logits: Floats, y: Codes, prior: Floats, weight: Floats) -> Floats:
+    """Say how well rows settle the scale of the evidence and the biases: their covariance.
 
-    So that the figures of calibrated probabilities are of rows that the temperature did not see.
+    For evidence e that is calibrated, of scale 1 and bias 0, these rows would give scale 1 + s and
+    biases b, with (s, b) of this covariance about where they are: the sandwich of White, "Maximum
+    likelihood estimation of misspecified models", 1982. Rows are drawn within their classes, whose
+    shares are the prior's by the weights.
 
     Parameters
     ----------
     logits, y, prior, weight
-        As for `fit_temperature`.
+        As for `fit_calibration`, the logits calibrated.
+
+    Returns
+    -------
+    float array (1 + K, 1 + K)
+        Of s and b; b sums to 0.
+    """
+    weight = weight / weight.sum()
+    p = softmax(logits)
+    scores, curvature = _derivatives(_evidence(logits, prior), p, y, weight)
+    spread = np.zeros_like(curvature)
+    for k in np.unique(y):
+        of_class = scores[y == k]
+        of_class = of_class - of_class.mean(axis=0)
+        spread += of_class.T @ of_class
+    inverse = np.linalg.pinv(curvature, rcond=1e-9, hermitian=True)
+    return np.asarray(inverse @ spread @ inverse)
+
+
+def _evidence(logits: Floats, prior: Floats) -> Floats:
+    """Give evidence (N, K) whose mean over the classes is 0."""
+    evidence = logits - np.log(prior)
+    return np.asarray(evidence - evidence.mean(axis=1, keepdims=True))
+
+
+def _derivatives(evidence: Floats, p: Floats, y: Codes, weight: Floats) -> tuple[Floats, Floats]:
+    """Of the log-loss in (1/T, b): the gradient of each row, (N, 1 + K), and the Hessian."""
+    n_rows, n_classes = p.shape
+    residuals = p.copy()
+    residuals[np.arange(n_rows), y] -= 1
+    scores = np.column_stack([(residuals * evidence).sum(axis=1), residuals])
+    mean = (p * evidence).sum(axis=1)
+    weighted = p * weight[:, None]
+    curvature = np.empty((1 + n_classes, 1 + n_classes))
+    curvature[0, 0] = (weighted * evidence**2).sum() - weight @ mean**2
+    curvature[0, 1:] = curvature[1:, 0] = (weighted * (evidence - mean[:, None])).sum(axis=0)
+    curvature[1:, 1:] = np.diag(weighted.sum(axis=0)) - weighted.T @ p
+    return scores * weight[:, None], curvature
+
+
+def cross_fitted(
+    method: str, logits: Floats, y: Codes, groups: Codes, prior: Floats, weight: Floats
+) -> Floats:
+    """Give probabilities (N, K), of each group of rows at the calibration of the other groups.
+
+    So that the figures of calibrated probabilities are of rows that the calibration did not see.
+
+    Parameters
+    ----------
+    method, logits, y, prior, weight
+        As for `fit_calibration`.
     groups : int array (N,)
     """
-    tempered = np.empty_like(logits)
+    calibrated = np.empty_like(logits)
     for group in np.unique(groups):
         here = groups == group
-        temperature = fit_temperature(logits[~here], y[~here], prior, weight[~here])
-        tempered[here] = at_temperature(logits[here], temperature, prior)
-    return tempered
+        of_others = fit_calibration(method, logits[~here], y[~here], prior, weight[~here])
+        calibrated[here] = of_others.probabilities(logits[here], prior)
+    return calibrated
 
 
 def folded(
-    coef: Floats, intercept: Floats, *, temperature: float, fitted: Floats, stated: Floats
+    coef: Floats, intercept: Floats, *, calibration: Calibration, fitted: Floats, stated: Floats
 ) -> tuple[Floats, Floats]:
-    """Put a temperature, and another prior, into coefficients.
+    """Put a calibration, and another prior, into coefficients.
 
     Parameters
     ----------
     coef, intercept : float arrays (K, D), (K,)
         As fitted.
-    temperature : float
+    calibration : Calibration
     fitted, stated : float arrays (K,)
         The prior that these answer for, and the one that the result shall.
 
@@ -109,4 +245,6 @@ def folded(
     -------
     coef, intercept : float arrays (K, D), (K,)
     """
-    return coef / temperature, (intercept - np.log(fitted)) / temperature + np.log(stated)
+    temperature = calibration.temperature
+    constant = (intercept - np.log(fitted)) / temperature + calibration.bias + np.log(stated)
+    return coef / temperature, constant

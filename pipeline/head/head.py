@@ -10,6 +10,7 @@
     sources       list of {spec, fingerprint, view, width, precision, store_dtype}: the estimator
                   takes the views of these encoders side by side, in this order
     metadata      how it was fitted, the class prior that it answers for, and its metrics
+    novelty       arrays by which it knows the kind of its training rows; not in every head
 
 so that the file is useful with scikit-learn alone. `load_head` never unpickles it: it takes the
 arrays and the texts out (`pipeline/head/safe_pickle.py`), validates them and builds a `Head`.
@@ -38,6 +39,8 @@ from features.spec.encoder_spec import EncoderSpec, listed_differences
 from features.spec.pooling import parse_pooling
 from features.spec.vector_spec import PRECISIONS, STORE_DTYPES, VectorSpec
 from features.store.reader import FeatureStore
+from pipeline.head.held_out_figures import HeldOutFigures
+from pipeline.head.novelty import Novelty
 from pipeline.head.priors import parse_prior, shift
 from pipeline.head.safe_pickle import ESTIMATOR, Instance, UnpickleError, read_pickle
 from pipeline.solver.solve import softmax
@@ -60,6 +63,8 @@ class Head:
         Whose widths add up to D.
     metadata : mapping
         JSON types: how it was fitted, and its metrics.
+    novelty : Novelty, optional
+        Tells how far vectors lie from those that it was fitted on.
     """
 
     labels: tuple[str, ...]
@@ -67,12 +72,18 @@ class Head:
     intercept: npt.NDArray[np.float64]
     sources: tuple[VectorSpec, ...]
     metadata: Mapping[str, Any]
+    novelty: Novelty | None = None
 
     @property
     def prior(self) -> npt.NDArray[np.float64] | None:
         """The shares of the classes, (K,), that the probabilities answer for; None if unknown."""
         stated = self.metadata.get("prior")
         return None if stated is None else np.array(stated, np.float64)
+
+    @property
+    def held_out(self) -> HeldOutFigures | None:
+        """Figures of held-out rows; None in heads of before, or of very many classes."""
+        return HeldOutFigures.from_dict(self.metadata.get("held_out"), len(self.labels))
 
     @property
     def encoders(self) -> list[list[VectorSpec]]:
@@ -177,6 +188,8 @@ def save_head(head: Head, path: str | Path) -> None:
         ],
         "metadata": dict(head.metadata),
     }
+    if head.novelty is not None:
+        content["novelty"] = head.novelty.to_dict()
     with replacing(path) as aside:
         joblib.dump(content, aside, protocol=4)
 
@@ -258,7 +271,10 @@ def _validated(content: Any) -> Head:
             np.vstack([-coef / 2, coef / 2]),
             np.hstack([-intercept / 2, intercept / 2]),
         )
-    return Head(tuple(labels), coef.astype(float), intercept.astype(float), sources, metadata)
+    novelty = Novelty.from_dict(content.get("novelty"), len(labels), width)
+    return Head(
+        tuple(labels), coef.astype(float), intercept.astype(float), sources, metadata, novelty
+    )
 
 
 def _source(entry: Any) -> VectorSpec:
@@ -313,6 +329,7 @@ def _check_metadata(metadata: Any, n_classes: int) -> None:
             ),
             f"its {name} is not one number above 0 for each class",
         )
+    HeldOutFigures.from_dict(metadata.get("held_out"), n_classes)
 
 
 def _is(value: Any, expected: str | int) -> bool:

@@ -66,8 +66,9 @@ def _calibration(found: Mapping[str, Any]) -> str:
     if found["method"] == "none":
         return "none"
     before, after = found["before"], found["after"]
+    biases = ", ".join(f"{bias:+.3f}" for bias in found["bias"]) if any(found["bias"]) else ""
     return (
-        f"temperature {found['temperature']:.3f}: log-loss {before['log_loss']:.4f} to "
-        f"{after['log_loss']:.4f}, calibration error {before['calibration_error']:.4f} to "
-        f"{after['calibration_error']:.4f}"
+        f"temperature {found['temperature']:.3f}{biases and f', biases {biases}'}: log-loss "
+        f"{before['log_loss']:.4f} to {after['log_loss']:.4f}, calibration error "
+        f"{before['calibration_error']:.4f} to {after['calibration_error']:.4f}"
     )

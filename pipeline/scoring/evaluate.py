@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,10 @@ class Scores:
     proba : float64 array (rows, K)
     flags : list of str
         `empty` where there is no text, `repaired` where bytes were no text, both, or nothing.
+    groups : list of str or None
+        Those of the input, where a column of groups was asked for.
+    novelty : float64 array (rows,), optional
+        Distances to the training rows, above 1 where they are far; None where the head can't tell.
     """
 
     ids: list[str]
@@ -34,10 +38,24 @@ class Scores:
     labels: list[str | None]
     proba: npt.NDArray[np.float64]
     flags: list[str]
+    groups: list[str | None] = field(default_factory=list)
+    novelty: npt.NDArray[np.float64] | None = None
 
 
-def evaluate(head: Head, scores: Iterable[Scores], *, seed: int = 0) -> tuple[Metrics, int]:
+def evaluate(
+    head: Head, scores: Iterable[Scores], *, seed: int = 0, as_they_are: bool = False
+) -> tuple[Metrics, int]:
     """Measure a head on scored rows that have labels, under the prior that it answers for.
+
+    Parameters
+    ----------
+    head : Head
+    scores : iterable of Scores
+    seed : int
+        Of the bootstrap.
+    as_they_are : bool
+        Whether all rows count alike, as where the probabilities answer for the shares of these very
+        rows; else they count by the head's prior.
 
     Returns
     -------
@@ -67,6 +85,6 @@ def evaluate(head: Head, scores: Iterable[Scores], *, seed: int = 0) -> tuple[Me
     if not codes:
         raise InputError("no row has a label to measure on; name the column with `label_column`")
     y = np.array(codes)
-    weight = None if head.prior is None else importance(y, head.prior)
+    weight = None if head.prior is None or as_they_are else importance(y, head.prior)
     metrics = measure(y, np.concatenate(proba), head.labels, seed=seed, weight=weight)
     return metrics, unlabelled

@@ -43,6 +43,7 @@ def write_scores(
     output: str | Path,
     *,
     with_text: bool = False,
+    with_novelty: bool = False,
     excel_safe: bool = False,
     stdout: TextIO | None = None,
     progress: Callable[[int], None] | None = None,
@@ -68,7 +69,7 @@ def write_scores(
     """
     suffix = check_output(output, excel_safe=excel_safe)
     columns = ["id", *(["text"] if with_text else []), "label", *(f"p_{n}" for n in head.labels)]
-    columns.append("flags")
+    columns += [*(["novelty"] if with_novelty else []), "flags"]
     counts = dict.fromkeys(head.labels, 0)
     first: list[dict[str, Any]] = []
     with _opened(output, stdout) as file:
@@ -76,7 +77,7 @@ def write_scores(
         for block in scores:
             if with_text and block.texts is None:
                 raise InputError("`with_text`: cached vectors come without their texts")
-            rows = list(_rows(head, block, with_text))
+            rows = list(_rows(head, block, with_text, with_novelty))
             write([_without_formulas(row) for row in rows] if excel_safe else rows)
             file.flush()
             first.extend(rows[: 5 - len(first)])
@@ -87,6 +88,21 @@ def write_scores(
         if not sum(counts.values()):
             raise InputError("no usable tweet in the input; the output is as it was")
     return Written(counts, first)
+
+
+def write_table(
+    columns: Sequence[str],
+    rows: Iterable[dict[str, Any]],
+    output: str | Path,
+    *,
+    excel_safe: bool = False,
+    stdout: TextIO | None = None,
+) -> None:
+    """Write rows of cells by column, as `write_scores` writes scores."""
+    suffix = check_output(output, excel_safe=excel_safe)
+    with _opened(output, stdout) as file:
+        write = _WRITERS[suffix](file, list(columns))
+        write([_without_formulas(row) for row in rows] if excel_safe else list(rows))
 
 
 def check_output(output: str | Path, *, excel_safe: bool = False) -> str:
@@ -119,16 +135,21 @@ def _without_formulas(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _rows(head: Head, block: Scores, with_text: bool) -> Iterator[dict[str, Any]]:
+def _rows(
+    head: Head, block: Scores, with_text: bool, with_novelty: bool
+) -> Iterator[dict[str, Any]]:
     texts: Sequence[str] = block.texts or [""] * len(block.ids)
+    novelty = [] if block.novelty is None else block.novelty.round(3).tolist()
     # Six digits: more than half precision carries. The label is the argmax of what is printed.
     proba = block.proba.round(6)
-    for identity, text, winner, row, flags in zip(
-        block.ids, texts, proba.argmax(axis=1), proba.tolist(), block.flags, strict=True
+    for n, (identity, text, winner, row, flags) in enumerate(
+        zip(block.ids, texts, proba.argmax(axis=1), proba.tolist(), block.flags, strict=True)
     ):
         cells = {"id": identity} | ({"text": text} if with_text else {})
         cells["label"] = head.labels[winner]
         cells |= {f"p_{name}": p for name, p in zip(head.labels, row, strict=True)}
+        if with_novelty:
+            cells["novelty"] = novelty[n]
         yield cells | {"flags": flags}
 
 

@@ -151,12 +151,15 @@ def score_tweets(
             .astype(np.float32)
             for source in head.sources
         ]
+        X = np.hstack(views)
         yield Scores(
             [tweet.id for tweet in tweets],
             [tweet.text for tweet in tweets],
             [tweet.label for tweet in tweets],
-            head.predict_proba(np.hstack(views)),
+            head.predict_proba(X),
             [_marks(not tweet.text.strip(), tweet.repaired) for tweet in tweets],
+            [tweet.group for tweet in tweets],
+            None if head.novelty is None else head.novelty.of(X),
         )
 
 
@@ -191,6 +194,7 @@ def score_stores(head: Head, stores: Joined) -> Iterator[Scores]:
             [names[code] for code in stores.codes[rows]],
             head.predict_proba(block),
             [_marks(bool(f & EMPTY), bool(f & REPAIRED)) for f in stores.flags(rows).tolist()],
+            novelty=None if head.novelty is None else head.novelty.of(block),
         )
         start = rows.stop
 

@@ -2,12 +2,25 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import log_loss
 
-from pipeline.head.calibration import at_temperature, cross_fitted, fit_temperature, folded
+from pipeline.head.calibration import (
+    BIAS_CORRECTED,
+    TEMPERATURE,
+    Calibration,
+    cross_fitted,
+    fit_calibration,
+    fit_temperature,
+    folded,
+    uncertainty,
+)
 from pipeline.head.priors import importance, shift
+
+
+def at_temperature(logits, temperature, prior):
+    return Calibration(temperature, np.zeros(len(prior))).probabilities(logits, prior)
 
 
 def case(seed, n_rows=400, n_classes=3, uniform=True):
@@ -118,31 +131,102 @@ def test_evidence_beyond_what_probabilities_can_hold():
     assert found != pytest.approx(fit_temperature(np.minimum(logits, 87), y, even, weight), rel=0.1)
 
 
-def test_cross_fitting_looks_at_the_other_groups_only():
+@pytest.mark.parametrize("method", [TEMPERATURE, BIAS_CORRECTED])
+def test_cross_fitting_looks_at_the_other_groups_only(method):
     logits, y, prior, weight = case(5)
     groups = np.arange(len(y)) % 4
-    tempered = cross_fitted(logits, y, groups, prior, weight)
+    tempered = cross_fitted(method, logits, y, groups, prior, weight)
     for group in range(4):
         here = groups == group
-        temperature = fit_temperature(logits[~here], y[~here], prior, weight[~here])
-        np.testing.assert_array_equal(
-            tempered[here], at_temperature(logits[here], temperature, prior)
-        )
+        found = fit_calibration(method, logits[~here], y[~here], prior, weight[~here])
+        np.testing.assert_array_equal(tempered[here], found.probabilities(logits[here], prior))
     # What a row's own class is changes nothing for its group.
     flipped = np.where(groups == 2, (y + 1) % 3, y)
-    again = cross_fitted(logits, flipped, groups, prior, weight)
+    again = cross_fitted(method, logits, flipped, groups, prior, weight)
     np.testing.assert_array_equal(again[groups == 2], tempered[groups == 2])
     assert (again[groups != 2] != tempered[groups != 2]).any()
 
 
-def test_folded_coefficients_give_the_tempered_and_moved_probabilities():
+def test_folded_coefficients_give_the_calibrated_and_moved_probabilities():
     rng = np.random.default_rng(1)
     coef, intercept, X = rng.normal(size=(3, 5)), rng.normal(size=3), rng.normal(size=(30, 5))
     fitted, stated = np.array([0.2, 0.3, 0.5]), np.array([0.6, 0.3, 0.1])
-    tempered = at_temperature(X @ coef.T + intercept, 1.7, fitted)
-    expected = softmax(np.log(tempered) + shift(fitted, stated), axis=1)
-    new, constant = folded(coef, intercept, temperature=1.7, fitted=fitted, stated=stated)
+    calibration = Calibration(1.7, np.array([0.3, -0.1, -0.2]))
+    calibrated = calibration.probabilities(X @ coef.T + intercept, fitted)
+    expected = softmax(np.log(calibrated) + shift(fitted, stated), axis=1)
+    new, constant = folded(coef, intercept, calibration=calibration, fitted=fitted, stated=stated)
     np.testing.assert_allclose(softmax(X @ new.T + constant, axis=1), expected, rtol=1e-10)
-    same, moved_only = folded(coef, intercept, temperature=1.0, fitted=fitted, stated=stated)
+    nothing = Calibration.none(3)
+    same, moved_only = folded(coef, intercept, calibration=nothing, fitted=fitted, stated=stated)
     np.testing.assert_array_equal(same, coef)
     np.testing.assert_allclose(moved_only, intercept + shift(fitted, stated))
+
+
+def loss_with_bias(theta, logits, y, prior, weight):
+    """Log-loss and the normal prior of the biases, written down once more."""
+    shown = theta[0] * (logits - np.log(prior)) + theta[1:] + np.log(prior)
+    of_truth = log_softmax(shown, axis=1)[np.arange(len(y)), y]
+    return -np.average(of_truth, weights=weight) + 0.5 * (theta[1:] ** 2).sum() / len(y)
+
+
+@pytest.mark.parametrize("uniform", [True, False])
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5))
+def test_bias_corrected_is_that_of_scipy(uniform, seed, n_classes):
+    logits, y, prior, weight = case(seed, n_classes=n_classes, uniform=uniform)
+    found = fit_calibration(BIAS_CORRECTED, logits, y, prior, weight)
+    rows = (logits, y, prior, weight)
+    start = np.array([1.0, *[0.0] * n_classes])
+    bounds = [(0.01, 100), *[(None, None)] * n_classes]
+    expected = minimize(loss_with_bias, start, rows, bounds=bounds, options={"ftol": 1e-14})
+    mine = np.array([1 / found.temperature, *found.bias])
+    assert found.bias.sum() == pytest.approx(0, abs=1e-9)
+    assert loss_with_bias(mine, *rows) <= expected.fun + 1e-9
+    np.testing.assert_allclose(mine, expected.x, atol=2e-3)
+
+
+def test_biases_are_found_again():
+    rng = np.random.default_rng(0)
+    prior = np.array([0.2, 0.5, 0.3])
+    evidence = rng.normal(size=(100_000, 3)) * 2
+    proba = softmax(evidence + np.log(prior), axis=1)
+    y = (rng.uniform(size=(len(proba), 1)) > proba.cumsum(axis=1)).sum(axis=1)
+    bias = np.array([0.4, -0.5, 0.1])
+    tampered = 2 * (evidence - bias) + np.log(prior)
+    found = fit_calibration(BIAS_CORRECTED, tampered, y, prior, np.ones(len(y)))
+    assert found.temperature == pytest.approx(2, rel=0.02)
+    np.testing.assert_allclose(found.bias, bias, atol=0.03)
+    plain = fit_calibration(TEMPERATURE, tampered, y, prior, np.ones(len(y)))
+    losses = [log_loss(y, one.probabilities(tampered, prior)) for one in (found, plain)]
+    assert losses[0] < losses[1] - 0.01
+    assert not plain.bias.any()
+
+
+@pytest.mark.parametrize("y", [[0, 1], [1, 0], [0, 0]])
+def test_biases_without_an_optimum_are_kept_within_bounds(y):
+    logits, even = np.array([[1.0, 0.0], [-1.0, 3.0]]), np.array([0.5, 0.5])
+    found = fit_calibration(BIAS_CORRECTED, logits, np.array(y), even, np.ones(2))
+    assert 0.01 <= found.temperature <= 100
+    assert np.isfinite(found.bias).all()
+    nothing = fit_calibration(BIAS_CORRECTED, np.zeros((0, 2)), np.array([], int), even, np.ones(0))
+    assert (nothing.temperature, nothing.bias.tolist()) == (1, [0, 0])
+
+
+def test_uncertainty_is_how_far_fits_lie_apart():
+    """Of 400 samples of rows, drawn within their classes, each calibrated anew."""
+    rng = np.random.default_rng(3)
+    prior, n_rows = np.array([0.2, 0.5, 0.3]), 600
+    y = np.repeat([0, 1, 2], [120, 300, 180])
+    found, stated = [], []
+    for _ in range(400):
+        # Clouds of unit variance have their evidence in closed form.
+        centres = np.array([[0.0, 1.2], [-1.0, -0.4], [1.0, -0.5]])
+        X = centres[y] + rng.normal(size=(n_rows, 2))
+        logits = -0.5 * ((X[:, None] - centres) ** 2).sum(axis=2) + np.log(prior)
+        fitted = fit_calibration(BIAS_CORRECTED, logits, y, prior, np.ones(n_rows))
+        found.append([1 / fitted.temperature, *fitted.bias])
+        stated.append(uncertainty(logits, y, prior, np.ones(n_rows)))
+    expected, mean = np.cov(np.transpose(found)), np.mean(stated, axis=0)
+    np.testing.assert_allclose(np.diag(mean), np.diag(expected), rtol=0.25)
+    np.testing.assert_allclose(mean, expected, atol=0.2 * np.diag(expected).max())
+    np.testing.assert_allclose(mean[1:].sum(axis=0), 0, atol=1e-9)

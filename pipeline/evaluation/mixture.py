@@ -1,0 +1,97 @@
+"""Likelihood ratios of rows in, the likeliest shares of the classes out. Pure.
+
+Row i speaks for class k by a ratio r_ik, proportional to p(x_i | k). If the classes have the shares
+q, its density is proportional to r_i . q, so that the likeliest shares maximise
+
+    L(q) = sum_i w_i log(r_i . q),    q >= 0,  sum q = 1.
+
+L is concave. The EM algorithm of Saerens, Latinne and Decaestecker, "Adjusting the outputs of a
+classifier to new a priori probabilities", 2002, section 2.2, climbs it by
+
+    q_k  <-  q_k * sum_i w_i r_ik / (r_i . q)
+
+which never goes down, but creeps where the classes are hard to tell apart. So each step is Newton's
+where that climbs at least as high, and EM's otherwise: Newton's on the shares that are not held at
+0 (Bertsekas, "Projected Newton methods for optimization problems with simple constraints", 1982),
+of L(q) - sum q, whose maximum over q >= 0 sums to 1 by itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from features.base.arrays import Floats
+
+_MOST_STEPS = 200
+_TOLERANCE = 1e-9
+# A share that EM may start from again: it multiplies, so that it can't leave 0.
+_LEAST = 1e-9
+
+
+def likeliest_shares(ratios: Floats, weight: Floats | None = None) -> Floats:
+    """Find the shares of the classes under which rows are likeliest, of many mixtures at once.
+
+    Parameters
+    ----------
+    ratios : float array (B, N, K)
+        Of B mixtures: above 0, each row up to a factor of its own.
+    weight : float array (B, N), optional
+        Of the rows, which sum to 1 in each mixture. Default: all alike.
+
+    Returns
+    -------
+    float array (B, K)
+        Shares that sum to 1; 0 where nothing speaks for a class.
+
+    Examples
+    --------
+    Where rows show their class, the shares are those that are counted:
+
+    >>> ratios = np.array([[[1, 1e-12], [1e-12, 1], [1e-12, 1], [1e-12, 1]]])
+    >>> likeliest_shares(ratios).round(6).tolist()
+    [[0.25, 0.75]]
+    """
+    n_mixtures, n_rows, n_classes = ratios.shape
+    if weight is None:
+        weight = np.full((n_mixtures, n_rows), 1 / n_rows)
+    shares = np.full((n_mixtures, n_classes), 1 / n_classes)
+    density = _density(ratios, shares)
+    for _ in range(_MOST_STEPS):
+        relative = ratios / density[:, :, None]
+        weighted = relative * weight[:, :, None]
+        slope = weighted.sum(axis=1)
+        by_em = _to_one(np.maximum(shares, _LEAST) * slope)
+        by_newton = _newton(shares, slope - 1, weighted.transpose(0, 2, 1) @ relative)
+        of_em, of_newton = _density(ratios, by_em), _density(ratios, by_newton)
+        higher = (weight * np.log(of_newton)).sum(axis=1) >= (weight * np.log(of_em)).sum(axis=1)
+        before = shares
+        shares = np.where(higher[:, None], by_newton, by_em)
+        density = np.where(higher[:, None], of_newton, of_em)
+        if np.abs(shares - before).max(initial=0.0) < _TOLERANCE:
+            break
+    return np.where(shares > 10 * _LEAST, shares, 0.0)
+
+
+def _density(ratios: Floats, shares: Floats) -> Floats:
+    """Give r_i . q, (B, N), above 0."""
+    return np.asarray(np.maximum((ratios @ shares[:, :, None])[:, :, 0], np.finfo(float).tiny))
+
+
+def _newton(shares: Floats, slope: Floats, curvature: Floats) -> Floats:
+    """Step to the top of the parabola through (B, K) shares, on those that may move."""
+    n_classes = shares.shape[1]
+    moves = (shares > _LEAST) | (slope > 0)
+    both = moves[:, :, None] & moves[:, None, :]
+    scale = np.einsum("bkk->b", curvature)[:, None, None] * 1e-12 + np.finfo(float).tiny
+    system = np.where(both, curvature, 0.0) + np.eye(n_classes) * np.where(
+        moves[:, :, None], scale, 1.0
+    )
+    step = np.linalg.solve(system, np.where(moves, slope, 0.0)[:, :, None])[:, :, 0]
+    landed = np.maximum(shares + step, 0.0)
+    # Nowhere to land: stay, and EM goes on.
+    empty = landed.sum(axis=1, keepdims=True) <= 0
+    return _to_one(np.where(empty, shares, landed))
+
+
+def _to_one(shares: Floats) -> Floats:
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
