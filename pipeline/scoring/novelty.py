@@ -27,8 +27,9 @@ def check_can_tell(head: Head) -> None:
     """Refuse to ask a head for novelty that can't tell."""
     if head.novelty is None:
         raise InputError(
-            "the head can't tell how far tweets lie from those it was fitted on: it is of an earlier "
-            "frostline, or was fitted on fewer than 200 rows; fit it again, or leave out --novelty"
+            "the head can't tell how far tweets lie from those it was fitted on: it is of an "
+            "earlier frostline, or was fitted on fewer than 200 rows; fit it again, or leave out "
+            "`novelty`"
         )
 
 
@@ -68,8 +69,8 @@ def is_of_another_kind(far: int, rows: int) -> bool:
 
 def _warning(far: int, rows: int) -> str:
     return (
-        f"WARNING: {far:,} of {rows:,} rows ({far / rows:.0%}) lie farther from the training tweets "
-        f"than {1 - FALSE_ALARMS:.0%} of those do, so labels and probabilities of this input mean "
-        "little. If it is in another language, extract and fit with a multilingual encoder; if it is "
-        "of another kind of text, label some of it and fit again"
+        f"WARNING: {far:,} of {rows:,} rows ({far / rows:.0%}) lie farther from the training "
+        f"tweets than {1 - FALSE_ALARMS:.0%} of those do, so their labels and probabilities mean "
+        "little. If they are in another language, extract and fit with a multilingual encoder; if "
+        "they are of another kind of text, label some of them and fit again"
     )

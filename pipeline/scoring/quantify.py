@@ -200,7 +200,7 @@ def by_stored_label(scores: Iterable[Scores], by: str) -> Iterator[Scores]:
     if by != "label":
         raise InputError(
             f"cached vectors are stored with one column, label, and not with {by!r}: give the file "
-            f"of tweets instead, or extract it with --label-column {by} and quantify with `by=label`"
+            f"of tweets instead, or extract it with --label-column {by} and quantify `by=label`"
         )
     return (dataclasses.replace(block, groups=block.labels) for block in scores)
 
