@@ -72,4 +72,4 @@ def _solved(counts: Array, confusion: Array) -> Floats:
     cells = confusion + _PSEUDO_ROWS / confusion.shape[2]
     rates = cells / cells.sum(axis=2, keepdims=True)
     weight = counts / counts.sum(axis=1, keepdims=True)
-    return likeliest_shares(rates.transpose(0, 2, 1), weight)
+    return likeliest_shares(rates.transpose(1, 0, 2), weight)

@@ -37,7 +37,7 @@ from pipeline.evaluation.mixture import likeliest_shares
 BOOTSTRAP_ROUNDS = 500
 _ROWS_DRAWN = 2000
 # Values of resampled rows that are held at a time.
-_VALUES = 2**20
+_VALUES = 2**16
 # Of a false alarm of the test.
 SIGNIFICANCE = 0.05
 # Below it, errors of the calibration become more than twenty times as large errors of the shares.
@@ -134,14 +134,15 @@ def estimate_shift(
         Of the bootstrap.
     """
     evidence = _evidence(proba, known.prior)
-    ratios = _ratios(evidence[None], known.prior)
+    ratios = _ratios(evidence[:, None], known.prior)
     shares = likeliest_shares(ratios)[0]
-    drawn = _drawn_again(evidence, known, rounds, np.random.default_rng(seed))
+    drawn = _drawn_again(evidence, known, shares, rounds, np.random.default_rng(seed))
     deviations = drawn - shares
     low, high = np.clip(np.percentile(deviations, [2.5, 97.5], axis=0) + shares, 0.0, 1.0)
     counts = np.asarray(known.class_rows, np.float64)
     training = counts / counts.sum()
-    statistic, p_value = _test(ratios[0], shares, training, deviations, counts.sum())
+    of_rows = ratios[:, 0].T
+    statistic, p_value = _test(of_rows, shares, training, deviations, counts.sum())
     n_classes = len(known.labels)
     return LabelShift(
         known.labels,
@@ -152,51 +153,54 @@ def estimate_shift(
         tuple((np.bincount(proba.argmax(axis=1), minlength=n_classes) / len(proba)).tolist()),
         statistic,
         p_value,
-        worth_of(ratios[0], known.prior, shares),
+        worth_of(of_rows, known.prior, shares),
         known.calibration is not None,
     )
 
 
 def estimated_shares(proba: Floats, prior: Floats) -> Floats:
     """Give the shares alone, (K,), from probabilities (N, K) that answer for a prior."""
-    return np.asarray(likeliest_shares(_ratios(_evidence(proba, prior)[None], prior))[0])
+    return np.asarray(likeliest_shares(_ratios(_evidence(proba, prior)[:, None], prior))[0])
 
 
 def _evidence(proba: Floats, prior: Floats) -> Floats:
-    """Take the prior out of probabilities (N, K)."""
-    return np.asarray(np.log(np.maximum(proba, _LEAST_PROBABILITY)) - np.log(prior))
+    """Take the prior out of probabilities (N, K), by class: (K, N)."""
+    shown = np.log(np.maximum(proba, _LEAST_PROBABILITY)) - np.log(prior)
+    return np.ascontiguousarray(shown.T)
 
 
 def _ratios(evidence: Floats, prior: Floats) -> Floats:
-    """Turn evidence (B, N, K) into likelihood ratios whose mean by the prior is 1."""
-    ratios = np.exp(evidence - evidence.max(axis=2, keepdims=True))
-    return np.asarray(ratios / (ratios @ prior)[:, :, None])
+    """Turn evidence (K, B, N) into likelihood ratios whose mean by the prior is 1."""
+    ratios = np.exp(evidence - evidence.max(axis=0))
+    return np.asarray(ratios / np.tensordot(prior, ratios, 1))
 
 
-def _drawn_again(evidence: Floats, known: Known, rounds: int, rng: np.random.Generator) -> Floats:
+def _drawn_again(
+    evidence: Floats, known: Known, of_all: Floats, rounds: int, rng: np.random.Generator
+) -> Floats:
     """Estimate the shares anew from rows, and a calibration, that are drawn again: (rounds, K).
 
     The deviations that come from the rows are scaled; those that come from the calibration do not
     become smaller with more rows.
     """
-    n_rows, n_classes = evidence.shape
+    n_classes, n_rows = evidence.shape
     n_drawn = min(n_rows, _ROWS_DRAWN)
     scale = np.sqrt(n_drawn / n_rows)
-    of_all = likeliest_shares(_ratios(evidence[None], known.prior))[0]
     at_once = max(1, _VALUES // (n_drawn * n_classes))
     found = []
     for first in range(0, rounds, at_once):
         n = min(at_once, rounds - first)
-        rows = evidence[rng.integers(0, n_rows, (n, n_drawn))]
-        of_rows = likeliest_shares(_ratios(rows, known.prior))
+        rows = evidence[:, rng.integers(0, n_rows, (n, n_drawn))]
+        of_rows = likeliest_shares(_ratios(rows, known.prior), start=of_all)
         shares = of_all + scale * (of_rows - of_all)
         if known.calibration is not None:
             moved = rng.multivariate_normal(
                 np.zeros(1 + n_classes), known.calibration, n, check_valid="ignore"
-            )
-            rows *= 1 + moved[:, :1, None]
-            rows += moved[:, None, 1:]
-            shares = shares + likeliest_shares(_ratios(rows, known.prior)) - of_rows
+            ).T
+            rows *= 1 + moved[0, :, None]
+            rows += moved[1:, :, None]
+            of_moved = likeliest_shares(_ratios(rows, known.prior), start=of_all)
+            shares += of_moved - of_rows
         found.append(shares)
     return np.concatenate(found)
 

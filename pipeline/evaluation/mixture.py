@@ -23,20 +23,25 @@ import numpy as np
 from features.base.arrays import Floats
 
 _MOST_STEPS = 200
-_TOLERANCE = 1e-9
+_TOLERANCE = 1e-7
 # A share that EM may start from again: it multiplies, so that it can't leave 0.
 _LEAST = 1e-9
 
 
-def likeliest_shares(ratios: Floats, weight: Floats | None = None) -> Floats:
+def likeliest_shares(
+    ratios: Floats, weight: Floats | None = None, start: Floats | None = None
+) -> Floats:
     """Find the shares of the classes under which rows are likeliest, of many mixtures at once.
 
     Parameters
     ----------
-    ratios : float array (B, N, K)
-        Of B mixtures: above 0, each row up to a factor of its own.
+    ratios : float array (K, B, N)
+        Of the rows of B mixtures: above 0, those of a row up to a factor of its own. The classes
+        come first, so that all steps run along the rows.
     weight : float array (B, N), optional
         Of the rows, which sum to 1 in each mixture. Default: all alike.
+    start : float array (K,), optional
+        A guess, such as the shares in rows of which these were drawn.
 
     Returns
     -------
@@ -47,23 +52,24 @@ def likeliest_shares(ratios: Floats, weight: Floats | None = None) -> Floats:
     --------
     Where rows show their class, the shares are those that are counted:
 
-    >>> ratios = np.array([[[1, 1e-12], [1e-12, 1], [1e-12, 1], [1e-12, 1]]])
+    >>> ratios = np.array([[[1, 1e-12, 1e-12, 1e-12]], [[1e-12, 1, 1, 1]]])
     >>> likeliest_shares(ratios).round(6).tolist()
     [[0.25, 0.75]]
     """
-    n_mixtures, n_rows, n_classes = ratios.shape
-    if weight is None:
-        weight = np.full((n_mixtures, n_rows), 1 / n_rows)
-    shares = np.full((n_mixtures, n_classes), 1 / n_classes)
+    n_classes, n_mixtures, n_rows = ratios.shape
+    guess = np.full(n_classes, 1 / n_classes) if start is None else np.maximum(start, 1e-4)
+    shares = np.repeat(_to_one(guess[None]), n_mixtures, axis=0)
     density = _density(ratios, shares)
     for _ in range(_MOST_STEPS):
-        relative = ratios / density[:, :, None]
-        weighted = relative * weight[:, :, None]
-        slope = weighted.sum(axis=1)
+        relative = ratios / density
+        weighted = relative * (1 / n_rows if weight is None else weight)
+        slope = weighted.sum(axis=2).T
+        curvature = weighted.transpose(1, 0, 2) @ relative.transpose(1, 2, 0)
         by_em = _to_one(np.maximum(shares, _LEAST) * slope)
-        by_newton = _newton(shares, slope - 1, weighted.transpose(0, 2, 1) @ relative)
+        by_newton = _newton(shares, slope - 1, curvature)
         of_em, of_newton = _density(ratios, by_em), _density(ratios, by_newton)
-        higher = (weight * np.log(of_newton)).sum(axis=1) >= (weight * np.log(of_em)).sum(axis=1)
+        gain = np.log(of_newton / of_em)
+        higher = (gain.mean(axis=1) if weight is None else (weight * gain).sum(axis=1)) >= 0
         before = shares
         shares = np.where(higher[:, None], by_newton, by_em)
         density = np.where(higher[:, None], of_newton, of_em)
@@ -74,7 +80,10 @@ def likeliest_shares(ratios: Floats, weight: Floats | None = None) -> Floats:
 
 def _density(ratios: Floats, shares: Floats) -> Floats:
     """Give r_i . q, (B, N), above 0."""
-    return np.asarray(np.maximum((ratios @ shares[:, :, None])[:, :, 0], np.finfo(float).tiny))
+    density = ratios[0] * shares[:, :1]
+    for of_class, share in zip(ratios[1:], shares.T[1:], strict=True):
+        density += of_class * share[:, None]
+    return np.asarray(np.maximum(density, np.finfo(float).tiny))
 
 
 def _newton(shares: Floats, slope: Floats, curvature: Floats) -> Floats:
@@ -82,10 +91,10 @@ def _newton(shares: Floats, slope: Floats, curvature: Floats) -> Floats:
     n_classes = shares.shape[1]
     moves = (shares > _LEAST) | (slope > 0)
     both = moves[:, :, None] & moves[:, None, :]
+    # As good as singular where two classes look alike.
     scale = np.einsum("bkk->b", curvature)[:, None, None] * 1e-12 + np.finfo(float).tiny
-    system = np.where(both, curvature, 0.0) + np.eye(n_classes) * np.where(
-        moves[:, :, None], scale, 1.0
-    )
+    diagonal = np.eye(n_classes) * np.where(moves[:, :, None], scale, 1.0)
+    system = np.where(both, curvature, 0.0) + diagonal
     step = np.linalg.solve(system, np.where(moves, slope, 0.0)[:, :, None])[:, :, 0]
     landed = np.maximum(shares + step, 0.0)
     # Nowhere to land: stay, and EM goes on.

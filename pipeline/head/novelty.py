@@ -50,7 +50,7 @@ class Novelty:
         That standardise raw vectors; 0 for a constant column.
     means : float32 array (K, D)
         Of the classes, standardised.
-    directions : float16 array (D, R)
+    directions : float32 array (D, R)
         Orthogonal and of length 1.
     variances : float32 array (R,)
         Along them.
@@ -74,8 +74,7 @@ class Novelty:
         return np.asarray(np.sqrt(self._squared(z)) / self.threshold)
 
     def _squared(self, z: Floating) -> Floats:
-        directions = self.directions.astype(np.float32)
-        along, of_means = z @ directions, self.means @ directions
+        along, of_means = z @ self.directions, self.means @ self.directions
         whole = (z**2).sum(axis=1)[:, None] - 2 * z @ self.means.T + (self.means**2).sum(axis=1)
         squared = np.full(len(z), np.inf)
         for k in range(len(self.means)):  # a class at a time: (N, K, R) could be large
@@ -173,10 +172,10 @@ def fit_novelty(
         vectors.center.astype(np.float32),
         vectors.inverse_scale.astype(np.float32),
         means,
-        directions.astype(np.float16),
+        directions,
         variances,
         # Rows that are fewer than columns may leave nothing beside their own directions.
-        max((total - float(variances.sum())) / (varying - n_kept), 1e-3 * total / varying),
+        max((total - float(variances.sum())) / (varying - n_kept), 1e-4 * total / varying),
         1.0,
     )
     distances = np.sort(np.sqrt(found._squared(z[held])))

@@ -1,6 +1,7 @@
-"""A head at work: tweets or vectors scored, measured and written.
+"""A head at work: tweets or vectors scored, measured, counted and written.
 
-`predict` streams scores, `evaluate` measures them where the truth is known, `output_files` writes
-them. Imports `pipeline.data`, `pipeline.evaluation`, `pipeline.head` and, to encode texts,
-`features.encoder`.
+`predict` streams scores, `evaluate` measures them where the truth is known, `estimated_prior` moves
+them to the shares of their own rows, `novelty` warns of rows of another kind, `quantify` estimates
+the shares of the classes, `output_files` writes. Imports `pipeline.data`, `pipeline.evaluation`,
+`pipeline.head` and, to encode texts, `features.encoder`.
 """

@@ -177,7 +177,7 @@ def quantify(
     rows = np.concatenate(proba)
     names = _names(groups, by)
     number = {name: n for n, name in enumerate(names)}
-    of_row = np.array([number.get(group, -1) for group in groups])
+    of_row = np.array([-1 if group is None else number.get(group, -1) for group in groups])
     return Quantities(
         head.labels,
         by,
@@ -200,7 +200,8 @@ def by_stored_label(scores: Iterable[Scores], by: str) -> Iterator[Scores]:
     if by != "label":
         raise InputError(
             f"cached vectors are stored with one column, label, and not with {by!r}: give the file "
-            f"of tweets instead, or extract it with --label-column {by} and quantify `by=label`"
+            f"of tweets instead, or extract it with {by!r} as the label column, and quantify "
+            "`by=label`"
         )
     return (dataclasses.replace(block, groups=block.labels) for block in scores)
 

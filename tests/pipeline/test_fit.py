@@ -475,7 +475,10 @@ def test_too_few_folds(C, cv, store):
     ("options", "message"),
     [
         ({"class_weight": "heavy"}, "unknown class weight 'heavy': choose none or balanced"),
-        ({"calibrate": "isotonic"}, "unknown calibration 'isotonic': choose temperature or none"),
+        (
+            {"calibrate": "isotonic"},
+            "unknown calibration 'isotonic': choose auto or temperature or bias-corrected or none",
+        ),
         ({"prior": "even"}, "prior 'even' can't be read: give uniform, training"),
         ({"prior": {"negative": 1.0}}, "differ in 'neutral', 'positive'"),
         ({"max_iter": 0}, "`max_iter` 0"),

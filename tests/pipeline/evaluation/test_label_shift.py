@@ -98,20 +98,21 @@ def simulated(points, runs, *, n_rows=1000, rounds=200, seed=0):
 
 def check(found, points):
     assert found.inside >= 0.92
-    assert found.error < 0.02
-    assert found.error < found.error_of_counting / 2
+    assert found.error < 0.03
+    assert found.error < found.error_of_counting
+    if points >= 0.2:
+        assert found.error < found.error_of_counting / 2
+        assert found.alarms >= 0.95
     if points == 0:
         assert found.alarms <= 0.08
-    else:
-        assert found.alarms >= 0.95
 
 
 @pytest.mark.parametrize("points", [0.0, 0.4])
 def test_the_true_share_is_inside_the_interval(points):
     """Binomial error of 60 runs x 3 classes: about two points."""
-    found = simulated(points, 60)
+    found = simulated(points, 60, n_rows=500)
     print(found)
-    check(replace(found, alarms=min(found.alarms, 0.08) if points == 0 else found.alarms), points)
+    check(found, points)
 
 
 @pytest.mark.slow
