@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from features.base.arrays import Floats, Indices
-from pipeline.evaluation.metrics import log_loss
+from pipeline.evaluation.metrics import score
 from pipeline.head.calibration import (
     BIAS_CORRECTED,
     TEMPERATURE,
@@ -51,7 +51,7 @@ class HeldOut:
     def losses(self) -> dict[str, float]:
         """Log-loss of each way to calibrate, each group's by the others."""
         return {
-            method: log_loss(self.y, self.calibrated(method), self.weight)
+            method: score("log-loss", self.y, self.calibrated(method), self.weight)
             for method in (TEMPERATURE, BIAS_CORRECTED)
         }
 
