@@ -7,6 +7,7 @@ files but the model's own; `features/extraction/extract.py` does that.
 from __future__ import annotations
 
 import queue
+import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from features.spec.encoder_spec import EncoderSpec, make_spec
 from features.spec.normalize import normalizer
 from features.spec.pooling import DEFAULT_POOLING, parse_poolings
 from features.spec.tokenizer import Tokens
+from features.spec.unused_parts import unused_parts
 
 # 8-bit integers must keep this mean cosine to float32 on texts of the run.
 MIN_INT8_COSINE = 0.99
@@ -53,6 +55,9 @@ class FrozenEncoder:
         Tokens read of a text. Default: 128, or the model's limit where that is less.
     normalize : str
         `tweeteval` or `none`.
+    prefix : str
+        What is put before each normalised text, where the model expects that: `query: `. It is
+        part of what vectors mean.
     dtype : str
         `auto`, `float32`, `bfloat16`, `float16` or `int8`. `auto` takes half precision where it is
         measured to be faster and every view keeps a mean cosine of 0.9999 to float32, else float32.
@@ -99,6 +104,7 @@ class FrozenEncoder:
         pooling: str | Sequence[str] = DEFAULT_POOLING,
         max_length: int | None = None,
         normalize: str = "tweeteval",
+        prefix: str = "",
         dtype: str = "auto",
         device: str = "auto",
         max_batch_tokens: int | None = None,
@@ -111,10 +117,13 @@ class FrozenEncoder:
             checkpoint,
             max_length=max_length,
             normalize=normalize,
+            prefix=prefix,
             quantize="int8" if dtype == "int8" else "none",
         )
         runtime = Runtime(dtype, device, backend, max_batch_tokens)
         self._load(lambda: checkpoint, spec, pooling, runtime)
+        for line in filter(None, [unused_parts(checkpoint, spec), self.remark]):
+            warnings.warn(line, stacklevel=2)
 
     @classmethod
     def from_spec(
@@ -142,6 +151,7 @@ class FrozenEncoder:
         self.spec = spec
         self._normalize = normalizer(spec.normalizer)
         self._engine = load_engine(find, spec, poolings, runtime)
+        self._check_prefix()
         self._reference: Backend | None = None  # loaded where a text overflows
         # What int8 has to be compared with, until it has been.
         self._unproved = self.dtype == "int8"
@@ -175,6 +185,27 @@ class FrozenEncoder:
     def precision(self) -> str:
         """`float32`, `half` or `int8`: a store holds vectors of one of them, never two."""
         return self._engine.choice.candidate.precision
+
+    @property
+    def remark(self) -> str:
+        """What is odd about how the model reads texts, with the cure; "" where nothing is."""
+        if not self._engine.tokenizer.loses_case():
+            return ""
+        return (
+            f"model {self.spec.model!r}: case is lost: its tokenizer lower-cases texts, though its "
+            'vocabulary is cased; if it was trained so, write {"do_lower_case": false} into '
+            "tokenizer_config.json in its folder"
+        )
+
+    def _check_prefix(self) -> None:
+        """Refuse a prefix that leaves no room for texts."""
+        prefix, room = self.spec.prefix, self.spec.max_length
+        tokens = self.tokenize([""]) if prefix else None
+        if tokens is not None and (tokens.truncated[0] or tokens.lengths[0] >= room):
+            raise InputError(
+                f"`prefix` {prefix!r} takes all of the {room} tokens that are read of a text; give "
+                "a shorter one, or more `max_length`"
+            )
 
     def encode(self, texts: Iterable[str]) -> dict[str, Matrix]:
         """Encode raw texts: normalise, tokenise, run, pool.
@@ -212,14 +243,15 @@ class FrozenEncoder:
         return {view: matrix[rows] for view, matrix in unique.items()}
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """Turn normalised texts into token ids, cut to `spec.max_length`.
+        """Turn normalised texts into token ids, behind the prefix, cut to `spec.max_length`.
 
         Raises
         ------
         FileRefused
             The tokenizer fails at one of them.
         """
-        return self._engine.tokenizer.tokenize(texts)
+        prefix = self.spec.prefix
+        return self._engine.tokenizer.tokenize([prefix + t for t in texts] if prefix else texts)
 
     def run(self, tokens: Tokens) -> dict[str, Matrix]:
         """Run the forward pass and pool; what is not finite is run again by `run_alone`.

@@ -72,8 +72,7 @@ def load_with_torch(
     if runtime.backend != "auto":
         check_backend(runtime.backend, devices[0])
     tokenizer = load_tokenizer(checkpoint, spec.max_length)
-    normalise = normalizer(spec.normalizer)
-    samples = tokenizer.tokenize([normalise(text) for text in RANGE_TEXTS])
+    samples = _as_read(RANGE_TEXTS, spec, tokenizer)
     stock = _stock(checkpoint, tokenizer, samples)
     _check_vocabulary(spec.model, tokenizer, stock)
     views = _views(poolings, spec, stock, tokenizer)
@@ -101,9 +100,14 @@ def load_with_torch(
 def load_reference(checkpoint: Checkpoint, spec: EncoderSpec, views: Views) -> Backend:
     """Load the stock model, to be run as it is."""
     tokenizer = load_tokenizer(checkpoint, spec.max_length)
-    normalise = normalizer(spec.normalizer)
-    samples = tokenizer.tokenize([normalise(text) for text in PROBE_TEXTS])
+    samples = _as_read(PROBE_TEXTS, spec, tokenizer)
     return Reference(_stock(checkpoint, tokenizer, samples), views.layers, pooler=views.pooler)
+
+
+def _as_read(texts: Sequence[str], spec: EncoderSpec, tokenizer: TextTokenizer) -> Tokens:
+    """Turn raw texts into the tokens that the model reads of them."""
+    normalise = normalizer(spec.normalizer)
+    return tokenizer.tokenize([spec.prefix + normalise(text) for text in texts])
 
 
 def _stock(checkpoint: Checkpoint, tokenizer: TextTokenizer, samples: Tokens) -> StockModel:

@@ -26,7 +26,7 @@ class FrozenBert(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no t
 
     Parameters
     ----------
-    model, pooling, max_length, normalize, dtype, device, max_batch_tokens, backend, revision
+    model, pooling, max_length, normalize, prefix, dtype, device, max_batch_tokens, backend, revision
         See `FrozenEncoder`.
 
     Examples
@@ -47,6 +47,7 @@ class FrozenBert(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no t
         pooling: str | Sequence[str] = DEFAULT_POOLING,
         max_length: int | None = None,
         normalize: str = "tweeteval",
+        prefix: str = "",
         dtype: str = "auto",
         device: str = "auto",
         max_batch_tokens: int | None = None,
@@ -57,6 +58,7 @@ class FrozenBert(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no t
         self.pooling = pooling
         self.max_length = max_length
         self.normalize = normalize
+        self.prefix = prefix
         self.dtype = dtype
         self.device = device
         self.max_batch_tokens = max_batch_tokens

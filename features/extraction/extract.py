@@ -33,6 +33,7 @@ from features.spec.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
 from features.spec.encoder_spec import make_spec
 from features.spec.normalize import normalizer
 from features.spec.pooling import DEFAULT_POOLING, parse_poolings
+from features.spec.unused_parts import unused_parts
 from features.spec.vector_spec import STORE_DTYPES, VectorSpec, precision_of
 from features.tweets.columns import Columns
 from features.tweets.reader import TweetReader
@@ -52,6 +53,7 @@ def extract(
     pooling: str | Sequence[str] = DEFAULT_POOLING,
     max_length: int | None = None,
     normalize: str = "tweeteval",
+    prefix: str = "",
     dtype: str = "auto",
     store_dtype: str = "float16",
     device: str = "auto",
@@ -88,7 +90,7 @@ def extract(
         See `TweetReader`.
     output : path
         The feature file, or the folder of its shards.
-    model, revision, pooling, max_length, normalize, dtype, device, backend, max_batch_tokens
+    model, revision, pooling, max_length, normalize, prefix, dtype, device, backend, max_batch_tokens
         See `FrozenEncoder`.
     store_dtype : str
         `float16` or `float32`, for vectors on disk.
@@ -138,7 +140,9 @@ def extract(
     with clock(seconds, "load"):
         checkpoint = find_checkpoint(model, revision=revision)
         quantize = "int8" if dtype == "int8" else "none"
-        spec = make_spec(checkpoint, max_length=max_length, normalize=normalize, quantize=quantize)
+        spec = make_spec(
+            checkpoint, max_length=max_length, normalize=normalize, quantize=quantize, prefix=prefix
+        )
     vectors = VectorSpec(spec, dict.fromkeys(views, 0), precision_of(dtype), store_dtype)
     names = [Path(path).name for path in paths]
     request = Request(Path(output), vectors, dtype, names, shard_rows, overwrite)
@@ -191,7 +195,10 @@ def _load_encoder(
     reader: TweetReader,
     say: Callable[[str], None],
 ) -> FrozenEncoder:
-    """Load the encoder as an interrupted run had it, and say before if the disk is too small."""
+    """Load the encoder as an interrupted run had it, and say what there is to say of it.
+
+    Before it is loaded, that is whether the disk is too small.
+    """
     from features.encoder.encoder import FrozenEncoder  # numpy and more: only where it is needed
 
     request = target.request
@@ -212,6 +219,8 @@ def _load_encoder(
     encoder = FrozenEncoder.from_spec(
         request.vectors.spec, lambda: checkpoint, pooling=views, runtime=runtime
     )
+    for line in filter(None, [unused_parts(checkpoint, encoder.spec), encoder.remark]):
+        say(line)
     by_hand = runtime.backend != "auto"
     if begun is not None and not by_hand and begun.candidate != encoder.choice.candidate:
         say(

@@ -12,14 +12,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import mmap
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from features.errors import FileRefused, InputError, first_line
-from features.spec.model_files import check_model_files, read_json
+from features.spec.model_files import check_model_files, check_weights, read_json
+from features.spec.weights import read_tensors, tensor_names, wrapper_of
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEFAULT_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
@@ -120,9 +119,6 @@ _VOCABULARIES = [
     "added_tokens.json",
 ]
 
-# What safetensors itself allows.
-_MAX_HEADER_BYTES = 100_000_000
-
 # These number their positions from the padding id + 1, so that many positions are never used.
 _OFFSET_POSITIONS = frozenset(
     [
@@ -158,6 +154,11 @@ class Checkpoint:
     name: str
     revision: str | None
     folder: Path
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the default model, by its name or its place."""
+        return self.name in (DEFAULT_MODEL, DEFAULT_HUB_ID) or self.folder == _packaged_folder()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -199,15 +200,21 @@ class Checkpoint:
         ]
         return min(known, default=None)
 
+    def tensor_names(self) -> list[str]:
+        """Give the names of all tensors, as the files have them."""
+        return [name for path in self.weight_files for name in tensor_names(path)]
+
     def weights_digest(self) -> str:
         """Hash names, types, shapes and bytes of all tensors, however they are split into files.
 
         Left out are buffers of positions, which some versions of transformers save and others
-        don't.
+        don't, and what a wrapper such as DataParallel put before all names.
         """
+        wrapper = wrapper_of(self.tensor_names())
         tensors: dict[str, bytes] = {}
         for path in self.weight_files:
-            for name, kind, shape, data in _tensors(path):
+            for full_name, kind, shape, data in read_tensors(path):
+                name = full_name.removeprefix(wrapper)
                 if not name.endswith(("position_ids", "token_type_ids")):
                     head = json.dumps([name, kind, shape]).encode()
                     tensors[name] = hashlib.sha256(head + hashlib.sha256(data).digest()).digest()
@@ -338,27 +345,11 @@ def _from_hub(name: str, hub_id: str, revision: str | None) -> Checkpoint:
 
 def _checked(checkpoint: Checkpoint, *, sha256: str | None = None) -> Checkpoint:
     """Refuse a folder that has no config or no safetensors weights."""
-    folder = checkpoint.folder
-    if not (folder / "config.json").is_file():
-        raise FileRefused(
-            f"model {checkpoint.name!r}: {folder} holds no config.json; give the folder of a "
-            "Hugging Face model"
-        )
     try:
-        check_model_files(folder)
+        check_model_files(checkpoint.folder)
+        check_weights(checkpoint.folder, checkpoint.weight_files)
     except FileRefused as error:
         raise FileRefused(f"model {checkpoint.name!r}: {error}") from error
-    missing = [path.name for path in checkpoint.weight_files if not path.is_file()]
-    if missing:
-        pickled = [path.name for path in sorted(folder.glob("*.bin"))]
-        beside = (
-            f" ({', '.join(pickled)} is there, but pickled weights can run code)" if pickled else ""
-        )
-        raise FileRefused(
-            f"model {checkpoint.name!r}: no {missing[0]} in {folder}{beside}; only safetensors "
-            "weights are read: load the model in transformers where you trust it and "
-            "save_pretrained() it"
-        )
     if sha256 is not None:
         with checkpoint.weight_files[0].open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -369,42 +360,6 @@ def _checked(checkpoint: Checkpoint, *, sha256: str | None = None) -> Checkpoint
                 f"{PACKAGE.replace('_', '-')} again"
             )
     return checkpoint
-
-
-def _tensors(path: Path) -> Iterator[tuple[str, str, list[int], memoryview]]:
-    """Read the name, type, shape and bytes of each tensor in a safetensors file.
-
-    The format: an 8-byte little-endian length, that many bytes of JSON, then the tensors' bytes.
-    https://github.com/huggingface/safetensors#format
-    """
-    with path.open("rb") as file:
-        size = path.stat().st_size
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
-            raise FileRefused(f"{path}: not a safetensors file, or cut short; fetch it again")
-        try:
-            header: Mapping[str, Any] = json.loads(file.read(length))
-            entries = [
-                (
-                    name,
-                    str(e["dtype"]),
-                    list(e["shape"]),
-                    int(e["data_offsets"][0]),
-                    int(e["data_offsets"][1]),
-                )
-                for name, e in header.items()
-                if name != "__metadata__"
-            ]
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            raise FileRefused(f"{path}: its safetensors header cannot be read: {error}") from error
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
-            for name, kind, shape, start, end in entries:
-                if not 0 <= start <= end <= size - 8 - length:
-                    raise FileRefused(
-                        f"{path}: tensor {name!r} lies outside the file; fetch it again"
-                    )
-                with view[8 + length + start : 8 + length + end] as tensor:
-                    yield name, kind, shape, tensor
 
 
 def _digest_json(content: object) -> str:

@@ -24,6 +24,9 @@ DEFAULT_MAX_LENGTH = 128
 QUANTIZATIONS = {"none": "none", "int8": "int8/1"}
 # Names under which a model can be found again; they don't change what its vectors mean.
 _DESCRIPTIVE = ("model", "revision")
+# Fields that came later: left out where they say nothing, so that older files keep their meaning,
+# their fingerprints and, in older versions of frostline, their readers.
+_LATER = {"prefix": ""}
 
 
 class Difference(NamedTuple):
@@ -53,6 +56,8 @@ class EncoderSpec:
     quantization : str
         `none`, or the versioned name of what the products of the forward pass are rounded to:
         `int8/1`. Float32 and half precision differ by less than what matters, and are `none` both.
+    prefix : str
+        What is put before each normalised text, as some models expect: `query: `.
     """
 
     model: str
@@ -64,16 +69,18 @@ class EncoderSpec:
     normalizer: str
     pooling_version: int = POOLING_VERSION
     quantization: str = "none"
+    prefix: str = ""
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 over everything but the names."""
-        identity = {k: v for k, v in dataclasses.asdict(self).items() if k not in _DESCRIPTIVE}
+        identity = {k: v for k, v in self.to_dict().items() if k not in _DESCRIPTIVE}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """Give the spec as JSON types."""
-        return dataclasses.asdict(self)
+        content = dataclasses.asdict(self)
+        return {k: v for k, v in content.items() if k not in _LATER or v != _LATER[k]}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> EncoderSpec:
@@ -86,6 +93,7 @@ class EncoderSpec:
         """
         types = {"max_length": int, "pooling_version": int}
         names = {field.name for field in dataclasses.fields(cls)}
+        content = {**_LATER, **content}
         if set(content) != names:
             odd = ", ".join(sorted(set(content) ^ names))
             raise FileRefused(
@@ -106,7 +114,7 @@ class EncoderSpec:
         """Give what differs in what the fingerprint covers; names of models come along."""
         mine, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
         differing = [
-            Difference(name, _short(mine[name]), _short(theirs[name]))
+            Difference(name, _short(name, mine[name]), _short(name, theirs[name]))
             for name in mine
             if mine[name] != theirs[name] and name not in _DESCRIPTIVE
         ]
@@ -128,9 +136,11 @@ def listed_differences(
     return "; ".join(f"{d.field}: {d.mine} {mine}, {d.theirs} {theirs}" for d in differences)
 
 
-def _short(value: object) -> str:
-    """Shorten a digest to its first 12 digits; leave all else."""
+def _short(field: str, value: object) -> str:
+    """Shorten a digest to its first 12 digits, and quote a text whose blanks matter."""
     text = str(value)
+    if field == "prefix":
+        return repr(text)
     return text[:12] if len(text) == 64 else text
 
 
@@ -140,6 +150,7 @@ def make_spec(
     max_length: int | None = None,
     normalize: str = "tweeteval",
     quantize: str = "none",
+    prefix: str = "",
 ) -> EncoderSpec:
     """Describe the encoder that these files make. Reads and hashes them; loads nothing.
 
@@ -153,7 +164,18 @@ def make_spec(
         `tweeteval` or `none`.
     quantize : str
         `none` or `int8`.
+    prefix : str
+        What is put before each text.
+
+    Raises
+    ------
+    InputError
+        The length is more than the model reads, or leaves no room; the prefix is no text.
     """
+    try:
+        prefix.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"`prefix` {prefix!r} is not valid Unicode text") from error
     limit = checkpoint.position_limit()
     if max_length is None:
         max_length = min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
@@ -172,4 +194,5 @@ def make_spec(
         max_length=max_length,
         normalizer=versioned_name(normalize),
         quantization=QUANTIZATIONS[quantize],
+        prefix=prefix,
     )

@@ -9,8 +9,9 @@ it finds can be kept as a file, and opened again without transformers.
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,13 @@ class Vocabulary:
         return cls(**{**content, "special": tuple(content["special"])})
 
 
+# A word in a vocabulary that starts with a capital, with the mark that some put before words.
+_CAPITALISED = re.compile("[▁Ġ]?([A-Z][A-Za-z]+)")
+# A vocabulary is cased where so many of its pieces are such words; in those of cased models it is a
+# fifth and more, in others it is none.
+_CASED_SHARE = 0.01
+_TRIED_WORDS = 20
+
 # From texts to their token ids, and whether each was cut.
 Cut = Callable[[Sequence[str]], tuple[list[list[int]], list[bool]]]
 
@@ -93,9 +101,16 @@ class TextTokenizer:
         Its tokenizer.json, as it is used; None where it is not a fast one.
     """
 
-    def __init__(self, name: str, vocabulary: Vocabulary, cut: Cut, content: str | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        vocabulary: Vocabulary,
+        cut: Cut,
+        pieces: Callable[[], Collection[str]],
+        content: str | None,
+    ) -> None:
         self.vocabulary, self.content = vocabulary, content
-        self._name, self._cut = name, cut
+        self._name, self._cut, self._pieces = name, cut, pieces
         self._special = frozenset(vocabulary.special)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
@@ -111,6 +126,20 @@ class TextTokenizer:
         with foreign(f"model {self._name!r}: its tokenizer cannot read texts"):
             found, truncated = self._cut(texts)
             return Tokens([self._as_array(ids) for ids in found], truncated)
+
+    def loses_case(self) -> bool:
+        """Tell whether it lower-cases texts although its vocabulary holds words with capitals.
+
+        BERT's tokenizers do so where nothing in the folder says that the model is cased.
+        """
+        if self._cut(["A bC"])[0] != self._cut(["a bc"])[0]:
+            return False
+        pieces = self._pieces()
+        words = [found[1] for piece in pieces if (found := _CAPITALISED.fullmatch(piece))]
+        if not words or len(words) < _CASED_SHARE * len(pieces):
+            return False
+        some = sorted(words)[:: -(-len(words) // _TRIED_WORDS)]
+        return self._cut(some)[0] == self._cut([word.lower() for word in some])[0]
 
     def _as_array(self, ids: Sequence[int]) -> npt.NDArray[np.int32]:
         """Give the ids of a text as an array, special tokens in its content as unknown ones.
@@ -172,14 +201,14 @@ def load_tokenizer(checkpoint: Checkpoint, max_length: int) -> TextTokenizer:
     if tokenizer.is_fast:
         fast = tokenizer.backend_tokenizer
         cut = _fast(fast, max_length, vocabulary.truncation_side)
-        return TextTokenizer(checkpoint.name, vocabulary, cut, fast.to_str())
+        return TextTokenizer(checkpoint.name, vocabulary, cut, _learned(fast), fast.to_str())
 
     def slowly(texts: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
         full = tokenizer(list(texts), truncation=False, padding=False, verbose=False)
         kept = tokenizer(list(texts), truncation=True, max_length=max_length, padding=False)
         return kept["input_ids"], [len(ids) > max_length for ids in full["input_ids"]]
 
-    return TextTokenizer(checkpoint.name, vocabulary, slowly, None)
+    return TextTokenizer(checkpoint.name, vocabulary, slowly, tokenizer.get_vocab, None)
 
 
 def open_tokenizer(
@@ -189,7 +218,12 @@ def open_tokenizer(
     with foreign(f"model {name!r}: its tokenizer cannot be loaded"):
         fast = tokenizers.Tokenizer.from_str(content)
     cut = _fast(fast, max_length, vocabulary.truncation_side)
-    return TextTokenizer(name, vocabulary, cut, content)
+    return TextTokenizer(name, vocabulary, cut, _learned(fast), content)
+
+
+def _learned(fast: tokenizers.Tokenizer) -> Callable[[], Collection[str]]:
+    """Give what lists the pieces of a tokenizer, without those that were added by hand."""
+    return lambda: fast.get_vocab(with_added_tokens=False)
 
 
 def _fast(fast: tokenizers.Tokenizer, max_length: int, truncation_side: str) -> Cut:

@@ -159,6 +159,12 @@ def main() -> None:
     help="How tweets are brought into one form.",
 )
 @click.option(
+    "--prefix",
+    default="",
+    metavar="TEXT",
+    help="Put before each tweet, where the model expects that, e.g. 'query: ' [nothing].",
+)
+@click.option(
     "--dtype",
     type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
     default="auto",
@@ -392,7 +398,7 @@ def predict_command(
             fitted,
             inputs,
             rejects=rejects,
-            load=options.loader_of(chosen),
+            load=options.loader_of(chosen, _remark),
             columns=options.columns_of(chosen),
             written=options.input_format_of(chosen),
             on_matching=_say,
@@ -458,7 +464,7 @@ def evaluate_command(
             fitted,
             inputs,
             rejects=rejects,
-            load=options.loader_of(chosen),
+            load=options.loader_of(chosen, _remark),
             columns=replace(options.columns_of(chosen), need_labels=True),
             written=options.input_format_of(chosen),
             on_matching=_say,
@@ -529,7 +535,7 @@ def quantify_command(
             fitted,
             inputs,
             rejects=rejects,
-            load=options.loader_of(chosen),
+            load=options.loader_of(chosen, _remark),
             columns=replace(options.columns_of(chosen), group=by),
             written=options.input_format_of(chosen),
             on_matching=_say,

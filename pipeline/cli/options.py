@@ -212,11 +212,11 @@ def input_format_of(chosen: Mapping[str, Any]) -> InputFormat:
     )
 
 
-def loader_of(chosen: Mapping[str, Any]) -> Callable[[Head], Any]:
+def loader_of(chosen: Mapping[str, Any], say: Callable[[str], None]) -> Callable[[Head], Any]:
     """Give what loads the encoders of a head, by what `machine` and `models` were given."""
     runtime = Runtime(
         device=chosen["device"],
         backend=chosen["backend"],
         max_batch_tokens=chosen["max_batch_tokens"],
     )
-    return partial(encoders_for, models=chosen["models"], runtime=runtime)
+    return partial(encoders_for, models=chosen["models"], runtime=runtime, say=say)

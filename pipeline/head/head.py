@@ -14,7 +14,7 @@
 
 so that the file is useful with scikit-learn alone. `load_head` never unpickles it: it takes the
 arrays and the texts out (`pipeline/head/safe_pickle.py`), validates them and builds a `Head`.
-Loading does not need scikit-learn.
+Loading does not need scikit-learn. A file that somebody compressed later is read as well.
 
 To change the format, raise `VERSION`, keep reading the versions before it, and add a file of the
 old version to the tests.
@@ -39,6 +39,7 @@ from features.spec.encoder_spec import EncoderSpec, listed_differences
 from features.spec.pooling import parse_pooling
 from features.spec.vector_spec import PRECISIONS, STORE_DTYPES, VectorSpec
 from features.store.reader import FeatureStore
+from pipeline.head.compressed import unpacked
 from pipeline.head.held_out_figures import HeldOutFigures
 from pipeline.head.novelty import Novelty
 from pipeline.head.priors import parse_prior, shift
@@ -225,7 +226,7 @@ def load_head(path: str | Path) -> Head:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {system_reason(error)}") from error
     try:
-        return _validated(read_pickle(data))
+        return _validated(read_pickle(unpacked(data, _MAX_BYTES)))
     except UnpickleError as error:
         raise FileRefused(f"{path} is not a frostline head: {error}") from error
     except FileRefused as error:

@@ -26,6 +26,7 @@ def diagnosis_text(found: Diagnosis) -> str:
     models = found.models
     places = {
         models.name: models.folder or models.reason,
+        **({"not used": models.unused} if models.unused else {}),
         "packaged": models.packaged,
         **{place.what: _place(place) for place in found.places},
     }

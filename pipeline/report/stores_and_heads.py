@@ -166,6 +166,7 @@ def _spec_facts(spec: Mapping[str, Any], fingerprint: str) -> dict[str, str]:
         "model": printable(f"{spec['model']}{revision}"),
         "max length": f"{spec['max_length']} tokens",
         "normaliser": printable(str(spec["normalizer"])),
+        **({"prefix": printable(repr(spec["prefix"]))} if spec.get("prefix") else {}),
         "fingerprint": fingerprint,
     }
 

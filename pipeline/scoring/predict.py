@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from features.base.read_ahead import live_windows
 from features.errors import FileRefused, InputError, NotFinite
 from features.spec.checkpoint import Checkpoint, find_checkpoint
 from features.spec.encoder_spec import EncoderSpec, listed_differences, make_spec
+from features.spec.unused_parts import unused_parts
 from features.store.format import EMPTY, REPAIRED, SIGNATURE
 from features.tweets.columns import Columns
 from features.tweets.reader import Reject, Tweet, TweetReader, characters
@@ -46,6 +47,7 @@ def encoders_for(
     *,
     models: Sequence[str | Path] = (),
     runtime: Runtime = Runtime(),  # noqa: B008 - it is frozen
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[FrozenEncoder]:
     """Load the encoders that a head was fitted on.
 
@@ -57,6 +59,8 @@ def encoders_for(
         default: the names that the head remembers.
     runtime : Runtime
         Device, backend and budget of tokens; the dtype is the head's.
+    say : callable
+        Told what is odd about a model, a line each.
 
     Raises
     ------
@@ -75,7 +79,7 @@ def encoders_for(
     places: Sequence[str | Path | None] = models or [None] * len(encoders)
     for sources, model in zip(encoders, places, strict=True):
         spec = sources[0].spec
-        find = partial(_checked, spec, model)
+        find = cache(partial(_checked, spec, model, say))
         if model is not None:
             find()  # what is named is looked at, even where an export of the head's model is known
         from features.encoder.encoder import FrozenEncoder  # only where a model runs
@@ -93,11 +97,13 @@ def encoders_for(
                 ),
             )
         )
+        if found[-1].remark:
+            say(found[-1].remark)
     return found
 
 
-def _checked(spec: EncoderSpec, model: str | Path | None) -> Checkpoint:
-    """Find the model of a head's encoder, and make sure that it is the one."""
+def _checked(spec: EncoderSpec, model: str | Path | None, say: Callable[[str], None]) -> Checkpoint:
+    """Find the model of a head's encoder, refuse another one, and say what of it is not used."""
     try:
         checkpoint = find_checkpoint(model or spec.model, revision=None if model else spec.revision)
     except InputError as error:
@@ -114,7 +120,11 @@ def _checked(spec: EncoderSpec, model: str | Path | None) -> Checkpoint:
         )
     quantize = spec.quantization.partition("/")[0]
     found = make_spec(
-        checkpoint, max_length=spec.max_length, normalize=spec.normalizer, quantize=quantize
+        checkpoint,
+        max_length=spec.max_length,
+        normalize=spec.normalizer,
+        quantize=quantize,
+        prefix=spec.prefix,
     )
     if found.fingerprint != spec.fingerprint:
         raise FileRefused(
@@ -123,6 +133,8 @@ def _checked(spec: EncoderSpec, model: str | Path | None) -> Checkpoint:
             f"({listed_differences(found.differences(spec))}); give the folder of {spec.model} as "
             "`models`"
         )
+    if unused := unused_parts(checkpoint, spec):
+        say(unused)
     return checkpoint
 
 

@@ -8,6 +8,7 @@ business of the backends (`features/backends/registry.py`).
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from torch import nn
 from features.backends.eager.packed_attention import PACKED, join, packing
 from features.errors import FileRefused, InputError, foreign
 from features.spec.checkpoint import Checkpoint
+from features.spec.weights import wrapper_of
 
 # Numbers that a model may have beside its weights, e.g. tables of positions.
 _UNSAVED = 2**24
@@ -211,28 +213,27 @@ def _first_position(module: Any, probe: Sequence[int], padding_id: int) -> int |
 
 def _load(checkpoint: Checkpoint) -> tuple[Any, list[str]]:
     """Load in float32 on the CPU; give the model and the names of tensors that the files lack."""
-    config = checkpoint.config
-    if config.get("is_encoder_decoder"):
-        raise InputError(
-            f"model {checkpoint.name!r} ({config.get('model_type')}) is an encoder-decoder; "
-            "choose an encoder such as BERT, RoBERTa, ELECTRA or ModernBERT"
-        )
+    wrapper = wrapper_of(checkpoint.tensor_names())
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.disable_progress_bar()
     try:
         with foreign(f"model {checkpoint.name!r} cannot be loaded"):
-            model_config = _config(checkpoint)
-            _check_size(checkpoint, model_config)
-            model, info = transformers.AutoModel.from_pretrained(
+            config = transformers.AutoConfig.from_pretrained(
+                checkpoint.folder, trust_remote_code=False, local_files_only=True
+            )
+            loader = _loader(checkpoint, config)
+            _check_size(checkpoint, loader, config)
+            model, info = loader.from_pretrained(
                 checkpoint.folder,
-                config=model_config,
+                config=config,
                 dtype=torch.float32,
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,
                 output_loading_info=True,
+                key_mapping={f"^{re.escape(wrapper)}": ""} if wrapper else None,
             )
     finally:
         transformers.logging.set_verbosity(verbosity)
@@ -241,14 +242,37 @@ def _load(checkpoint: Checkpoint) -> tuple[Any, list[str]]:
     return model.eval().requires_grad_(False), sorted(info["missing_keys"])
 
 
-def _check_size(checkpoint: Checkpoint, config: Any) -> None:
+def _loader(checkpoint: Checkpoint, config: Any) -> Any:
+    """Choose what loads the model: its usual class, or that of an encoder without its decoder.
+
+    Chooses the attention, too, by what the class supports.
+    """
+    usual = transformers.MODEL_MAPPING[type(config)]
+    usual = usual[0] if isinstance(usual, tuple) else usual
+    config._attn_implementation = "sdpa" if usual._supports_sdpa else "eager"
+    encoder = transformers.MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), usual)
+    if encoder is usual and not config.is_encoder_decoder:
+        return transformers.AutoModel
+    kind = f"model {checkpoint.name!r} ({config.model_type}) is an encoder-decoder"
+    if encoder is usual:
+        raise InputError(f"{kind}; choose an encoder such as BERT, RoBERTa, ELECTRA or ModernBERT")
+    if any("decoder" in name.split(".") for name in checkpoint.tensor_names()):
+        raise InputError(
+            f"{kind}; save its encoder alone with transformers and give that folder: "
+            f"{encoder.__name__}.from_pretrained({checkpoint.name!r}).save_pretrained('encoder'), "
+            f"AutoTokenizer.from_pretrained({checkpoint.name!r}).save_pretrained('encoder')"
+        )
+    return transformers.AutoModelForTextEncoding
+
+
+def _check_size(checkpoint: Checkpoint, loader: Any, config: Any) -> None:
     """Refuse a config whose model the weights can't fill, before memory is taken for it.
 
     The model is built without memory first. What its files lack would be made up, at whatever size
     the config says; a number takes a byte of them at least.
     """
     with torch.device("meta"):
-        model = transformers.AutoModel.from_config(config, trust_remote_code=False)
+        model = loader.from_config(config, trust_remote_code=False)
     declared = sum(parameter.numel() for parameter in model.parameters())
     declared += sum(buffer.numel() for buffer in model.buffers())
     weight_bytes = sum(path.stat().st_size for path in checkpoint.weight_files)
@@ -257,17 +281,6 @@ def _check_size(checkpoint: Checkpoint, config: Any) -> None:
             f"model {checkpoint.name!r}: its config.json declares a model of {declared:,} numbers, "
             f"and its weights have {weight_bytes:,} bytes; fetch the model again"
         )
-
-
-def _config(checkpoint: Checkpoint) -> Any:
-    """Read the model's config, with the attention that its class supports."""
-    config = transformers.AutoConfig.from_pretrained(
-        checkpoint.folder, trust_remote_code=False, local_files_only=True
-    )
-    model_class = transformers.MODEL_MAPPING[type(config)]
-    first = model_class[0] if isinstance(model_class, tuple) else model_class
-    config._attn_implementation = "sdpa" if first._supports_sdpa else "eager"
-    return config
 
 
 def _find_layers(

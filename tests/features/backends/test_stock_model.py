@@ -261,7 +261,25 @@ def test_an_encoder_decoder_is_refused_with_an_alternative(tmp_path):
     )
     transformers.T5Model(config).save_pretrained(tmp_path)
     bert_tokenizer(tmp_path).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"\(t5\) is an encoder-decoder; choose .*BERT"):
+    with pytest.raises(InputError, match=r"\(t5\) is an encoder-decoder; save its encoder alone"):
+        FrozenEncoder(tmp_path)
+
+
+def test_an_encoder_decoder_whose_encoder_has_no_class_is_refused_with_others(tmp_path):
+    config = transformers.BartConfig(
+        vocab_size=120,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=48,
+        decoder_ffn_dim=48,
+        max_position_embeddings=40,
+    )
+    transformers.BartModel(config).save_pretrained(tmp_path)
+    bert_tokenizer(tmp_path).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"\(bart\) is an encoder-decoder; choose .*BERT"):
         FrozenEncoder(tmp_path)
 
 

@@ -73,6 +73,7 @@ def test_parameters_are_those_of_the_encoder(tiny_model):
         "pooling": ["cls"],
         "max_length": 9,
         "normalize": "none",
+        "prefix": "query: ",
         "dtype": "float32",
         "device": "cpu",
         "max_batch_tokens": 64,

@@ -359,6 +359,7 @@ def test_other_rows_of_the_same_texts_are_written_without_encoding(again, case, 
 OTHER_ENCODERS = [
     ({"max_length": 64}, "max_length: 128 in the file, 64 asked for"),
     ({"normalize": "none"}, "normalizer: tweeteval/1 in the file, none asked for"),
+    ({"prefix": "query: "}, "prefix: '' in the file, 'query: ' asked for"),
     ({"pooling": "cls"}, "views: cls, mean@last4+sum in the file, cls asked for"),
     ({"pooling": ["cls", "mean"]}, "views: cls, mean@last4+sum in the file, cls, mean asked for"),
     ({"store_dtype": "float16"}, "store dtype: float32 in the file, float16 asked for"),

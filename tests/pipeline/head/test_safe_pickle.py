@@ -176,12 +176,6 @@ def test_other_files_are_refused(kind, tmp_path):
         load_bytes(OTHER_FILES[kind](), tmp_path)
 
 
-@pytest.mark.parametrize("method", ["zlib", "gzip", "bz2", "lzma", "xz"])
-def test_compressed_heads_are_refused(method, content, tmp_path):
-    with pytest.raises(FileRefused):
-        load_bytes(dumped(content(), compress=(method, 3)), tmp_path)
-
-
 def changed_state(content, **state):
     estimator = content["estimator"]
     for name, value in state.items():
