@@ -1,4 +1,4 @@
-"""The errors that a user can meet, in three kinds, each with the exit code of the command line.
+"""Define the errors that a user can meet: three kinds, each with an exit code of the commands.
 
 A message says what was wrong, with the value, what is allowed, and the cure. A parameter that the
 cure names is in backticks, as in `dtype=auto`: the command line turns it into its flag. Anything

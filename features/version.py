@@ -1,3 +1,3 @@
-"""The version of frostline, in the one place that the build, the files and the CLI read it from."""
+"""State the version of frostline, in the one place that all read it from."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Which layer, which pooling? Views of a store in, one table of what each is worth out. No torch.
+"""Compare the views of a store: one table of what each layer and pooling is worth. No torch.
 
 Every view, and every combination of several side by side, goes through the same folds and the same
 grid of C. All are then measured on the same rows, so that their differences can be tested in pairs.

@@ -1,4 +1,4 @@
-"""Stage two on one screen: load cached vectors → select C → solve → calibrate → head. No torch.
+"""Run stage two on one screen: load vectors → select C → solve → calibrate → head. No torch.
 
 In comes a feature store with labels, out go a `Head` and the figures that it was chosen and judged
 by. It never reads tweets and never runs a model. The steps that `compare` takes as well are in

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Both are read when the libraries are imported, which is later, and go on to subprocesses.
@@ -19,6 +20,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What is remembered of this machine is the tests' own, and goes with them; subprocesses share it.
 os.environ["FROSTLINE_CACHE"] = tempfile.mkdtemp(prefix="frostline-cache-")
 atexit.register(shutil.rmtree, os.environ["FROSTLINE_CACHE"], ignore_errors=True)
+# On a busy machine an example takes its time.
+hypothesis.settings.register_profile("frostline", deadline=None)
+hypothesis.settings.load_profile("frostline")
 # A shell's background jobs ignore Ctrl-C, and so would the processes that the tests send it to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -23,15 +23,15 @@ def states(backend: Backend, ids: list[np.ndarray]) -> list[dict[int | str, torc
     if backend.one_length and len({len(text) for text in ids}) > 1:
         return [text for _, same in groupby(ids, len) for text in states(backend, list(same))]
     found: list[dict[int | str, torch.Tensor]] = []
-    for block in backend.forward(ids):
-        assert block.texts == slice(len(found), len(found) + len(block.lengths))
-        for row, length in enumerate(block.lengths.tolist()):
+    for part in backend.forward(ids):
+        assert part.texts == slice(len(found), len(found) + len(part.lengths))
+        for row, length in enumerate(part.lengths.tolist()):
             text: dict[int | str, torch.Tensor] = {
                 number: torch.as_tensor(state)[row, :length]
-                for number, state in block.layers.items()
+                for number, state in part.layers.items()
             }
-            if block.pooler is not None:
-                text["pooler"] = torch.as_tensor(block.pooler)[row]
+            if part.pooler is not None:
+                text["pooler"] = torch.as_tensor(part.pooler)[row]
             found.append(text)
     assert [len(next(iter(text.values()))) for text in found] == [len(text) for text in ids]
     return found

@@ -1,4 +1,4 @@
-"""Records of what runs a model, decided by the user or by measuring: names and rates. No torch.
+"""Record what runs a model, as the user or a measurement decided it: names and rates. No torch.
 
 A `Candidate` is one way to run a model; a `Choice` is the one that was taken, with what was
 measured to take it (`features/backends/trial.py`). Both only change how fast vectors come, never

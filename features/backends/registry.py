@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from features.backends.eager.stock_model import StockModel
     from features.backends.exported.export_files import ExportPlace
-    from features.spec.pooling import StateBlock
+    from features.spec.pooling import BatchPart
     from features.spec.tokenizer import TextTokenizer
 
 
@@ -33,7 +33,7 @@ class Backend(Protocol):
     one_length: bool
     streams: int
 
-    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[StateBlock]:
+    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[BatchPart]:
         """Run one batch."""
 
 

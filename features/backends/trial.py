@@ -419,7 +419,7 @@ class _Run:
         batch = self.trial.batch(tokens)
 
         def run(texts: Batch) -> int:
-            return sum(len(block.lengths) for block in self.backend.forward(texts))
+            return sum(len(part.lengths) for part in self.backend.forward(texts))
 
         begun = time.perf_counter()
         for _ in run_all(run, [batch] * (n_streams or self.backend.streams)):

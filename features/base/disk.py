@@ -1,4 +1,4 @@
-"""Every operation that changes what is on the disk under a name, one function each.
+"""Change what is on the disk under a name: every such operation, one function each.
 
 Files that stay are changed through these alone, so that tests can stop, fail or kill a run before
 and after each one. What they raise is the system's `OSError`. Scratch files, which no later run

@@ -136,12 +136,12 @@ def pooled(
     vectors = {
         view: np.empty((len(ids), width), np.float32) for view, width in views.widths.items()
     }
-    for block in backend.forward(ids):
+    for part in backend.forward(ids):
         with _no_gradients():
-            hidden = block.hidden_states(vocabulary.prefix, vocabulary.suffix)
+            hidden = part.hidden_states(vocabulary.prefix, vocabulary.suffix)
             for pooling in views.poolings:
                 found = pooling.pool(hidden, views.n_layers)
-                vectors[pooling.name][block.texts] = (
+                vectors[pooling.name][part.texts] = (
                     found if isinstance(found, np.ndarray) else found.cpu().numpy()
                 )
     return vectors

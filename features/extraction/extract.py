@@ -1,4 +1,4 @@
-"""Stage one on one screen: read → normalise → encode what is new → write.
+"""Run stage one on one screen: read → normalise → encode what is new → write.
 
 In come files of tweets, out goes a feature file (`features/store/format.py`), or a folder of
 shards, and a summary, timed part by part. What is encoded (`features/extraction/encoding.py`) is in

@@ -1,4 +1,4 @@
-"""The journal of a run of stage one: the vectors of its texts, batch by batch, kept if it dies.
+"""Keep the vectors of a run in a journal, batch by batch, so that it goes on if it dies.
 
 The journal of `tweets.h5` is `.tweets.h5.journal` beside it, an append-only file::
 

@@ -1,4 +1,4 @@
-"""The output of a run, made shard by shard and in order: a single file, or a folder of shards.
+"""Make the output of a run, shard by shard and in order: a single file, or a folder of shards.
 
 `open_output` looks at the file or folder under the output's name and at its journal, and gives an
 `Output` that owns the journal and the builder. `begin` starts the first shard, and `next_shard`

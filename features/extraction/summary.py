@@ -1,4 +1,4 @@
-"""The progress of a run of stage one, and its summary when it is done.
+"""Report the progress of a run of stage one, and sum it up when it is done.
 
 In come the counts of the reader, the rejects and the encoding, and the finished output, which is
 read back; out come records for who called `extract`. Nothing is printed here.

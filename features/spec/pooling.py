@@ -79,8 +79,8 @@ class HiddenStates:
 
 
 @dataclass(frozen=True)
-class StateBlock:
-    """Hidden states of some neighbouring texts of a batch, B of at most T tokens.
+class BatchPart:
+    """The hidden states of a part of a batch: B texts that stand together, of at most T tokens.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-r"""The seal of a feature file: a digest of every bit of it, behind its HDF5 content.
+r"""Seal a feature file with a digest of every bit of it, behind its HDF5 content, and check that.
 
 HDF5's checksums leave gaps: between its objects, in unused parts of its indexes, in the flags of
 its first block. So a finished file ends in a seal of 56 bytes, which HDF5 does not read, as it lies

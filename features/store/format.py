@@ -1,4 +1,4 @@
-"""The HDF5 layout of a shard: what stage one hands to stage two. No torch.
+"""Define the HDF5 layout of a shard: what stage one hands to stage two. No torch.
 
 A shard is one immutable HDF5 file, written by `features/store/writer.py` and read, alone or as one
 with others, by `features/store/reader.py`. Row i of every dataset is row i of the input::

@@ -1,4 +1,4 @@
-"""Shards of a folder that one run makes: their names, their order, and the place of each.
+"""Name the shards of a folder that one run makes, order them, and check the place of each.
 
 A folder that was written with `shard_rows` holds `part-00000.h5`, `part-00001.h5`... Each says in
 its attribute `part` which one it is, so that a folder that lacks some is not taken for whole. While

@@ -1,4 +1,4 @@
-"""The command line: parse, call one function, print. `features/errors.py` has the exit codes."""
+"""Define the commands: parse, call one function, print. `features/errors.py` has the exit codes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Commands(click.Group):
-    """Turns the errors that a user can meet into one line and an exit code."""
+    """Turn the errors that a user can meet into one line and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -94,7 +94,7 @@ class _Commands(click.Group):
 
 
 def _in_flags(message: str) -> str:
-    """Name parameters as flags, those of another command than the one at work too."""
+    """Name parameters as flags, also those of another command than the one at work."""
     parameters = [one for command in main.commands.values() for one in command.params]
     return with_flags(message, parameters)
 
@@ -141,7 +141,7 @@ def main() -> None:
     multiple=True,
     default=[DEFAULT_POOLING],
     show_default=True,
-    metavar="SPEC",
+    metavar="POOLING",
     help="TOKENS[@LAYERS][+COMBINE], e.g. cls, mean@-2, cls@last4+concat; "
     "repeat for several views.",
 )
@@ -216,7 +216,7 @@ def _remark(line: str) -> None:
 @click.option(
     "--pooling",
     multiple=True,
-    metavar="SPEC",
+    metavar="POOLING",
     help="The view to fit on, or several side by side; needed where there are several.",
 )
 @click.option(
@@ -309,7 +309,7 @@ def fit_command(
 @click.option(
     "--combine",
     multiple=True,
-    metavar="SPEC,SPEC",
+    metavar="POOLING,POOLING",
     help="Views to try side by side as well, e.g. cls,mean@-2; repeat for more.",
 )
 @click.option(
@@ -332,7 +332,7 @@ def compare_command(
     _check_json(json_file, list(features))
     with progress.lines() as show:
         result = compare(
-            features, combine=[spec.split(",") for spec in combine], progress=show, **chosen
+            features, combine=[views.split(",") for views in combine], progress=show, **chosen
         )
     _write_json(json_file, result.to_dict())
     click.echo(comparison_text(result))
@@ -646,7 +646,7 @@ def doctor_command(model: str, json_file: Path | None) -> None:
 
 
 def _say(matching: Matching) -> None:
-    """Rows that are not in the output are said, but not into it."""
+    """Say which rows are left out of the output, beside it."""
     if any(matching.left_out.values()):
         click.echo(matching_text(matching), err=True)
 
@@ -664,7 +664,7 @@ def _shares_of(head: Head, shifts: Sequence[LabelShift]) -> dict[str, Any]:
 
 
 def _check_json(path: Path | None, others: Sequence[str | Path | None]) -> None:
-    """Before the work, not after it."""
+    """Refuse a file that JSON can't be written to, before the work."""
     if path is not None:
         check_replaceable(path, others)
         if path in others:  # the head, which is not there yet

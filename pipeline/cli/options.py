@@ -1,4 +1,4 @@
-"""Options that several commands have, as decorators: same name, same words, same default."""
+"""Define the options that several commands have: same name, same words, same default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What long work shows while it goes on: on a terminal, and nothing in a pipe."""
+"""Show how far long work is: on a terminal, and nothing in a pipe."""
 
 from __future__ import annotations
 

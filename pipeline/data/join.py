@@ -1,4 +1,4 @@
-"""Feature stores of several encoders over the same tweets, read as one. No torch, no fitting.
+"""Read feature stores of several encoders over the same tweets as one. No torch, no fitting.
 
 Files of one encoder are shards: their rows follow each other. Files of different encoders are
 joined: their columns stand side by side, row by row, as `pipeline/data/matching.py` matches them.
@@ -177,7 +177,7 @@ class Joined:
             yield block[kept[at : at + len(block)]]
 
     def ids(self, rows: slice) -> list[str]:
-        """Ids of some rows."""
+        """Give the ids of some rows."""
         if not self.kept:
             return self.stores[0].ids(rows)
         places = np.flatnonzero(self.kept[0])[rows]
@@ -187,7 +187,7 @@ class Joined:
         return [there[place - places[0]] for place in places]
 
     def flags(self, rows: slice) -> npt.NDArray[np.uint8]:
-        """Flags of some rows, those of the first store."""
+        """Give the flags of some rows, those of the first store."""
         if not self.kept:
             return self.stores[0].flags(rows)
         places = np.flatnonzero(self.kept[0])[rows]

@@ -1,4 +1,4 @@
-"""The rows of feature stores that have a label, as stage two takes them. No fitting.
+"""Take the rows of feature stores that have a label, for stage two. No fitting.
 
 In come open stores and views of them, out come vectors that can be streamed, and classes.
 """
@@ -43,7 +43,7 @@ class Labelled:
 
 
 def classes_of(stores: Joined) -> list[str]:
-    """Names of the classes that have rows, at least two."""
+    """Name the classes that have rows, at least two."""
     counts = np.bincount(stores.codes[stores.codes >= 0], minlength=len(stores.label_names))
     names = [name for name, count in zip(stores.label_names, counts, strict=True) if count]
     if not names:

@@ -1,4 +1,4 @@
-"""Which rows of several feature stores are the same tweet. No vectors are read.
+"""Match the rows of several feature stores that are the same tweet. No vectors are read.
 
 A row of one store and a row of another are the same tweet if
 
@@ -131,7 +131,7 @@ def _matched(stores: Sequence[FeatureStore], by_text: bool) -> tuple[list[Mask],
 
 
 def _keys(store: FeatureStore, by_text: bool) -> list[tuple[str, bytes]]:
-    """What a row is matched by: its id, and its text where that can be compared."""
+    """Give what a row is matched by: its id, and its text where that can be compared."""
     ids = store.ids()
     if not by_text:
         return [(identity, b"") for identity in ids]
@@ -157,7 +157,7 @@ def _check_order(
 
 
 def _recoded(store: FeatureStore, names: Sequence[str]) -> npt.NDArray[np.int32]:
-    """Codes of a store's labels, (rows of the store,), into other names."""
+    """Translate a store's labels, (rows of the store,), into codes of other names."""
     return np.asarray(label_recoding(store.label_names, names)[store.labels()])
 
 

@@ -69,7 +69,7 @@ def group_near(X: Rows, texts: Codes, cosine: float, *, memory: int) -> npt.NDAr
 
 
 def _directions(X: Rows, chosen: npt.NDArray[np.intp]) -> Array:
-    """Centred vectors of length 1 of some rows, in float32; what has no direction is 0."""
+    """Give centred vectors of length 1 of some rows, in float32; what has no direction is 0."""
     vectors = np.empty((len(chosen), X.shape[1]), np.float32)
     row = filled = 0
     for block in X.blocks():

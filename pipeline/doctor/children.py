@@ -1,4 +1,4 @@
-"""What can crash, stand still or be refused, each time in a child process with a limit of time.
+"""Run what can crash, stand still or be refused in child processes with a limit of time.
 
 `in_child` starts this module anew and gives what the task in it answers: `survey` says what there
 is to run on and how fast matrices are multiplied, `measure` how fast one way to run a model is.
@@ -131,7 +131,7 @@ def _survey(model: str) -> dict[str, Any]:
 
 
 def _widths(model: str) -> tuple[int, int]:
-    """Columns into and out of a model's widest linear layer."""
+    """Give the columns into and out of a model's widest linear layer."""
     from features.backends.eager.stock_model import load
     from features.spec.tokenizer import load_tokenizer
 

@@ -1,4 +1,4 @@
-"""What `frostline doctor` finds out: plain records, which turn into JSON."""
+"""Record what `frostline doctor` finds out: plain records, which turn into JSON."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def _places() -> tuple[Place, ...]:
 
 
 def _free(folder: Path) -> int | None:
-    """Bytes that are free where a folder lies, or would; None where the system does not say."""
+    """Count the bytes that are free where a folder lies, or would; None where that is not said."""
     folder = folder.absolute()
     for place in (folder, *folder.parents):
         with suppress(OSError):

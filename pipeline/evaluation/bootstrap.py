@@ -1,4 +1,4 @@
-"""Several classifiers' scores on the same rows in, how sure their differences are out. Pure.
+"""Draw rows again and again, to see how sure the differences between classifiers are. Pure.
 
 Rows are drawn again with replacement, the same ones for all classifiers: what makes some rows hard
 for all of them then cancels in the differences (Efron and Tibshirani, "An Introduction to the

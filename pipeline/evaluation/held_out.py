@@ -1,4 +1,4 @@
-"""What models say about rows that they did not see: their calibration and their figures. Pure."""
+"""Find the calibration and the figures of rows that the models did not see. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `fit` and `compare` are asked alike: how models are fitted, chosen and measured. Pure."""
+"""Record what `fit` and `compare` are both asked: how models are fitted and chosen. Pure."""
 
 from __future__ import annotations
 

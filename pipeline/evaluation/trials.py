@@ -1,4 +1,4 @@
-"""Which rows are learned from, and which ones judge what was learned. No solving.
+"""Divide rows into those that are learned from and those that judge what was learned. No solving.
 
 In come the classes of labelled rows, and the texts that rows share; out come a `Target`, what there
 is to learn, and `Trials`: the ways to leave rows out of a fit, so that they can judge it.

@@ -1,4 +1,4 @@
-"""The head: a fitted classifier with what it fits, and its joblib file.
+"""Keep a fitted classifier with what it fits, in a joblib file: the head.
 
 ``joblib.load("head.joblib")`` gives a plain dict::
 
@@ -334,7 +334,7 @@ def _check_metadata(metadata: Any, n_classes: int) -> None:
 
 
 def _is(value: Any, expected: str | int) -> bool:
-    """Whether a value from a file is this very one; an array is not."""
+    """Tell whether a value from a file is this very one; an array is not."""
     return type(value) is type(expected) and value == expected
 
 

@@ -1,4 +1,4 @@
-"""Class priors: what probabilities answer for, and how they move to another prior. Pure.
+"""Read class priors, and move probabilities from one prior to another. Pure.
 
 A classifier that was fitted where the classes have the shares `old` gives p(class | x) for such
 rows. For rows where they have the shares `new`, and where tweets of one class look as they did, the
@@ -92,12 +92,12 @@ def _shares(counts: Floats) -> Floats:
 
 
 def shift(old: Floats, new: Floats) -> Floats:
-    """What moves logits from one prior to another, (K,)."""
+    """Give what moves logits from one prior to another, (K,)."""
     return np.asarray(np.log(new) - np.log(old))
 
 
 def importance(y: npt.NDArray[np.integer[Any]], prior: Floats) -> Floats:
-    """Weights of rows, (N,), by which the classes have the shares of a prior; their mean is 1.
+    """Weigh rows, (N,), so that the classes have the shares of a prior; the mean weight is 1.
 
     Means over rows with these weights are what rows of that prior would give. A class without rows
     stays without; the others then share its part.

@@ -1,4 +1,4 @@
-"""Reads the pickles that `pipeline/head/head.py` writes, without running anything in them.
+"""Read the pickles that `pipeline/head/head.py` writes, without running anything in them.
 
 In come the bytes of a joblib file, out come dicts, lists, texts, numbers, arrays and inert
 `Instance` records. A pickle is a program; here only the instructions that build such values are

@@ -1,4 +1,4 @@
-"""What `compare` found, as one table."""
+"""Lay out what `compare` found, as one table."""
 
 from __future__ import annotations
 

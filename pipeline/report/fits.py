@@ -1,4 +1,4 @@
-"""What `fit` did, as text."""
+"""Say what `fit` did, as text."""
 
 from __future__ import annotations
 

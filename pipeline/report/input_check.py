@@ -1,4 +1,4 @@
-"""What `frostline check` found in input files, as text."""
+"""Say what `frostline check` found in input files, as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables, and facts by name, as lines of text."""
+"""Lay out tables, and facts by name, as lines of text."""
 
 from __future__ import annotations
 

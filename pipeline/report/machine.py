@@ -1,4 +1,4 @@
-"""What `doctor` found out about a machine, as text in sections."""
+"""Lay out what `doctor` found out about a machine, as text in sections."""
 
 from __future__ import annotations
 

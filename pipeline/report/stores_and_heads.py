@@ -1,4 +1,4 @@
-"""What files hold and where they come from, as text: stores, heads, and scores."""
+"""Say what files hold and where they come from: stores, heads and scores, as text."""
 
 from __future__ import annotations
 

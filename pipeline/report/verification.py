@@ -1,4 +1,4 @@
-"""What `frostline verify` found, as lines of text. It computes nothing."""
+"""Say what `frostline verify` found, as lines of text. It computes nothing."""
 
 from __future__ import annotations
 

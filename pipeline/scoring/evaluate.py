@@ -1,4 +1,4 @@
-"""Scored rows, and how good they are where the truth is known. No files, no models."""
+"""Measure scored rows where the truth is known. No files, no models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores in, a CSV, TSV or JSON Lines file out, or JSON Lines on standard output as they come.
+"""Write scores to a CSV, TSV or JSON Lines file, or to standard output as they come.
 
 Where the scores come from is not known here (`pipeline/scoring/predict.py`).
 """

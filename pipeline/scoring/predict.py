@@ -1,4 +1,4 @@
-"""Tweets and a head in, a stream of scores out, in input order and in bounded memory.
+"""Score tweets or cached vectors with a head, in input order and in bounded memory.
 
 `predict` crosses back into stage one in one place, `encoders_for`: it builds the encoders that the
 head itself describes, so that nobody scores with another model, pooling, length or normaliser.
@@ -217,7 +217,7 @@ def _marks(empty: bool, repaired: bool) -> str:
 
 
 def is_store(path: str | Path) -> bool:
-    """Whether an input is cached vectors rather than tweets: by its name, or by how it begins."""
+    """Tell cached vectors from tweets: by the name of an input, or by how it begins."""
     path = Path(path)
     if path.suffix in (".h5", ".hdf5") or path.is_dir():
         return True

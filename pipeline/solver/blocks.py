@@ -1,4 +1,4 @@
-"""Vectors by the block: from memory, or streamed from a file in bounded memory; no maths of models.
+"""Go through vectors block by block, from memory or streamed from a file in bounded memory.
 
 In come raw vectors (N, D) as an array, an HDF5 dataset, or anything that can be read piece by
 piece. Out go centred blocks, to be gone through as often as wanted. A block always holds the same

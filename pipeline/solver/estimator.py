@@ -180,5 +180,5 @@ class MultinomialLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ig
 
 
 def _in_a_file(X: Any) -> bool:
-    """Whether this is an HDF5 dataset, which is read block by block, rather than an array."""
+    """Tell an HDF5 dataset, which is read block by block, from an array."""
     return hasattr(X, "chunks") and hasattr(X, "id") and hasattr(X, "file")

@@ -1,4 +1,4 @@
-"""L-BFGS on many models in step, from a preconditioner of their own: points in, better points out.
+"""Minimise the objectives of many models in step, by L-BFGS with a preconditioner for each.
 
 The method and the certificate are described in `pipeline/solver/solve.py`, the function that is
 minimised in `pipeline/solver/objective.py`. Nothing here knows where the vectors lie.

@@ -1,4 +1,4 @@
-"""The objective of many models at once: weights in, values, gradients and curvatures out.
+"""Evaluate the objective of many models at once: weights in, values, gradients, curvatures out.
 
 For one inverse penalty C, and rows i with weights s_i, vectors x_i and classes y_i, a model
 minimises

@@ -197,7 +197,7 @@ def solve_grid(
 
 
 def in_two(n: int) -> list[list[int]]:
-    """Which of `n` values `solve_grid` takes first, both ends among them, and which then."""
+    """Divide n values: those that `solve_grid` takes first, both ends among them, and the rest."""
     first = np.unique(np.linspace(0, n - 1, n // 3 + 2).round().astype(int)).tolist()
     rest = [i for i in range(n) if i not in first]
     return [first, rest] if rest else [first]
@@ -256,7 +256,7 @@ def _solve(data: Data, problems: Sequence[Problem], max_iter: int) -> list[Solut
 
 
 def _start(data: Data, objective: Objective, problems: Sequence[Problem]) -> Point:
-    """Weights 0 with the intercepts that are best for them, or what is known, (M, K, 1 + D)."""
+    """Start from weights 0 and the intercepts best for them, or what is known, (M, K, 1 + D)."""
     theta = np.zeros((len(problems), data.n_classes, 1 + objective.n_columns))
     share = objective.class_rows / objective.class_rows.sum(axis=1, keepdims=True)
     # A class without rows gets a probability of 0, to all digits.
@@ -275,7 +275,7 @@ def _start(data: Data, objective: Objective, problems: Sequence[Problem]) -> Poi
 def balanced_weights(
     y: npt.NDArray[np.integer[Any]], n_classes: int, weight: Floats | None = None
 ) -> Floats:
-    """Weights of the classes, (K,), that make all count alike: N / (K * rows of the class).
+    """Give class weights, (K,), by which all count alike: N / (K * rows of the class).
 
     Rows count by their weights, (N,), if there are some; a class without rows gets a weight of 0.
     """

@@ -1,6 +1,6 @@
-"""The forward pass in torch: a copy of the stock model on a device, packed where it can be.
+"""Run a copy of the stock model in torch, on a device, with its texts packed where they can be.
 
-In come the token ids of a batch, out come hidden states, block by block. Layers behind the deepest
+In come the token ids of a batch, out come hidden states, part by part. Layers behind the deepest
 that is wanted do not run. On the CPU the linear layers are fused
 (`features/backends/eager/fused_layers.py`). Does not pool, and reads no files.
 """
@@ -26,7 +26,7 @@ from features.backends.eager.product_rates import attention_seconds
 from features.backends.eager.stock_model import DeepestReached, LayerTaps, StockModel
 from features.backends.padding import pad
 from features.errors import CannotContinue, InputError
-from features.spec.pooling import StateBlock
+from features.spec.pooling import BatchPart
 
 # A packed batch is filled up to a multiple of this many tokens. oneDNN generates code for each
 # number of rows that it meets: with batches of any size, the first pass over some texts is a fifth
@@ -95,7 +95,7 @@ class TorchBackend:
             self.model.set_attn_implementation(PACKED)
         self._taps = None if stock.layers is None else LayerTaps(stock.layers_of(self.model))
 
-    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[StateBlock]:
+    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[BatchPart]:
         """Run one batch.
 
         Parameters
@@ -105,13 +105,13 @@ class TorchBackend:
 
         Yields
         ------
-        StateBlock
+        BatchPart
             In the order of the texts, together all of them.
         """
         with torch.inference_mode(), _no_memory_left(self._device):
             yield from self._packed(ids) if self.packs else self._padded(ids)
 
-    def _packed(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[StateBlock]:
+    def _packed(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[BatchPart]:
         assert self._first_position is not None, "only models that can run packed get here"
         filler = np.array([self._padding_id], np.int32)  # texts of their own, seen by nobody
         n_fillers = -sum(map(len, ids)) % _TOKENS_STEP
@@ -130,20 +130,20 @@ class TorchBackend:
                     for number, state in flat.items()
                 }
                 if real.stop > real.start:
-                    yield StateBlock(real, lengths[real], same)
+                    yield BatchPart(real, lengths[real], same)
         else:
             # One launch for all of them, though it copies: the texts are of similar length.
             starts = texts.bounds(self._device)[: len(ids)].long()
             within = torch.arange(max(texts.lengths), device=self._device)
             at = (starts[:, None] + within).clamp(max=sum(texts.lengths) - 1)
             padded = {number: state[at] for number, state in flat.items()}
-            yield StateBlock(slice(0, len(ids)), lengths[: len(ids)], padded)
+            yield BatchPart(slice(0, len(ids)), lengths[: len(ids)], padded)
 
-    def _padded(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[StateBlock]:
+    def _padded(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[BatchPart]:
         padded, attended = (torch.from_numpy(a) for a in pad(ids, self._padding_id))
         states, pooled = self._run(input_ids=padded, attention_mask=attended)
         lengths = attended.sum(dim=1).to(self._device)
-        yield StateBlock(slice(0, len(ids)), lengths, states, pooled)
+        yield BatchPart(slice(0, len(ids)), lengths, states, pooled)
 
     def _run(self, **tensors: torch.Tensor) -> tuple[dict[int, torch.Tensor], torch.Tensor | None]:
         """Run the model on tensors by the names that transformers gives them."""

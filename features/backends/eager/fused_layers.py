@@ -1,4 +1,4 @@
-"""Stock layers, made fast for the CPU: the same weights, prepacked and fused by oneDNN.
+"""Make stock layers fast on the CPU: the same weights, prepacked and fused by oneDNN.
 
 In comes a transformers model, and its linear layers are replaced in place:
 

@@ -1,4 +1,4 @@
-"""Linear layers in 8-bit integers, for CPUs that multiply them faster than anything else.
+"""Compute linear layers in 8-bit integers, for CPUs that multiply them faster than anything else.
 
 In: a float32 layer and a sample of what goes into it (:mod:`features.backends.eager.int8_ranges`).
 Out: :class:`Int8Linear`, and :class:`Int8FeedForward` for two layers with a GELU between, whose

@@ -1,4 +1,4 @@
-"""The int8 ranges of a model: what goes into its linear layers, and the 8-bit steps that follow.
+"""Measure the int8 ranges of a model: what goes into its linear layers, and the 8-bit steps.
 
 In: a float32 model and a way to run it over some texts. Out: for every linear layer a sample of its
 inputs (:func:`record_inputs`), and from that and the layer's weight the steps that cost its output

@@ -1,4 +1,4 @@
-"""Attention for texts laid end to end, without padding, in stock transformers models.
+"""Attend within texts that are laid end to end, without padding, in stock transformers models.
 
 A batch is one sequence, (1, T) tokens of B texts; `packed_attention` lets each token see its own
 text only. It is registered under `PACKED` in transformers' attention registry, so that every model

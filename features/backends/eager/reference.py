@@ -1,6 +1,6 @@
-"""The stock model run as it is: one text at a time, in float32, on the CPU.
+"""Run the stock model as it is: one text at a time, in float32, on the CPU.
 
-In come token ids, out come hidden states, a block a text. It is slow, and has no steps that could
+In come token ids, out come hidden states, text by text. It is slow, and has no steps that could
 go wrong: backends are compared with it before they are used.
 """
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from features.backends.eager.stock_model import StockModel
-from features.spec.pooling import StateBlock
+from features.spec.pooling import BatchPart
 
 
 class Reference:
@@ -25,8 +25,8 @@ class Reference:
     def __init__(self, stock: StockModel, layers: Sequence[int], *, pooler: bool) -> None:
         self._module, self._layers, self._pooler = stock.module, tuple(layers), pooler
 
-    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[StateBlock]:
-        """Run texts, and give each as a block of its own."""
+    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[BatchPart]:
+        """Run texts, and give each as a part of its own."""
         for number, text in enumerate(ids):
             tokens = torch.from_numpy(text).long()[None]
             with torch.inference_mode():
@@ -35,7 +35,7 @@ class Reference:
                     attention_mask=torch.ones_like(tokens),
                     output_hidden_states=True,
                 )
-            yield StateBlock(
+            yield BatchPart(
                 slice(number, number + 1),
                 torch.tensor([len(text)]),
                 {layer: output.hidden_states[layer] for layer in self._layers},

@@ -1,4 +1,4 @@
-"""A checkpoint as a stock transformers model in float32, and what can be learned by running it.
+"""Load a checkpoint as a stock transformers model in float32, and learn about it by running it.
 
 In comes a `Checkpoint`, out goes a `StockModel`: where its layers are, whether it heeds padding,
 whether it can run packed. These are found by running it on some tokens, not by the names of its

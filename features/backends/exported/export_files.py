@@ -1,4 +1,4 @@
-"""Files of exported models in the user's cache: write, find and check them. No torch.
+"""Write, find and check the files of exported models in the user's cache. No torch.
 
 An export is a folder: the files of the runtime (`features/backends/exported/openvino_runtime.py`,
 `features/backends/exported/onnx_runtime.py`), `tokenizer.json`, and `export.json`, which says what

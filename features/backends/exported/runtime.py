@@ -1,9 +1,8 @@
 """Run a model that was exported to another runtime, from padded batches, on the CPU. No torch.
 
-In come an export (`features/backends/exported/export_files.py`) and a precision, out come blocks of
-hidden states, as arrays of numpy. It makes and proves no exports
-(`features/backends/exported/export.py`), and each runtime has a module of its own that talks to its
-library.
+In come an export (`features/backends/exported/export_files.py`) and a precision, out come hidden
+states, as arrays of numpy. It makes and proves no exports (`features/backends/exported/export.py`),
+and each runtime has a module of its own that talks to its library.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from features.backends.padding import pad
 from features.backends.registry import BACKENDS, unsupported_dtype
 from features.base.machine import n_cores
 from features.errors import CannotContinue, first_line
-from features.spec.pooling import StateBlock
+from features.spec.pooling import BatchPart
 
 Array = npt.NDArray[np.generic]
 # From ids and mask, int64 (B, T), to the hidden states (B, T, H) and the pooler's output (B, H).
@@ -72,7 +71,7 @@ class ExportedBackend:
         """Give the hidden states (B, T, H) and the pooler's output (B, H) of a padded batch."""
         return self._infer(ids, attended)
 
-    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[StateBlock]:
+    def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[BatchPart]:
         """Run one batch; see `TorchBackend.forward`."""
         padded, attended = pad(ids, self._padding_id)
         try:
@@ -84,7 +83,7 @@ class ExportedBackend:
             ) from error
         pooled = found.pop() if self._pooler else None
         layers = dict(zip(self._layers, found, strict=True))
-        yield StateBlock(slice(0, len(ids)), attended.sum(axis=1), layers, pooled)
+        yield BatchPart(slice(0, len(ids)), attended.sum(axis=1), layers, pooled)
 
 
 def check_dtype(name: str, dtype: str) -> None:

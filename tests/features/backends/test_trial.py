@@ -10,7 +10,7 @@ import torch
 from features.backends.choice import Candidate
 from features.backends.trial import OUT_OF_TIME, Trial, int8_reason, run_trial
 from features.errors import InputError
-from features.spec.pooling import StateBlock
+from features.spec.pooling import BatchPart
 
 EXACT, HALF = (
     Candidate("torch", "float32", "prepacked"),
@@ -34,7 +34,7 @@ class Sleeping:
     def forward(self, ids):
         self.calls.append(sum(map(len, ids)))
         time.sleep(self.of_call + self.of_token * self.calls[-1])
-        yield StateBlock(slice(0, len(ids)), torch.tensor([len(text) for text in ids]), {})
+        yield BatchPart(slice(0, len(ids)), torch.tensor([len(text) for text in ids]), {})
 
 
 class Stuck(Sleeping):

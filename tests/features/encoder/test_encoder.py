@@ -34,7 +34,7 @@ from features.backends.trial import Trial
 from features.encoder import loading
 from features.errors import InputError
 from features.spec.checkpoint import find_checkpoint
-from features.spec.pooling import StateBlock
+from features.spec.pooling import BatchPart
 from features.spec.tokenizer import load_tokenizer
 
 MAX_LENGTH = 24
@@ -94,7 +94,7 @@ def watched(encoder: FrozenEncoder) -> Iterator[list[int]]:
     rows: list[int] = []
     forward = encoder._engine.backends[0].forward
 
-    def noting(ids: Sequence[np.ndarray]) -> Iterator[StateBlock]:
+    def noting(ids: Sequence[np.ndarray]) -> Iterator[BatchPart]:
         rows.append(len(ids))
         return forward(ids)
 
