@@ -1,6 +1,6 @@
 """Show text from files on a terminal: nothing in it may move the cursor or change colours.
 
-In comes any text, out comes text that can be printed. Nothing is printed here.
+In comes any text, or a size, out comes text that can be printed. Nothing is printed here.
 """
 
 from __future__ import annotations
@@ -26,6 +26,17 @@ def listed(names: Collection[str]) -> str:
     first = [shown(name) for name in islice(names, _LISTED)]
     rest = len(names) - len(first)
     return (", ".join(first) or "none") + (f" and {rest:,} more" if rest else "")
+
+
+def size(n_bytes: int) -> str:
+    """Give a number of bytes in MB or GB.
+
+    Examples
+    --------
+    >>> size(2_500_000), size(21_000_000_000)
+    ('2.5 MB', '21.0 GB')
+    """
+    return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
 
 
 def printable(text: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from features.base import disk
+from features.base.shown import size
 from features.spec.checkpoint import Checkpoint
 from features.spec.pooling import parse_poolings
 
@@ -63,7 +64,7 @@ def shortage(
     if needed <= free:
         return None
     return (
-        f"the disk of {folder} may be too small: about {needed / 1e9:,.1f} GB will be written for "
-        f"{rows:,} rows, {free / 1e9:,.1f} GB are free; if it gets full, make room and run the "
-        "same command to continue"
+        f"the disk of {folder} may be too small: about {size(needed)} will be written for "
+        f"{rows:,} rows, {size(free)} are free; if it gets full, make room and run the same "
+        "command to continue"
     )

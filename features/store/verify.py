@@ -18,6 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from features.base.paths import journal_path
+from features.base.shown import size
 from features.errors import FileRefused, InputError, system_reason
 from features.store import admission, row_checks
 from features.store.checksum import check_seal
@@ -186,9 +187,9 @@ def _remarks(path: Path) -> Iterator[str]:
     if not path.name:  # `.` or `/`: nothing is written under such a name
         return
     journal = journal_path(path)
-    if size := _size(journal):
+    if n_bytes := _size(journal):
         yield (
-            f"{path}: a run that was interrupted, or is at work, has {size / 1e6:,.1f} MB in "
+            f"{path}: a run that was interrupted, or is at work, has {size(n_bytes)} in "
             f"{journal}: run the same `frostline extract` again"
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.evaluation.metrics import METRICS
 from pipeline.fit import FitResult
-from pipeline.report.layout import facts_text, listed, table
+from pipeline.report.layout import counts_text, facts_text, table
 from pipeline.report.metrics import metrics_text
 from pipeline.report.stores_and_heads import matching_text, views_of
 
@@ -18,7 +18,7 @@ def fit_text(result: FitResult) -> str:
     facts = {
         "views": " + ".join(views_of(head)),
         "rows": f"{meta['rows']:,}"
-        + listed(dict(zip(head.labels, meta["class_rows"], strict=True)))
+        + counts_text(dict(zip(head.labels, meta["class_rows"], strict=True)))
         + (f"; {result.unlabelled:,} without a label left out" if result.unlabelled else ""),
         **({} if result.matching is None else {"joined": matching_text(result.matching)}),
         "C": f"{meta['C']:g}" + (" (chosen)" if result.candidates else ""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from features.base.shown import printable, shown
 from features.extraction.check import InputReport
-from pipeline.report.layout import facts_text, listed
+from pipeline.report.layout import counts_text, facts_text
 
 _VERDICTS = {
     "fine": "`extract` would read all of it",
@@ -23,13 +23,13 @@ def check_text(report: InputReport) -> str:
             for name, how in r.read.items()
         },
         "rows": f"{r.rows:,}",
-        "tweets": f"{r.tweets:,}" + listed(r.labels),
-        "rejected": f"{r.rejected:,}" + listed(r.reasons),
+        "tweets": f"{r.tweets:,}" + counts_text(r.labels),
+        "rejected": f"{r.rejected:,}" + counts_text(r.reasons),
         "flagged": f"{r.empty:,} empty, {r.repaired:,} repaired",
         "repeated": f"{r.same_texts:,} with the text of an earlier row, "
         f"{r.doubled_ids:,} with its id",
         "characters": lengths,
-        "scripts": listed(r.scripts).strip(" ()"),
+        "scripts": counts_text(r.scripts).strip(" ()"),
     }
     lines = [_VERDICTS[r.verdict], facts_text({name: text for name, text in facts.items() if text})]
     lines += [f"! {printable(remark)}" for remark in r.remarks]
@@ -40,7 +40,7 @@ def check_text(report: InputReport) -> str:
     if r.conflicts:
         lines.append(f"! {r.conflicts:,} texts come with several labels, for example:")
         for conflict in r.examples_of_conflicts:
-            lines.append(f"    {shown(conflict.text)}{listed(conflict.labels)}")
+            lines.append(f"    {shown(conflict.text)}{counts_text(conflict.labels)}")
     if r.examples:
         lines.append("The first rows, as they stand and as the encoder will read them:")
     for example in r.examples:

@@ -45,16 +45,9 @@ def wrapped_text(facts: Mapping[str, str]) -> str:
     )
 
 
-def listed(counts: Mapping[str, int]) -> str:
+def counts_text(counts: Mapping[str, int]) -> str:
     """Give ` (a 3, b 4)`, cut where there are many."""
     if not counts:
         return ""
     shown = [f"{printable(name)} {n:,}" for name, n in list(counts.items())[:8]]
     return f" ({', '.join(shown)}{', …' if len(counts) > 8 else ''})"
-
-
-def size(n_bytes: int | None) -> str:
-    """Give bytes in MB or GB; nothing where they are not known."""
-    if n_bytes is None:
-        return ""
-    return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"

@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from features.base.shown import printable
+from features.base.shown import printable, size
 from pipeline.doctor.diagnosis import Diagnosis, Place, Taken
-from pipeline.report.layout import size, table, wrapped_text
+from pipeline.report.layout import table, wrapped_text
 
 
 def diagnosis_text(found: Diagnosis) -> str:
@@ -19,7 +19,8 @@ def diagnosis_text(found: Diagnosis) -> str:
         "cores": f"{found.machine['cores']:,}",
         "settings": ", ".join(f"{k}={v}" for k, v in found.machine["settings"].items()) or "none",
         "devices": "; ".join(
-            " ".join([d.name, d.model, size(d.memory_bytes)]).strip() for d in found.devices
+            " ".join([d.name, d.model, size(d.memory_bytes) if d.memory_bytes else ""]).strip()
+            for d in found.devices
         )
         or f"none: {found.reason}",
     }

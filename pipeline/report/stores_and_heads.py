@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from features.base.shown import printable
+from features.base.shown import printable, size
 from features.extraction.summary import ExtractSummary
 from features.spec.vector_spec import VectorSpec
 from features.store.reader import FeatureStore
 from pipeline.data.matching import Matching
 from pipeline.head.head import Head
-from pipeline.report.layout import facts_text, listed, table
+from pipeline.report.layout import counts_text, facts_text, table
 from pipeline.report.metrics import prior_in_words
 from pipeline.scoring.output_files import Written
 
@@ -20,9 +20,8 @@ def extract_text(summary: ExtractSummary) -> str:
     """Say what a run of `extract` did."""
     s = summary
     views = ", ".join(f"{view} ({width})" for view, width in s.views.items())
-    size = f"{s.file_bytes / 1e6:,.1f} MB"
     facts: dict[str, str] = {
-        "rows": f"{s.rows:,}" + listed(s.labels),
+        "rows": f"{s.rows:,}" + counts_text(s.labels),
         "unique texts": f"{s.unique:,} ({s.encoded:,} encoded in this run"
         + (f", {s.resumed:,} in one that was interrupted)" if s.resumed else ")"),
         "tokens": f"{s.tokens:,} ({s.tokens / s.rows:.1f} a tweet)",
@@ -49,14 +48,14 @@ def extract_text(summary: ExtractSummary) -> str:
     facts["speed"] = f"{s.tweets_per_second:,.0f} tweets/s, without loading the model"
     if s.gflops:
         facts["forward"] = f"{s.gflops:,.0f} useful GFLOP/s"
-    facts["file"] = f"{s.output}, {size}"
+    facts["file"] = f"{s.output}, {size(s.file_bytes)}"
     verb = "extended" if s.outcome == "extended" else "written"
     return f"{printable(str(s.output))} {verb}\n" + facts_text(facts)
 
 
 def predict_text(written: Written, output: str, rejected: int, rejects_file: object) -> str:
     """Say what was scored, and show the first rows."""
-    facts = {"rows": f"{written.rows:,}" + listed(written.counts), "file": output}
+    facts = {"rows": f"{written.rows:,}" + counts_text(written.counts), "file": output}
     if rejected:
         facts["rejected"] = f"{rejected:,}, listed in {rejects_file}"
     text = f"{printable(output)} written\n" + facts_text(facts)
@@ -87,7 +86,7 @@ def store_text(store: FeatureStore) -> str:
     counts = {n: int(np.count_nonzero(codes == k)) for k, n in enumerate(store.label_names)}
     made = store.provenance[0]
     facts = {
-        "rows": f"{store.n_rows:,}" + listed(counts),
+        "rows": f"{store.n_rows:,}" + counts_text(counts),
         "shards": str(len(store.paths)),
         "views": ", ".join(f"{view} ({width})" for view, width in store.views.items()),
         "precision": f"{store.precision}, stored as {store.store_dtype}",
