@@ -380,8 +380,8 @@ def as_texts(texts: Iterable[str]) -> list[str]:
     # What is iterated over in a frame or a mapping are names, not texts.
     if isinstance(texts, Mapping) or getattr(texts, "ndim", 1) != 1 or hasattr(texts, "columns"):
         raise InputError(
-            f"encode takes a list of texts, not a {type(texts).__name__}: give its column of texts, such "
-            'as frame["text"]'
+            f"encode takes a list of texts, not a {type(texts).__name__}: give its column of "
+            'texts, such as frame["text"]'
         )
     found = list(texts)
     for number, text in enumerate(found):

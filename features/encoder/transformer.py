@@ -26,8 +26,10 @@ class FrozenBert(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no t
 
     Parameters
     ----------
-    model, pooling, max_length, normalize, prefix, dtype, device, max_batch_tokens, backend, revision
-        See `FrozenEncoder`.
+    model, revision, pooling, max_length, normalize, prefix
+        What vectors mean, see `FrozenEncoder`.
+    dtype, device, max_batch_tokens, backend
+        How they are made, see `FrozenEncoder`.
 
     Examples
     --------

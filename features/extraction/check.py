@@ -1,8 +1,8 @@
-"""Look at input files as `extract` would read them, without a model: what is in them, and what is odd.
+"""Look at input files as `extract` would read them, without a model, and say what is odd.
 
-In go files and what was said about them, out comes an `InputReport`: formats, columns, labels, rejects with
-their reasons, doubles, texts with conflicting labels, lengths, scripts, and some rows before and after
-normalising. Memory is bounded but for the distinct texts, of which a hash is kept.
+In go files and what was said about them, out comes an `InputReport`: formats, columns, labels,
+rejects with their reasons, doubles, texts with conflicting labels, lengths, scripts, and some rows
+before and after normalising. Memory is bounded but for the distinct texts, of which a hash is kept.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ class _Seen:
 
 
 def script_of(text: str) -> str:
-    """Name the script of the first letter of a text; `none` where there is none, `other` if unknown.
+    """Name the script of a text's first letter; `none` where there is none, `other` if unknown.
 
     Examples
     --------

@@ -90,8 +90,10 @@ def extract(
         See `TweetReader`.
     output : path
         The feature file, or the folder of its shards.
-    model, revision, pooling, max_length, normalize, prefix, dtype, device, backend, max_batch_tokens
-        See `FrozenEncoder`.
+    model, revision, pooling, max_length, normalize, prefix
+        What vectors mean, see `FrozenEncoder`.
+    dtype, device, backend, max_batch_tokens
+        How they are made, see `FrozenEncoder`.
     store_dtype : str
         `float16` or `float32`, for vectors on disk.
     text_column, label_column, id_column, labels, mapping, label_case

@@ -2,8 +2,9 @@
 
 transformers reads the configs of models, and follows some of what they name: files elsewhere,
 weights that nobody has hashed, adapters, libraries. All of that is refused here, before a model is
-loaded; so are weights of other formats, with what to do about it. Code of a model never runs, and its attention is chosen by us, but not here: see
-`features/backends/eager/stock_model.py`. No torch, no transformers.
+loaded; so are weights of other formats, with what to do about it. Code of a model never runs, and
+its attention is chosen by us, but not here: see `features/backends/eager/stock_model.py`. No torch,
+no transformers.
 """
 
 from __future__ import annotations

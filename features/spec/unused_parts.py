@@ -98,8 +98,8 @@ def _modules(folder: Path) -> list[str]:
     if not behind:
         return []
     return [
-        f"{', '.join(behind)} behind its pooling (views are pooled from hidden states, and the head "
-        "is fitted on them)"
+        f"{', '.join(behind)} behind its pooling (views are pooled from hidden states, and the "
+        "head is fitted on them)"
     ]
 
 

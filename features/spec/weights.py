@@ -16,7 +16,7 @@ from features.errors import FileRefused
 
 # What safetensors itself allows.
 _MAX_HEADER_BYTES = 100_000_000
-# Put before every name by what a model was wrapped in when it was saved: DataParallel, torch.compile.
+# What a wrapper of the model at its saving put before every name: DataParallel, torch.compile.
 _WRAPPERS = ("module.", "_orig_mod.")
 
 

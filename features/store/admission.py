@@ -114,7 +114,8 @@ def _rehearse(paths: Sequence[Path], limits: Limits, program: str) -> None:
     if done.returncode != 0 or done.stdout != "ok":
         raise FileRefused(
             f"{named} could not be opened within {limits.cpu_seconds} s and "
-            f"{limits.memory_bytes >> 20} MiB: the process that tried it ended with {children.ending(done.returncode, done.stderr)}"
+            f"{limits.memory_bytes >> 20} MiB: the process that tried it ended with "
+            f"{children.ending(done.returncode, done.stderr)}"
         )
 
 
