@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -278,6 +279,12 @@ def test_what_a_package_never_imports(where):
 def test_folders_hold_about_a_dozen_modules():
     folders = {path.parent for path in [*sources("features"), *sources("pipeline")]}
     assert {str(f): n for f in folders if (n := len(list(f.glob("*.py")))) > 13} == {}
+
+
+def test_modules_of_tests_have_names_of_their_own():
+    """Two of one name in different folders stop pytest before the first test."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py"))
+    assert [name for name, n in names.items() if n > 1] == []
 
 
 # What people call: parameters are all that can be asked for. Commands have theirs from options.
