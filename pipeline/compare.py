@@ -19,6 +19,7 @@ import numpy as np
 from features.base.arrays import Floats
 from features.errors import InputError
 from features.spec.vector_spec import VectorSpec
+from pipeline.data.conflicts import Conflicts, settle
 from pipeline.data.join import Joined, open_joined
 from pipeline.data.labelled_rows import classes_of, labelled_rows
 from pipeline.data.matching import Matching
@@ -94,6 +95,8 @@ class Comparison:
         Rows that were left out because they have no label.
     matching : Matching, optional
         What came of joining the stores of several encoders.
+    conflicts : Conflicts
+        Texts that come with several labels, and what was done with their rows.
     measured_on : str
     """
 
@@ -104,6 +107,7 @@ class Comparison:
     rows: int
     unlabelled: int
     matching: Matching | None
+    conflicts: Conflicts
     measured_on: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -130,6 +134,7 @@ def compare(
     *,
     combine: Sequence[Sequence[str]] = (),
     cv: int = FOLDS,
+    conflicts: str = "keep",
     metric: str = "macro-recall",
     class_weight: str = "balanced",
     prior: str | Mapping[str, float] | None = None,
@@ -150,7 +155,7 @@ def compare(
         Folds; see `make_folds`.
     metric : str
         One of `METRICS`: C is chosen by it, and the lines are compared in it.
-    class_weight, prior, seed, max_iter, memory
+    conflicts, class_weight, prior, seed, max_iter, memory
         As for `fit`. The seed is that of the folds and of the bootstrap.
     progress : callable, optional
         Called with the number of lines that are done, and of all.
@@ -186,7 +191,8 @@ def compare(
         tol=SELECTION_TOL,
         memory=bytes_of(memory),
     )
-    with open_joined(features) as stores:
+    with open_joined(features) as joined:
+        stores, found = settle(joined, conflicts)
         asked = _lines(stores, combine)
         labels = classes_of(stores)
         rows = labelled_rows(stores, asked[0], labels)
@@ -205,6 +211,7 @@ def compare(
         len(trials.y),
         rows.unlabelled,
         stores.matching,
+        found,
         trials.measured_on,
     )
 

@@ -22,6 +22,7 @@ import numpy as np
 from features.errors import InputError
 from features.spec.vector_spec import VectorSpec
 from features.version import __version__
+from pipeline.data.conflicts import Conflicts, settle
 from pipeline.data.join import Joined, open_joined
 from pipeline.data.labelled_rows import Labelled, classes_of, labelled_rows, validation_rows
 from pipeline.data.matching import Matching
@@ -57,6 +58,8 @@ class FitResult:
         Rows that were left out because they have no label.
     matching : Matching, optional
         What came of joining the stores of several encoders.
+    conflicts : Conflicts
+        Texts that come with several labels, and what was done with their rows.
     gap : float
         The certificate of the head: how far it can be from the optimum, relative to the objective.
     converged : bool
@@ -72,6 +75,7 @@ class FitResult:
     candidates: tuple[Candidate, ...]
     unlabelled: int
     matching: Matching | None
+    conflicts: Conflicts
     gap: float
     converged: bool
     seconds: dict[str, float]
@@ -86,6 +90,7 @@ def fit(
     repeats: int = 1,
     near_identical: float | None = None,
     validation: str | Path | Sequence[str | Path] | None = None,
+    conflicts: str = "keep",
     metric: str = "macro-recall",
     one_standard_error: bool = False,
     class_weight: str = "balanced",
@@ -120,6 +125,9 @@ def fit(
         always are; see `pipeline/data/near_duplicates.py`.
     validation : path or sequence of paths, optional
         Labelled vectors of the same encoders to choose C and to measure on, instead of folds.
+    conflicts : str
+        What becomes of texts that come with several labels, see `settle`: `keep` them, `drop` all
+        their rows, or keep the rows of the label that the `majority` has. Not of `validation`.
     metric : str
         One of `METRICS`.
     one_standard_error : bool
@@ -183,7 +191,7 @@ def fit(
     method = _calibration(calibrate, possible=plan.n_tried > 1 or validation is not None)
 
     with ExitStack() as files:
-        stores = files.enter_context(open_joined(features))
+        stores, found = settle(files.enter_context(open_joined(features)), conflicts)
         task = _load(files, stores, pooling, plan, options)
         loaded = perf_counter()
         if fixed is None:
@@ -212,7 +220,7 @@ def fit(
         "total": ended - started,
     }
     metadata = _metadata(task, outcome, solution, measured, options)
-    metadata["seconds"] = seconds
+    metadata |= {"conflicts": found.counts(), "seconds": seconds}
     return FitResult(
         Head(task.target.labels, coef, intercept, task.sources, metadata, novelty),
         measured.metrics,
@@ -220,6 +228,7 @@ def fit(
         outcome.candidates if fixed is None else (),
         task.rows.unlabelled,
         task.matching,
+        found,
         solution.gap,
         solution.converged,
         seconds,

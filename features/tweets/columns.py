@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from features.base.shown import listed, shown
@@ -89,6 +89,17 @@ class Columns:
     def files(self) -> tuple[str | Path | None, str | Path | None]:
         """The files that are read besides the input."""
         return self.labels, self.mapping
+
+    @property
+    def given(self) -> list[str]:
+        """The parameters of this that were given, as `extract` names them."""
+        names = {"text": "text_column", "label": "label_column", "id": "id_column"}
+        plain = Columns(need_labels=self.need_labels)
+        return [
+            names.get(one.name, one.name)
+            for one in fields(self)
+            if getattr(self, one.name) != getattr(plain, one.name)
+        ]
 
     @property
     def asked(self) -> dict[str, str | None]:

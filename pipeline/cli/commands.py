@@ -253,6 +253,7 @@ def _remark(line: str) -> None:
     metavar="FEATURES",
     help="Choose C and measure on these vectors instead.",
 )
+@options.conflicts
 @options.metric
 @click.option(
     "--one-standard-error",
@@ -315,6 +316,7 @@ def fit_command(
 @click.option(
     "--cv", type=int, default=FOLDS, show_default=True, metavar="K", help="Folds, the same for all."
 )
+@options.conflicts
 @options.metric
 @options.class_weight
 @options.prior

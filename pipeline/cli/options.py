@@ -13,6 +13,7 @@ from features.backends.choice import Runtime
 from features.backends.registry import BACKENDS
 from features.tweets.columns import LABEL_CASES, Columns
 from features.tweets.table import QUOTINGS, InputFormat
+from pipeline.data.conflicts import HANDLINGS
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.options import CLASS_WEIGHTS
 from pipeline.head.head import Head
@@ -167,6 +168,14 @@ moved_prior = click.option(
     metavar="PRIOR",
     help="Move the head to other shares of the classes: uniform, training, a=0.2,b=0.5,c=0.3, or "
     "estimate: those that these very rows seem to have.",
+)
+conflicts = click.option(
+    "--conflicts",
+    type=click.Choice(HANDLINGS),
+    default="keep",
+    show_default=True,
+    help="Texts with several labels: keep them, drop all their rows, or keep the rows of the label "
+    "that most have (majority).",
 )
 fold_seed = click.option(
     "--seed",

@@ -28,6 +28,8 @@ from pipeline.data.matching import Matching, match, nth, same_texts
 from pipeline.head.head import views_for
 from pipeline.solver.blocks import cut
 
+# The code of a row that has a label and is left out for it; -1 is that of a row without one.
+LEFT_OUT = -2
 
 @dataclass(frozen=True)
 class Joined:
@@ -42,7 +44,7 @@ class Joined:
         N.
     label_names : list of str
     codes : int array (N,)
-        Into `label_names`; -1 where no store has a label.
+        Into `label_names`; -1 where no store has a label, `LEFT_OUT` where the row is left out.
     kept : tuple of bool arrays
         The rows of each store that are in all of them.
     """

@@ -58,7 +58,10 @@ def classes_of(stores: Joined) -> list[str]:
 
 def labelled_rows(stores: Joined, sources: Sequence[VectorSpec], labels: Sequence[str]) -> Labelled:
     """Find the rows whose label is one of `labels`, with codes into these."""
-    known = np.array([*(labels.index(n) if n in labels else -1 for n in stores.label_names), -1])
+    known = np.array(
+        # Codes below 0, no label and `LEFT_OUT`, count from the end.
+        [*(labels.index(n) if n in labels else -1 for n in stores.label_names), -1, -1]
+    )
     y = known[stores.codes]
     has_label = y >= 0
 
@@ -77,7 +80,7 @@ def labelled_rows(stores: Joined, sources: Sequence[VectorSpec], labels: Sequenc
         ),
         y[has_label].astype(np.intp),
         stores.texts()[has_label],
-        int(np.count_nonzero(stores.codes < 0)),
+        int(np.count_nonzero(stores.codes == -1)),
     )
 
 
@@ -89,7 +92,10 @@ def validation_rows(
     like = stores.like(sources)
     if unknown := sorted(there - set(labels)):
         raise InputError(
-            f"{stores} has labels that are not in the training rows: {', '.join(unknown)}"
+            f"{stores} has labels that are not in the training rows: {', '.join(unknown)}; these have "
+            f"{', '.join(labels)}: extract it again with --mapping FILE, which has a line label<TAB>name "
+            "for each label to be measured, with one of these as its name (rows of other labels are "
+            "rejected), or fit on rows that have these labels too"
         )
     rows = labelled_rows(stores, like, labels)
     if not len(rows.y):

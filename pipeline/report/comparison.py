@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.compare import Comparison
 from pipeline.evaluation.metrics import METRICS
+from pipeline.report.conflicts import conflicts_text
 from pipeline.report.layout import table
 from pipeline.report.metrics import prior_in_words
 from pipeline.report.stores_and_heads import matching_text
@@ -41,6 +42,8 @@ def comparison_text(result: Comparison) -> str:
         f"Δ vs best: difference in {metric}, by a paired bootstrap over rows. ~ best: its "
         "interval holds 0,\nso that these rows don't tell the two apart."
     )
+    if warning := conflicts_text(result.conflicts):
+        text += f"\n\n{warning}"
     if slow := [line.name for line in result.lines if not line.converged]:
         text += f"\n\nNot converged: --max-iter ended fits of {', '.join(slow)}; give more passes"
     return text

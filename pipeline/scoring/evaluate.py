@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import InputError
+from features.tweets.findings import folded_label
 from pipeline.evaluation.metrics import Metrics, measure
 from pipeline.head.head import Head
 from pipeline.head.priors import importance
@@ -76,15 +77,28 @@ def evaluate(
         unlabelled += len(block.labels) - len(labelled)
         for i in labelled:
             if block.labels[i] not in head.labels:
-                raise InputError(
-                    f"label {block.labels[i]!r} of row {block.ids[i]!r} is none of the head's: "
-                    f"{', '.join(head.labels)}; give a `mapping`, or fit a head on these labels"
-                )
+                raise _unknown(head, str(block.labels[i]), block.ids[i], block.texts is None)
             codes.append(head.labels.index(str(block.labels[i])))
         proba.append(block.proba[labelled])
     if not codes:
-        raise InputError("no row has a label to measure on; name the column with `label_column`")
+        raise InputError("no row has a label to measure on; name the column with --label-column")
     y = np.array(codes)
     weight = None if head.prior is None or as_they_are else importance(y, head.prior)
     metrics = measure(y, np.concatenate(proba), head.labels, seed=seed, weight=weight)
     return metrics, unlabelled
+
+
+def _unknown(head: Head, label: str, row: str, cached: bool) -> InputError:
+    """Say that a label is none of the head's, and what helps."""
+    variant = folded_label(label) in head.labels
+    how = (
+        "`label_case=fold`"
+        if variant
+        else "a `mapping` that has a line label<TAB>name for each label to be measured, with one of the "
+        "head's as its name (rows of other labels are rejected)"
+    )
+    cure = f"extract the tweets again with {how}" if cached else f"give {how}"
+    return InputError(
+        f"label {label!r} of row {row!r} is none of the head's: {', '.join(head.labels)}; {cure}, or "
+        "fit a head on rows that have this label too"
+    )

@@ -260,6 +260,11 @@ def scored(
     if any(is_store(path) for path in inputs):
         if len(inputs) > 1 and not all(is_store(path) for path in inputs):
             raise InputError("tweets and cached vectors can't be scored together; give one kind")
+        if columns.given:
+            raise InputError(
+                f"{', '.join(f'`{name}`' for name in columns.given)} are for tweets; cached vectors have "
+                "their ids and labels already: give them to extract"
+            )
         with open_joined(inputs) as stores:
             if stores.matching is not None:
                 on_matching(stores.matching)

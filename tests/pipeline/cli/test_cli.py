@@ -416,10 +416,14 @@ def test_fit_evaluate_inspect_predict(files, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["head.joblib", "m.json", "out.csv"]
 
 
-def test_extract_in_a_pipe_shows_no_progress(files, tmp_path):
+def test_extract_in_a_pipe_says_how_it_reads_and_shows_no_progress(files, tmp_path):
     out = tmp_path / "t.h5"
     result = python("extract", files / "tweets.csv", "-o", out, "--model", files / "model")
-    assert (result.returncode, result.stderr) == (0, "")
+    assert result.returncode == 0
+    assert result.stderr == (
+        f"{files / 'tweets.csv'}: CSV, UTF-8, commas, quoted cells: "
+        'text from "text", label from "label", id from "id"\n'
+    )
     assert f"{out} written" in result.stdout
     assert "\r" not in result.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["t.h5"]
@@ -508,7 +512,8 @@ def test_interrupted_extract(during, tmp_path, minilm):
         assert process.returncode == 130
         errors = process.stderr.read()
         assert "Traceback" not in errors
-        (line,) = [line for line in errors.splitlines() if line.strip()]
+        *opening, line = [line for line in errors.splitlines() if line.strip()]
+        assert len(opening) == (during == "encoding")  # how the input is read
         left = sorted(path.name for path in tmp_path.iterdir())
         if during == "encoding":
             kept = r"[\d,]+ of the vectors are kept"

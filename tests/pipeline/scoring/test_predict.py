@@ -473,6 +473,52 @@ def test_tweeteval_layout(folder, tmp_path):
     assert "no row has a label" in result.stderr
 
 
+def test_what_an_error_says_of_a_label_that_training_lacks_helps(folder, tmp_path):
+    head = folder / "head.joblib"
+    rows = [("1", "so happy", "positive"), ("2", "so sad", "negative"), ("3", "furious", "angry")]
+    tweets = write_csv(tmp_path / "test.csv", 5 * rows + [("9", "eh", "unsure")], "label")
+    mapping = tmp_path / "mapping.txt"
+    mapping.write_text("positive\tpositive\nnegative\tnegative\nangry\tnegative\n")
+    extracting = ["--model", find_checkpoint().folder, "--pooling", VIEW, "--dtype", "float32"]
+    done("extract", tweets, "-o", tmp_path / "test.h5", *extracting)
+
+    result = run("evaluate", head, tweets)
+    assert result.exit_code == 2
+    assert "label 'angry' of row '3' is none of the head's" in result.stderr
+    assert "give a --mapping that has a line label<TAB>name" in result.stderr
+    result = done("evaluate", head, tweets, "--mapping", mapping)
+    assert "(15 rows)" in result.stdout
+    assert '"unsure" is not in the mapping' in result.stderr  # the one that is left out
+
+    measured = ["fit", folder / "train.h5", "-o", tmp_path / "new.joblib", "--C", "1"]
+    for refused in (
+        run("evaluate", head, tmp_path / "test.h5"),
+        run(*measured, "--validation", tmp_path / "test.h5"),
+    ):
+        assert refused.exit_code == 2
+        assert "angry" in refused.stderr
+        assert "extract" in refused.stderr.partition("again with")[0]
+    done("extract", tweets, "-o", tmp_path / "mapped.h5", *extracting, "--mapping", mapping)
+    assert "(15 rows)" in done("evaluate", head, tmp_path / "mapped.h5").stdout
+    assert "(15 rows)" in done(*measured, "--validation", tmp_path / "mapped.h5").stdout
+
+
+def test_labels_in_another_case_are_folded_as_the_error_says(folder, tmp_path):
+    tweets = write_csv(tmp_path / "a.csv", [("1", "hm", "Neutral"), ("2", "oh", "POSITIVE")], "label")
+    result = run("evaluate", folder / "head.joblib", tweets)
+    assert result.exit_code == 2
+    assert "give --label-case fold" in result.stderr
+    done("evaluate", folder / "head.joblib", tweets, "--label-case", "fold")
+
+
+def test_options_of_tweets_are_refused_with_cached_vectors(folder, tmp_path):
+    (tmp_path / "m.txt").write_text("positive\tnegative\n")
+    options = ["--mapping", tmp_path / "m.txt", "--label-case", "fold"]
+    result = run("evaluate", folder / "head.joblib", folder / "train.h5", *options)
+    assert result.exit_code == 2
+    assert "--mapping, --label-case are for tweets" in result.stderr
+
+
 # Heads of several encoders: the packaged model twice, the second one cutting texts after 8 tokens.
 
 
