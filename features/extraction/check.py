@@ -73,6 +73,8 @@ class InputReport:
         Why rows are rejected, numbers left out; `examples_of_rejects` has the first ones.
     read : dict of str to str
         By file: columns and format.
+    left : dict of str to list of str
+        By file: the columns that are not read.
     labels, missing_labels : dict of str to int
     label_variants : list of list of str
         Labels that differ in case and blanks alone.
@@ -99,6 +101,7 @@ class InputReport:
     reasons: dict[str, int]
     examples_of_rejects: list[dict[str, Any]]
     read: dict[str, str]
+    left: dict[str, list[str]]
     labels: dict[str, int]
     missing_labels: dict[str, int]
     label_variants: list[list[str]]
@@ -166,6 +169,7 @@ def check(
         reasons=dict(seen.reasons.most_common()),
         examples_of_rejects=[asdict(reject) for reject in seen.rejects],
         read={name: str(file) for name, file in findings.files.items()},
+        left={name: list(file.left) for name, file in findings.files.items()},
         labels=dict(sorted(findings.labels.items())),
         missing_labels=dict(findings.missing_labels),
         label_variants=findings.label_variants(),
@@ -202,8 +206,10 @@ class _Seen:
     reasons: Counter[str] = field(default_factory=Counter)
     lengths: Counter[int] = field(default_factory=Counter)
     scripts: Counter[str] = field(default_factory=Counter)
-    # By the hash of the text: its first label, and the labels of those that have several.
+    # By the hash of the text: its first label, how often that came again, and the labels of texts
+    # that have several.
     first_labels: dict[int, str | None] = field(default_factory=dict)
+    repeats: Counter[int] = field(default_factory=Counter)
     conflicts: dict[int, tuple[str, Counter[str]]] = field(default_factory=dict)
 
     def add_tweet(self, tweet: Tweet) -> None:
@@ -216,16 +222,23 @@ class _Seen:
         self.empty += not text or text.isspace()
         self.lengths[len(text)] += 1
         self.scripts[script_of(text)] += 1
-        key = hash(text)
-        first = self.first_labels.setdefault(key, tweet.label)
-        if tweet.label is None:
-            return
+        key, label = hash(text), tweet.label
+        if key not in self.first_labels:
+            self.first_labels[key] = label
+        elif label is not None:
+            self._add_label(key, text, label)
+
+    def _add_label(self, key: int, text: str, label: str) -> None:
+        """Count the label of a text that was there before."""
+        first = self.first_labels[key]
         if first is None:
-            self.first_labels[key] = tweet.label
+            self.first_labels[key] = label
         elif key in self.conflicts:
-            self.conflicts[key][1][tweet.label] += 1
-        elif first != tweet.label:
-            self.conflicts[key] = text, Counter([first, tweet.label])
+            self.conflicts[key][1][label] += 1
+        elif first == label:
+            self.repeats[key] += 1
+        else:
+            self.conflicts[key] = text, Counter({first: 1 + self.repeats[key], label: 1})
 
     def add_reject(self, reject: Reject) -> None:
         """Count a reject."""

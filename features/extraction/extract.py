@@ -28,7 +28,7 @@ from features.extraction.encoding import Encoding, worker_thread
 from features.extraction.output import Output, Request, check_output, open_output
 from features.extraction.summary import ExtractSummary, Progress, ProgressMeter, summarise
 from features.extraction.timing import clock
-from features.extraction.windows import WINDOW, read_windows, with_tweets
+from features.extraction.windows import WINDOW, announced, read_windows, with_tweets
 from features.spec.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
 from features.spec.encoder_spec import make_spec
 from features.spec.normalize import normalizer
@@ -163,7 +163,8 @@ def extract(
         runtime = Runtime(dtype, device, backend, max_batch_tokens)
         load = partial(_load_encoder, checkpoint, target, runtime, reader, say)
         encoded = Encoding(load, target.journal, store_dtype, worker, seconds, meter.report)
-        for _, of_shard in groupby(with_tweets(ahead, rejects), key=attrgetter("shard")):
+        told = announced(ahead, reader.findings, say)
+        for _, of_shard in groupby(with_tweets(told, rejects), key=attrgetter("shard")):
             if not target.begun:
                 target.begin(encoded)
             else:

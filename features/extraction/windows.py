@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from features.base.read_ahead import HEAVIEST
 from features.extraction.timing import clock, timed
 from features.store.format import DIGEST_BYTES
+from features.tweets.findings import Findings
 from features.tweets.reader import Reject, Tweet, TweetReader, characters
 from features.tweets.rejects import RejectLog
 
@@ -86,6 +87,18 @@ def with_tweets(windows: Iterable[Window], rejects: RejectLog) -> Iterator[Windo
         rejects.add(window.rejects)
         if window.tweets:
             yield window
+
+
+def announced(
+    windows: Iterable[Window], findings: Findings, say: Callable[[str], None]
+) -> Iterator[Window]:
+    """Pass windows on; say how a file is read once the first window with rows of it is there."""
+    known: set[str] = set()
+    for window in windows:
+        for name in [name for name in list(findings.files) if name not in known]:
+            known.add(name)
+            say(f"{name}: {findings.files[name].opening}")
+        yield window
 
 
 def _windows(

@@ -1,6 +1,8 @@
 """Files of tweets in, `Tweet` and `Reject` records out, one at a time and in input order.
 
-`reader` finds the columns and checks the values, `formats` has one reader a file format, `parquet` reads
-Parquet in a child process, `rejects` writes the rows that could not be used. Imports `features.base`;
-knows nothing of models and stores, and never imports torch, numpy or h5py.
+`source` opens and decodes an input. `formats` has one reader a file format: `table` reads CSV and
+TSV, `json_records` JSON, `parquet` Parquet and Arrow in a child process. `columns` chooses the
+columns, `values` gives ids and labels one meaning, `reader` makes tweets of rows, `findings` says
+what is odd about them, `rejects` writes down what could not be used. Imports `features.base`; knows
+nothing of models and stores, and never imports torch, numpy or h5py.
 """

@@ -1,4 +1,4 @@
-"""Choose the columns of text, label and id: as they were named by hand, or by the names that are common.
+"""Choose the columns of text, label and id: those named by hand, or by the names that are common.
 
 Names match without case, blanks, `_` and `-`: `Tweet ID` is `tweet_id`. What looks like labels and
 was not taken is told. Nothing is read here.
@@ -7,7 +7,7 @@ was not taken is told. Nothing is read here.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -108,12 +108,13 @@ class Columns:
         return {"text": self.text, **group, "label": self.label, "id": self.id}
 
 
-def choose_columns(asked: dict[str, str | None], existing: Sequence[str]) -> dict[str, str]:
+def choose_columns(asked: Mapping[str, str | None], existing: Sequence[str]) -> dict[str, str]:
     """Give, for text, label and id, the column that is meant, where it is there.
 
     Examples
     --------
-    >>> choose_columns(dict.fromkeys(["text", "label", "id"]), ["Tweet ID", "airline_sentiment", "Text"])
+    >>> names = ["Tweet ID", "airline_sentiment", "Text"]
+    >>> choose_columns(dict.fromkeys(["text", "label", "id"]), names)
     {'text': 'Text', 'label': 'airline_sentiment', 'id': 'Tweet ID'}
     """
     folded: dict[str, str] = {}
@@ -166,14 +167,9 @@ def check_single(columns: dict[str, str], existing: Sequence[str], name: str) ->
             )
 
 
-def label_like(columns: dict[str, str], existing: Sequence[str]) -> list[str]:
-    """Give the columns that look like labels and are not read."""
-    used = set(columns.values())
-    return [
-        name
-        for name in existing
-        if name not in used and any(part in _folded(name) for part in _LABEL_LIKE)
-    ]
+def label_like(columns: Iterable[str]) -> list[str]:
+    """Give the columns that look like labels."""
+    return [name for name in columns if any(part in _folded(name) for part in _LABEL_LIKE)]
 
 
 def _folded(name: str) -> str:

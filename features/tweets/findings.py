@@ -5,6 +5,7 @@ Counts only, in bounded memory; nothing is changed or rejected here.
 
 from __future__ import annotations
 
+import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,25 +14,41 @@ from dataclasses import dataclass, field
 from features.base.shown import listed, shown
 from features.errors import InputError
 from features.tweets.columns import label_like
-from features.tweets.values import EXPONENT
+from features.tweets.values import BLANKS, EXPONENT
 
 # Different labels that are counted; more are no classes.
 _MOST_LABELS = 10_000
+# Columns that are left, which are remembered.
+_MOST_NAMES = 1000
 # Ids that are looked at for doubles; eight bytes each.
 _MOST_IDS = 4_000_000
 
 
 @dataclass(frozen=True)
 class FileRead:
-    """How a file was read: its columns by role, its format, and columns that look like labels, unused."""
+    """How a file is read: its columns by role, its format, and the columns that are left."""
 
     columns: Mapping[str, str]
     format: str
-    unused_labels: tuple[str, ...]
+    left: tuple[str, ...]
+
+    @property
+    def unused_labels(self) -> list[str]:
+        """Those that are left and look like labels."""
+        return label_like(self.left)
+
+    @property
+    def opening(self) -> str:
+        """What is known as soon as the reading begins."""
+        unused = self.unused_labels
+        left = f"; not read, though like labels: {listed(unused)}" if unused else ""
+        return f"{self.format}: {self._columns()}{left}"
 
     def __str__(self) -> str:
-        columns = ", ".join(f"{role} from {shown(name)}" for role, name in self.columns.items())
-        return f"{columns} ({self.format})" if self.format else columns
+        return f"{self._columns()} ({self.format})"
+
+    def _columns(self) -> str:
+        return ", ".join(f"{role} from {shown(name)}" for role, name in self.columns.items())
 
 
 @dataclass
@@ -71,9 +88,11 @@ class Findings:
     def saw_columns(
         self, name: str, columns: Mapping[str, str], existing: Sequence[str], how: str = ""
     ) -> None:
-        """Remember how a file is read."""
-        unused = tuple(label_like(dict(columns), existing))
-        self.files[name] = FileRead(dict(columns), how, unused)
+        """Remember how a file is read; of objects, more and more keys are seen."""
+        before = self.files[name].left if name in self.files else ()
+        taken = set(columns.values())
+        left = dict.fromkeys(column for column in (*before, *existing) if column not in taken)
+        self.files[name] = FileRead(dict(columns), how, tuple(left)[:_MOST_NAMES])
 
     def saw_label(self, label: str) -> None:
         """Count a label."""
@@ -94,7 +113,7 @@ class Findings:
 
     def saw_missing_label(self, value: object) -> None:
         """Count a label that is missing, by what stands in its place."""
-        self.missing_labels[value.strip() if isinstance(value, str) else ""] += 1
+        self.missing_labels[value.strip(BLANKS) if isinstance(value, str) else ""] += 1
 
     def check_mapping(self, mapping: Mapping[str, str]) -> None:
         """Refuse a mapping that maps none of the labels that are there."""
@@ -136,8 +155,8 @@ class Findings:
             )
         if self.exponent_ids:
             yield (
-                f"{self.exponent_ids:,} ids are written like 1.2E+17, so they may have lost digits and "
-                "no longer tell tweets apart; write ids as text"
+                f"{self.exponent_ids:,} ids are written like 1.2E+17, so they may have lost digits "
+                "and no longer tell tweets apart; write ids as text"
             )
         if doubled := self.doubled_ids:
             yield f"{doubled:,} rows have the id of an earlier row"
@@ -146,5 +165,6 @@ class Findings:
 
 
 def folded_label(label: str) -> str:
-    """Give a label without case and with single blanks."""
-    return " ".join(label.split()).casefold()
+    """Give a label without case, with single blanks, and each letter with its marks as one."""
+    visible = label.replace("\u200b", "").replace("\ufeff", "")
+    return " ".join(unicodedata.normalize("NFC", visible).split()).casefold()

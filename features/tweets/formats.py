@@ -1,25 +1,38 @@
 """Files in, rows of cells out: one reader a format, in the table `FORMATS`. No tweets yet.
 
-A reader yields, for each row, the number of its line and the cells by column, or a text that says why
-there are none. Formats whose columns are known before the first row yield a `Header` first. Memory is
-bounded by `MAX_LINE_BYTES` a row. What a file can't be used for is an `InputError`.
+A reader yields, for each row, the number of its line and the cells by column, or a text that says
+why there are none. Formats whose columns are known before the first row yield a `Header` first.
+Memory is bounded by `MAX_LINE_BYTES` a row. What a file can't be used for is an `InputError`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from features.base.paths import check_input
 from features.base.shown import shown
 from features.errors import InputError
 from features.tweets import parquet
 from features.tweets import source as sources
+from features.tweets.columns import choose_columns
 from features.tweets.json_records import read_json, read_json_lines
-from features.tweets.source import COMPRESSIONS, Source, inner_name
-from features.tweets.table import InputFormat, find_dialect, read_table
+from features.tweets.source import (
+    COMPRESSIONS,
+    Source,
+    check_text,
+    inner_name,
+    known_encoding,
+    mark_of,
+)
+from features.tweets.table import DELIMITERS, InputFormat, find_dialect, read_table
+from features.tweets.values import BLANKS
+
+# Characters of the first line of standard input that are looked at for columns.
+_LONGEST_HEADER = 2**16
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,11 @@ Reader = Callable[[Source, InputFormat, ExitStack], Iterator[Row]]
 
 
 def format_of(path: str, asked: str | None = None) -> str:
-    """Check that an input can be opened, and give its format as in `FORMATS`: by its name, or as asked."""
+    """Check that an input can be opened, and give its format as in `FORMATS`.
+
+    That is the one that is asked for, else by the name; "" for standard input, where it is told by
+    the content, see `format_by_content`.
+    """
     if path != "-":
         check_input(path)
     if asked is not None:
@@ -54,7 +71,7 @@ def format_of(path: str, asked: str | None = None) -> str:
             raise InputError(f"unknown input format {asked!r}: choose one of {known}")
         return f".{asked}"
     if path == "-":
-        return ".jsonl"
+        return ""
     name = inner_name(path)
     suffix = next((suffix for suffix in FORMATS if name.endswith(suffix)), "")
     if not suffix or (suffix in BINARY and name != path.rsplit("/", 1)[-1].lower()):
@@ -62,9 +79,51 @@ def format_of(path: str, asked: str | None = None) -> str:
         packed = ", ".join((*COMPRESSIONS, ".zip"))
         raise InputError(
             f"{path}: unknown format; the name must end in one of {known} (all but {binary} also "
-            f"with {packed}), or be - for JSON Lines on standard input; or say it with `input_format`"
+            f"with {packed}), or be - for standard input; or say it with `input_format`"
         )
     return suffix
+
+
+def format_by_content(source: Source, asked: Mapping[str, str | None], written: InputFormat) -> str:
+    """Tell the format of standard input by its first line, which is waited for, and no more.
+
+    An object or an array is JSON. A line that names a column of texts is the header of a table, and
+    so is one of several cells, or any where it was said how tables are written. All else is JSON
+    Lines, row by row.
+
+    Parameters
+    ----------
+    source : Source
+    asked : mapping
+        What was said of the columns, by role.
+    written : InputFormat
+    """
+    ahead = source.ahead
+    assert ahead is not None, "files are told by their names"
+    text = ""
+    while not _tells(text) and len(ahead.held) < sources.AHEAD_BYTES and ahead.more():
+        check_text(ahead.held, source.name)
+        encoding = known_encoding(source.encoding or mark_of(ahead.held) or "utf-8-sig")
+        text = ahead.held.decode(encoding, "replace").lstrip("\ufeff \t\r\n")
+    line = (text.splitlines() or [""])[0]
+    if line.startswith(("[", "window.YTD")) or line.strip() == "{":
+        return ".json"
+    if line.startswith("{"):
+        return ".jsonl"
+    is_table = written.delimiter is not None or not written.header
+    for mark in DELIMITERS:
+        cells = next(csv.reader([line[:_LONGEST_HEADER]], delimiter=mark), [])
+        # An object that is cut at its front, as by `tail`, still ends as one.
+        several = len(cells) > 1 and not line.rstrip().endswith("}")
+        is_table |= several or "text" in choose_columns(asked, cells)
+    if not is_table:
+        return ".jsonl"
+    return ".tsv" if "\t" in line else ".csv"
+
+
+def _tells(text: str) -> bool:
+    """Whether enough of a first line is there to know what it is."""
+    return (text[:1] in ("{", "[") and len(text) > 1) or "\n" in text or "\r" in text
 
 
 def _read_delimited(default: str) -> Reader:
@@ -87,12 +146,21 @@ def _read_delimited(default: str) -> Reader:
             elif len(row.cells) != width:
                 found = shown(dialect.delimiter.join(row.cells))
                 yield row.line, f"{len(row.cells)} cells under {width} columns: {found}"
+            elif row.cells[-1] == columns[-1] and _is_header(row.cells, columns):
+                yield row.line, "the names of the columns again, not a tweet"
             else:
                 yield row.line, dict(zip(columns, row.cells, strict=True))
         if not width:
             raise InputError(f"{source.name} is empty; its first line must name the columns")
 
     return read
+
+
+def _is_header(cells: Sequence[str], columns: Sequence[str]) -> bool:
+    """Whether a row is the header of a file that was put behind another."""
+    return len(columns) > 1 and [cell.strip(BLANKS) for cell in cells] == [
+        name.strip(BLANKS) for name in columns
+    ]
 
 
 def _read_jsonl(source: Source, table: InputFormat, stack: ExitStack) -> Iterator[Row]:
@@ -112,7 +180,7 @@ def _read_lines_of_text(source: Source, table: InputFormat, stack: ExitStack) ->
 
 
 def _read_parquet(source: Source, table: InputFormat, stack: ExitStack) -> Iterator[Row]:
-    rows = parquet.rows_of(source.raw, source.name, sources.MAX_LINE_BYTES)
+    rows = parquet.rows_of(cast(BinaryIO, source.raw), source.name, sources.MAX_LINE_BYTES)
     names, nested = next(rows, ([], []))
     notes = tuple(
         f"{source.name}: column {shown(name)} holds lists or objects and is not read"
@@ -123,18 +191,34 @@ def _read_parquet(source: Source, table: InputFormat, stack: ExitStack) -> Itera
         yield number, dict(zip(names, values, strict=True))
 
 
-FORMATS: dict[str, Reader] = {
-    ".csv": _read_delimited(","),
-    ".tsv": _read_delimited("\t"),
-    ".tab": _read_delimited("\t"),
-    ".jsonl": _read_jsonl,
-    ".ndjson": _read_jsonl,
-    ".json": _read_json,
-    "tweets.js": _read_json,
-    ".txt": _read_lines_of_text,
-    ".parquet": _read_parquet,
-    ".arrow": _read_parquet,
-    ".feather": _read_parquet,
+@dataclass(frozen=True)
+class Format:
+    """A format: what it is called, and what reads it."""
+
+    name: str
+    read: Reader
+
+
+FORMATS = {
+    ".csv": Format("CSV", _read_delimited(",")),
+    ".tsv": Format("TSV", _read_delimited("\t")),
+    ".tab": Format("TSV", _read_delimited("\t")),
+    ".jsonl": Format("JSON Lines", _read_jsonl),
+    ".ndjson": Format("JSON Lines", _read_jsonl),
+    ".json": Format("JSON", _read_json),
+    "tweets.js": Format("Twitter archive", _read_json),
+    ".txt": Format("lines of text", _read_lines_of_text),
+    ".parquet": Format("Parquet", _read_parquet),
+    ".arrow": Format("Arrow", _read_parquet),
+    ".feather": Format("Arrow", _read_parquet),
 }
+TABLES = (".csv", ".tsv", ".tab")
 # What has a compression of its own.
 BINARY = (".parquet", ".arrow", ".feather")
+
+
+def in_words(source: Source, suffix: str, dialect: str = "") -> str:
+    """Say how an input is read: format, encoding, dialect."""
+    encoding = "" if suffix in BINARY else source.found_encoding
+    encoding = "UTF-8" if encoding == "utf-8-sig" else encoding
+    return ", ".join(filter(None, (FORMATS[suffix].name, encoding, dialect)))

@@ -1,8 +1,9 @@
-"""Read objects from JSON: one a line, an array, pages of Twitter's API, or a Twitter archive's `tweets.js`.
+"""Read objects from JSON: one a line, arrays, pages of Twitter's API, or an archive's `tweets.js`.
 
-Lines are read one by one, so that a damaged one costs itself alone. An array is read object by object, in
-bounded memory; behind a damage in it, nothing more can be told apart. An object whose `data` is a list of
-objects is a page: its rows are those of the list. A row that is `{"tweet": {...}}` is what is inside.
+Lines are read one by one, so that a damaged one costs itself alone. An array is read object by
+object, in bounded memory; behind a damage in it, nothing more can be told apart. An object whose
+`data` is a list of objects is a page: its rows are those of the list. A row that has a tweet as its
+`tweet` is what is in that, and what stands beside it.
 """
 
 from __future__ import annotations
@@ -12,40 +13,47 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import chain
-from typing import Any
+from typing import Any, TextIO
 
 from features.base.shown import shown
 from features.errors import InputError
 from features.tweets import source as sources
-from features.tweets.source import Source
+from features.tweets.source import Source, decoding, lines_in
 from features.tweets.values import kind_of
 
 # What stands before the array in a Twitter archive.
 _ARCHIVE = re.compile(r"\s*window\.YTD\.\w+\.part\d+\s*=\s*")
+_BLANK = re.compile(r"[ \t\r\n]*")
 _PIECE = 2**16
 
 
 def read_json_lines(source: Source, stack: ExitStack) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Read an object a line: its number, and the object or why there is none; blank lines are skipped."""
-    return _objects(source.lines(stack))
+    """Read an object a line: its number, and the object or why there is none; no blank lines.
+
+    A file that begins as an array is read as one.
+    """
+    return _read(source, stack, lines_alone=True)
 
 
 def read_json(source: Source, stack: ExitStack) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Read a file that holds lines of objects, or one array of them."""
-    lines = source.lines(stack)
-    first: list[tuple[str, bool]] = []
-    for line in lines:
-        first.append(line)
-        if line[0].strip():
-            break
-    start = _ARCHIVE.sub("", first[-1][0], count=1) if first else ""
-    rest = chain([*first[:-1], (start, False)] if first else [], lines)
-    if start.lstrip().startswith("["):
-        return _elements(rest, source.name)
-    if start.strip() and not _is_whole(start):
-        return _values(rest, source.name)
-    return _objects(rest)
+    """Read a file that holds lines of objects, one array of them, or one behind the other."""
+    return _read(source, stack, lines_alone=False)
+
+
+def _read(
+    source: Source, stack: ExitStack, *, lines_alone: bool
+) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    text = source.text(stack)
+    blank = 0  # lines before the first that has something
+    with decoding(source):
+        while (start := text.readline(sources.MAX_LINE_BYTES + 1)) and not start.strip():
+            blank += start.endswith(("\n", "\r"))
+    if archive := _ARCHIVE.match(start):
+        start = start[archive.end() :]
+    # An array may be one line, however long.
+    if start.lstrip().startswith("[") or (start and not lines_alone and not _is_whole(start)):
+        return _values(source, text, start, blank + 1)
+    return _objects(lines_in(text, source, start), blank + 1)
 
 
 def _is_whole(line: str) -> bool:
@@ -57,8 +65,10 @@ def _is_whole(line: str) -> bool:
     return True
 
 
-def _objects(lines: Iterator[tuple[str, bool]]) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    for number, (line, too_long) in enumerate(lines, 1):
+def _objects(
+    lines: Iterator[tuple[str, bool]], first: int
+) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    for number, (line, too_long) in enumerate(lines, first):
         if too_long:
             yield number, f"line is longer than {sources.MAX_LINE_BYTES} bytes"
             continue
@@ -73,109 +83,109 @@ def _objects(lines: Iterator[tuple[str, bool]]) -> Iterator[tuple[int, dict[str,
             yield number, row if isinstance(row, dict) else _no_object(row, line)
 
 
-def _elements(
-    lines: Iterator[tuple[str, bool]], name: str
-) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Give the elements of an array."""
-    for number, value, line in _decoded(lines, name, in_array=True):
-        for row in _rows_in(value):
-            yield number, row if isinstance(row, dict) else _no_object(row, line)
-
-
 def _values(
-    lines: Iterator[tuple[str, bool]], name: str
+    source: Source, text: TextIO, start: str, line: int
 ) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Give objects that go over several lines each, one behind the other."""
-    for number, value, line in _decoded(lines, name, in_array=False):
+    """Give objects that go over lines, in arrays or one behind the other."""
+    for number, value, content in _decoded(_Ahead(source, text, start), line):
         for row in _rows_in(value):
-            yield number, row if isinstance(row, dict) else _no_object(row, line)
+            yield number, row if isinstance(row, dict) else _no_object(row, content)
 
 
-def _decoded(
-    lines: Iterator[tuple[str, bool]], name: str, *, in_array: bool
-) -> Iterator[tuple[int, Any, str]]:
-    """Give values with the line where each begins, and how it starts."""
+def _decoded(ahead: _Ahead, line: int) -> Iterator[tuple[int, Any, str]]:
+    """Give values with the line where each begins, and how it starts; of arrays their elements."""
     decoder = json.JSONDecoder(object_pairs_hook=_without_doubles)
-    text = _Ahead(lines)
-    line, opened, separated = 1, not in_array, True
+    in_array, separated = False, True
     while True:
-        text.fill(_PIECE)
-        blank = len(text.rest) - len(text.rest.lstrip(" \t\r\n"))
-        line += text.take(blank).count("\n")
-        if not text.rest:
-            if text.more:
-                continue
+        line += ahead.skip_blanks()
+        mark = ahead.mark()
+        if not mark:
             if in_array:
                 raise InputError(
-                    f"{name}, line {line}: its array is never closed; the file is cut short"
+                    f"{ahead.name}, line {line}: its array is never closed; the file is cut short"
                 )
             return
-        mark = text.rest[0]
-        if in_array and mark == "]" and opened:
-            return
-        if mark == "[" and not opened:
-            opened = bool(text.take(1))
+        if mark == "," and not separated:
+            separated = bool(ahead.take(1))
             continue
-        if in_array and mark == "," and not separated:
-            separated = bool(text.take(1))
+        if mark == ("]" if in_array else "["):
+            in_array = not in_array
+            separated = bool(ahead.take(1)) and in_array
             continue
         while True:
             try:
-                value, end = decoder.raw_decode(text.rest)
+                value, end = decoder.raw_decode(ahead.text, ahead.at)
                 break
             except (ValueError, RecursionError) as error:
-                if text.more and len(text.rest) <= sources.MAX_LINE_BYTES:
-                    text.fill(2 * len(text.rest) + 1)  # twice as much, so that it is not read often
+                if ahead.hold_more():
                     continue
                 raise InputError(
-                    f"{name}, line {line}: not JSON ({str(error)[:80]}), so what is behind it cannot be "
-                    "told apart; write one object a line (.jsonl), where a damaged one costs itself alone"
+                    f"{ahead.name}, line {line}: not JSON ({str(error)[:80]}), so what is behind "
+                    "it cannot be told apart; write one object a line (.jsonl), where a damaged "
+                    "one costs itself alone"
                 ) from error
-        taken = text.take(end)
+        taken = ahead.take(end - ahead.at)
         yield line, value, taken[:60]
         line += taken.count("\n")
         separated = False
 
 
 class _Ahead:
-    """Text of lines that is held until it is taken.
+    """Text that is held until it is taken.
 
     Attributes
     ----------
-    rest : str
-        What is held.
-    more : bool
-        Whether there may be more lines.
+    name : str
+        Of the file.
+    text : str
+        What is held, from `at` on.
+    at : int
     """
 
-    def __init__(self, lines: Iterator[tuple[str, bool]]) -> None:
-        self._lines = lines
-        self.rest, self.more = "", True
+    def __init__(self, source: Source, stream: TextIO, start: str) -> None:
+        self.name = source.name
+        self.text, self.at = start, 0
+        self._source, self._stream, self._ended = source, stream, False
 
-    def fill(self, size: int) -> None:
-        """Hold so many characters, or all that is left."""
-        parts, held = [self.rest], len(self.rest)
-        while held < size and self.more:
-            found = next(self._lines, None)
-            self.more = found is not None
-            if found is not None:
-                parts.append(found[0])
-                held += len(found[0])
-        self.rest = "".join(parts)
+    def hold_more(self) -> bool:
+        """Hold about twice as much, so that it is not read often; whether there was more."""
+        held = len(self.text) - self.at
+        if self._ended or held > sources.MAX_LINE_BYTES:
+            return False
+        with decoding(self._source):
+            more = self._stream.read(max(_PIECE, held))
+        self.text, self.at, self._ended = self.text[self.at :] + more, 0, not more
+        return bool(more)
+
+    def skip_blanks(self) -> int:
+        """Leave out what is blank, and count the lines that end in it."""
+        lines = 0
+        while True:
+            blank = _BLANK.match(self.text, self.at)
+            assert blank is not None, "it may be empty"
+            end = blank.end()
+            lines += self.text.count("\n", self.at, end)
+            self.at = end
+            if end < len(self.text) or not self.hold_more():
+                return lines
+
+    def mark(self) -> str:
+        """Give the next character; nothing at the end."""
+        return self.text[self.at : self.at + 1]
 
     def take(self, size: int) -> str:
-        """Give the first characters, and forget them."""
-        taken, self.rest = self.rest[:size], self.rest[size:]
-        return taken
+        """Give the next characters, and forget them."""
+        self.at += size
+        return self.text[self.at - size : self.at]
 
 
 def _rows_in(content: Any) -> list[Any]:
-    """Give the rows that a value holds: those of a page, what is in `tweet`, or the value itself."""
+    """Give the rows that a value holds: those of a page, a tweet in it, or the value itself."""
     if not isinstance(content, dict) or "text" in content or "full_text" in content:
         return [content]
     inner = content.get("tweet")
     if isinstance(inner, dict):
-        return [inner]
+        return [{key: value for key, value in content.items() if key != "tweet"} | inner]
     page = content.get("data")
     if isinstance(page, list) and page and all(isinstance(row, dict) for row in page):
         return page

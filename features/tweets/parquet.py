@@ -1,19 +1,21 @@
 """Read Parquet and Arrow files in a child process with a limit of memory.
 
-A page of a few KB can say that it unpacks to gigabytes, a dictionary can put one long text into every
-row, and the library that unpacks them is a large one in C++. So it runs in a child, which writes a line of
-JSON for each row; what ends badly there is the file's fault and nobody else's. The file goes to the child as
-its standard input, so that how far it was read can be seen from here too.
+A page of a few KB can say that it unpacks to gigabytes, a dictionary can put one long text into
+every row, and the library that unpacks them is a large one in C++. So it runs in a child, which
+writes a line of JSON for each row; what ends badly there is the file's fault and nobody else's. The
+file goes to the child as its standard input, so that how far it was read can be seen from here too.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any, BinaryIO
 
 from features.base import child as children
@@ -38,8 +40,9 @@ _ENVIRONMENT = children.ONE_THREAD | {
 def rows_of(stream: BinaryIO, name: str, max_text_bytes: int) -> Iterator[list[Any]]:
     """Read the columns, then row by row what is in them.
 
-    The first list has the names of the columns that are read, and then one list with those that are not, as
-    they hold lists or objects. Numbers of a Hugging Face ClassLabel come as the names that they stand for.
+    The first list has the names of the columns that are read, and then one list with those that are
+    not, as they hold lists or objects. Numbers of a Hugging Face ClassLabel come as the names that
+    they stand for.
 
     Parameters
     ----------
@@ -101,8 +104,8 @@ def _failure(code: int, errors: str, name: str) -> Exception:
     if code == FileRefused.exit_code:
         return FileRefused(f"{name} is not a readable Parquet or Arrow file: {errors.strip()}")
     return FileRefused(
-        f"{name} could not be read within {MEMORY_BYTES >> 20} MiB: the process that tried it ended with "
-        f"{children.ending(code, errors)}"
+        f"{name} could not be read within {MEMORY_BYTES >> 20} MiB: the process that tried it "
+        f"ended with {children.ending(code, errors)}"
     )
 
 
@@ -119,6 +122,8 @@ def child() -> None:
         schema, batches = _opened(pa, pq)
         nested = [field.name for field in schema if pa.types.is_nested(field.type)]
         wanted = [field.name for field in schema if field.name not in nested]
+        if doubled := [name for name in set(schema.names) if schema.names.count(name) > 1]:
+            raise ValueError(f"column {doubled[0]!r} is there more than once; rename it")
         sys.stdout.write(json.dumps([wanted, nested]) + "\n")
         names = _class_names(schema)
         for batch in batches(wanted):
@@ -176,7 +181,8 @@ def _values(column: Any, names: list[str] | None, max_text_bytes: int, pa: Any) 
         return [
             _text(value, max_text_bytes) for value in column.cast(pa.large_binary()).to_pylist()
         ]
-    values = [_plain(value) for value in column.to_pylist()]
+    exact = {"halffloat": 2**11, "float": 2**24}.get(str(column.type), math.inf)
+    values = [_plain(value, exact, max_text_bytes) for value in column.to_pylist()]
     if names is None:
         return values
     # -1 is how data sets there say that a label is missing.
@@ -195,7 +201,14 @@ def _text(value: bytes | None, max_bytes: int) -> str | dict[str, str] | None:
     return value.decode("utf-8", "surrogateescape")
 
 
-def _plain(value: object) -> object:
-    if value is None or isinstance(value, str | int | float):
+def _plain(value: object, exact: float, max_text_bytes: int) -> object:
+    """Give a value as JSON has it; floats that no longer tell whole numbers apart are odd."""
+    if isinstance(value, str):
+        return _text(value.encode("utf-8", "surrogateescape"), max_text_bytes)
+    if isinstance(value, float) and abs(value) >= exact:
+        return {"kind": "a floating-point number that is not exact", "start": repr(value)}
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else str(value)
+    if value is None or isinstance(value, int | float):
         return value
     return {"kind": "not a text", "start": str(value)[:_SHOWN_BYTES]}

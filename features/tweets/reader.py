@@ -32,12 +32,22 @@ from features.tweets.columns import (
     choose_columns,
 )
 from features.tweets.findings import Findings, folded_label
-from features.tweets.formats import FORMATS, Header, Row, format_of
-from features.tweets.source import Source
+from features.tweets.formats import (
+    FORMATS,
+    TABLES,
+    Header,
+    Row,
+    format_by_content,
+    format_of,
+    in_words,
+)
+from features.tweets.source import LookAhead, Source
 from features.tweets.table import InputFormat
-from features.tweets.values import id_of, kind_of, label_of, whole_text
+from features.tweets.values import BLANKS, id_of, kind_of, label_of, whole_text
 
 MAX_ID_BYTES = 256
+# Sets of keys that the objects of a file have, which are remembered.
+_MOST_SHAPES = 1000
 
 
 @dataclass(slots=True)  # frozen, it would take three times as long to make
@@ -79,7 +89,7 @@ class _Place:
 
 
 def _repaired(text: str) -> str:
-    """Give a text without what can't be in a text file: the same object where nothing is to be done."""
+    """Give a text without what can't be in a text file: the same object where it is fine."""
     if text.isascii() and "\0" not in text:
         return text
     return NOT_UNICODE.sub("\ufffd", text) if NOT_UNICODE.search(text) else text
@@ -95,7 +105,7 @@ class TweetReader:
 
     Parameters
     ----------
-    inputs : paths, or "-" for JSON Lines on standard input
+    inputs : paths, or "-" for JSON or a table on standard input
         One of `FORMATS` each, maybe compressed.
     columns : Columns
         Where text, label and id are.
@@ -121,9 +131,7 @@ class TweetReader:
         written: InputFormat = InputFormat(),  # noqa: B008 - it is frozen
     ) -> None:
         if not inputs:
-            raise InputError(
-                "no input was given: name a file, or - for JSON Lines on standard input"
-            )
+            raise InputError("no input was given: name a file, or - for standard input")
         self.findings = Findings()
         self._inputs = [str(path) for path in inputs]
         self._formats = [format_of(path, written.format) for path in self._inputs]
@@ -174,38 +182,36 @@ class TweetReader:
         with ExitStack() as stack:
             source = self._open(path, stack)
             stack.enter_context(_readable(source.name))
-            rows = FORMATS[suffix](source, self._written, stack)
+            suffix = suffix or format_by_content(source, self._asked, self._written)
+            rows = FORMATS[suffix].read(source, self._written, stack)
             if self._labels is not None:
                 rows = self._with_labels(rows, stack)
             place = _Place(source.name, whole=self._asked["text"] is None and "js" in suffix)
             columns: dict[str, str] = {}
-            without_text: list[str] = []
+            is_table = False
+            shapes: set[tuple[str, ...]] = set()  # of objects: the keys that they have
             for line, cells in rows:
                 if self._raw is not None:
                     self._position = self._raw.tell()
                 if isinstance(cells, Header):
-                    columns = self._columns_of(cells, source.name)
+                    columns = self._columns_of(cells, source, suffix)
+                    is_table = True
                     continue
                 number, self._rows_seen = self._rows_seen, self._rows_seen + 1
                 if isinstance(cells, str):
                     yield Reject(source.name, line, cells)
                     continue
-                if len(columns) < len(self._asked):
-                    # JSON objects need not all have all keys: the first may just lack a label.
-                    before = columns
-                    columns = choose_columns(self._asked, list(cells)) | columns
-                    if "text" not in columns:
-                        without_text = without_text or list(cells)
-                        yield Reject(source.name, line, f"no text among its keys: {listed(cells)}")
-                        continue
-                    if columns != before:
-                        if "text" not in before:
-                            check_columns(self._asked, columns, cells, source.name)
-                        self.findings.saw_columns(source.name, columns, list(cells))
+                if not is_table and (keys := tuple(cells)) not in shapes:
+                    columns = self._with_more(columns, keys, source, suffix)
+                    if len(shapes) < _MOST_SHAPES:
+                        shapes.add(keys)
+                if "text" not in columns:
+                    yield Reject(source.name, line, f"no text among its keys: {listed(cells)}")
+                    continue
                 place.line = line
                 yield self._to_tweet(cells, columns, number, place)
-            if without_text and "text" not in columns:
-                check_columns(self._asked, columns, without_text, source.name)
+            if "text" not in columns and shapes:
+                check_columns(self._asked, columns, max(shapes, key=len), source.name)
             if path != "-":
                 self._done_bytes += Path(path).stat().st_size
                 self._position = 0
@@ -213,24 +219,41 @@ class TweetReader:
     def _open(self, path: str, stack: ExitStack) -> Source:
         if path == "-":
             self._raw = None
-            raw = stack.enter_context(_standard_input())
+            raw = LookAhead(stack.enter_context(_standard_input()))
             return Source("standard input", None, raw, self._written.encoding)
         with _readable(path):
             self._raw = Path(path).open("rb")  # noqa: SIM115 - the stack closes it
         return Source(path, Path(path), stack.enter_context(self._raw), self._written.encoding)
 
-    def _columns_of(self, header: Header, name: str) -> dict[str, str]:
+    def _columns_of(self, header: Header, source: Source, suffix: str) -> dict[str, str]:
         """Choose the columns of a table, and refuse it where they are not clear."""
         columns = choose_columns(self._asked, header.columns)
         required = {"text", "label"} if self._need_labels else {"text"}
         try:
-            check_columns(self._asked, columns, header.columns, name, required)
+            check_columns(self._asked, columns, header.columns, source.name, required)
         except InputError as error:
-            raise InputError("; ".join([str(error), *header.notes])) from error
-        check_single(columns, header.columns, name)
-        self.findings.saw_columns(name, columns, header.columns, header.format)
+            cures = {
+                "no names, but a row: `header=False`": suffix in TABLES and self._written.header,
+                "a tweet a line: `input_format=txt`": source.path is None,
+            }
+            hints = [f"if it is {cure}" for cure, fits in cures.items() if fits]
+            raise InputError("; ".join([str(error), *header.notes, *hints])) from error
+        check_single(columns, header.columns, source.name)
+        how = in_words(source, suffix, header.format)
+        self.findings.saw_columns(source.name, columns, header.columns, how)
         self.findings.notes.extend(header.notes)
         return columns
+
+    def _with_more(
+        self, columns: dict[str, str], keys: Sequence[str], source: Source, suffix: str
+    ) -> dict[str, str]:
+        """Choose columns among the keys of an object, for the roles that have none yet."""
+        more = choose_columns(self._asked, keys) | columns
+        if "text" in more:
+            if "text" not in columns:
+                check_columns(self._asked, more, keys, source.name)
+            self.findings.saw_columns(source.name, more, keys, in_words(source, suffix))
+        return more
 
     def _with_labels(self, rows: Iterator[Row], stack: ExitStack) -> Iterator[Row]:
         """Put the lines of the labels file beside the tweets; they were counted before."""
@@ -241,6 +264,8 @@ class TweetReader:
             if row is None or label is None:
                 raise InputError(f"{self._inputs[0]} or {self._labels} changed while it was read")
             line, cells = row
+            if label[1]:
+                cells = f"its label is longer than {sources.MAX_LINE_BYTES} bytes"
             yield line, cells | {"label": label[0].strip()} if isinstance(cells, dict) else cells
 
     def _to_tweet(
@@ -285,6 +310,9 @@ class TweetReader:
             self.findings.mapped += 1
             return known
         label = label_of(value)
+        if label is None and self._mapping is not None and isinstance(value, str):
+            # A mapping may name what would be read as missing.
+            label = value.strip(BLANKS) if value.strip(BLANKS) in self._mapping else None
         if label is None:
             self.findings.saw_missing_label(value)
             return None
@@ -300,7 +328,7 @@ class TweetReader:
             label = folded_label(label)
         label = _repaired(label)
         self.findings.saw_label(label)
-        if isinstance(value, str) and value != value.strip():
+        if isinstance(value, str) and value != value.strip(BLANKS):
             self.findings.stripped += 1
         elif isinstance(value, str) and label in self.findings.labels:
             self._known_labels[value] = label
@@ -325,7 +353,8 @@ class TweetReader:
         )
         if texts != labels:
             raise InputError(
-                f"{self._inputs[0]} has {texts} lines, {self._labels} has {labels}; they must pair up"
+                f"{self._inputs[0]} has {texts} lines, {self._labels} has {labels}; they must pair "
+                "up"
             )
 
 

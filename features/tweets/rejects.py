@@ -30,9 +30,9 @@ class RejectLog:
     Parameters
     ----------
     output : Path or None
-        The file that the rejects belong to. One JSON object a line goes to `<output>.rejects.jsonl`:
-        source, line, reason, start of the content. Without rejects there is no such file. None, for
-        output that is no file: they go to standard error.
+        The file that the rejects belong to. One JSON object a line goes to
+        `<output>.rejects.jsonl`: source, line, reason, start of the content. Without rejects there
+        is no such file. None, for output that is no file: they go to standard error.
     strict : bool
         Raise at the first one instead.
     allowed : bool

@@ -1,9 +1,12 @@
 """Open an input and decode it: bytes of a file, maybe compressed, in; lines of text out.
 
-The compression is told by the name, the encoding by the content: a mark at its start, or valid UTF-8. What is
-neither is refused with the encoding that it probably has; nothing is guessed and read all the same.
-Bytes that are damaged in a file that is UTF-8 otherwise become lone surrogates, which the reader repairs
-and counts. Memory is bounded by `MAX_LINE_BYTES` a line.
+The compression is told by the name, the encoding by the content: a mark at its start, or valid
+UTF-8. What is neither is refused with the encoding that it probably has; nothing is guessed and
+read all the same. Bytes that are damaged in a file that is UTF-8 otherwise become lone surrogates,
+which the reader repairs and counts. Memory is bounded by `MAX_LINE_BYTES` a line.
+
+A file is opened again for a look at it before it is read. Standard input can be read once, so that
+some of it is held for such a look.
 """
 
 from __future__ import annotations
@@ -19,13 +22,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TextIO, cast
 
 from features.errors import InputError
 
 # A tweet has 280 characters; the bound keeps memory bounded whatever the file.
 MAX_LINE_BYTES = 16 * 2**20
+# Bytes of standard input that are looked at before it is read.
+AHEAD_BYTES = 2**20
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -39,6 +45,19 @@ _SAMPLE = 2**16
 # A file is damaged UTF-8, and not of another encoding, where so much of what is not ASCII is UTF-8.
 _MOSTLY = 0.9
 _NOT_ASCII = re.compile(rb"[\x80-\xff]+")
+_WORD_NOT_ASCII = re.compile(rb"[A-Za-z]*[\x80-\xff][A-Za-z\x80-\xff]*")
+# How files begin that are no text, what they are, and how their names should end.
+_NO_TEXT = (
+    (re.compile(rb"\x1f\x8b"), "packed by gzip", ".gz"),
+    (re.compile(rb"BZh[1-9]1AY&SY"), "packed by bzip2", ".bz2"),
+    (re.compile(rb"\xfd7zXZ\0"), "packed by xz", ".xz"),
+    (re.compile(rb"\x28\xb5\x2f\xfd"), "packed by zstandard", ".zst"),
+    (re.compile(rb"PK\x03\x04.{26,2000}?\[Content_Types\]", re.DOTALL), "an Excel workbook", ""),
+    (re.compile(rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), "an Excel workbook", ""),
+    (re.compile(rb"PK\x03\x04"), "a zip archive", ".zip"),
+    (re.compile(rb"PAR1\x15"), "a Parquet file", ".parquet"),
+    (re.compile(rb"ARROW1\0\0"), "an Arrow file", ".arrow"),
+)
 
 
 def _zstandard(raw: BinaryIO) -> BinaryIO:
@@ -60,6 +79,52 @@ COMPRESSIONS: dict[str, Callable[[BinaryIO], BinaryIO]] = {
 }
 
 
+class LookAhead:
+    """A stream that can be read once, of which some is held for a look at it before that.
+
+    Attributes
+    ----------
+    held : bytearray
+        What was taken from the stream and is not read yet.
+    ended : bool
+        Whether that is all that is left.
+    filled : bool
+        Whether as much is held as may be.
+    """
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self.held = bytearray()
+        self.ended = self.filled = False
+
+    def more(self) -> bool:
+        """Hold what comes next, however little; whether anything came."""
+        taken = _some(self._raw, 8192)
+        self.held += taken
+        self.ended = not taken
+        return not self.ended
+
+    def fill(self) -> None:
+        """Hold `AHEAD_BYTES`, or all that is left."""
+        while len(self.held) < AHEAD_BYTES and self.more():
+            pass
+        self.filled = True
+
+    def read1(self, size: int = -1) -> bytes:
+        """Read what is held, and then what is there, without waiting for more."""
+        if not self.held:
+            return _some(self._raw, size)
+        taken = bytes(self.held if size < 0 else self.held[:size])
+        del self.held[: len(taken)]
+        return taken
+
+
+def _some(stream: BinaryIO, size: int) -> bytes:
+    """Read what is there, without waiting for more."""
+    read1 = getattr(stream, "read1", None)
+    return bytes(stream.read(size) if read1 is None else read1(size))
+
+
 @dataclass(frozen=True)
 class Source:
     """An input that is read, maybe several times.
@@ -71,40 +136,59 @@ class Source:
     path : Path or None
         None for standard input, which can be read once.
     raw : binary file
-        Where it is read from; its position tells how much has been.
+        Where it is read from; its position tells how much has been. Of standard input, a
+        `LookAhead`.
     encoding : str or None
         As it was asked for; None where it is to be found out.
     """
 
     name: str
     path: Path | None
-    raw: BinaryIO
+    raw: BinaryIO | LookAhead
     encoding: str | None = None
+
+    @property
+    def ahead(self) -> LookAhead | None:
+        """What is held of standard input; None for a file."""
+        return self.raw if isinstance(self.raw, LookAhead) else None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a look shows the beginning alone."""
+        return self.ahead is not None and not self.ahead.ended
 
     @contextmanager
     def bytes_again(self) -> Iterator[BinaryIO]:
         """Open the file a second time, unpacked, for a look at it before it is read."""
-        assert self.path is not None, "standard input is read once"
+        if self.path is None:
+            yield io.BytesIO(b"" if self.ahead is None else bytes(self.ahead.held))
+            return
         with ExitStack() as stack:
             raw = stack.enter_context(self.path.open("rb"))
             yield unpacked(raw, self.path, stack)
 
     def bytes_once(self, stack: ExitStack) -> BinaryIO:
         """Give the unpacked bytes to be read."""
-        return self.raw if self.path is None else unpacked(self.raw, self.path, stack)
+        raw = cast(BinaryIO, self.raw)
+        return raw if self.path is None else unpacked(raw, self.path, stack)
 
-    def lines(self, stack: ExitStack) -> Iterator[tuple[str, bool]]:
-        """Give the lines to be read, see `lines_of`."""
+    def text(self, stack: ExitStack) -> TextIO:
+        """Give the text to be read, with its line ends as they are."""
         # In pieces so small that the position says how much of a small file was read.
         size = 0 if self.path is None else self.path.stat().st_size
         piece = max(1, min(8192, size // 1024)) if size else 8192
-        return lines_of(self.bytes_once(stack), self.found_encoding, piece)
+        return _text_of(self.bytes_once(stack), self.found_encoding, piece)
+
+    def lines(self, stack: ExitStack) -> Iterator[tuple[str, bool]]:
+        """Give the lines to be read, see `lines_in`."""
+        return lines_in(self.text(stack), self)
 
     @contextmanager
     def lines_again(self) -> Iterator[Iterator[tuple[str, bool]]]:
-        """Give the lines of a second opening."""
+        """Give the lines of a second opening; of a beginning, all that are whole."""
         with self.bytes_again() as stream:
-            yield lines_of(stream, self.found_encoding)
+            lines = lines_in(_text_of(stream, self.found_encoding, 8192), self)
+            yield (line for line, _ in pairwise(lines)) if self.is_cut else lines
 
     @cached_property
     def found_encoding(self) -> str:
@@ -116,19 +200,11 @@ class Source:
             It is neither UTF-8 nor marked, or there is no such encoding.
         """
         if self.encoding is not None:
-            try:
-                return (
-                    "utf-8-sig" if codecs.lookup(self.encoding).name == "utf-8" else self.encoding
-                )
-            except LookupError as error:
-                raise InputError(
-                    f"unknown encoding {self.encoding!r}: give one that Python knows, such as utf-8, "
-                    "cp1252 or utf-16"
-                ) from error
-        if self.path is None:
-            return "utf-8-sig"
+            return known_encoding(self.encoding)
+        if self.ahead is not None and not self.ahead.filled:
+            return mark_of(self.ahead.held) or "utf-8-sig"
         with self.bytes_again() as stream:
-            return _detected(stream, self.name)
+            return _detected(stream, self.name, is_cut=self.is_cut)
 
 
 def unpacked(raw: BinaryIO, path: Path, stack: ExitStack) -> BinaryIO:
@@ -183,30 +259,51 @@ def _only_member(raw: BinaryIO, path: Path) -> BinaryIO:
         raise InputError(f"{path} is not a readable zip file: {error}") from error
 
 
-def lines_of(
-    stream: BinaryIO, encoding: str = "utf-8-sig", piece: int = 8192
-) -> Iterator[tuple[str, bool]]:
-    """Give lines with their end: line feed, carriage return, or both.
-
-    Bytes that can't be decoded become lone surrogates (repaired later). The flag says that a line was
-    too long. Then what comes out is an empty line, or a quote where the line had an odd number of
-    them, so that in a table a quoted cell still ends where it ended.
-    """
-    text = io.TextIOWrapper(
+def _text_of(stream: BinaryIO, encoding: str, piece: int) -> TextIO:
+    """Decode a stream that is read in pieces; what can't be decoded becomes lone surrogates."""
+    return io.TextIOWrapper(
         cast(BinaryIO, _Unclosed(stream, piece)), encoding, "surrogateescape", newline=""
     )
+
+
+@contextmanager
+def decoding(source: Source) -> Iterator[None]:
+    """Say in one line that bytes can't even become surrogates, as those of UTF-16 that is cut."""
     try:
-        while line := text.readline(MAX_LINE_BYTES + 1):
+        yield
+    except UnicodeError as error:
+        raise InputError(
+            f"{source.name}: its text is not {source.found_encoding}: {error}"
+        ) from error
+
+
+def lines_in(text: TextIO, source: Source, line: str = "") -> Iterator[tuple[str, bool]]:
+    """Give lines with their end: line feed, carriage return, or both.
+
+    Bytes that can't be decoded become lone surrogates (repaired later). The flag says that a line
+    was too long. Then what comes out is an empty line, or a quote where the line had an odd number
+    of them, so that in a table a quoted cell still ends where it ended.
+
+    Parameters
+    ----------
+    text : text stream
+    source : Source
+        For messages.
+    line : str
+        The first line, or its beginning, where that was read already.
+    """
+    with decoding(source):
+        while line := line or text.readline(MAX_LINE_BYTES + 1):
             if 4 * len(line) <= MAX_LINE_BYTES or not _is_too_long(line):
                 yield line, False
+                line = ""
                 continue
             quotes = line.count('"')
             while line and not line.endswith(("\n", "\r")):
                 line = text.readline(MAX_LINE_BYTES)
                 quotes += line.count('"')
             yield '"\n' if quotes % 2 else "\n", True
-    except UnicodeError as error:  # bytes that can't become surrogates: UTF-16 that is cut
-        raise InputError(f"its text is not {encoding}: {error}") from error
+            line = ""
 
 
 def _is_too_long(line: str) -> bool:
@@ -226,20 +323,63 @@ class _Unclosed(io.RawIOBase):
     def read1(self, size: int = -1) -> bytes:
         """Read what is there, without waiting for more; `TextIOWrapper` asks for this."""
         size = self._piece if size < 0 else min(size, self._piece)
-        read1 = getattr(self._stream, "read1", None)
-        return bytes(self._stream.read(size) if read1 is None else read1(size))
+        return _some(self._stream, size)
 
     def read(self, size: int = -1) -> bytes:
         """Read as `read1` does."""
         return self.read1(size)
 
 
-def _detected(stream: BinaryIO, name: str) -> str:
+def known_encoding(name: str) -> str:
+    """Give the name of an encoding as it is read with.
+
+    Raises
+    ------
+    InputError
+        Python has no such encoding of text.
+    """
+    try:
+        "".encode(name)
+        return "utf-8-sig" if codecs.lookup(name).name == "utf-8" else name
+    except (LookupError, ValueError) as error:
+        raise InputError(
+            f"unknown encoding {name!r}: give one that Python knows, such as utf-8, cp1252 or "
+            "utf-16"
+        ) from error
+
+
+def mark_of(start: bytes | bytearray) -> str | None:
+    """Give the encoding that a mark at the start tells."""
+    return next((encoding for mark, encoding in _MARKS if start.startswith(mark)), None)
+
+
+def check_text(start: bytes | bytearray, name: str) -> None:
+    """Refuse what is no text by how it begins, and say what it is.
+
+    Raises
+    ------
+    InputError
+    """
+    for begins, what, suffix in _NO_TEXT:
+        if not begins.match(start):
+            continue
+        if not suffix:
+            cure = "save its sheet as CSV in UTF-8"
+        elif name == "standard input":
+            cure = "name the file instead"
+        elif suffix in (".parquet", ".arrow"):
+            cure = f"give `input_format={suffix[1:]}`, or a name that ends in {suffix}"
+        else:
+            cure = f"give it a name that ends in {suffix}, such as {Path(name).name}{suffix}"
+        raise InputError(f"{name} is {what}, by how it begins: {cure}")
+
+
+def _detected(stream: BinaryIO, name: str, *, is_cut: bool) -> str:
     """Give the encoding of a whole file, by its mark or because it is UTF-8."""
     start = stream.read(_PIECE)
-    for mark, encoding in _MARKS:
-        if start.startswith(mark):
-            return encoding
+    check_text(start, name)
+    if marked := mark_of(start):
+        return marked
     head = start[:4096]
     if len(head) > 3 and 3 * head.count(0) >= len(head):
         order = "le" if head[1::2].count(0) > head[::2].count(0) else "be"
@@ -253,7 +393,7 @@ def _detected(stream: BinaryIO, name: str) -> str:
         while piece:
             decoder.decode(piece)
             piece = stream.read(_PIECE)
-        decoder.decode(b"", final=True)
+        decoder.decode(b"", final=not is_cut)
     except UnicodeDecodeError:
         return _damaged_or_other(start + piece, name)
     return "utf-8-sig"
@@ -287,24 +427,22 @@ def _likely_encoding(content: bytes) -> str:
     """Name the encoding that a detector finds in the lines that are not ASCII."""
     from charset_normalizer import from_bytes  # only where a file is refused
 
-    lines = [line for line in content.splitlines() if _NOT_ASCII.search(line)]
-    best = from_bytes(b"\n".join(lines)[:_SAMPLE]).best()
-    # Western text of few letters fits a dozen of code pages; Windows' is by far the most common.
-    western = (
-        "cp1252",
-        "latin_1",
-        "iso8859_1",
-        "cp1250",
-        "iso8859_15",
-        "cp1257",
-        "cp1254",
-        "hp_roman8",
-    )
-    try:
-        b"\n".join(lines).decode("cp1252")
-        fits = True
-    except UnicodeDecodeError:
-        fits = False
-    if best is None or (fits and best.encoding in western):
+    lines = b"\n".join(line for line in content.splitlines() if _NOT_ASCII.search(line))
+    if _looks_western(lines):
         return "cp1252"
-    return str(best.encoding)
+    best = from_bytes(lines[:_SAMPLE]).best()
+    return "cp1252" if best is None else str(best.encoding)
+
+
+def _looks_western(content: bytes) -> bool:
+    """Whether letters that are not ASCII stand among such that are, in words as Windows has them.
+
+    A text of few such letters fits a dozen of code pages, of which that is by far the most common;
+    in other scripts hardly a word has letters that are ASCII.
+    """
+    try:
+        content.decode("cp1252")
+    except UnicodeDecodeError:
+        return False
+    words = b"".join(_WORD_NOT_ASCII.findall(content[:_SAMPLE]))
+    return 2 * len(_NOT_ASCII.sub(b"", words)) >= len(words)

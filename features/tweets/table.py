@@ -1,9 +1,10 @@
 """Read tables of delimited text (CSV, TSV) strictly: no row is guessed at, none swallows another.
 
-A quote opens a cell at its start alone, and a delimiter, a line end or the end of the file follows the quote
-that closes it; a quote inside an unquoted cell is text. A file that breaks this is read by the dialect
-that fits all of it: quotes that are text (`none`), or quotes escaped by a backslash (`backslash`). What
-no dialect fits is rejected, row by row, with the reason. Cells are text here, nothing is converted.
+A quote opens a cell at its start alone, and a delimiter, a line end or the end of the file follows
+the quote that closes it; a quote inside an unquoted cell is text. A file that breaks this is read
+by the dialect that fits all of it: quotes that are text (`none`), or quotes escaped by a backslash
+(`backslash`). What no dialect fits is rejected, row by row, with the reason. Cells are text here,
+nothing is converted. Memory is bounded by `MAX_LINE_BYTES` of `features/tweets/source.py`.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ from features.tweets import source as sources
 from features.tweets.source import Source
 
 QUOTINGS = ("auto", "minimal", "none", "backslash")
-_DELIMITERS = (",", ";", "\t", "|")
+DELIMITERS = (",", ";", "\t", "|")
 # Rows from which the delimiter is told.
 _SAMPLE_ROWS = 20
-# Stands for a quote that a backslash escapes, until the cells are cut: no text can hold it, as it is a
-# lone surrogate that no byte decodes to.
+# Stands for a quote that a backslash escapes, until the cells are cut: no text can hold it, as it
+# is a lone surrogate that no byte decodes to.
 _ESCAPED = "\udc22"
-# Different labels that are known at most: more are no classes.
-_MANY = 1000
+# Different values of a column that are known at most, characters of each, and columns that are
+# looked at: what is more is no class.
+_MANY, _LONG, _WIDE = 1000, 100, 200
+# Bytes that a line takes in memory besides its characters.
+_LINE = 64
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def find_dialect(source: Source, default: str, asked: InputFormat) -> Dialect:
     Parameters
     ----------
     source : Source
-        Standard input is not looked at: it gets the default, and `minimal`.
+        Of standard input, the first `AHEAD_BYTES` of it.
     default : str
         The delimiter that the name of the file stands for.
     asked : InputFormat
@@ -104,12 +108,13 @@ def find_dialect(source: Source, default: str, asked: InputFormat) -> Dialect:
         raise InputError(f"delimiter {asked.delimiter!r} must be one character, such as ; or a tab")
     if asked.quoting not in QUOTINGS:
         raise InputError(f"unknown quoting {asked.quoting!r}: choose one of {', '.join(QUOTINGS)}")
-    delimiter = asked.delimiter
+    delimiter, quoting = asked.delimiter, asked.quoting
+    if source.ahead is not None and (delimiter is None or quoting == "auto"):
+        source.ahead.fill()
     if delimiter is None:
-        delimiter = default if source.path is None else _find_delimiter(source, default)
-    quoting = asked.quoting
+        delimiter = _find_delimiter(source, default)
     if quoting == "auto":
-        quoting = "minimal" if source.path is None else _find_quoting(source, delimiter)
+        quoting = _find_quoting(source, delimiter)
     return Dialect(delimiter, quoting, asked.header)
 
 
@@ -192,8 +197,8 @@ class _Record:
         for line, too_long in lines:
             self._read += 1
             self.cut |= too_long
-            self._size += len(line) + 64  # what a text takes in memory besides its characters
-            if self._size > sources.MAX_LINE_BYTES + 64:
+            self._size += len(line) + _LINE
+            if self._size > sources.MAX_LINE_BYTES + _LINE:
                 raise InputError(
                     f"{self._name}, line {self.first}: its row goes on for more than "
                     f"{sources.MAX_LINE_BYTES} bytes; is a quote opened and never closed?"
@@ -204,7 +209,7 @@ class _Record:
             yield line
 
     def reason(self, error: str) -> str:
-        """Say why the row can't be read, or refuse the file where that takes all rows behind it along."""
+        """Say why the row can't be read; refuse a file where that takes all behind it along."""
         if "unexpected end" in error:
             raise InputError(
                 f"{self._name}, line {self.first}: a quote is opened and never closed, so the rows "
@@ -218,19 +223,26 @@ class _Record:
 
 
 def _find_delimiter(source: Source, default: str) -> str:
-    """Take another delimiter than the name stands for where that cuts nothing, and the other all rows alike."""
+    """Take another delimiter than that of the name where that cuts no header, and it does."""
     with source.lines_again() as lines:
         sample = [line for line, _ in islice(lines, _SAMPLE_ROWS) if line.strip()]
     if not sample or default in sample[0]:
         return default
-    counts = {mark: [line.count(mark) for line in sample] for mark in _DELIMITERS}
-    fitting = [mark for mark, found in counts.items() if found[0] and min(found) >= found[0]]
-    return max(fitting, key=lambda mark: counts[mark][0], default=default)
+    widths = {mark: _widths(sample, mark) for mark in DELIMITERS if mark in sample[0]}
+    fitting = [mark for mark, found in widths.items() if len(set(found)) == 1]
+    return max(fitting or widths, key=lambda mark: sample[0].count(mark), default=default)
+
+
+def _widths(sample: Sequence[str], delimiter: str) -> list[int]:
+    """Count the cells of the first rows; the last row may go on behind them."""
+    csv.field_size_limit(2 * sources.MAX_LINE_BYTES)
+    rows = [len(cells) for cells in csv.reader(sample, delimiter=delimiter)]
+    return rows[:-1] if len(rows) > 1 and len(sample) > 1 else rows
 
 
 @dataclass
 class _Fit:
-    """How a dialect fits a file: rows that break it, rows of another width, rows that swallow others."""
+    """How a dialect fits a file: rows that break it, of another width, that swallow others."""
 
     broken: int = 0
     odd: int = 0
@@ -255,7 +267,7 @@ def _find_quoting(source: Source, delimiter: str) -> str:
 
 
 def _is_plain(source: Source, delimiter: str) -> bool:
-    """Whether strict quoting cuts the file into rows of one line and one width: the quick way to know."""
+    """Whether strict quoting cuts the file into rows of one line and one width, found quickly."""
     width = n_rows = 0
     with source.lines_again() as lines:
         rows = csv.reader((line for line, _ in lines), delimiter=delimiter, strict=True)
@@ -273,8 +285,7 @@ def _is_plain(source: Source, delimiter: str) -> bool:
 def _fit(source: Source, dialect: Dialect) -> _Fit:
     """Go through the file by a dialect."""
     fit = _Fit()
-    several: list[list[str]] = []  # the further lines of rows that have some
-    values = _Values()
+    values = _Values(dialect.delimiter)
     header: list[str] | None = None
     with source.lines_again() as lines:
         spy = _Spy(lines)
@@ -289,16 +300,19 @@ def _fit(source: Source, dialect: Dialect) -> _Fit:
                 elif len(row.cells) != len(header):
                     fit.odd += 1
                 elif len(spy.row) > 1:
-                    several.append(spy.row[1:])
+                    values.hold(spy.row[1:])
                 else:
                     values.add(row.cells)
                 if fit.broken or (fit.odd and dialect.quoting != "minimal"):
                     break  # more of it would change nothing
                 spy.forget()
         except InputError:  # a quote that is never closed
-            fit.broken += 1
+            if source.is_cut:  # or closed behind what is seen
+                values.hold(spy.row[1:])
+            else:
+                fit.broken += 1
     if header is not None and len(header) > 1:
-        fit.swallowing = sum(values.swallowed(further, dialect.delimiter) for further in several)
+        fit.swallowing = values.swallowing()
     return fit
 
 
@@ -321,40 +335,65 @@ class _Spy:
 
 
 class _Values:
-    """What is known of the columns from rows of one line: which hold few values, and which numbers."""
+    """What is known of columns from rows of one line, and rows of several that may swallow some.
 
-    def __init__(self) -> None:
+    Known is which columns hold few values, and which numbers. That is known best at the end, so
+    rows of several lines wait for it, in bounded memory: those beyond are judged as they come.
+    """
+
+    def __init__(self, delimiter: str) -> None:
+        self._delimiter = delimiter
         self._seen: list[set[str]] = []
         self._whole: list[bool] = []
-        self._rows = 0
+        self._rows = self._width = 0
+        self._waiting: list[Sequence[str]] = []
+        self._held = 0
+        self._swallowing = 0
 
     def add(self, cells: Sequence[str]) -> None:
         """Learn a row."""
         if not self._rows:
-            self._seen = [set() for _ in cells]
-            self._whole = [True] * len(cells)
+            self._width = len(cells)
+            self._seen = [set() for _ in cells[:_WIDE]]
+            self._whole = [True] * len(self._seen)
         self._rows += 1
-        for n, cell in enumerate(cells):
+        for n, cell in enumerate(cells[:_WIDE]):
             if len(self._seen[n]) <= _MANY:
-                self._seen[n].add(cell.strip())
+                self._seen[n].add(cell.strip()[:_LONG])
             if self._whole[n]:
                 self._whole[n] = cell.strip().isdigit()
 
-    def swallowed(self, lines: Sequence[str], delimiter: str) -> bool:
+    def hold(self, lines: Sequence[str]) -> None:
+        """Take the further lines of a row."""
+        self._held += sum(len(line) + _LINE for line in lines)
+        if self._held <= sources.MAX_LINE_BYTES:
+            self._waiting.append(lines)
+        else:
+            self._swallowing += self._swallows(lines)
+
+    def swallowing(self) -> int:
+        """How many rows of several lines swallow others."""
+        return self._swallowing + sum(self._swallows(lines) for lines in self._waiting)
+
+    def _swallows(self, lines: Sequence[str]) -> bool:
         """Whether one of the further lines of a row would be a row itself."""
-        return any(self._is_row(line.rstrip("\r\n").split(delimiter)) for line in lines)
+        return any(
+            self._is_row(line.rstrip("\r\n").split(self._delimiter))
+            for line in lines
+            if line.count(self._delimiter) == self._width - 1
+        )
 
     def _is_row(self, cells: Sequence[str]) -> bool:
-        """Whether cells are as many as others are, and look like them where those look like something."""
-        if not self._rows or len(cells) != len(self._seen):
+        """Whether as many cells as others are look like them, where those look like something."""
+        if not self._rows:
             return False
         classes = [
-            cell.strip() in seen
-            for cell, seen in zip(cells, self._seen, strict=True)
+            cell.strip()[:_LONG] in seen
+            for cell, seen in zip(cells, self._seen, strict=False)  # those that are looked at
             if len(seen) <= max(2, self._rows // 3) and len(seen) <= _MANY
         ]
         numbers = [
-            cell.strip().isdigit() for cell, whole in zip(cells, self._whole, strict=True) if whole
+            cell.strip().isdigit() for cell, whole in zip(cells, self._whole, strict=False) if whole
         ]
         # A number in its column says more than a class that may not have come up yet.
         return all(numbers) if numbers else bool(classes) and all(classes)

@@ -1,8 +1,9 @@
 """Give one value one meaning, whatever the format of the file: ids, labels, and what is missing.
 
-In come cells as a format has them (text, numbers, truth values, None), out come texts. pandas writes whole
-numbers as `4.0` where a column has gaps, JSON has `4`, a table has text: all of them are `4`. What can't be
-an id or a label is a `ValueError` that says why. Texts of tweets are never changed here.
+In come cells as a format has them (text, numbers, truth values, None), out come texts. pandas
+writes whole numbers as `4.0` where a column has gaps, JSON has `4`, a table has text: all of them
+are `4`. What can't be an id or a label is a `ValueError` that says why. Texts of tweets are never
+changed here.
 """
 
 from __future__ import annotations
@@ -13,15 +14,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# What pandas reads as missing by default, without its oddest ones. Only labels and ids: as the text of a
-# tweet, each of them is a tweet.
+# What stands around a label or an id and is no part of it: blanks, and two characters without
+# width; the second marks the beginning of a file, so that it is in the middle of two joined ones.
+BLANKS = (
+    " \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
+    "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\u200b\ufeff"
+)
+# What pandas reads as missing by default, without its oddest ones. Only labels and ids: as the text
+# of a tweet, each of them is a tweet.
 MISSING = frozenset(
     ["", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "<NA>", "None", "null", "NULL", "NaT"]
 )
 # From here on, neighbouring whole numbers are the same float.
 _EXACT = 2**53
 _WHOLE_FLOAT = re.compile(r"([+-]?\d+)\.0*")
-# How a spreadsheet shows numbers that are too wide for a cell, and how Python writes large floats.
+# How spreadsheets show numbers that are too wide for a cell, and how Python writes large floats.
 EXPONENT = re.compile(r"[+-]?\d+(\.\d+)?[eE]\+?\d+")
 _PYTHON_FLOAT = re.compile(r"[+-]?\d+(\.\d+)?e\+\d+")
 
@@ -30,7 +37,7 @@ def is_missing(value: object) -> bool:
     """Whether a label or an id is missing."""
     if isinstance(value, float):
         return math.isnan(value)
-    return value is None or (isinstance(value, str) and value.strip() in MISSING)
+    return value is None or (isinstance(value, str) and value.strip(BLANKS) in MISSING)
 
 
 def label_of(value: object) -> str | None:
@@ -44,8 +51,9 @@ def label_of(value: object) -> str | None:
     if is_missing(value):
         return None
     if isinstance(value, str):
-        whole = _WHOLE_FLOAT.fullmatch(value.strip())
-        return _integer(whole[1]) if whole else value.strip()
+        text = value.strip(BLANKS)
+        whole = _WHOLE_FLOAT.fullmatch(text)
+        return _integer(whole[1]) if whole else text
     if isinstance(value, bool):
         return str(value)
     if isinstance(value, int):
@@ -66,7 +74,7 @@ def id_of(value: object) -> str | None:
     if is_missing(value):
         return None
     if isinstance(value, str):
-        text = value.strip()
+        text = value.strip(BLANKS)
         if _PYTHON_FLOAT.fullmatch(text):
             _check_exact(float(text), text)
         whole = _WHOLE_FLOAT.fullmatch(text)
@@ -98,13 +106,14 @@ def _integer(digits: str) -> str:
 
 
 def whole_text(cells: Mapping[str, Any]) -> str | None:
-    """Give the whole text of a tweet as Twitter's API v1.1 has it, where `text` is cut; None elsewhere.
+    """Give the whole text of a tweet as Twitter's API has it, where `text` is cut; None elsewhere.
 
-    A retweet's own text is cut, and the retweeted one is not: it is `RT @name: ` and that.
+    In version 1.1 a retweet's own text is cut, and the retweeted one is not: it is `RT @name: ` and
+    that. In version 2 a long tweet is a `note_tweet`.
 
     Examples
     --------
-    >>> whole_text({"text": "so lo…", "truncated": True, "extended_tweet": {"full_text": "so long"}})
+    >>> whole_text({"text": "so lo…", "extended_tweet": {"full_text": "so long"}})
     'so long'
     >>> whole_text({"text": "RT @a: so lo…", "retweeted_status": {"full_text": "so long"}})
     'RT @a: so long'
@@ -119,8 +128,12 @@ def whole_text(cells: Mapping[str, Any]) -> str | None:
         if prefix and isinstance(inner, str):
             text = prefix[0] + inner
             return text if text != own else None
-    extended = cells.get("extended_tweet")
-    found = extended.get("full_text") if isinstance(extended, Mapping) else cells.get("full_text")
+    extended, note = cells.get("extended_tweet"), cells.get("note_tweet")
+    found = cells.get("full_text")
+    if isinstance(extended, Mapping):
+        found = extended.get("full_text")
+    elif isinstance(note, Mapping):
+        found = note.get("text")
     return found if isinstance(found, str) and found != cells.get("text") else None
 
 

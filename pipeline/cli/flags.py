@@ -50,6 +50,8 @@ def with_flags(message: str, parameters: Iterable[click.Parameter]) -> str:
             return found[0]
         if not option.is_flag:
             return option.opts[0] + ("" if value is None else f" {value}")
+        if value == "False" and option.secondary_opts:
+            return option.secondary_opts[0]
         return option.opts[0] if value in (None, "True") else found[0]
 
     return _NAMED.sub(flag, message)

@@ -59,7 +59,9 @@ class Conflicts:
 
     def counts(self) -> dict[str, Any]:
         """Give it as JSON types, without ids, which are not a head's to carry."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "examples"}
+        return {
+            name: value for name, value in dataclasses.asdict(self).items() if name != "examples"
+        }
 
 
 def settle(stores: Joined, handling: str) -> tuple[Joined, Conflicts]:

@@ -93,7 +93,7 @@ def validation_rows(
     if unknown := sorted(there - set(labels)):
         raise InputError(
             f"{stores} has labels that are not in the training rows: {', '.join(unknown)}; these have "
-            f"{', '.join(labels)}: extract it again with --mapping FILE, which has a line label<TAB>name "
+            f"{', '.join(labels)}: extract it again with a `mapping`, which has a line label<TAB>name "
             "for each label to be measured, with one of these as its name (rows of other labels are "
             "rejected), or fit on rows that have these labels too"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from features.base.shown import listed as names_of
 from features.base.shown import printable, shown
 from features.extraction.check import InputReport
 from pipeline.report.layout import counts_text, facts_text
@@ -21,6 +22,11 @@ def check_text(report: InputReport) -> str:
         **{
             f"read {printable(name)}" if len(r.read) > 1 else "read": printable(how)
             for name, how in r.read.items()
+        },
+        **{
+            f"left {printable(name)}" if len(r.read) > 1 else "left": names_of(left)
+            for name, left in r.left.items()
+            if left
         },
         "rows": f"{r.rows:,}",
         "tweets": f"{r.tweets:,}" + counts_text(r.labels),

@@ -81,7 +81,7 @@ def evaluate(
             codes.append(head.labels.index(str(block.labels[i])))
         proba.append(block.proba[labelled])
     if not codes:
-        raise InputError("no row has a label to measure on; name the column with --label-column")
+        raise InputError("no row has a label to measure on; name the column with `label_column`")
     y = np.array(codes)
     weight = None if head.prior is None or as_they_are else importance(y, head.prior)
     metrics = measure(y, np.concatenate(proba), head.labels, seed=seed, weight=weight)

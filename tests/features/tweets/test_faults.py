@@ -3,10 +3,15 @@
 A new kind of fault is a row of `VALUES`, `TABLES` or `FILES`; a new format joins by its writer.
 """
 
+import bz2
 import csv
+import gzip
 import io
 import json
+import lzma
 import random
+import zipfile
+from decimal import Decimal
 
 import pandas as pd
 import polars as pl
@@ -14,10 +19,11 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.errors import InputError
+from features.errors import FileRefused, InputError
 from features.tweets.columns import Columns
 from features.tweets.reader import Reject, Tweet, TweetReader
 from features.tweets.table import InputFormat
@@ -294,6 +300,7 @@ WHOLE = "all of it, to the very end"
 CUT = [
     {"text": "all of…", "truncated": True, "extended_tweet": {"full_text": WHOLE}},
     {"text": "all of…", "full_text": WHOLE},
+    {"text": "all of…", "note_tweet": {"text": WHOLE}},
     {"text": "RT @a: all of…", "retweeted_status": {"text": "all…", "full_text": WHOLE}},
     {
         "text": "RT @a: all of…",
@@ -344,6 +351,176 @@ def test_damaged_arrays_are_refused(tmp_path, content, message):
         return
     with pytest.raises(InputError, match=message):
         read(path)
+
+
+def test_an_array_of_one_line_may_be_longer_than_a_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("features.tweets.source.MAX_LINE_BYTES", 2000)
+    rows = [{"text": f"text {n}", "label": n % 2} for n in range(500)]
+    for name in ("a.json", "a.jsonl"):
+        found, _ = read(put(tmp_path, name, json.dumps(rows)))
+        assert [row.text for row in found] == [row["text"] for row in rows]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_nothing_behind_an_array_is_left_out(tmp_path, suffix):
+    for content in (
+        '[{"text": "a"}]\n[{"text": "b"}]\n',
+        '[{"text": "a"}]\n{"text": "b"}\n',
+        '[{"text": "a"}], [{"text": "b"}]',
+    ):
+        rows, _ = read(put(tmp_path, f"a{suffix}", content))
+        assert [row.text for row in rows] == ["a", "b"]
+    with pytest.raises(InputError, match="line 1: not JSON"):
+        read(put(tmp_path, f"a{suffix}", '[{"text": "a"}]; {"text": "b"}'))
+
+
+def test_objects_one_behind_the_other(tmp_path):
+    content = '{\n"text": "a"\n}\n{\n"text": "b"\n},\n{\n"text": "c"\n}\n'
+    rows, _ = read(put(tmp_path, "a.json", content))
+    assert [(row.text, row.line) for row in rows] == [("a", 1), ("b", 4), ("c", 7)]
+
+
+def test_the_name_of_an_archive_in_a_text_is_text(tmp_path):
+    text = "see window.YTD.tweet.part0 = x"
+    (row,), _ = read(put(tmp_path, "a.json", json.dumps({"text": text}) + "\n"))
+    assert row.text == text
+
+
+def test_what_stands_beside_a_tweet_is_kept(tmp_path):
+    row = {"tweet": {"id_str": "7", "full_text": "a"}, "label": "x", "id_str": "outer"}
+    for name, content in [("a.jsonl", json.dumps(row) + "\n"), ("a.json", json.dumps([row]))]:
+        assert read(put(tmp_path, name, content))[0] == [Tweet("7", "a", "x")]
+
+
+def test_labels_under_another_key_than_before_are_told(tmp_path):
+    rows = [{"text": "a", "label": "x"}, {"text": "b", "sentiment": "y"}, {"text": "c", "label": 1}]
+    found, findings = read(put(tmp_path, "a.jsonl", "".join(json.dumps(r) + "\n" for r in rows)))
+    assert [row.label for row in found] == ["x", None, "1"]
+    assert any(
+        '"sentiment" may hold labels too' in remark and "--label-column" in remark
+        for remark in findings.remarks()
+    )
+
+
+# ------------------------------------------------------------------ files that were put together
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_header_again_is_no_tweet(tmp_path, suffix, mark, end):
+    content = table_of(*ROWS, delimiter="\t" if suffix == ".tsv" else ",", end=end)
+    rows, findings = read(put(tmp_path, f"a{suffix}", 2 * (mark + content)))
+    assert [getattr(row, "text", None) for row in rows] == ["a b", "c", "d", None, "a b", "c", "d"]
+    assert rows[3].reason == "the names of the columns again, not a tweet"
+    assert findings.labels == {"positive": 2, "negative": 2, "neutral": 2}
+
+
+@pytest.mark.parametrize("suffix", FRAMES)
+def test_a_mark_in_the_middle_is_no_part_of_labels_and_ids(tmp_path, suffix):
+    labels = ["x", "\ufeffx", "x\u200b", "\xa0x"]
+    frame = pd.DataFrame({"id": ["1", "\ufeff2", "3\u200b", " 4"], "text": "a", "label": labels})
+    FRAMES[suffix](frame, tmp_path / f"a{suffix}")
+    rows, findings = read(tmp_path / f"a{suffix}")
+    assert [(row.id, row.label) for row in rows] == [(str(n), "x") for n in range(1, 5)]
+    assert findings.stripped == 3
+
+
+def test_letters_composed_in_two_ways_are_variants(tmp_path):
+    path = put(tmp_path, "a.csv", "text,label\na,caf\u00e9\nb,cafe\u0301\n")
+    assert read(path)[1].label_variants() == [["cafe\u0301", "caf\u00e9"]]
+    rows, findings = read(path, label_case="fold")
+    assert [row.label for row in rows] == ["caf\u00e9", "caf\u00e9"]
+    assert findings.label_variants() == []
+
+
+@pytest.mark.parametrize("suffix", FRAMES)
+def test_a_mapping_may_name_what_is_read_as_missing(tmp_path, suffix):
+    frame = pd.DataFrame({"text": ["a", "b", "c"], "label": ["None", "x", "NA"]})
+    FRAMES[suffix](frame, tmp_path / f"a{suffix}")
+    mapping = put(tmp_path, "m.txt", "None\tneutral\nx\tfor\n")
+    rows, findings = read(tmp_path / f"a{suffix}", mapping=mapping)
+    assert [row.label for row in rows] == ["neutral", "for", None]
+    assert findings.missing_labels == {"NA": 1}
+
+
+# ------------------------------------------------------------------------- what is not what its name says
+
+PLAIN = b"id,text\n1,a\n"
+DISGUISED = {
+    "packed by gzip": (gzip.compress(PLAIN), "a.csv.gz"),
+    "packed by bzip2": (bz2.compress(PLAIN), "a.csv.bz2"),
+    "packed by xz": (lzma.compress(PLAIN), "a.csv.xz"),
+    "packed by zstandard": (zstandard.compress(PLAIN), "a.csv.zst"),
+}
+
+
+@pytest.mark.parametrize("what", DISGUISED)
+def test_a_packed_file_without_its_name_is_named(tmp_path, what):
+    content, better = DISGUISED[what]
+    with pytest.raises(InputError, match=f"a.csv is {what}, by how it begins: give it a name"):
+        read(put(tmp_path, "a.csv", content))
+    assert read(put(tmp_path, better, content))[0] == [Tweet("1", "a")]
+
+
+def test_a_parquet_file_without_its_name_is_named(tmp_path):
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.csv")
+    with pytest.raises(InputError, match=r"a Parquet file, .*--input-format parquet"):
+        read(tmp_path / "a.csv")
+    assert read(tmp_path / "a.csv", InputFormat(format="parquet"))[0] == [Tweet("0", "a")]
+
+
+def test_a_workbook_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.csv", "w") as archive:
+        archive.writestr("[Content_Types].xml", "<x/>")
+    with pytest.raises(InputError, match=r"an Excel workbook.*save its sheet as CSV"):
+        read(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("encoding", ["nonsense", "hex", "rot13", "undefined"])
+def test_what_is_no_encoding_of_text_is_an_error(tmp_path, encoding):
+    for name in ("a.csv", "a.jsonl", "a.txt"):
+        with pytest.raises(InputError, match=f"unknown encoding '{encoding}'"):
+            read(put(tmp_path, name, "text\na\n"), InputFormat(encoding=encoding))
+
+
+# --------------------------------------------------------------------------- columns of Parquet and Arrow
+
+
+def columnar(table, path):
+    (pq.write_table if path.suffix == ".parquet" else feather.write_feather)(table, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_numbers_of_every_type(tmp_path, suffix):
+    texts = ["a", "b"]
+    for column, expected in [
+        (pa.array([1, 2], pa.int8()), ["1", "2"]),
+        (pa.array([1, 2**64 - 1], pa.uint64()), ["1", str(2**64 - 1)]),
+        (pa.array([1.0, 2.0], pa.float32()), ["1", "2"]),
+        (pa.array([Decimal("1.00"), Decimal("2.50")], pa.decimal128(5, 2)), ["1", "2.50"]),
+        (pa.array(["x", "y"]).dictionary_encode(), ["x", "y"]),
+    ]:
+        table = pa.table({"id": column, "text": texts, "label": column})
+        rows, _ = read(columnar(table, tmp_path / f"a{suffix}"))
+        assert [(row.id, row.label) for row in rows] == [(one, one) for one in expected]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_ids_that_short_floats_have_changed_are_rejected(tmp_path, suffix):
+    ids = pa.array([123456789.0, 5.0], pa.float32())
+    path = columnar(pa.table({"id": ids, "text": ["a", "b"]}), tmp_path / f"a{suffix}")
+    first, second = read(path)[0]
+    assert "id is a floating-point number that is not exact" in first.reason
+    assert second == Tweet("5", "b")
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_a_column_that_is_there_twice_is_named(tmp_path, suffix):
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    with pytest.raises(FileRefused, match="column 'text' is there more than once"):
+        read(columnar(table, tmp_path / f"a{suffix}"))
 
 
 # ------------------------------------------------------------------------------------- properties

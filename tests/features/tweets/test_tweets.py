@@ -1,5 +1,6 @@
 import bz2
 import csv
+import dataclasses
 import gzip
 import io
 import json
@@ -7,6 +8,7 @@ import lzma
 import os
 import sys
 import zipfile
+from contextlib import ExitStack
 
 import pyarrow as pa
 import pyarrow.feather as feather
@@ -16,8 +18,9 @@ import zstandard
 
 from features.errors import FileRefused, InputError
 from features.tweets.columns import Columns
-from features.tweets.formats import BINARY, FORMATS
+from features.tweets.formats import BINARY, FORMATS, Header
 from features.tweets.reader import MAX_ID_BYTES, Reject, Tweet, TweetReader
+from features.tweets.source import LookAhead, Source
 from features.tweets.table import InputFormat
 
 TEXTS = [
@@ -581,7 +584,94 @@ def test_standard_input_without_text_is_named(monkeypatch):
     assert refusal(InputError, "-").startswith("standard input: none of the columns")
 
 
-# ------------------------------------------------------------------ rows and files that are no good
+# As a file, and as standard input without a word about its format: the same rows.
+ON_STDIN = {
+    "a.csv": 'id,text,label\n1,a,x\n2,"b, ""c""\nd",y\n',
+    "a.tsv": 'id\ttext\tlabel\n1\t"open\tx\n2\tclose"\ty\n',
+    "b.csv": "\ufeffid;text;label\r\n1;a, b;x\r\n2;c;y\r\n",
+    "c.csv": 'text,label\n"he said \\"no\\", twice",x\nb,y\n',
+    "d.csv": "text\none\ntwo\n",
+    "e.csv": "Tweet ID|OriginalTweet|Sentiment\r1|a|x\r2|b|y\r",
+    "a.jsonl": '{"text": "a", "label": 1}\nnonsense\n{"text": "b"}\n',
+    "b.jsonl": '\n\n[{"text": "a"},\n{"text": "b"}]\n[{"text": "c"}]\n',
+    "a.json": '[{"text": "a"}, {"text": "b"}]',
+    "b.json": '{\n  "text": "a"\n}\n{\n  "text": "b"\n}\n',
+    "tweets.js": 'window.YTD.tweet.part0 = [{"tweet": {"full_text": "a"}}]',
+}
+
+
+@pytest.mark.parametrize("name", ON_STDIN)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_standard_input_is_read_as_a_file_is(tmp_path, monkeypatch, name, encoding):
+    content = ON_STDIN[name].lstrip("\ufeff" if encoding == "utf-16" else "").encode(encoding)
+    reader = TweetReader([put(tmp_path, name, content)])
+    expected = list(reader)
+    assert sum(isinstance(row, Tweet) for row in expected) >= 1
+    on_stdin(monkeypatch, content)
+    from_stdin = TweetReader(["-"])
+    assert [dataclasses.replace(row, source="") for row in from_stdin] == [
+        dataclasses.replace(row, source="") for row in expected
+    ]
+    (of_file,), (of_stdin,) = reader.findings.files.values(), from_stdin.findings.files.values()
+    assert of_stdin.columns == of_file.columns
+    assert of_stdin.format.split(", ")[1:] == of_file.format.split(", ")[1:]
+
+
+def test_a_table_that_goes_on_behind_the_look_at_standard_input(tmp_path, monkeypatch):
+    monkeypatch.setattr("features.tweets.source.AHEAD_BYTES", 2000)
+    rows = [(str(n), f'text {n}, "quoted"\nand more', "xy"[n % 2]) for n in range(500)]
+    file = io.StringIO(newline="")
+    csv.writer(file, delimiter=";").writerows([("id", "text", "label"), *rows])
+    on_stdin(monkeypatch, file.getvalue().encode())
+    assert list(TweetReader(["-"])) == [Tweet(*row) for row in rows]
+    content = "id\ttext\tlabel\n" + "".join(f'{n}\t"text\tx\n' for n in range(500))
+    on_stdin(monkeypatch, content.encode())
+    assert list(TweetReader(["-"])) == [Tweet(str(n), '"text', "x") for n in range(500)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,text\n1,café\n".encode("cp1252"), "standard input is not UTF-8 .*--encoding cp1252"),
+        (gzip.compress(b"text\na\n"), "standard input is packed by gzip.*name the file instead"),
+        (b"id,body\n1,a\n", 'columns are: "id", "body"; choose one with --text-column'),
+        (b"one tweet, and\nanother\n", "if it is a tweet a line: --input-format txt"),
+    ],
+)
+def test_standard_input_that_is_refused(monkeypatch, content, message):
+    on_stdin(monkeypatch, content)
+    with pytest.raises(InputError, match=message):
+        list(TweetReader(["-"]))
+
+
+def test_standard_input_as_it_was_said_to_be(monkeypatch):
+    for content, written, columns, expected in [
+        (b"one, two\nthree\n", InputFormat(format="txt"), {}, ["one, two", "three"]),
+        (b"1,a\n2,b\n", InputFormat(header=False), {"text": "1", "id": "0"}, ["a", "b"]),
+        (b"id,body\n1,a\n", InputFormat(), {"text": "body"}, ["a"]),
+        (b"text/id\na,b/1\n", InputFormat(delimiter="/"), {}, ["a,b"]),
+        ("text,id\né,1\n".encode("cp1252"), InputFormat(encoding="cp1252"), {}, ["é"]),
+        (b'text\n"a"\n', InputFormat(delimiter=",", quoting="none"), {}, ['"a"']),
+    ]:
+        on_stdin(monkeypatch, content)
+        rows = list(TweetReader(["-"], Columns(**columns), written=written))
+        assert [row.text for row in rows] == expected
+
+
+def test_a_table_is_not_waited_for_where_all_was_said(tmp_path):
+    """Rows come out while the input is open, as those of JSON Lines do."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as raw, os.fdopen(writing, "wb", buffering=0) as pipe:
+        source = Source("standard input", None, LookAhead(raw))
+        pipe.write(b"id,text\n1,a\n")
+        with ExitStack() as stack:
+            written = InputFormat(delimiter=",", quoting="minimal")
+            rows = FORMATS[".csv"].read(source, written, stack)
+            assert next(rows)[1] == Header(["id", "text"], "commas, quoted cells")
+            assert next(rows) == (2, {"id": "1", "text": "a"})
+
+
+# ------------------------------------------------------------------- rows and files that are no good
 
 DEEP = "[" * 100_000 + "]" * 100_000
 BAD_ROWS = [
@@ -778,7 +868,7 @@ def test_inputs_that_cannot_be(tmp_path):
 
 
 def test_no_input_at_all():
-    with pytest.raises(InputError, match="name a file, or - for JSON Lines on standard input"):
+    with pytest.raises(InputError, match="name a file, or - for standard input"):
         TweetReader([])
 
 

@@ -39,6 +39,7 @@ def flags_of(command: str, message: str) -> str:
         ("extract", "`overwrite`", "--overwrite"),
         ("extract", "`overwrite=True`", "--overwrite"),
         ("extract", "`output`", "-o"),
+        ("extract", "`header=False`", "--no-header"),
         ("fit", "`C`", "--C"),
         ("fit", "`C=0.5`", "--C 0.5"),
         ("fit", "`pooling=2:mean@last4+sum`", "--pooling 2:mean@last4+sum"),

@@ -114,7 +114,9 @@ def test_counts_are_those_of_counting(tmp_path_factory, rows):
 def test_a_class_is_not_lost(tmp_path):
     store = store_of(tmp_path / "s.h5", [("a", 0), ("a", 1), ("b", 1), ("c", 2)])
     for handling in ("drop", "majority"):
-        with pytest.raises(InputError, match="leaves no row of class 'negative'.*`conflicts=keep`"):
+        with pytest.raises(
+            InputError, match=r"leaves no row of class 'negative'.*`conflicts=keep`"
+        ):
             settled(store, handling)
     assert settled(store, "keep")[0] == []
     with pytest.raises(InputError, match="unknown `conflicts` 'first': choose keep, drop"):

@@ -504,7 +504,9 @@ def test_what_an_error_says_of_a_label_that_training_lacks_helps(folder, tmp_pat
 
 
 def test_labels_in_another_case_are_folded_as_the_error_says(folder, tmp_path):
-    tweets = write_csv(tmp_path / "a.csv", [("1", "hm", "Neutral"), ("2", "oh", "POSITIVE")], "label")
+    tweets = write_csv(
+        tmp_path / "a.csv", [("1", "hm", "Neutral"), ("2", "oh", "POSITIVE")], "label"
+    )
     result = run("evaluate", folder / "head.joblib", tweets)
     assert result.exit_code == 2
     assert "give --label-case fold" in result.stderr
