@@ -232,12 +232,14 @@ class TweetReader:
         try:
             check_columns(self._asked, columns, header.columns, source.name, required)
         except InputError as error:
-            cures = {
-                "no names, but a row: `header=False`": suffix in TABLES and self._written.header,
-                "a tweet a line: `input_format=txt`": source.path is None,
+            hints = {
+                "if the first line is a row, and no names, give `header=False`": (
+                    suffix in TABLES and self._written.header
+                ),
+                "if it is a tweet a line, give `input_format=txt`": source.path is None,
             }
-            hints = [f"if it is {cure}" for cure, fits in cures.items() if fits]
-            raise InputError("; ".join([str(error), *header.notes, *hints])) from error
+            said = [str(error), *header.notes, *(hint for hint, fits in hints.items() if fits)]
+            raise InputError("; ".join(said)) from error
         check_single(columns, header.columns, source.name)
         how = in_words(source, suffix, header.format)
         self.findings.saw_columns(source.name, columns, header.columns, how)

@@ -92,10 +92,10 @@ def validation_rows(
     like = stores.like(sources)
     if unknown := sorted(there - set(labels)):
         raise InputError(
-            f"{stores} has labels that are not in the training rows: {', '.join(unknown)}; these have "
-            f"{', '.join(labels)}: extract it again with a `mapping`, which has a line label<TAB>name "
-            "for each label to be measured, with one of these as its name (rows of other labels are "
-            "rejected), or fit on rows that have these labels too"
+            f"{stores} has labels that are not in the training rows: {', '.join(unknown)}; these "
+            f"have {', '.join(labels)}: extract it again with a `mapping`, which has a line "
+            "label<TAB>name for each label to be measured, with one of these as its name (rows of "
+            "other labels are rejected), or fit on rows that have these labels too"
         )
     rows = labelled_rows(stores, like, labels)
     if not len(rows.y):

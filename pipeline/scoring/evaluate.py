@@ -94,11 +94,11 @@ def _unknown(head: Head, label: str, row: str, cached: bool) -> InputError:
     how = (
         "`label_case=fold`"
         if variant
-        else "a `mapping` that has a line label<TAB>name for each label to be measured, with one of the "
-        "head's as its name (rows of other labels are rejected)"
+        else "a `mapping` that has a line label<TAB>name for each label to be measured, with one "
+        "of the head's as its name (rows of other labels are rejected)"
     )
     cure = f"extract the tweets again with {how}" if cached else f"give {how}"
     return InputError(
-        f"label {label!r} of row {row!r} is none of the head's: {', '.join(head.labels)}; {cure}, or "
-        "fit a head on rows that have this label too"
+        f"label {label!r} of row {row!r} is none of the head's: {', '.join(head.labels)}; {cure}, "
+        "or fit a head on rows that have this label too"
     )

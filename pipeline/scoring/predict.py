@@ -262,8 +262,8 @@ def scored(
             raise InputError("tweets and cached vectors can't be scored together; give one kind")
         if columns.given:
             raise InputError(
-                f"{', '.join(f'`{name}`' for name in columns.given)} are for tweets; cached vectors have "
-                "their ids and labels already: give them to extract"
+                f"{', '.join(f'`{name}`' for name in columns.given)} are for tweets; cached "
+                "vectors have their ids and labels already: give them to extract"
             )
         with open_joined(inputs) as stores:
             if stores.matching is not None:

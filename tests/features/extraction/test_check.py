@@ -86,9 +86,9 @@ def test_rows_are_shown_as_they_stand_and_as_they_will_be_read(report):
 
 def test_what_is_odd_is_said(report):
     for part in (
-        '"my_label" may hold labels too: choose with --label-column',
+        '"my_label" may hold labels too: choose with `label_column`',
         'labels that are read as missing: "NA" 1',
-        '"Positive" 1, "positive" 2; merge with --label-case fold',
+        '"Positive" 1, "positive" 2; merge with `label_case=fold`',
         "1 rows have the id of an earlier row",
     ):
         assert any(part in remark for remark in report.remarks), part

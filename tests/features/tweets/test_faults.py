@@ -397,7 +397,7 @@ def test_labels_under_another_key_than_before_are_told(tmp_path):
     found, findings = read(put(tmp_path, "a.jsonl", "".join(json.dumps(r) + "\n" for r in rows)))
     assert [row.label for row in found] == ["x", None, "1"]
     assert any(
-        '"sentiment" may hold labels too' in remark and "--label-column" in remark
+        '"sentiment" may hold labels too' in remark and "`label_column`" in remark
         for remark in findings.remarks()
     )
 
@@ -444,7 +444,7 @@ def test_a_mapping_may_name_what_is_read_as_missing(tmp_path, suffix):
     assert findings.missing_labels == {"NA": 1}
 
 
-# ------------------------------------------------------------------------- what is not what its name says
+# -------------------------------------------------------------- what is not what its name says
 
 PLAIN = b"id,text\n1,a\n"
 DISGUISED = {
@@ -465,7 +465,7 @@ def test_a_packed_file_without_its_name_is_named(tmp_path, what):
 
 def test_a_parquet_file_without_its_name_is_named(tmp_path):
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.csv")
-    with pytest.raises(InputError, match=r"a Parquet file, .*--input-format parquet"):
+    with pytest.raises(InputError, match=r"a Parquet file, .*`input_format=parquet`"):
         read(tmp_path / "a.csv")
     assert read(tmp_path / "a.csv", InputFormat(format="parquet"))[0] == [Tweet("0", "a")]
 
@@ -484,7 +484,7 @@ def test_what_is_no_encoding_of_text_is_an_error(tmp_path, encoding):
             read(put(tmp_path, name, "text\na\n"), InputFormat(encoding=encoding))
 
 
-# --------------------------------------------------------------------------- columns of Parquet and Arrow
+# ------------------------------------------------------------------ columns of Parquet and Arrow
 
 
 def columnar(table, path):

@@ -632,10 +632,10 @@ def test_a_table_that_goes_on_behind_the_look_at_standard_input(tmp_path, monkey
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("id,text\n1,café\n".encode("cp1252"), "standard input is not UTF-8 .*--encoding cp1252"),
+        ("id,text\n1,café\n".encode("cp1252"), "standard input is not UTF-8 .*`encoding=cp1252`"),
         (gzip.compress(b"text\na\n"), "standard input is packed by gzip.*name the file instead"),
-        (b"id,body\n1,a\n", 'columns are: "id", "body"; choose one with --text-column'),
-        (b"one tweet, and\nanother\n", "if it is a tweet a line: --input-format txt"),
+        (b"id,body\n1,a\n", 'columns are: "id", "body"; choose one with `text_column`'),
+        (b"one tweet, and\nanother\n", "if it is a tweet a line, give `input_format=txt`"),
     ],
 )
 def test_standard_input_that_is_refused(monkeypatch, content, message):
@@ -671,7 +671,7 @@ def test_a_table_is_not_waited_for_where_all_was_said(tmp_path):
             assert next(rows) == (2, {"id": "1", "text": "a"})
 
 
-# ------------------------------------------------------------------- rows and files that are no good
+# ------------------------------------------------------------------ rows and files that are no good
 
 DEEP = "[" * 100_000 + "]" * 100_000
 BAD_ROWS = [
