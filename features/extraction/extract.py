@@ -77,6 +77,7 @@ def extract(
     window_rows: int = WINDOW,
     progress: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
+    on_input: Callable[[str], None] = lambda line: None,
 ) -> ExtractSummary:
     """Encode tweets once, and cache their vectors in an HDF5 file, or in a folder of them.
 
@@ -117,6 +118,9 @@ def extract(
         Called after each batch.
     say : callable, optional
         Called with what the user should know at once, a line each.
+    on_input : callable, optional
+        Called with a line for each input that says how it is read, before its first tweet is
+        encoded.
 
     Raises
     ------
@@ -163,7 +167,7 @@ def extract(
         runtime = Runtime(dtype, device, backend, max_batch_tokens)
         load = partial(_load_encoder, checkpoint, target, runtime, reader, say)
         encoded = Encoding(load, target.journal, store_dtype, worker, seconds, meter.report)
-        told = announced(ahead, reader.findings, say)
+        told = announced(ahead, reader.findings, on_input)
         for _, of_shard in groupby(with_tweets(told, rejects), key=attrgetter("shard")):
             if not target.begun:
                 target.begin(encoded)

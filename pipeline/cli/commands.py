@@ -195,12 +195,14 @@ def extract_command(
 ) -> None:
     """Encode tweets once and cache their vectors.
 
-    INPUT is a .csv, .tsv, .jsonl, .txt (also .gz) or .parquet file, or - for JSON Lines on standard
-    input. Running it again encodes only texts that are new; after an interruption, a crash or a
-    full disk the same command goes on where it was.
+    INPUT is a .csv, .tsv, .json, .jsonl, .txt (also .gz) or .parquet file, or - for JSON or a table
+    on standard input. Says first how it reads them. Running it again encodes only texts that are
+    new; after an interruption, a crash or a full disk the same command goes on where it was.
     """
     with progress.progress() as show:
-        summary = extract(inputs, output, pooling=pooling, progress=show, say=_remark, **chosen)
+        summary = extract(
+            inputs, output, pooling=pooling, progress=show, say=_remark, on_input=_remark, **chosen
+        )
     click.echo(extract_text(summary))
 
 

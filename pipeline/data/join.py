@@ -31,6 +31,7 @@ from pipeline.solver.blocks import cut
 # The code of a row that has a label and is left out for it; -1 is that of a row without one.
 LEFT_OUT = -2
 
+
 @dataclass(frozen=True)
 class Joined:
     """Open stores, one an encoder, whose rows are matched; made by `open_joined`.

@@ -236,6 +236,25 @@ def test_several_inputs_and_formats(tmp_path, finished):
     assert_close(vectors(tmp_path / "a.h5"), vectors(finished.output))
 
 
+def test_how_inputs_are_read_is_said_first(again, tmp_path, monkeypatch):
+    path, output = again
+    other = tmp_path / "more.tsv"
+    other.write_text(
+        "text\tmood_label\tx\n" + "".join(f"{text}\ty\t\n" for _, text, _ in TWEETS[:2])
+    )
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"text;label\nso;x\n")))
+    told = []
+    run([path, other, "-"], output, on_input=told.append, progress=lambda _: told.append("at work"))
+    assert told[: told.index("at work")] == [
+        f"{path}: CSV, UTF-8, commas, quoted cells: "
+        'text from "text", label from "label", id from "id"',
+        f'{other}: TSV, UTF-8, tabs, quoted cells: text from "text"; '
+        'not read, though like labels: "mood_label"',
+        "standard input: CSV, UTF-8, semicolons, quoted cells: "
+        'text from "text", label from "label"',
+    ]
+
+
 def test_json_lines_on_standard_input(again, monkeypatch):
     _, output = again
     rows = [dict(zip(("id", "text", "label"), tweet, strict=True)) for tweet in TWEETS]
