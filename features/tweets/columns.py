@@ -92,11 +92,10 @@ class Columns:
 
     @property
     def given(self) -> list[str]:
-        """The parameters of this that were given, as `extract` names them."""
-        names = {"text": "text_column", "label": "label_column", "id": "id_column"}
+        """The parameters of this that were given, as they are named in messages."""
         plain = Columns(need_labels=self.need_labels)
         return [
-            names.get(one.name, one.name)
+            _PARAMETERS.get(one.name, one.name)
             for one in fields(self)
             if getattr(self, one.name) != getattr(plain, one.name)
         ]
