@@ -27,7 +27,7 @@ from pipeline.evaluation.bootstrap import interval, resampled
 from pipeline.evaluation.cross_validation import FOLDS, SELECTION_TOL, select
 from pipeline.evaluation.metrics import METRICS, Metrics, measure, score
 from pipeline.evaluation.options import Options, bytes_of
-from pipeline.evaluation.trials import Target, Trials, fold_trials, target_of
+from pipeline.evaluation.trials import Target, Trials, are_few, fold_trials, target_of
 from pipeline.head.calibration import TEMPERATURE
 from pipeline.head.priors import importance
 
@@ -197,7 +197,9 @@ def compare(
         labels = classes_of(stores)
         rows = labelled_rows(stores, asked[0], labels)
         target = target_of(rows.y, labels, options)
-        trials = fold_trials(target, rows.texts, options, n_folds=cv, n_tried=cv)
+        widest = max(sum(source.width for source in sources) for sources in asked)
+        nested = are_few(len(rows.y), widest, len(labels))
+        trials = fold_trials(target, rows.texts, options, n_folds=cv, n_tried=cv, nested=nested)
         measured = []
         for number, sources in enumerate(asked):
             if progress is not None:
@@ -232,7 +234,7 @@ def _measure(
         tuple(stores.name(source) for source in sources),
         rows.X.shape[1],
         outcome.best.C,
-        outcome.held_out.calibrated(TEMPERATURE),
+        outcome.nested.calibrated(TEMPERATURE),
         outcome.converged,
         perf_counter() - started,
     )

@@ -27,12 +27,11 @@ from pipeline.data.join import Joined, open_joined
 from pipeline.data.labelled_rows import Labelled, classes_of, labelled_rows, validation_rows
 from pipeline.data.matching import Matching
 from pipeline.data.near_duplicates import group_near
+from pipeline.evaluation.choice import Candidate
 from pipeline.evaluation.cross_validation import FOLDS, Outcome, judge, select
-from pipeline.evaluation.folds import Candidate
-from pipeline.evaluation.held_out import HeldOut
 from pipeline.evaluation.metrics import Metrics, measure
 from pipeline.evaluation.options import Options, bytes_of
-from pipeline.evaluation.trials import Target, Trial, Trials, fold_trials, target_of
+from pipeline.evaluation.trials import Target, Trial, Trials, are_few, fold_trials, target_of
 from pipeline.head.calibration import METHODS, TEMPERATURE, Calibration, folded
 from pipeline.head.head import Head
 from pipeline.head.held_out_figures import HeldOutFigures
@@ -112,8 +111,10 @@ def fit(
         The view, or several to be put side by side. Needed where a store has several. With several
         encoders, `2:mean` is a view of the second one, and `mean` that of each.
     C : float or "auto"
-        Inverse penalty. `auto` takes the one of `C_GRID` that is best by `metric` in
-        cross-validation, or on `validation`, if that is given.
+        Inverse penalty. `auto` takes the smallest of `C_GRID` that the rows can't tell, by
+        `metric`, from the best one, in cross-validation or on `validation`, if that is given; see
+        `pipeline/evaluation/choice.py`. The metrics are nested: no row judges the C that it is
+        measured with.
     cv : int, optional
         Folds of the cross-validation; see `make_folds`. Default 5; with a fixed C only the first of
         the five is held out and measured on, so that a refit takes seconds.
@@ -131,7 +132,8 @@ def fit(
     metric : str
         One of `METRICS`.
     one_standard_error : bool
-        Whether to take the smallest C within one standard error of the best, instead of the best.
+        Whether to take the smallest C within one standard error of the best score itself, which is
+        the stronger rule, instead of one of the difference.
     class_weight : str
         `balanced` weighs all classes alike, whatever their sizes; `none` weighs all rows alike.
     prior : str or mapping, optional
@@ -204,7 +206,7 @@ def fit(
         held_out = task.trials.training[0].held_out
         novelty = fit_novelty(task.data.vectors, task.target.y, len(task.target.labels), held_out)
 
-    measured = _measure(outcome.held_out, task.target.labels, method, seed)
+    measured = _measure(outcome, task.target.labels, method, seed)
     coef, intercept = folded(
         solution.coef,
         solution.intercept,
@@ -243,6 +245,8 @@ class _Plan:
     ----------
     n_folds, n_tried : int
         Folds that the rows are cut into, and those of them that are held out.
+    is_fixed : bool
+        Whether C is given.
     near_identical : float, optional
         The cosine from which on texts are held out together.
     validation : path or sequence of paths, optional
@@ -251,6 +255,7 @@ class _Plan:
 
     n_folds: int
     n_tried: int
+    is_fixed: bool
     near_identical: float | None
     validation: str | Path | Sequence[str | Path] | None
 
@@ -305,7 +310,8 @@ def _plan(
             "`validation`, or leave them out"
         )
     n_folds = FOLDS if cv is None else cv
-    return _Plan(n_folds, 1 if is_fixed and cv is None else n_folds, near_identical, validation)
+    n_tried = 1 if is_fixed and cv is None else n_folds
+    return _Plan(n_folds, n_tried, is_fixed, near_identical, validation)
 
 
 def _calibration(asked: str | None, *, possible: bool) -> str:
@@ -351,7 +357,13 @@ def _in_folds(rows: Labelled, target: Target, plan: _Plan, options: Options) -> 
         texts = group_near(rows.X, texts, plan.near_identical, memory=options.memory)
         remark = f", nor one nearly the same ({len(np.unique(texts)):,} groups)"
     return fold_trials(
-        target, texts, options, n_folds=plan.n_folds, n_tried=plan.n_tried, remark=remark
+        target,
+        texts,
+        options,
+        n_folds=plan.n_folds,
+        n_tried=plan.n_tried,
+        nested=not plan.is_fixed and are_few(*rows.X.shape, len(target.labels)),
+        remark=remark,
     )
 
 
@@ -362,7 +374,9 @@ def _on_validation(stores: Joined, sources: Sequence[VectorSpec], target: Target
     if stores.matching is not None and (unmatched := sum(stores.matching.left_out.values())):
         measured_on += f", without {unmatched} that do not match"
     groups = held.texts[:, 0].astype(np.intp) % FOLDS  # copies of a text stay together
-    return Trials((Trial(target.everything, held.y),), groups, measured_on, validation=held.X)
+    _, texts = np.unique(held.texts, axis=0, return_inverse=True)
+    trial = Trial(target.everything, held.y, texts.reshape(-1))
+    return Trials((trial,), groups, measured_on, validation=held.X)
 
 
 def _solve_best(task: _Task, outcome: Outcome, options: Options) -> Solution:
@@ -381,13 +395,14 @@ def _solve_fixed(task: _Task, C: float, options: Options) -> tuple[Outcome, Solu
     return judge((C,), judges, task.target, task.trials, options), solution
 
 
-def _measure(rows: HeldOut, labels: Sequence[str], method: str, seed: int) -> _Measured:
+def _measure(outcome: Outcome, labels: Sequence[str], method: str, seed: int) -> _Measured:
     """Measure held-out rows, after calibration where that is the method."""
-    weight, method = rows.weight, rows.chosen(method)
-    calibration = rows.calibration(method)
+    rows, chosen = outcome.nested, outcome.held_out
+    weight, method = rows.weight, chosen.chosen(method)
+    calibration = chosen.calibration(method)
     before = measure(rows.y, softmax(rows.logits), labels, seed=seed, weight=weight)
     if method == "none":
-        figures = rows.figures(calibration, before.confusion)
+        figures = chosen.figures(calibration, before.confusion)
         return _Measured(before, calibration, {"method": method}, figures)
     after = measure(rows.y, rows.calibrated(method), labels, seed=seed, weight=weight)
     record = {
@@ -397,7 +412,7 @@ def _measure(rows: HeldOut, labels: Sequence[str], method: str, seed: int) -> _M
         "before": _of_calibration(before),
         "after": _of_calibration(after),
     }
-    return _Measured(after, calibration, record, rows.figures(calibration, after.confusion))
+    return _Measured(after, calibration, record, chosen.figures(calibration, after.confusion))
 
 
 def _of_calibration(metrics: Metrics) -> dict[str, float]:
@@ -433,8 +448,16 @@ def _metadata(
         "measured_on": task.trials.measured_on,
         "metric": options.metric,
         "grid": [
-            {"C": c.C, "score": c.score, "fold_scores": list(c.fold_scores)}
+            {
+                "C": c.C,
+                "score": c.score,
+                "fold_scores": list(c.fold_scores),
+                "difference_error": c.difference_error,
+                "log_loss": c.log_loss,
+                "log_loss_error": c.log_loss_error,
+            }
             for c in outcome.candidates
         ],
+        "nested_choices": list(outcome.nested_choices),
         "metrics": measured.metrics.to_dict(),
     }

@@ -1,24 +1,29 @@
 """Choose C: fit every one of a grid on a part of the rows, and judge it on the others.
 
 In come prepared vectors and the trials; out comes, for each C, what its models say about rows that
-they did not see, and of the best one all that is needed to go on. Solving is in
-`pipeline/solver/solve.py`.
+they did not see, and of the best one all that is needed to go on. The figures of a choice are
+nested: the rows of each fold are measured at the C that the other folds choose. Where rows are few,
+the models that these folds hear did not see the rows of that fold either, as in a loop of
+cross-validations inside another; with many rows, that would cost more than it changes. All models
+are solved together, in the same passes over the data. Solving is in `pipeline/solver/solve.py`, the
+rule of the choice in `pipeline/evaluation/choice.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from features.base.arrays import Floating
-from pipeline.evaluation.folds import C_GRID, Candidate, choose
+from features.base.arrays import Floating, Floats, Indices
+from pipeline.evaluation.choice import C_GRID, Candidate, choose, paired
 from pipeline.evaluation.held_out import HeldOut
-from pipeline.evaluation.metrics import METRICS, score
+from pipeline.evaluation.metrics import METRICS, influence, score
 from pipeline.evaluation.options import Options
 from pipeline.evaluation.trials import Target, Trials
+from pipeline.head.calibration import TEMPERATURE, fit_calibration
 from pipeline.head.priors import importance, shift
 from pipeline.solver.blocks import Rows
 from pipeline.solver.solve import Data, Solution, softmax, solve_grid
@@ -27,6 +32,9 @@ FOLDS = 5
 # Certificate of the models that only choose C. On 45,616 tweets it moves the log-loss of a fold by
 # 0.0003 at most, a tenth of its standard error, from where 1e-7 puts it.
 SELECTION_TOL = 1e-3
+# Rows that give the temperature at which a C is judged, at most; they know it to a percent or two,
+# which moves the log-loss by less than 1e-5.
+_TEMPERATURE_ROWS = 5000
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,11 @@ class Outcome:
         Of the chosen C, one a trial; with validation rows there is one.
     held_out : HeldOut
         The rows that the first repeat judges on, and what those solutions say about them.
+    nested : HeldOut
+        The same rows, and what models say about them whose C was chosen by the others: figures of
+        these don't profit from the choice.
+    nested_choices : tuple of float
+        The C that each group of these rows is measured with.
     converged : bool
         Whether the models of every C were fitted to their tolerance.
     """
@@ -51,6 +64,8 @@ class Outcome:
     best: Candidate
     solutions: Sequence[Solution]
     held_out: HeldOut
+    nested: HeldOut
+    nested_choices: tuple[float, ...]
     converged: bool
 
 
@@ -78,7 +93,7 @@ def judge(
     Parameters
     ----------
     grid : sequence of float
-        Every C was tried with every trial.
+        Every C was tried with every training set of the trials.
     solutions : sequence of Solution
         Those of one C follow each other.
     target : Target
@@ -86,38 +101,141 @@ def judge(
     trials : Trials
     options : Options
     """
-    n_trials = len(trials.all)
-    of_C = [solutions[n * n_trials : (n + 1) * n_trials] for n in range(len(grid))]
-    logits: list[list[Floating]]
+    n_models, n_trials = len(trials.training), len(trials.all)
+    of_C = [solutions[n * n_models : (n + 1) * n_models] for n in range(len(grid))]
+    scores: list[list[Floating]]
     if trials.validation is None:
-        logits = [[one.held_out for one in found] for found in of_C]
+        scores = [[one.held_out for one in found] for found in of_C]
     else:
-        logits = [[one] for one in _logits(trials.validation, [found for (found,) in of_C])]
-    moved = [
-        [one + shift(target.fitted, target.stated) for one in of_trials] for of_trials in logits
-    ]
-    weights = [importance(trial.y, target.stated) for trial in trials.all]
-    candidates = tuple(
-        Candidate(
-            C,
-            tuple(
-                score(options.metric, trial.y, softmax(one), weight)
-                for trial, one, weight in zip(trials.all, of_trials, weights, strict=True)
-            ),
-            trials.repeats,
-        )
-        for C, of_trials in zip(grid, moved, strict=True)
+        scores = [[one] for one in _logits(trials.validation, [found for (found,) in of_C])]
+    moved = shift(target.fitted, target.stated)
+    scores = [[one + moved for one in of_models] for of_models in scores]
+    jury = _Jury(
+        [trial.y for trial in trials.all],
+        [trial.texts for trial in trials.all],
+        [of_models[:n_trials] for of_models in scores],
+        trials.repeats,
     )
-    best = choose(
+    candidates = jury.candidates(grid, target, options)
+    chosen = candidates.index(_choose(candidates, options))
+    first = [np.concatenate(of_models[: trials.n_first]) for of_models in scores]
+    held_out = HeldOut(trials.y, first[chosen].astype(np.float64), trials.groups, target.stated)
+    nested, nested_choices = held_out.logits.copy(), []
+    for group, others in _other_juries(trials, scores):
+        found = others.candidates(grid, target, options)
+        best = found.index(_choose(found, options))
+        nested[trials.groups == group] = first[best][trials.groups == group]
+        nested_choices.append(grid[best])
+    return Outcome(
+        candidates,
+        candidates[chosen],
+        of_C[chosen][:n_trials],
+        held_out,
+        replace(held_out, logits=nested),
+        tuple(nested_choices),
+        all(solution.converged for solution in solutions),
+    )
+
+
+@dataclass(frozen=True)
+class _Jury:
+    """Rows that judge every C, in parts: the mean over the parts is the score.
+
+    Attributes
+    ----------
+    y, texts : lists of int arrays (n,)
+        Of each part: the classes and the texts of its rows.
+    logits : list of lists of float arrays (n, K)
+        For each C, what its models say about each part.
+    repeats : int
+        Times that the same rows are in the parts.
+    """
+
+    y: list[Indices]
+    texts: list[Indices]
+    logits: list[list[Floating]]
+    repeats: int = 1
+
+    def candidates(
+        self, grid: Sequence[float], target: Target, options: Options
+    ) -> tuple[Candidate, ...]:
+        """Score every C, and give the standard errors of the differences."""
+        weights = [importance(y, target.stated) for y in self.y]
+        _, text = np.unique(np.concatenate(self.texts), return_inverse=True)
+        candidates, influences, of_losses = [], [], []
+        for C, logits in zip(grid, self.logits, strict=True):
+            parts = list(zip(self.y, map(softmax, logits), weights, strict=True))
+            scores = tuple(score(options.metric, *part) for part in parts)
+            tempered = list(
+                zip(self.y, self._tempered(logits, target, weights), weights, strict=True)
+            )
+            loss = float(np.mean([score("log-loss", *part) for part in tempered]))
+            candidates.append(Candidate(C, scores, self.repeats, log_loss=loss))
+            for metric, judged, found in (
+                (options.metric, parts, influences),
+                ("log-loss", tempered, of_losses),
+            ):
+                moves = np.concatenate([influence(metric, *part) for part in judged])
+                found.append(np.bincount(text, moves / len(parts)))
+        higher = METRICS[options.metric].higher_is_better
+        return paired(
+            candidates, np.array(influences), np.array(of_losses), higher_is_better=higher
+        )
+
+    def _tempered(
+        self, logits: Sequence[Floating], target: Target, weights: Sequence[Floats]
+    ) -> list[Floats]:
+        """Give probabilities at the temperature of all parts, found on enough of the rows."""
+        y, all_logits = np.concatenate(self.y), np.concatenate(logits).astype(np.float64)
+        some = slice(None, None, -(-len(y) // _TEMPERATURE_ROWS))
+        prior, weight = target.stated, np.concatenate(weights)
+        found = fit_calibration(TEMPERATURE, all_logits[some], y[some], prior, weight[some])
+        return [found.probabilities(one, prior) for one in logits]
+
+
+def _choose(candidates: Sequence[Candidate], options: Options) -> Candidate:
+    return choose(
         candidates,
         higher_is_better=METRICS[options.metric].higher_is_better,
         one_standard_error=options.one_standard_error,
     )
-    chosen = candidates.index(best)
-    first = np.concatenate(moved[chosen][: trials.n_first]).astype(np.float64)
-    held_out = HeldOut(trials.y, first, trials.groups, target.stated)
-    converged = all(solution.converged for solution in solutions)
-    return Outcome(candidates, best, of_C[chosen], held_out, converged)
+
+
+def _other_juries(
+    trials: Trials, scores: Sequence[Sequence[Floating]]
+) -> Iterator[tuple[int, _Jury]]:
+    """Give, for each group of the rows of the first repeat, all others as a jury.
+
+    Where there are pairs, the jury hears models that did not see the rows of the group either.
+    """
+    n_trials, first = len(trials.all), trials.all[: trials.n_first]
+    if len(scores) == 1:  # nothing is chosen
+        return
+    for group in np.unique(trials.groups):
+        if trials.validation is not None:
+            others = trials.groups != group
+            if others.any():
+                of_others = [[logits[others]] for (logits,) in scores]
+                yield group, _Jury([trials.y[others]], [first[0].texts[others]], of_others)
+            continue
+        # Numbers of models, which of the rows that they score, and the trials of these rows.
+        heard: list[tuple[int, slice | npt.NDArray[np.bool_], int]] = []
+        if trials.pairs:
+            for number, pair in enumerate(trials.pairs, n_trials):
+                a, b = pair.trials
+                if group in (a, b):
+                    other = b if group == a else a
+                    heard.append((number, pair.of_first == (other == a), other))
+        else:
+            heard = [(other, slice(None), other) for other in range(len(first)) if other != group]
+        yield (
+            group,
+            _Jury(
+                [first[other].y for _, _, other in heard],
+                [first[other].texts for _, _, other in heard],
+                [[of_models[model][rows] for model, rows, _ in heard] for of_models in scores],
+            ),
+        )
 
 
 def _logits(X: Rows, solutions: Sequence[Solution]) -> list[npt.NDArray[np.float32]]:

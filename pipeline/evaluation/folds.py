@@ -1,72 +1,17 @@
-"""Assign rows to folds, and choose C by what the folds scored.
+"""Cut rows into folds: labels and text digests in, the fold that holds each row out out.
 
-In come labels, text digests and, for each C and fold, held-out scores; out come folds and a choice
-with the figures behind it. Solving is in `pipeline/solver/solve.py`.
+Which models are fitted on them is in `pipeline/evaluation/trials.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from features.errors import InputError
-
-# Half-decades from 1e-4 to 1e2. Standardised BERT vectors want small C: several hundred correlated
-# dimensions overfit from about 1 on.
-C_GRID = tuple(float(f"{10 ** (k / 2):.3g}") for k in range(-8, 5))
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One C: its score in each fold of each repeat.
-
-    Attributes
-    ----------
-    C : float
-    fold_scores : tuple of float
-        The folds of the first repeat, then those of the next.
-    repeats : int
-        Times that the rows were cut into folds.
-    """
-
-    C: float
-    fold_scores: tuple[float, ...]
-    repeats: int = 1
-
-    @property
-    def score(self) -> float:
-        """Mean over the folds."""
-        return float(np.mean(self.fold_scores))
-
-    @property
-    def standard_error(self) -> float:
-        """Of the mean over the folds of one repeat: cutting the same rows again adds no rows."""
-        folds = np.reshape(self.fold_scores, (self.repeats, -1))
-        return float(np.sqrt(folds.var(axis=1, ddof=1).mean() / folds.shape[1]))
-
-
-def choose(
-    candidates: Sequence[Candidate],
-    *,
-    higher_is_better: bool = True,
-    one_standard_error: bool = False,
-) -> Candidate:
-    """Take the best mean score; among equals the smallest C, the simplest model.
-
-    With `one_standard_error`, take the smallest C whose score is within one standard error of the
-    best (Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3).
-    """
-    sign = 1 if higher_is_better else -1
-    best = max(candidates, key=lambda candidate: (sign * candidate.score, -candidate.C))
-    if not one_standard_error:
-        return best
-    least = sign * best.score - best.standard_error
-    good = [candidate for candidate in candidates if sign * candidate.score >= least]
-    return min(good, key=lambda candidate: candidate.C)
 
 
 def make_folds(

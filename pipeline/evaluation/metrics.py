@@ -20,6 +20,9 @@ from features.base.arrays import Codes, Floating, Floats
 # 2017, section 3.
 _CALIBRATION_BINS = 15
 BOOTSTRAP_ROUNDS = 2000
+# Counts for each row, in the differences that give the slopes of a figure by its counts: one of
+# them more or less is a small step then. Figures depend on the shares of the counts only.
+_COUNTS = 1000
 
 # Rows by true and predicted class, (..., K, K); drawn ones are counted as floats.
 Counts = npt.NDArray[np.number[Any]]
@@ -143,6 +146,34 @@ def score(
     if isinstance(one, MeanOfRows):
         return float(np.average(one.of_rows(y, proba), weights=weight))
     return float(one.figure(_confusion(y, proba.argmax(axis=1), proba.shape[1])))
+
+
+def influence(
+    metric: str,
+    y: npt.NDArray[np.integer[Any]],
+    proba: npt.NDArray[np.floating[Any]],
+    weight: npt.NDArray[np.float64] | None = None,
+) -> npt.NDArray[np.float64]:
+    """Say how much each row moves a figure of `METRICS`, to first order, (N,); they sum to 0.
+
+    It is the derivative of the figure by the weight of the row. The root of the sum of its squares
+    is the standard error of the figure, and that of the difference of two figures' influences the
+    standard error of their difference (the infinitesimal jackknife: Efron, "The Jackknife, the
+    Bootstrap and Other Resampling Plans", 1982, chapter 6). Arguments as for `measure`.
+    """
+    one = METRICS[metric]
+    if isinstance(one, MeanOfRows):
+        weight = np.ones(len(y)) if weight is None else weight
+        values = one.of_rows(y, proba)
+        return np.asarray(weight / weight.sum() * (values - np.average(values, weights=weight)))
+    predicted, n_classes = proba.argmax(axis=1), proba.shape[1]
+    counts = _confusion(y, predicted, n_classes) * _COUNTS
+    cells = counts.nonzero()
+    step = np.zeros((len(cells[0]), n_classes, n_classes))
+    step[np.arange(len(step)), *cells] = 1.0
+    slopes = np.zeros(counts.shape)
+    slopes[cells] = (one.figure(counts + step) - one.figure(counts - step)) / 2 * _COUNTS
+    return np.asarray(slopes[y, predicted])
 
 
 def _confusion(

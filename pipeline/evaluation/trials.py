@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,10 @@ from pipeline.head.priors import fitted_prior, parse_prior
 from pipeline.solver.blocks import Rows
 from pipeline.solver.objective import TrainingSet
 from pipeline.solver.solve import Data, balanced_weights, prepare
+
+# Values of vectors times classes: with more, models of pairs would take longer than all others. Of
+# so many rows, what one fold changes in a model of the rest hardly moves the choice either.
+_PAIR_WORK = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,42 @@ def training_set(
 
 @dataclass(frozen=True)
 class Trial:
-    """One cut of the rows: a model is fitted on `training`, and judged on rows of classes `y`."""
+    """One cut of the rows: a model is fitted on some of them, and judged on others.
+
+    Attributes
+    ----------
+    training : TrainingSet
+    y : int array (n,)
+        Classes of the rows that judge.
+    texts : int array (n,)
+        Numbers of their texts: rows of one text are alike, so that they count together.
+    """
 
     training: TrainingSet
     y: Indices
+    texts: Indices
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model that sees the rows of neither of two trials.
+
+    Each trial chooses C by what such models say about the rows of the others. So no row has a part
+    in choosing the C that it is measured with.
+
+    Attributes
+    ----------
+    training : TrainingSet
+        It leaves the rows of both out.
+    trials : (int, int)
+        Which two.
+    of_first : bool array (n,)
+        Which of the rows that are left out, in their order, are those of the first.
+    """
+
+    training: TrainingSet
+    trials: tuple[int, int]
+    of_first: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -101,6 +138,9 @@ class Trials:
         Times that the rows were cut.
     validation : Rows, optional
         The vectors that the one trial is judged on; without, the rows that each trial holds out.
+    pairs : tuple of Pair
+        One for every two trials of the first repeat; none where C is given or `validation` is
+        there, with two folds, or where rows are not few.
     """
 
     all: tuple[Trial, ...]
@@ -108,11 +148,12 @@ class Trials:
     measured_on: str
     repeats: int = 1
     validation: Rows | None = None
+    pairs: tuple[Pair, ...] = ()
 
     @property
     def training(self) -> list[TrainingSet]:
-        """What the models are fitted on, one a trial."""
-        return [trial.training for trial in self.all]
+        """What the models are fitted on: one a trial, then one a pair."""
+        return [one.training for one in (*self.all, *self.pairs)]
 
     @property
     def n_first(self) -> int:
@@ -132,6 +173,7 @@ def fold_trials(
     *,
     n_folds: int,
     n_tried: int,
+    nested: bool,
     remark: str = "",
 ) -> Trials:
     """Cut the rows into folds, some times over, and hold out the first `n_tried` of each cut.
@@ -143,6 +185,8 @@ def fold_trials(
         Equal rows are held out together.
     options : Options
     n_folds, n_tried : int
+    nested : bool
+        Whether there are to be pairs.
     remark : str
         What else holds rows together, added to `measured_on`.
     """
@@ -151,16 +195,40 @@ def fold_trials(
         make_folds(y, texts, labels, n_folds=n_folds, seed=options.seed + repeat)
         for repeat in range(options.repeats)
     ]
+    _, numbers = np.unique(texts, axis=0, return_inverse=True)
+    numbers = numbers.reshape(-1)
     trials = tuple(
-        Trial(training_set(y, len(labels), options.class_weight, folds == fold), y[folds == fold])
+        Trial(
+            training_set(y, len(labels), options.class_weight, folds == fold),
+            y[folds == fold],
+            numbers[folds == fold],
+        )
         for folds in cuts
         for fold in range(n_tried)
     )
-    if n_tried > 1:
-        measured_on = f"{n_folds}-fold cross-validation, each text by a model that did not see it"
-        measured_on += remark
-    else:
+    groups = np.repeat(np.arange(n_tried), [len(trial.y) for trial in trials[:n_tried]])
+    if n_tried == 1:
         rows = len(trials[0].y)
         measured_on = f"a held-out fold of {rows} rows, by a model fitted on the rest"
-    groups = np.repeat(np.arange(n_tried), [len(trial.y) for trial in trials[:n_tried]])
-    return Trials(trials, groups, measured_on, options.repeats)
+        return Trials(trials, groups, measured_on, options.repeats)
+    pairs = _pairs(target, cuts[0], n_tried, options) if nested else ()
+    measured_on = f"{n_folds}-fold cross-validation, each text by a model that did not see it"
+    measured_on += f"{remark}{', at a C chosen without it' if pairs else ''}"
+    return Trials(trials, groups, measured_on, options.repeats, pairs=pairs)
+
+
+def are_few(n_rows: int, width: int, n_classes: int) -> bool:
+    """Say whether rows of so many columns and classes are few enough for models of pairs."""
+    return n_rows * width * n_classes <= _PAIR_WORK
+
+
+def _pairs(target: Target, folds: Indices, n_folds: int, options: Options) -> tuple[Pair, ...]:
+    """Leave every two folds out, if a third one is left to be fitted on."""
+    if n_folds < 3:
+        return ()
+    pairs = []
+    for a, b in combinations(range(n_folds), 2):
+        held_out = (folds == a) | (folds == b)
+        training = training_set(target.y, len(target.labels), options.class_weight, held_out)
+        pairs.append(Pair(training, (a, b), folds[held_out] == a))
+    return tuple(pairs)

@@ -6,7 +6,7 @@ from stores import blobs, write_store
 
 from features.errors import FileRefused, InputError
 from pipeline import compare, fit
-from pipeline.evaluation.folds import C_GRID
+from pipeline.evaluation.choice import C_GRID
 from pipeline.evaluation.metrics import METRICS
 from pipeline.report.comparison import comparison_text
 

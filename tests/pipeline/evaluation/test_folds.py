@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stores import LABELS, digests_of
 
 from features.errors import InputError
-from pipeline.evaluation.folds import C_GRID, Candidate, choose, make_folds
+from pipeline.evaluation.folds import make_folds
 
 
 def folds_of(y, texts, n_folds, seed=0, labels=LABELS):
@@ -84,63 +84,6 @@ def test_classes_that_are_too_small(y, texts, message):
 def test_too_few_folds(n_folds):
     with pytest.raises(InputError, match="give `cv` at least 2"):
         folds_of([0, 1, 2] * 5, [f"text {i}" for i in range(15)], n_folds)
-
-
-@pytest.mark.parametrize(
-    ("scores", "best"),
-    [
-        ({0.01: [0.5], 0.1: [0.7], 1.0: [0.6]}, 0.1),
-        ({0.01: [0.7], 0.1: [0.7], 1.0: [0.6]}, 0.01),
-        ({1.0: [0.7], 0.1: [0.7], 0.01: [0.1]}, 0.1),
-        ({0.01: [0.4, 0.8], 0.1: [0.61, 0.61]}, 0.1),
-        ({5.0: [0.0]}, 5.0),
-    ],
-)
-def test_choice_is_the_best_and_among_equals_the_smallest(scores, best):
-    assert best == choose([Candidate(C, tuple(folds)) for C, folds in scores.items()]).C
-
-
-@pytest.mark.parametrize(
-    ("scores", "best", "with_rule"),
-    [
-        # Standard error of the best: 0.1 / sqrt(3) = 0.0577.
-        ({0.01: [0.54], 0.1: [0.55], 1.0: [0.5, 0.7, 0.6]}, 1.0, 0.1),
-        ({0.01: [0.56], 0.1: [0.2], 1.0: [0.5, 0.7, 0.6]}, 1.0, 0.01),
-        ({0.01: [0.1], 0.1: [0.2], 1.0: [0.5, 0.7, 0.6]}, 1.0, 1.0),
-        ({1.0: [0.5, 0.7, 0.6], 10.0: [0.6]}, 1.0, 1.0),
-    ],
-)
-def test_one_standard_error(scores, best, with_rule):
-    candidates = [Candidate(C, tuple(folds)) for C, folds in scores.items()]
-    assert best == choose(candidates).C
-    assert with_rule == choose(candidates, one_standard_error=True).C
-
-
-def test_the_lowest_loss_is_the_best():
-    losses = {0.01: [0.8], 0.1: [0.66], 1.0: [0.5, 0.7, 0.6], 10.0: [0.6]}
-    candidates = [Candidate(C, tuple(folds)) for C, folds in losses.items()]
-    assert choose(candidates, higher_is_better=False).C == 1.0
-    assert choose(candidates, higher_is_better=False, one_standard_error=True).C == 1.0
-    nearer = [*candidates, Candidate(0.02, (0.65,))]
-    assert choose(nearer, higher_is_better=False, one_standard_error=True).C == 0.02
-
-
-def test_repeats_of_the_same_rows_are_no_more_rows():
-    once, thrice = Candidate(1.0, (0.5, 0.7, 0.6)), Candidate(1.0, (0.5, 0.7, 0.6) * 3, repeats=3)
-    assert thrice.score == pytest.approx(once.score)
-    assert thrice.standard_error == pytest.approx(once.standard_error)
-
-
-def test_score_and_its_standard_error():
-    candidate = Candidate(1.0, (0.5, 0.7, 0.6))
-    assert candidate.score == pytest.approx(0.6)
-    assert candidate.standard_error == pytest.approx(0.1 / np.sqrt(3))
-
-
-def test_grid():
-    assert (C_GRID[0], C_GRID[-1]) == (1e-4, 1e2)
-    assert list(C_GRID) == sorted(set(C_GRID))
-    assert {0.001, 0.01, 0.1, 1.0, 10.0} < set(C_GRID)
 
 
 def test_digests_are_told_apart_by_all_their_bytes():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from reference_metrics import BY_SKLEARN
 from sklearn import metrics as reference
 
-from pipeline.evaluation.metrics import METRICS, measure, score
+from pipeline.evaluation.metrics import METRICS, influence, measure, score
 
 
 def random_case(seed, n_rows=None, n_classes=None, sharpness=None):
@@ -172,3 +172,34 @@ def test_as_json():
     back = json.loads(json.dumps(content))
     assert back["classes"][0]["label"] == "class 0"
     assert back["confusion"] == content["confusion"]
+
+
+def test_influence_by_hand():
+    """Two classes of 2 and 4 rows: a hit moves the recall of its class by what it is above it."""
+    y, predicted = np.array([0, 0, 1, 1, 1, 1]), np.array([0, 1, 1, 1, 1, 0])
+    found = influence("macro-recall", y, np.eye(2)[predicted])
+    expected = [0.5 / 4, -0.5 / 4, 0.25 / 8, 0.25 / 8, 0.25 / 8, -0.75 / 8]
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_influence_gives_the_standard_error_of_the_bootstrap(metric):
+    y, proba, _ = random_case(3, n_rows=600, n_classes=3, sharpness=2.0)
+    other = random_case(3, n_rows=600, n_classes=3, sharpness=3.0)[1]
+    moves = influence(metric, y, proba) - influence(metric, y, other)
+    assert moves.sum() == pytest.approx(0, abs=1e-9)
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(400):
+        at = rng.integers(0, len(y), len(y))
+        drawn.append(score(metric, y[at], proba[at]) - score(metric, y[at], other[at]))
+    assert np.sqrt((moves**2).sum()) == pytest.approx(np.std(drawn), rel=0.12)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(METRICS))
+def test_influence_sums_to_zero(seed, metric):
+    y, proba, _ = random_case(seed)
+    found = influence(metric, y, proba)
+    assert found.shape == y.shape and np.isfinite(found).all()
+    assert found.sum() == pytest.approx(0, abs=1e-6)
