@@ -109,7 +109,7 @@ def paired(
 
 def _errors(influence: Floats, reference: int) -> list[float]:
     squares = np.square(influence - influence[reference]).sum(axis=1)
-    return np.sqrt(squares).tolist()
+    return [float(error) for error in np.sqrt(squares)]
 
 
 def choose(

@@ -162,7 +162,9 @@ class _Jury:
         """Score every C, and give the standard errors of the differences."""
         weights = [importance(y, target.stated) for y in self.y]
         _, text = np.unique(np.concatenate(self.texts), return_inverse=True)
-        candidates, influences, of_losses = [], [], []
+        candidates: list[Candidate] = []
+        influences: list[Floats] = []
+        of_losses: list[Floats] = []
         for C, logits in zip(grid, self.logits, strict=True):
             parts = list(zip(self.y, map(softmax, logits), weights, strict=True))
             scores = tuple(score(options.metric, *part) for part in parts)
@@ -176,7 +178,7 @@ class _Jury:
                 ("log-loss", tempered, of_losses),
             ):
                 moves = np.concatenate([influence(metric, *part) for part in judged])
-                found.append(np.bincount(text, moves / len(parts)))
+                found.append(np.bincount(text, moves / len(parts)).astype(np.float64))
         higher = METRICS[options.metric].higher_is_better
         return paired(
             candidates, np.array(influences), np.array(of_losses), higher_is_better=higher
@@ -186,11 +188,12 @@ class _Jury:
         self, logits: Sequence[Floating], target: Target, weights: Sequence[Floats]
     ) -> list[Floats]:
         """Give probabilities at the temperature of all parts, found on enough of the rows."""
-        y, all_logits = np.concatenate(self.y), np.concatenate(logits).astype(np.float64)
+        wide = [one.astype(np.float64) for one in logits]
+        y, every = np.concatenate(self.y), np.concatenate(wide)
         some = slice(None, None, -(-len(y) // _TEMPERATURE_ROWS))
         prior, weight = target.stated, np.concatenate(weights)
-        found = fit_calibration(TEMPERATURE, all_logits[some], y[some], prior, weight[some])
-        return [found.probabilities(one, prior) for one in logits]
+        found = fit_calibration(TEMPERATURE, every[some], y[some], prior, weight[some])
+        return [found.probabilities(one, prior) for one in wide]
 
 
 def _choose(candidates: Sequence[Candidate], options: Options) -> Candidate:

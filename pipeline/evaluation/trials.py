@@ -153,7 +153,7 @@ class Trials:
     @property
     def training(self) -> list[TrainingSet]:
         """What the models are fitted on: one a trial, then one a pair."""
-        return [one.training for one in (*self.all, *self.pairs)]
+        return [trial.training for trial in self.all] + [pair.training for pair in self.pairs]
 
     @property
     def n_first(self) -> int:

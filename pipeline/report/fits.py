@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.evaluation.choice import Candidate, best_of, plateau
 from pipeline.evaluation.metrics import METRICS
 from pipeline.fit import FitResult
 from pipeline.report.conflicts import conflicts_text
@@ -33,16 +34,7 @@ def fit_text(result: FitResult) -> str:
     if warning := conflicts_text(result.conflicts):
         text += f"\n\n{warning}"
     if result.candidates:
-        rows: list[list[object]] = [["C", METRICS[meta["metric"]].label, "± s.e."]]
-        rows += [
-            [
-                f"{c.C:g}" + (" *" if meta["C"] == c.C else ""),
-                f"{c.score:.4f}",
-                _error(c.fold_scores, c),
-            ]
-            for c in result.candidates
-        ]
-        text += "\n\n" + table(rows)
+        text += "\n\n" + table(_candidates(result.candidates, meta))
     if not result.converged:
         text += f"\n\n{_not_converged(meta)}"
     return text + "\n\n" + metrics_text(result.metrics, result.measured_on, meta["prior"])
@@ -60,8 +52,26 @@ def _not_converged(meta: Mapping[str, Any]) -> str:
     )
 
 
-def _error(fold_scores: Sequence[float], candidate: Any) -> str:
-    return f"{candidate.standard_error:.4f}" if len(fold_scores) > 1 else ""
+def _candidates(candidates: Sequence[Candidate], meta: Mapping[str, Any]) -> list[list[object]]:
+    """Lay out every C beside the best; `~ best` marks those that the rows can't tell from it."""
+    metric = METRICS[meta["metric"]]
+    best = best_of(candidates, higher_is_better=metric.higher_is_better)
+    near = plateau(candidates, higher_is_better=metric.higher_is_better)
+    rows: list[list[object]] = [["C", metric.label, "Δ vs best", "± s.e.", "log-loss", ""]]
+    for one in candidates:
+        marks = ["chosen"] * (meta["C"] == one.C)
+        marks += ["best"] if one is best else ["~ best"] * (one in near)
+        rows.append(
+            [
+                f"{one.C:g}",
+                f"{one.score:.4f}",
+                f"{one.score - best.score:+.4f}",
+                f"{one.difference_error:.4f}",
+                f"{one.log_loss:.4f}",
+                ", ".join(marks),
+            ]
+        )
+    return rows
 
 
 def _calibration(found: Mapping[str, Any]) -> str:

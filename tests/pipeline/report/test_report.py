@@ -96,7 +96,7 @@ def test_fit_shows_the_figures(tmp_path):
     path = write_store(tmp_path / "s.h5", *blobs(60, 6, 3))
     result = fit(path)
     text = fit_text(result)
-    chosen = re.findall(r"^(\S+) \*", text, re.MULTILINE)
+    chosen = re.findall(r"^([\d.e+-]+) .*\bchosen", text, re.MULTILINE)
     assert [float(C) for C in chosen] == [result.head.metadata["C"]]
     for candidate in result.candidates:
         assert f"{candidate.score:.4f}" in text
