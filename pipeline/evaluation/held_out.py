@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from features.base.arrays import Floats, Indices
-from pipeline.evaluation.metrics import score
 from pipeline.head.calibration import (
     BIAS_CORRECTED,
     TEMPERATURE,
@@ -47,17 +45,22 @@ class HeldOut:
         """Weights of the rows, by which their classes have the shares of the prior."""
         return importance(self.y, self.prior)
 
-    @cached_property
-    def losses(self) -> dict[str, float]:
-        """Log-loss of each way to calibrate, each group's by the others."""
-        return {
-            method: score("log-loss", self.y, self.calibrated(method), self.weight)
-            for method in (TEMPERATURE, BIAS_CORRECTED)
-        }
-
     def chosen(self, method: str) -> str:
-        """Say which method `auto` is; the others are what they are."""
-        return min(self.losses, key=self.losses.__getitem__) if method == "auto" else method
+        """Say which method `auto` is: the biases have to be better by more than chance.
+
+        The difference of the log-losses, each group's calibrated by the others, must be larger than
+        its own standard error over the rows.
+        """
+        if method != "auto":
+            return method
+        gain = self.weight * (self._losses(TEMPERATURE) - self._losses(BIAS_CORRECTED))
+        is_better = gain.mean() > gain.std() / np.sqrt(len(gain))
+        return BIAS_CORRECTED if is_better else TEMPERATURE
+
+    def _losses(self, method: str) -> Floats:
+        """Log-loss of each row, by the calibration of the other groups."""
+        of_truth = self.calibrated(method)[np.arange(len(self.y)), self.y]
+        return -np.log(np.maximum(of_truth, np.finfo(np.float64).tiny))
 
     def calibration(self, method: str) -> Calibration:
         """Find the calibration of all rows, see `fit_calibration`."""

@@ -17,6 +17,7 @@ from features.store.reader import FeatureStore
 from pipeline.evaluation.choice import C_GRID, choose
 from pipeline.evaluation.folds import make_folds
 from pipeline.evaluation.metrics import METRICS
+from pipeline.evaluation.held_out import HeldOut
 from pipeline.fit import fit
 from pipeline.head.head import load_head, save_head
 
@@ -430,6 +431,45 @@ def test_one_fold_is_not_enough_to_calibrate(store):
     with pytest.raises(InputError, match="`calibrate=temperature` needs more rows"):
         fit(store, C=0.1, calibrate="temperature")
     assert fit(store, C=0.1, cv=2).head.metadata["calibration"]["method"] == "temperature"
+
+
+def test_biases_are_fitted_and_folded_in(store, data):
+    X, _ = data
+    plain = fit(store, C=0.1, cv=3, calibrate="none").head
+    head = fit(store, C=0.1, cv=3, calibrate="bias-corrected").head
+    found = head.metadata["calibration"]
+    assert found["method"] == "bias-corrected"
+    assert any(found["bias"])
+    evidence = np.log(plain.predict_proba(X)) - np.log(plain.prior)
+    expected = evidence / found["temperature"] + found["bias"] + np.log(head.prior)
+    np.testing.assert_allclose(head.predict_proba(X), softmax(expected, axis=1), atol=2e-3)
+
+
+def test_auto_takes_biases_where_they_help_by_more_than_chance(tmp_path):
+    """Clouds whose models are right need none; what a model can't see of a class does."""
+    store = write_store(tmp_path / "s.h5", *blobs(600, 8, 3))
+    assert fit(store, C=0.1, cv=3, calibrate="auto").head.metadata["calibration"]["method"] == (
+        "temperature"
+    )
+    rng = np.random.default_rng(0)
+    prior, y = np.full(3, 1 / 3), np.arange(900) % 3
+    logits = rng.normal(size=(900, 3))
+    logits[np.arange(900), y] += 1.5
+    for bias, method in ((0.0, "temperature"), (1.0, "bias-corrected")):
+        tampered = logits + np.array([bias, -bias, 0.0])
+        rows = HeldOut(y, tampered, np.arange(900) // 3 % 5, prior)
+        assert rows.chosen("auto") == method
+        assert rows.chosen("none") == "none"
+
+
+def test_a_head_keeps_what_shares_are_estimated_by(store):
+    head = fit(store, C=0.1, cv=3).head
+    assert head.held_out.confusion.tolist() == head.metadata["metrics"]["confusion"]
+    np.testing.assert_array_equal(head.held_out.prior, head.prior)
+    sigma = head.held_out.uncertainty
+    np.testing.assert_allclose(sigma, sigma.T)
+    assert (np.linalg.eigvalsh(sigma) > -1e-9).all()
+    assert (np.diag(sigma) > 0).all()
 
 
 def test_validation_rows_calibrate(tmp_path):

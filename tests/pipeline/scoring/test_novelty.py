@@ -2,17 +2,25 @@
 
 import csv
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from other_languages import FRENCH, GERMAN
 from stores import blobs, write_store
 
+from features.extraction.extract import extract
 from pipeline.cli.commands import main
 from pipeline.fit import fit
 from pipeline.head.head import load_head, save_head
 from pipeline.scoring.evaluate import Scores
 from pipeline.scoring.novelty import is_of_another_kind, watched
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+# The examples have some tweets in other languages, which no head may learn here.
+ENGLISH = re.compile(r"\b(the|and|my|you|of|to|with|it|for)\b", re.IGNORECASE)
 
 
 def block(novelty):
@@ -107,3 +115,33 @@ def test_predict_writes_how_far_rows_are(folder, tmp_path):
     assert result.exit_code == 2
     assert "can't tell how far tweets lie from those it was fitted on" in result.stderr
     assert "leave out --novelty" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def languages(tmp_path_factory, minilm):
+    """A head of English tweets, and tweets that it has not seen: in English and not."""
+    folder = tmp_path_factory.mktemp("languages")
+    with (EXAMPLES / "tweets.csv").open(encoding="utf-8", newline="") as file:
+        rows = [(r["text"], r["label"]) for r in csv.DictReader(file) if ENGLISH.search(r["text"])]
+    apart = np.random.default_rng(0).permutation(len(rows))
+    files = {
+        "train": [rows[n] for n in apart[150:]],
+        "english": [rows[n] for n in apart[:150]],
+        "french": [(text, "") for text in FRENCH],
+        "german": [(text, "") for text in GERMAN],
+    }
+    for name, content in files.items():
+        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("text", "label"), *content])
+        extract(folder / f"{name}.csv", folder / f"{name}.h5", model=minilm, device="cpu")
+    save_head(fit(folder / "train.h5", C=0.01).head, folder / "head.joblib")
+    return folder
+
+
+@pytest.mark.parametrize(("name", "warned"), [("english", 0), ("french", 1), ("german", 1)])
+def test_tweets_in_another_language_are_warned_of(name, warned, languages, tmp_path):
+    arguments = [languages / f"{name}.h5", "-o", tmp_path / "out.csv", "--novelty"]
+    result = run("predict", languages / "head.joblib", *arguments)
+    assert result.exit_code == 0, result.output
+    print(name, result.stderr)
+    assert result.stderr.count("farther from the training tweets") == warned
