@@ -71,6 +71,7 @@ def _warning(far: int, rows: int) -> str:
     return (
         f"WARNING: {far:,} of {rows:,} rows ({far / rows:.0%}) lie farther from the training "
         f"tweets than {1 - FALSE_ALARMS:.0%} of those do, so their labels, and shares that are "
-        "estimated from them, are less sure than it is said. If they are in another language, extract and fit with a multilingual "
-        "encoder; else label a hundred of them and evaluate the head, or fit it with them"
+        "estimated from them, are less sure than it is said. If they are in another language, "
+        "extract and fit with a multilingual encoder; else label a hundred of them and evaluate "
+        "the head, or fit it with them"
     )

@@ -16,8 +16,8 @@ from features.errors import FileRefused, InputError
 from features.store.reader import FeatureStore
 from pipeline.evaluation.choice import C_GRID, choose
 from pipeline.evaluation.folds import make_folds
-from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.held_out import HeldOut
+from pipeline.evaluation.metrics import METRICS
 from pipeline.fit import fit
 from pipeline.head.head import load_head, save_head
 

@@ -46,7 +46,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_what_is_no_record_is_refused(kind):
-    with pytest.raises(FileRefused, match="its held-out .* is not a table of numbers"):
+    with pytest.raises(FileRefused, match=r"its held-out .* is not a table of numbers"):
         HeldOutFigures.from_dict(BROKEN[kind], 3)
 
 

@@ -125,15 +125,16 @@ def languages(tmp_path_factory, minilm):
         rows = [(r["text"], r["label"]) for r in csv.DictReader(file) if ENGLISH.search(r["text"])]
     apart = np.random.default_rng(0).permutation(len(rows))
     files = {
-        "train": [rows[n] for n in apart[150:]],
-        "english": [rows[n] for n in apart[:150]],
+        "train": [rows[n] for n in apart[100:500]],
+        "english": [rows[n] for n in apart[:100]],
         "french": [(text, "") for text in FRENCH],
         "german": [(text, "") for text in GERMAN],
     }
     for name, content in files.items():
         with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("text", "label"), *content])
-        extract(folder / f"{name}.csv", folder / f"{name}.h5", model=minilm, device="cpu")
+        made = {"model": minilm, "device": "cpu", "dtype": "float32"}
+        extract(folder / f"{name}.csv", folder / f"{name}.h5", **made)
     save_head(fit(folder / "train.h5", C=0.01).head, folder / "head.joblib")
     return folder
 
