@@ -27,7 +27,7 @@ from pipeline.evaluation.bootstrap import interval, resampled
 from pipeline.evaluation.cross_validation import FOLDS, SELECTION_TOL, select
 from pipeline.evaluation.metrics import METRICS, Metrics, measure, score
 from pipeline.evaluation.options import Options, bytes_of
-from pipeline.evaluation.trials import Target, Trials, are_few, fold_trials, target_of
+from pipeline.evaluation.trials import Target, Trials, are_few, fold_trials, target_of, weighed
 from pipeline.head.calibration import TEMPERATURE
 from pipeline.head.priors import importance
 
@@ -119,7 +119,11 @@ class Comparison:
         return content
 
 
-@dataclass(frozen=True)
+# Views side by side.
+_Line = tuple[VectorSpec, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class _Measured:
     views: tuple[str, ...]
     width: int
@@ -132,7 +136,7 @@ class _Measured:
 def compare(
     features: str | Path | Sequence[str | Path],
     *,
-    combine: Sequence[Sequence[str]] = (),
+    combine: Sequence[Sequence[str]] | str = (),
     cv: int = FOLDS,
     conflicts: str = "keep",
     metric: str = "macro-recall",
@@ -149,8 +153,10 @@ def compare(
     ----------
     features : path or sequence of paths
         What `extract` wrote, with labels; of one encoder or of several, as for `fit`.
-    combine : sequence of sequences of str
-        Views to be tried side by side as well, as `pooling` of `fit` names them.
+    combine : sequence of sequences of str, or "auto"
+        Views to be tried side by side as well, as `pooling` of `fit` names them. `auto` starts from
+        the best view and adds the one that helps most, for as long as the paired interval of what
+        it adds lies above 0.
     cv : int
         Folds; see `make_folds`.
     metric : str
@@ -197,14 +203,24 @@ def compare(
         labels = classes_of(stores)
         rows = labelled_rows(stores, asked[0], labels)
         target = target_of(rows.y, labels, options)
-        widest = max(sum(source.width for source in sources) for sources in asked)
+        every = stores.every_view()
+        widest = (
+            sum(source.width for source in every) if combine == "auto" else max(map(_width, asked))
+        )
         nested = are_few(len(rows.y), widest, len(labels))
         trials = fold_trials(target, rows.texts, options, n_folds=cv, n_tried=cv, nested=nested)
-        measured = []
-        for number, sources in enumerate(asked):
-            if progress is not None:
-                progress(number, len(asked))
-            measured.append(_measure(stores, sources, target, trials, options))
+
+        def measure_lines(lines: Sequence[_Line]) -> list[_Measured]:
+            found = []
+            for number, sources in enumerate(lines):
+                if progress is not None:
+                    progress(number, len(lines))
+                found.append(_measure(stores, sources, target, trials, options))
+            return found
+
+        measured = measure_lines(asked)
+        if combine == "auto":
+            measured += _grown(measured, every, measure_lines, target, trials, options)
     return Comparison(
         _compared(measured, target, trials, options),
         metric,
@@ -229,6 +245,7 @@ def _measure(
     started = perf_counter()
     rows = labelled_rows(stores, sources, target.labels)
     data = target.prepared(rows.X, options.memory)
+    data = weighed(data, target, [source.width for source in sources], rows.texts)
     outcome = select(data, target, trials, options)
     return _Measured(
         tuple(stores.name(source) for source in sources),
@@ -240,9 +257,17 @@ def _measure(
     )
 
 
-def _lines(stores: Joined, combine: Sequence[Sequence[str]]) -> list[tuple[VectorSpec, ...]]:
-    """Every view, and what is asked for beside; each once."""
-    lines: list[tuple[VectorSpec, ...]] = [(source,) for source in stores.every_view()]
+def _width(sources: _Line) -> int:
+    return sum(source.width for source in sources)
+
+
+def _lines(stores: Joined, combine: Sequence[Sequence[str]] | str) -> list[_Line]:
+    """Give every view, and what is asked for beside; each once."""
+    lines: list[_Line] = [(source,) for source in stores.every_view()]
+    if isinstance(combine, str):
+        if combine != "auto":
+            raise InputError(f"`combine` is {combine!r}: give lists of views, or auto")
+        return lines
     for asked in combine:
         found = tuple(stores.choose(asked))
         if len(found) < 2:
@@ -253,6 +278,52 @@ def _lines(stores: Joined, combine: Sequence[Sequence[str]]) -> list[tuple[Vecto
         if found not in lines:
             lines.append(found)
     return lines
+
+
+def _grown(
+    singles: Sequence[_Measured],
+    every: Sequence[VectorSpec],
+    measure_lines: Callable[[Sequence[_Line]], list[_Measured]],
+    target: Target,
+    trials: Trials,
+    options: Options,
+) -> list[_Measured]:
+    """Add view after view to the best one, while rows can tell that it helps; give all tried.
+
+    That is forward selection, which does not try every set. Of what is tried in a step the best is
+    tested, so that its interval is a little too good.
+    """
+    now = _best(singles, target, trials, options)
+    taken: _Line = (every[singles.index(now)],)
+    tried: list[_Measured] = []
+    while len(taken) < len(every):
+        lines = [(*taken, source) for source in every if source not in taken]
+        found = measure_lines(lines)
+        tried += found
+        best = _best(found, target, trials, options)
+        sign = 1 if METRICS[options.metric].higher_is_better else -1
+        draws = resampled(
+            options.metric,
+            trials.y,
+            [now.proba, best.proba],
+            weight=importance(trials.y, target.stated),
+            seed=options.seed,
+        )
+        if min(sign * bound for bound in interval(draws[:, 1] - draws[:, 0])) <= 0:
+            break
+        now, taken = best, lines[found.index(best)]
+    return tried
+
+
+def _best(
+    measured: Sequence[_Measured], target: Target, trials: Trials, options: Options
+) -> _Measured:
+    """Give the best by the metric; among equals the narrowest."""
+    metric, weight = options.metric, importance(trials.y, target.stated)
+    sign = 1 if METRICS[metric].higher_is_better else -1
+    return max(
+        measured, key=lambda one: (sign * score(metric, trials.y, one.proba, weight), -one.width)
+    )
 
 
 def _compared(

@@ -31,7 +31,15 @@ from pipeline.evaluation.choice import Candidate
 from pipeline.evaluation.cross_validation import FOLDS, Outcome, judge, select
 from pipeline.evaluation.metrics import Metrics, measure
 from pipeline.evaluation.options import Options, bytes_of
-from pipeline.evaluation.trials import Target, Trial, Trials, are_few, fold_trials, target_of
+from pipeline.evaluation.trials import (
+    Target,
+    Trial,
+    Trials,
+    are_few,
+    fold_trials,
+    target_of,
+    weighed,
+)
 from pipeline.head.calibration import METHODS, TEMPERATURE, Calibration, folded
 from pipeline.head.head import Head
 from pipeline.head.held_out_figures import HeldOutFigures
@@ -108,8 +116,9 @@ def fit(
         What `extract` wrote, with labels: files of one encoder are shards, those of different
         encoders are put side by side, see `pipeline/data/join.py`.
     pooling : str or sequence of str, optional
-        The view, or several to be put side by side. Needed where a store has several. With several
-        encoders, `2:mean` is a view of the second one, and `mean` that of each.
+        The view, or several to be put side by side; unless C is given, each gets the scale that
+        suits it, see `pipeline/solver/view_scales.py`. Needed where a store has several. With
+        several encoders, `2:mean` is a view of the second one, and `mean` that of each.
     C : float or "auto"
         Inverse penalty. `auto` takes the smallest of `C_GRID` that the rows can't tell, by
         `metric`, from the best one, in cross-validation or on `validation`, if that is given; see
@@ -347,6 +356,8 @@ def _load(
         held_stores = files.enter_context(open_joined(plan.validation))
         trials = _on_validation(held_stores, sources, target)
     data = target.prepared(rows.X, options.memory)
+    if not plan.is_fixed:
+        data = weighed(data, target, [source.width for source in sources], rows.texts)
     return _Task(tuple(sources), rows, stores.matching, target, trials, plan.near_identical, data)
 
 
@@ -419,6 +430,14 @@ def _of_calibration(metrics: Metrics) -> dict[str, float]:
     return {"log_loss": metrics.log_loss, "calibration_error": metrics.calibration_error}
 
 
+def _view_scales(task: _Task) -> list[float]:
+    """Give the scale of each view, see `pipeline/solver/view_scales.py`."""
+    if task.data.scale is None:
+        return [1.0] * len(task.sources)
+    first = np.cumsum([0, *(source.width for source in task.sources[:-1])])
+    return [float(scale) for scale in task.data.scale[first]]
+
+
 def _metadata(
     task: _Task, outcome: Outcome, solution: Solution, measured: _Measured, options: Options
 ) -> dict[str, Any]:
@@ -433,6 +452,7 @@ def _metadata(
         "unlabelled": task.rows.unlabelled,
         "matching": None if matching is None else dataclasses.asdict(matching),
         "C": outcome.best.C,
+        "view_scales": _view_scales(task),
         "class_weight": options.class_weight,
         "prior": task.target.stated.tolist(),
         "calibration": measured.record,

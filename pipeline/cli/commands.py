@@ -312,8 +312,9 @@ def fit_command(
 @click.option(
     "--combine",
     multiple=True,
-    metavar="POOLING,POOLING",
-    help="Views to try side by side as well, e.g. cls,mean@-2; repeat for more.",
+    metavar="POOLING,POOLING|auto",
+    help="Views to try side by side as well, e.g. cls,mean@-2; repeat for more. auto: add view "
+    "after view to the best one, while it helps.",
 )
 @click.option(
     "--cv", type=int, default=FOLDS, show_default=True, metavar="K", help="Folds, the same for all."
@@ -335,9 +336,8 @@ def compare_command(
     """
     _check_json(json_file, list(features))
     with progress.lines() as show:
-        result = compare(
-            features, combine=[views.split(",") for views in combine], progress=show, **chosen
-        )
+        lines = "auto" if combine == ("auto",) else [views.split(",") for views in combine]
+        result = compare(features, combine=lines, progress=show, **chosen)
     _write_json(json_file, result.to_dict())
     click.echo(comparison_text(result))
 

@@ -21,6 +21,7 @@ from pipeline.head.priors import fitted_prior, parse_prior
 from pipeline.solver.blocks import Rows
 from pipeline.solver.objective import TrainingSet
 from pipeline.solver.solve import Data, balanced_weights, prepare
+from pipeline.solver.view_scales import find_view_scales, with_view_scales
 
 # Values of vectors times classes: with more, models of pairs would take longer than all others. Of
 # so many rows, what one fold changes in a model of the rest hardly moves the choice either.
@@ -61,6 +62,28 @@ class Target:
             memory=memory,
             class_weight=self.everything.class_weight,
         )
+
+
+def weighed(
+    data: Data, target: Target, widths: Sequence[int], texts: npt.NDArray[np.integer[Any]]
+) -> Data:
+    """Give each of several views side by side the scale that suits it; see `find_view_scales`.
+
+    Parameters
+    ----------
+    data : Data
+    target : Target
+    widths : sequence of int
+        Columns of each view.
+    texts : int array (N, ·)
+        Equal rows are of one text.
+    """
+    if len(widths) == 1:
+        return data
+    _, numbers = np.unique(texts, axis=0, return_inverse=True)
+    half = numbers.reshape(-1) % 2 == 0
+    scales = find_view_scales(data, widths, half, target.everything.class_weight)
+    return with_view_scales(data, scales, widths)
 
 
 def target_of(y: Indices, labels: Sequence[str], options: Options) -> Target:

@@ -18,7 +18,10 @@ def fit_text(result: FitResult) -> str:
     """Say what was fitted and what it is worth."""
     head, meta = result.head, result.head.metadata
     facts = {
-        "views": " + ".join(views_of(head)),
+        "views": " + ".join(
+            view + (f" (scale {scale:g})" if scale != 1 else "")
+            for view, scale in zip(views_of(head), meta["view_scales"], strict=True)
+        ),
         "rows": f"{meta['rows']:,}"
         + counts_text(dict(zip(head.labels, meta["class_rows"], strict=True)))
         + (f"; {result.unlabelled:,} without a label left out" if result.unlabelled else ""),

@@ -6,7 +6,8 @@ minimises
     P(W, b) = C * sum_i s_i * -ln softmax(W z_i + b)[y_i]  +  1/2 * ||W||^2,   z = (x - mean) / std
 
 with a free intercept b. Mean and standard deviation are those of the rows that it is fitted on, by
-their sample weights, without class weights; a constant column gets no weight. This is
+their sample weights, without class weights; a constant column gets no weight. A column may have a
+scale that z is multiplied with as well, so that its weight is penalised less or more. This is
 scikit-learn's objective; with two classes that penalises their difference, w = W[1] - W[0], by 1/2
 * ||w||^2, and so does this, with C/2 in the place of C: P is then half of scikit-learn's.
 
@@ -97,6 +98,8 @@ class Objective:
         Inverse penalties.
     training : sequence of TrainingSet, (M,)
         Models of one training set share the object.
+    scale : float array (D,), optional
+        What standardised columns are multiplied by. Default 1.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class Objective:
         n_classes: int,
         Cs: Sequence[float],
         training: Sequence[TrainingSet],
+        scale: Floats | None = None,
     ) -> None:
         self.vectors, self.y, self.weight, self.n_classes = vectors, y, weight, n_classes
         self.n_columns = vectors.rows.shape[1]
@@ -115,6 +119,8 @@ class Objective:
         number = {id(one): n for n, one in enumerate(self.sets)}
         self.set_of = np.array([number[id(one)] for one in training], np.intp)
         self.inverse_std, self.class_rows = self._statistics()
+        if scale is not None:
+            self.inverse_std *= scale
         # Where the scores of a block's held-out rows begin, for each training set.
         starts = np.arange(0, len(y), BLOCK_ROWS)
         self._first_score = [
@@ -278,8 +284,7 @@ def mean_gram(vectors: Centred, weight: Floats) -> Floats:
 
     The z are standardised. Whole blocks are taken, evenly over the rows.
     """
-    n_rows, n_columns = vectors.rows.shape
-    every = max(1, n_rows // max(_GRAM_ROWS * n_columns, BLOCK_ROWS))
+    n_columns = vectors.rows.shape[1]
 
     def of_block(at: slice, z: Array) -> tuple[float, Array]:
         s = weight[at]
@@ -288,7 +293,13 @@ def mean_gram(vectors: Centred, weight: Floats) -> Floats:
         return float(s.sum()), multiply(scaled.T, scaled)
 
     total, gram = 0.0, np.zeros((n_columns, n_columns), vectors.center.dtype)
-    for of_weights, of_products in vectors.sweep(of_block, every):
+    for of_weights, of_products in vectors.sweep(of_block, every_block(vectors)):
         total += of_weights
         gram += of_products
     return gram.astype(np.float64) / total
+
+
+def every_block(vectors: Centred) -> int:
+    """Say which blocks are enough for a Gram matrix: every one, every second, and so on."""
+    n_rows, n_columns = vectors.rows.shape
+    return max(1, n_rows // max(_GRAM_ROWS * n_columns, BLOCK_ROWS))

@@ -151,6 +151,7 @@ def test_fits_that_were_ended_are_named(store):
     [
         ({"combine": [["cls"]]}, "`combine` names cls by itself: name two views"),
         ({"combine": [["cls", "cls@-1"]]}, "named twice"),
+        ({"combine": "greedy"}, "`combine` is 'greedy': give lists of views, or auto"),
         ({"combine": [["cls", "mean@-2"]]}, "holds no view 'mean@-2'; it holds: cls, mean, max"),
         ({"combine": [["cls", "clf"]]}, "unknown tokens 'clf'"),
         ({"cv": 1}, "1 folds are too few"),
@@ -174,3 +175,49 @@ def test_labels_are_needed(tmp_path):
     (tmp_path / "text.h5").write_text("id,text")
     with pytest.raises(FileRefused):
         compare(tmp_path / "text.h5")
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """Two views that know half of the matter each, a copy of one of them, and noise."""
+    X, y = blobs(400, 8, 3, spread=0.8)
+    rng = np.random.default_rng(5)
+    views = {
+        "cls": X[:, ::2],
+        "mean": X[:, 1::2],
+        "cls@-2": X[:, ::2],
+        "max": rng.normal(size=(len(y), 3)).astype(np.float32),
+    }
+    return write_store(tmp_path_factory.mktemp("grow") / "s.h5", views, y)
+
+
+@pytest.mark.parametrize("metric", ["macro-recall", "log-loss"])
+def test_auto_adds_what_helps_and_stops(metric, parts):
+    result = compare(parts, combine="auto", metric=metric)
+    names = {line.name for line in result.lines}
+    assert {"cls", "mean", "cls@-2", "max"} < names
+    # A copy of a view may win by chance: what both know is what the rows can tell.
+    near = [
+        set(one.views) for one in result.lines if one.difference == 0 or not one.distinguishable
+    ]
+    assert {"cls", "mean"} in near or {"cls@-2", "mean"} in near
+    assert all(len(views) > 1 for views in near)
+    # The step after the one that helped was tried, and nothing beyond it.
+    assert max(len(line.views) for line in result.lines) == 3
+    assert sum(len(line.views) == 2 for line in result.lines) == 3
+    assert sum(len(line.views) == 3 for line in result.lines) == 2
+
+
+def test_auto_of_one_view_has_nothing_to_add(tmp_path):
+    path = write_store(tmp_path / "s.h5", *blobs(90, 6, 3))
+    assert len(compare(path, combine="auto", cv=3).lines) == 1
+
+
+def test_auto_keeps_a_single_view_where_others_are_noise(tmp_path):
+    X, y = blobs(150, 8, 3)
+    noise = np.random.default_rng(1).normal(size=(150, 3)).astype(np.float32)
+    path = write_store(tmp_path / "s.h5", {"cls": X, "max": noise}, y)
+    result = compare(path, combine="auto", cv=3)
+    assert {line.name for line in result.lines} == {"cls", "max", "cls + max"}
+    single = next(line for line in result.lines if line.name == "cls")
+    assert not single.distinguishable
