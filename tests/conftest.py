@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -51,13 +51,23 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     return folder
 
 
-@pytest.fixture(autouse=True)
-def torch_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `auto` find torch alone, unless a test is marked `every_backend`.
+@pytest.fixture(scope="session", autouse=True)
+def torch_alone() -> Iterator[Callable[..., list[str]]]:
+    """Let `auto` find torch alone, in fixtures of modules too; give what finds all backends.
 
     Exporting a model takes seconds, and hundreds of tiny ones are loaded.
     """
     from features.backends import registry  # which loads neither torch nor any other runtime
 
-    if request.node.get_closest_marker("every_backend") is None:
-        monkeypatch.setattr(registry, "backends_on", lambda device: ["torch"])
+    every = registry.backends_on
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "backends_on", lambda device: ["torch"])
+        yield every
+
+
+@pytest.fixture
+def every_backend(torch_alone: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `auto` find all backends that are installed."""
+    from features.backends import registry
+
+    monkeypatch.setattr(registry, "backends_on", torch_alone)

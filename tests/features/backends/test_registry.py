@@ -405,7 +405,7 @@ def test_a_package_that_is_not_installed_is_named_with_the_cure(monkeypatch, nam
 
 
 def test_auto_is_a_row_of_the_table_that_is_installed_and_runs_on_the_device(
-    tiny_model, monkeypatch
+    tiny_model, every_backend, monkeypatch
 ):
     installed = [name for name in BACKENDS if all(map(find_spec, BACKENDS[name].packages))]
     assert backends_on(CPU) == installed
@@ -415,12 +415,12 @@ def test_auto_is_a_row_of_the_table_that_is_installed_and_runs_on_the_device(
         ]
     for missing in EXPORTED:
         package = BACKENDS[missing].packages[-1]
-        monkeypatch.setattr(
-            "features.backends.registry.find_spec",
-            lambda asked, gone=package: None if asked == gone else find_spec(asked),
-        )
-        assert backends_on(CPU) == [name for name in installed if name != missing]
-    monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                "features.backends.registry.find_spec",
+                lambda asked, gone=package: None if asked == gone else find_spec(asked),
+            )
+            assert backends_on(CPU) == [name for name in installed if name != missing]
     choice = FrozenEncoder(tiny_model("bert"), pooling="mean@0").choice
     assert choice.candidate.backend in installed
     tried = {*choice.rates, *choice.left_out}

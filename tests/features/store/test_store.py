@@ -278,7 +278,9 @@ def test_attributes(path):
     assert attributes.pop("version") == VERSION == 1
     assert json.loads(attributes.pop("views")) == list(VIEWS)
     assert json.loads(attributes.pop("label_names")) == ["bad", "good"]
-    assert json.loads(attributes.pop("spec")) == dataclasses.asdict(SPEC)
+    # Without a prefix a spec is written as it was before there were any.
+    spec = {name: value for name, value in dataclasses.asdict(SPEC).items() if name != "prefix"}
+    assert json.loads(attributes.pop("spec")) == spec
     assert attributes.pop("fingerprint") == SPEC.fingerprint
     assert attributes.pop("precision") == "float32"
     assert json.loads(attributes.pop("provenance"))["inputs"] == ["tweets.csv"]
