@@ -45,7 +45,6 @@ LIMITS = Limits()
 Identity = tuple[int, int, int, int]
 _known: set[Identity] = set()
 
-_CHILD = children.code(__name__)
 # HDF5 shall load no plugins.
 _ENVIRONMENT = children.ONE_THREAD | {"HDF5_PLUGIN_PRELOAD": "::"}
 
@@ -83,7 +82,7 @@ def admit(
     found = [identity(path) for path in paths]
     strange = [path for path, known in zip(paths, found, strict=True) if known not in _known]
     if strange:
-        _rehearse(strange, limits, program or _CHILD)
+        _rehearse(strange, limits, program or children.code(__name__))
         _known.update(found)
     return found
 

@@ -19,7 +19,7 @@ from decimal import Decimal
 from typing import Any, BinaryIO
 
 from features.base import child as children
-from features.errors import CannotContinue, FileRefused, InputError
+from features.errors import CannotContinue, FileRefused, InputError, system_reason
 from features.tweets.values import Odd
 
 # Tweets need a tenth of it, most of that for the library itself.
@@ -28,7 +28,6 @@ MEMORY_BYTES = 2**31
 _BATCH_ROWS = 128
 _SHOWN_BYTES = 100
 
-_CHILD = children.code(__name__)
 # Other allocators take gigabytes of addresses beforehand; threads take stacks.
 _ENVIRONMENT = children.ONE_THREAD | {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
@@ -37,7 +36,14 @@ _ENVIRONMENT = children.ONE_THREAD | {
 }
 
 
-def rows_of(stream: BinaryIO, name: str, max_text_bytes: int) -> Iterator[list[Any]]:
+def rows_of(
+    stream: BinaryIO,
+    name: str,
+    max_text_bytes: int,
+    *,
+    memory_bytes: int = MEMORY_BYTES,
+    program: str = "",
+) -> Iterator[list[Any]]:
     """Read the columns, then row by row what is in them.
 
     The first list has the names of the columns that are read, and then one list with those that are
@@ -52,6 +58,10 @@ def rows_of(stream: BinaryIO, name: str, max_text_bytes: int) -> Iterator[list[A
         For messages.
     max_text_bytes : int
         A longer text is `Odd`.
+    memory_bytes : int
+        Of the child.
+    program : str
+        What the child runs; by default `child`.
 
     Yields
     ------
@@ -67,11 +77,11 @@ def rows_of(stream: BinaryIO, name: str, max_text_bytes: int) -> Iterator[list[A
     CannotContinue
         No process could be started.
     """
-    limits = [str(MEMORY_BYTES), str(max_text_bytes)]
+    limits = [str(memory_bytes), str(max_text_bytes)]
     with tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(
-                children.command(_CHILD, *limits),
+                children.command(program or children.code(__name__), *limits),
                 stdin=stream,
                 stdout=subprocess.PIPE,
                 stderr=said,
@@ -79,7 +89,7 @@ def rows_of(stream: BinaryIO, name: str, max_text_bytes: int) -> Iterator[list[A
             )
         except OSError as error:
             raise CannotContinue(
-                f"{name}: no process could be started to read it: {error.strerror or error}"
+                f"{name}: no process could be started to read it: {system_reason(error)}"
             ) from error
         with process:
             try:
@@ -93,10 +103,11 @@ def rows_of(stream: BinaryIO, name: str, max_text_bytes: int) -> Iterator[list[A
                 process.kill()
         if code:
             said.seek(0)
-            raise _failure(code, said.read(10_000).decode("utf-8", "replace"), name)
+            errors = said.read(10_000).decode("utf-8", "replace")
+            raise _failure(code, errors, name, memory_bytes)
 
 
-def _failure(code: int, errors: str, name: str) -> Exception:
+def _failure(code: int, errors: str, name: str, memory_bytes: int) -> Exception:
     if code == InputError.exit_code:
         return InputError(
             f"{name}: reading Parquet and Arrow needs pyarrow: pip install 'frostline[parquet]'"
@@ -104,7 +115,7 @@ def _failure(code: int, errors: str, name: str) -> Exception:
     if code == FileRefused.exit_code:
         return FileRefused(f"{name} is not a readable Parquet or Arrow file: {errors.strip()}")
     return FileRefused(
-        f"{name} could not be read within {MEMORY_BYTES >> 20} MiB: the process that tried it "
+        f"{name} could not be read within {memory_bytes >> 20} MiB: the process that tried it "
         f"ended with {children.ending(code, errors)}"
     )
 

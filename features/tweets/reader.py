@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, cast
 
 from features.base.paths import check_input
 from features.base.shown import NOT_UNICODE, listed, shown
-from features.errors import FileRefused, InputError
+from features.errors import FileRefused, InputError, system_reason
 from features.tweets import source as sources
 from features.tweets.columns import (
     LABEL_CASES,
@@ -427,4 +427,4 @@ def _readable(name: str) -> Iterator[None]:
             f"{name}: its compressed data is damaged or cut short ({error})"
         ) from error
     except OSError as error:
-        raise InputError(f"{name} cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{name} cannot be read: {system_reason(error)}") from error

@@ -96,7 +96,7 @@ def _check_exact(value: float, text: str) -> None:
     if abs(value) >= _EXACT:
         raise ValueError(
             f"id {text} is a floating-point number, which can't tell ids of this size apart; write "
-            "ids as text or as whole numbers, or give an empty name for their column to read without"
+            "ids as text or as whole numbers, or give an empty name for their column to go without"
         )
 
 

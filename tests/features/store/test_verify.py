@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from stores import OTHER_SPEC, SPEC, blobs, digests_of, write_store
 
-from features.store import admission, row_checks
+from features.store import row_checks
 from features.store.checksum import SEAL_BYTES, check_seal, seal
 from features.store.reader import FeatureStore
 from features.store.verify import verify
@@ -414,7 +414,7 @@ def test_no_permission(path):
 
 
 def test_a_file_that_brings_the_child_down(path, monkeypatch):
-    monkeypatch.setattr(admission, "_CHILD", "import os; os.abort()")
+    monkeypatch.setattr("features.base.child.code", lambda module: "import os; os.abort()")
     (reason,) = reasons(path)
     assert "signal 6" in reason
 
