@@ -540,7 +540,7 @@ def quantify_command(
             inputs,
             rejects=rejects,
             load=options.loader_of(chosen, _remark),
-            columns=replace(options.columns_of(chosen), group=by),
+            columns=replace(options.columns_of(chosen), group=None if of_vectors else by),
             written=options.input_format_of(chosen),
             on_matching=_say,
             say=_remark,

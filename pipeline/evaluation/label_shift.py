@@ -35,7 +35,7 @@ from features.base.arrays import Floats
 from pipeline.evaluation.mixture import likeliest_shares
 
 BOOTSTRAP_ROUNDS = 500
-_ROWS_DRAWN = 2000
+_ROWS_DRAWN = 1000
 # Values of resampled rows that are held at a time.
 _VALUES = 2**16
 # Of a false alarm of the test.

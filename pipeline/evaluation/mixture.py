@@ -62,20 +62,34 @@ def likeliest_shares(
     density = _density(ratios, shares)
     for _ in range(_MOST_STEPS):
         relative = ratios / density
-        weighted = relative * (1 / n_rows if weight is None else weight)
-        slope = weighted.sum(axis=2).T
+        weighted = relative / n_rows if weight is None else relative * weight
         curvature = weighted.transpose(1, 0, 2) @ relative.transpose(1, 2, 0)
-        by_em = _to_one(np.maximum(shares, _LEAST) * slope)
-        by_newton = _newton(shares, slope - 1, curvature)
-        of_em, of_newton = _density(ratios, by_em), _density(ratios, by_newton)
-        gain = np.log(of_newton / of_em)
-        higher = (gain.mean(axis=1) if weight is None else (weight * gain).sum(axis=1)) >= 0
+        slope = (curvature @ shares[:, :, None])[:, :, 0]  # as relative . shares is 1
         before = shares
-        shares = np.where(higher[:, None], by_newton, by_em)
-        density = np.where(higher[:, None], of_newton, of_em)
+        shares = _newton(shares, slope - 1, curvature)
+        found = _density(ratios, shares)
+        if not _is_surely_higher(density, found, before, shares):
+            by_em = _to_one(np.maximum(before, _LEAST) * slope)
+            of_em = _density(ratios, by_em)
+            gain = np.log(found / of_em)
+            higher = (gain.mean(axis=1) if weight is None else (weight * gain).sum(axis=1)) >= 0
+            shares = np.where(higher[:, None], shares, by_em)
+            found = np.where(higher[:, None], found, of_em)
+        density = found
         if np.abs(shares - before).max(initial=0.0) < _TOLERANCE:
             break
     return np.where(shares > 10 * _LEAST, shares, 0.0)
+
+
+def _is_surely_higher(before: Floats, after: Floats, was: Floats, shares: Floats) -> bool:
+    """Say whether Newton's step surely leads up, in all mixtures.
+
+    With t the relative changes of the densities, it promises a gain of sum w t^2 / 2, and what the
+    parabola leaves out is at most 0.28 t^2 for |t| <= 1/2. Of a step that ran into a bound nothing
+    is known.
+    """
+    change = np.abs(after / before - 1).max(initial=0.0)
+    return bool(change <= 0.5 and (shares > 0).all() and (was > _LEAST).all())
 
 
 def _density(ratios: Floats, shares: Floats) -> Floats:
