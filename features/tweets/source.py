@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 from features.errors import InputError
 
@@ -40,6 +40,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _PIECE = 2**20
+# Bytes that are unpacked together: in Zstandard each may stand for 32 KiB. What xz may take itself.
+_PACKED, _XZ_BYTES = 512, 2**28
 # Bytes of lines that are not ASCII, from which a detector tells the encoding.
 _SAMPLE = 2**16
 # A file is damaged UTF-8, and not of another encoding, where so much of what is not ASCII is UTF-8.
@@ -60,22 +62,78 @@ _NO_TEXT = (
 )
 
 
-def _zstandard(raw: BinaryIO) -> BinaryIO:
-    try:
-        import zstandard
-    except ImportError as error:
-        raise InputError(
-            "reading .zst needs zstandard: pip install zstandard, or unpack the file first"
-        ) from error
-    return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(raw))
+class _Frames(io.RawIOBase):
+    """Unpack frames that follow each other, and let nothing behind a damage pass for the end.
+
+    Parameters
+    ----------
+    raw : binary file
+    begin : callable
+        Gives what unpacks a frame: an object with `decompress`, `eof` and `unused_data`.
+    """
+
+    def __init__(self, raw: BinaryIO, begin: Callable[[], Any]) -> None:
+        self._raw, self._begin = raw, begin
+        self._frame = begin()
+        self._held = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Unpack into a buffer; raise EOFError where a frame is cut."""
+        while not self._held:
+            packed = b""
+            if self._frame.eof:
+                packed = self._frame.unused_data or self._raw.read(_PACKED)
+                if not packed:
+                    return 0
+                self._frame = self._begin()
+            elif getattr(self._frame, "needs_input", True):
+                packed = self._raw.read(_PACKED)
+                if not packed:
+                    raise EOFError("it ends in the middle of a frame")
+            self._held = memoryview(self._unpacked(packed))
+        size = min(len(buffer), len(self._held))
+        buffer[:size] = self._held[:size]
+        self._held = self._held[size:]
+        return size
+
+    def _unpacked(self, packed: bytes) -> bytes:
+        return bytes(self._frame.decompress(packed, _PIECE))
+
+
+class _ZstandardFrames(_Frames):
+    """The same of Zstandard, which unpacks all that it is given: little at a time."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        try:
+            import zstandard
+        except ImportError as error:
+            raise InputError(
+                "reading .zst needs zstandard: pip install zstandard, or unpack the file first"
+            ) from error
+        self._error = zstandard.ZstdError
+        super().__init__(raw, lambda: zstandard.ZstdDecompressor().decompressobj())
+
+    def _unpacked(self, packed: bytes) -> bytes:
+        try:
+            return bytes(self._frame.decompress(packed))
+        except self._error as error:
+            raise EOFError(str(error)) from error
+
+
+def _buffered(frames: _Frames) -> BinaryIO:
+    return cast(BinaryIO, io.BufferedReader(frames))
 
 
 # From the end of a name to what unpacks the file, beside the suffix of the format.
 COMPRESSIONS: dict[str, Callable[[BinaryIO], BinaryIO]] = {
     ".gz": lambda raw: cast(BinaryIO, gzip.GzipFile(fileobj=raw)),
-    ".bz2": lambda raw: cast(BinaryIO, bz2.BZ2File(raw)),
-    ".xz": lambda raw: cast(BinaryIO, lzma.LZMAFile(raw)),  # noqa: SIM115 - its user closes it
-    ".zst": _zstandard,
+    ".bz2": lambda raw: _buffered(_Frames(raw, bz2.BZ2Decompressor)),
+    ".xz": lambda raw: _buffered(_Frames(raw, lambda: lzma.LZMADecompressor(memlimit=_XZ_BYTES))),
+    ".zst": lambda raw: _buffered(_ZstandardFrames(raw)),
 }
 
 

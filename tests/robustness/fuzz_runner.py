@@ -9,6 +9,7 @@ ends the process with exit code 3 and the event's name. Parquet files are not he
 them in a child that has its own tests.
 """
 
+import bz2
 import codecs
 import encodings.aliases
 import gzip
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import zstandard
 from damage import damaged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -115,8 +117,16 @@ def warm_up() -> None:
         _likely_encoding(content)
 
 
+# How files are packed and unpacked, by the end of their names.
+PACKINGS: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {
+    ".gz": (gzip.compress, gzip.decompress),
+    ".bz2": (bz2.compress, bz2.decompress),
+    ".zst": (zstandard.compress, zstandard.decompress),
+}
+
+
 def _tweets(name: str, content: bytes) -> Target:
-    pack = gzip.compress if name.endswith(".gz") else bytes
+    pack, _ = PACKINGS.get(Path(name).suffix, (bytes, bytes))
     return Target(
         name,
         lambda path: path.write_bytes(pack(content)),
@@ -191,9 +201,12 @@ TARGETS = {
     "csv": _tweets("a.csv", CSV),
     "tsv": _tweets("a.tsv", b"id\ttext\tlabel\n1\tgood\tyes\n2\tbad day\tno\n" * 3),
     "jsonl": _tweets("a.jsonl", JSONL),
+    "json": _tweets("a.json", b"[" + JSONL.replace(b"\n", b",\n").rstrip(b",\n") + b"]"),
     "txt": _tweets("a.txt", b"good day\nbad day\n\nfine\r\n"),
     "csv.gz": _tweets("a.csv.gz", CSV),
     "jsonl.gz": _tweets("a.jsonl.gz", JSONL),
+    "csv.bz2": _tweets("a.csv.bz2", CSV),
+    "csv.zst": _tweets("a.csv.zst", CSV),
     "journal": Target(journal_path(Path("a.h5")).name, _fill_journal, _read_journal),
     "store": Target(
         "a.h5", _write_store, _read_store, (b"HDF", b"OHDR", b"TREE", b"FRHP", b"\xff" * 8)
@@ -248,10 +261,10 @@ def contents(target: Target, good: bytes) -> st.SearchStrategy[bytes]:
         return data
 
     made_up = st.lists(piece, max_size=30).map(b"".join)
-    if target.name.endswith(".gz"):  # damage within is hardly ever reached by damage without
-        return (
-            strewn() | strewn(gzip.decompress(good)).map(gzip.compress) | made_up.map(gzip.compress)
-        )
+    if packing := PACKINGS.get(Path(target.name).suffix):
+        # Damage within is hardly ever reached by damage without.
+        pack, unpack = packing
+        return strewn() | strewn(unpack(good)).map(pack) | made_up.map(pack)
     return strewn() | strewn() | made_up
 
 
