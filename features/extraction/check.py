@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from features.tweets.table import InputFormat
 _SHOWN, _EXAMPLES = 5, 3
 # Different reasons that are counted.
 _REASONS = 100
-# Rows after which a share of the work is told.
-_STEP = 5_000
+# Rows that are counted together; after each, the share of the work is told.
+_STEP = 256
 _DIGITS = re.compile(r"\d+")
 # Ranges of letters by script, for those that tweets are written in most.
 _SCRIPTS = {
@@ -149,13 +150,13 @@ def check(
     """
     reader = TweetReader(inputs, columns, written=written)
     seen = _Seen()
-    for row in reader:
-        if isinstance(row, Tweet):
-            seen.add_tweet(row)
-        else:
-            seen.add_reject(row)
-        if reader.rows_read % _STEP == 0:
-            progress(reader.fraction_read() or 0.0)
+    rows = iter(reader)
+    while batch := list(islice(rows, _STEP)):
+        seen.add_tweets([row for row in batch if isinstance(row, Tweet)])
+        for row in batch:
+            if isinstance(row, Reject):
+                seen.add_reject(row)
+        progress(reader.fraction_read() or 0.0)
     normalise = normalizer(versioned_name(normalize))
     findings = reader.findings
     remarks = list(findings.remarks())
@@ -212,21 +213,21 @@ class _Seen:
     repeats: Counter[int] = field(default_factory=Counter)
     conflicts: dict[int, tuple[str, Counter[str]]] = field(default_factory=dict)
 
-    def add_tweet(self, tweet: Tweet) -> None:
-        """Count a tweet."""
-        self.n_tweets += 1
-        if len(self.tweets) < _SHOWN:
-            self.tweets.append(tweet)
-        text = tweet.text
-        self.repaired += tweet.repaired
-        self.empty += not text or text.isspace()
-        self.lengths[len(text)] += 1
-        self.scripts[script_of(text)] += 1
-        key, label = hash(text), tweet.label
-        if key not in self.first_labels:
-            self.first_labels[key] = label
-        elif label is not None:
-            self._add_label(key, text, label)
+    def add_tweets(self, tweets: list[Tweet]) -> None:
+        """Count some tweets."""
+        self.n_tweets += len(tweets)
+        self.tweets += tweets[: _SHOWN - len(self.tweets)]
+        texts = [tweet.text for tweet in tweets]
+        self.repaired += sum(tweet.repaired for tweet in tweets)
+        self.empty += sum(not text or text.isspace() for text in texts)
+        self.lengths.update(map(len, texts))
+        self.scripts.update(map(script_of, texts))
+        first_labels = self.first_labels
+        for key, tweet in zip(map(hash, texts), tweets, strict=True):
+            if key not in first_labels:
+                first_labels[key] = tweet.label
+            elif tweet.label is not None:
+                self._add_label(key, tweet.text, tweet.label)
 
     def _add_label(self, key: int, text: str, label: str) -> None:
         """Count the label of a text that was there before."""
@@ -259,6 +260,9 @@ def script_of(text: str) -> str:
     >>> script_of("@user 123 Schön"), script_of("привет"), script_of("!?")
     ('Latin', 'Cyrillic', 'none')
     """
+    first = text[:1]
+    if first.isascii() and first.isalpha():  # most begin so
+        return "Latin"
     if text.isascii():
         return "Latin" if _LETTERS["Latin"].search(text) else "none"
     for letter in text:

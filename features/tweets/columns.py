@@ -134,8 +134,8 @@ def choose_columns(asked: Mapping[str, str | None], existing: Sequence[str]) -> 
 
 
 def check_columns(
-    asked: dict[str, str | None],
-    columns: dict[str, str],
+    asked: Mapping[str, str | None],
+    columns: Mapping[str, str],
     existing: Collection[str],
     name: str,
     required: Collection[str] = ("text",),

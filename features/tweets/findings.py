@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from features.base.shown import listed, shown
 from features.errors import InputError
 from features.tweets.columns import label_like
-from features.tweets.values import BLANKS, EXPONENT
+from features.tweets.values import BLANKS
 
 # Different labels that are counted; more are no classes.
 _MOST_LABELS = 10_000
@@ -84,6 +84,7 @@ class Findings:
     unmapped: int = 0
     stripped: int = 0
     _ids: array[int] = field(default_factory=lambda: array("q"))
+    _doubled: tuple[int, int] = (0, 0)  # among how many ids, and how many
 
     def saw_columns(
         self, name: str, columns: Mapping[str, str], existing: Sequence[str], how: str = ""
@@ -99,17 +100,17 @@ class Findings:
         if label in self.labels or len(self.labels) < _MOST_LABELS:
             self.labels[label] += 1
 
-    def saw_id(self, identity: str, written_as: object) -> None:
-        """Remember an id that is in the file; `written_as` is None for plain numbers."""
+    def saw_id(self, identity: str) -> None:
+        """Remember an id that is in the file."""
         if len(self._ids) < _MOST_IDS:
             self._ids.append(hash(identity))
-        if isinstance(written_as, str) and EXPONENT.fullmatch(identity):
-            self.exponent_ids += 1
 
     @property
     def doubled_ids(self) -> int:
         """Rows whose id an earlier row has, among the first millions."""
-        return len(self._ids) - len(set(self._ids))
+        if self._doubled[0] != len(self._ids):
+            self._doubled = len(self._ids), len(self._ids) - len(set(self._ids))
+        return self._doubled[1]
 
     def saw_missing_label(self, value: object) -> None:
         """Count a label that is missing, by what stands in its place."""

@@ -1,7 +1,8 @@
 """Files in, rows of cells out: one reader a format, in the table `FORMATS`. No tweets yet.
 
 A reader yields, for each row, the number of its line and the cells by column, or a text that says
-why there are none. Formats whose columns are known before the first row yield a `Header` first.
+why there are none. Formats whose columns are known before the first row yield a `Header` first, and
+then rows in its order.
 Memory is bounded by `MAX_LINE_BYTES` a row. What a file can't be used for is an `InputError`.
 """
 
@@ -53,7 +54,8 @@ class Header:
     notes: tuple[str, ...] = field(default=())
 
 
-Row = tuple[int, dict[str, Any] | Header | str]
+# The number of its line, and its cells: those of a table in the order of its header, or by key.
+Row = tuple[int, list[Any] | dict[str, Any] | Header | str]
 Reader = Callable[[Source, InputFormat, ExitStack], Iterator[Row]]
 
 
@@ -130,26 +132,27 @@ def _read_delimited(default: str) -> Reader:
     def read(source: Source, table: InputFormat, stack: ExitStack) -> Iterator[Row]:
         dialect = find_dialect(source, default, table)
         width = 0
-        for row in read_table(source, dialect, stack):
+        last = ""
+        for line, cells, reason in read_table(source, dialect, stack):
             if not width:
-                if row.reason:
+                if reason:
                     raise InputError(
-                        f"{source.name}, line {row.line}: {row.reason}; it must name the columns"
+                        f"{source.name}, line {line}: {reason}; it must name the columns"
                     )
-                width = len(row.cells)
-                columns = row.cells if dialect.header else list(map(str, range(width)))
-                yield row.line, Header(columns, str(dialect))
+                width, last = len(cells), cells[-1]
+                columns = cells if dialect.header else list(map(str, range(width)))
+                yield line, Header(columns, str(dialect))
                 if dialect.header:
                     continue
-            if row.reason:
-                yield row.line, row.reason
-            elif len(row.cells) != width:
-                found = shown(dialect.delimiter.join(row.cells))
-                yield row.line, f"{len(row.cells)} cells under {width} columns: {found}"
-            elif row.cells[-1] == columns[-1] and _is_header(row.cells, columns):
-                yield row.line, "the names of the columns again, not a tweet"
+            if reason:
+                yield line, reason
+            elif len(cells) != width:
+                found = shown(dialect.delimiter.join(cells))
+                yield line, f"{len(cells)} cells under {width} columns: {found}"
+            elif cells[-1] == last and _is_header(cells, columns):
+                yield line, "the names of the columns again, not a tweet"
             else:
-                yield row.line, dict(zip(columns, row.cells, strict=True))
+                yield line, cells
         if not width:
             raise InputError(f"{source.name} is empty; its first line must name the columns")
 
@@ -187,8 +190,7 @@ def _read_parquet(source: Source, table: InputFormat, stack: ExitStack) -> Itera
         for name in nested
     )
     yield 0, Header(names, notes=notes)
-    for number, values in enumerate(rows, 1):
-        yield number, dict(zip(names, values, strict=True))
+    yield from enumerate(rows, 1)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import lzma
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -43,9 +43,13 @@ from features.tweets.formats import (
 )
 from features.tweets.source import LookAhead, Source
 from features.tweets.table import InputFormat
-from features.tweets.values import BLANKS, id_of, kind_of, label_of, whole_text
+from features.tweets.values import BLANKS, EXPONENT, id_of, kind_of, label_of, whole_text
 
 MAX_ID_BYTES = 256
+# Characters that are never more bytes.
+_SHORT_ID = MAX_ID_BYTES // 4
+# Bytes of a file from which on it is told at every so many rows only how much of it is read.
+_LARGE, _STEP = 2**20, 16
 # Sets of keys that the objects of a file have, which are remembered.
 _MOST_SHAPES = 1000
 
@@ -78,10 +82,31 @@ class Reject:
 
 
 class _Place:
-    """Where a row stands, and whether the whole text of a tweet may stand beside a cut one."""
+    """Where a row stands, and what is known of its file.
 
-    def __init__(self, source: str, *, whole: bool) -> None:
-        self.source, self.line, self.whole = source, 0, whole
+    Attributes
+    ----------
+    columns : mapping of str to str
+        By role, the columns that are read.
+    keys : mapping of str to str or int
+        The same as what cells are taken by: names, or places in the rows of a table.
+    is_whole : bool
+        Whether the whole text of a tweet may stand beside a cut one.
+    is_clean : bool
+        Whether there can be nothing to repair.
+    """
+
+    def __init__(self, source: str, *, is_whole: bool) -> None:
+        self.source, self.line, self.is_whole, self.is_clean = source, 0, is_whole, False
+        self.columns: Mapping[str, str] = {}
+        self.keys: Mapping[str, Any] = {}
+
+    def take(self, columns: Mapping[str, str], header: list[str] | None = None) -> None:
+        """Read these columns from now on."""
+        self.columns = columns
+        self.keys = columns
+        if header is not None:
+            self.keys = {role: header.index(name) for role, name in columns.items()}
 
     def reject(self, reason: str, text: object) -> Reject:
         """Give the reject that the row becomes."""
@@ -184,34 +209,35 @@ class TweetReader:
             stack.enter_context(_readable(source.name))
             suffix = suffix or format_by_content(source, self._asked, self._written)
             rows = FORMATS[suffix].read(source, self._written, stack)
+            step = 1 if source.path is None or source.path.stat().st_size < _LARGE else _STEP
             if self._labels is not None:
                 rows = self._with_labels(rows, stack)
-            place = _Place(source.name, whole=self._asked["text"] is None and "js" in suffix)
-            columns: dict[str, str] = {}
+            place = _Place(source.name, is_whole=self._asked["text"] is None and "js" in suffix)
             is_table = False
             shapes: set[tuple[str, ...]] = set()  # of objects: the keys that they have
             for line, cells in rows:
-                if self._raw is not None:
+                if self._raw is not None and not self._rows_seen % step:
                     self._position = self._raw.tell()
                 if isinstance(cells, Header):
-                    columns = self._columns_of(cells, source, suffix)
+                    place.take(self._columns_of(cells, source, suffix), cells.columns)
+                    place.is_clean = suffix in TABLES and source.is_clean
                     is_table = True
                     continue
                 number, self._rows_seen = self._rows_seen, self._rows_seen + 1
+                place.line = line
                 if isinstance(cells, str):
                     yield Reject(source.name, line, cells)
                     continue
                 if not is_table and (keys := tuple(cells)) not in shapes:
-                    columns = self._with_more(columns, keys, source, suffix)
+                    place.take(self._with_more(place.columns, keys, source, suffix))
                     if len(shapes) < _MOST_SHAPES:
                         shapes.add(keys)
-                if "text" not in columns:
+                if "text" in place.keys:
+                    yield self._to_tweet(cells, number, place)
+                else:
                     yield Reject(source.name, line, f"no text among its keys: {listed(cells)}")
-                    continue
-                place.line = line
-                yield self._to_tweet(cells, columns, number, place)
-            if "text" not in columns and shapes:
-                check_columns(self._asked, columns, max(shapes, key=len), source.name)
+            if "text" not in place.columns and shapes:
+                check_columns(self._asked, place.columns, max(shapes, key=len), source.name)
             if path != "-":
                 self._done_bytes += Path(path).stat().st_size
                 self._position = 0
@@ -247,10 +273,10 @@ class TweetReader:
         return columns
 
     def _with_more(
-        self, columns: dict[str, str], keys: Sequence[str], source: Source, suffix: str
+        self, columns: Mapping[str, str], keys: Sequence[str], source: Source, suffix: str
     ) -> dict[str, str]:
         """Choose columns among the keys of an object, for the roles that have none yet."""
-        more = choose_columns(self._asked, keys) | columns
+        more = choose_columns(self._asked, keys) | dict(columns)
         if "text" in more:
             if "text" not in columns:
                 check_columns(self._asked, more, keys, source.name)
@@ -271,27 +297,30 @@ class TweetReader:
             yield line, cells | {"label": label[0].strip()} if isinstance(cells, dict) else cells
 
     def _to_tweet(
-        self, cells: Mapping[str, Any], columns: Mapping[str, str], number: int, where: _Place
+        self, cells: list[Any] | dict[str, Any], number: int, where: _Place
     ) -> Tweet | Reject:
-        text = cells.get(columns["text"])
+        get: Callable[[Any], Any] = cells.get if isinstance(cells, dict) else cells.__getitem__
+        keys = where.keys
+        text = get(keys["text"])
         if not isinstance(text, str):
+            column = repr(where.columns["text"])
             if text is None:
-                return where.reject(f"no text: {columns['text']!r} is missing or null", None)
-            return where.reject(f"{columns['text']!r} is {kind_of(text)}, not a text", text)
+                return where.reject(f"no text: {column} is missing or null", None)
+            return where.reject(f"{column} is {kind_of(text)}, not a text", text)
         try:
-            label = self._label(cells[columns["label"]]) if columns.get("label") in cells else None
-            identity = self._id(cells[columns["id"]]) if columns.get("id") in cells else None
-            group = label_of(cells.get(columns["group"])) if "group" in columns else None
+            identity = self._id(get(keys["id"])) if "id" in keys else None
+            group = label_of(get(keys["group"])) if "group" in keys else None
+            label = self._label(get(keys["label"])) if "label" in keys else None
         except ValueError as error:
             return where.reject(str(error), text)
-        if where.whole and (whole := whole_text(cells)) is not None:
-            self.findings.completed += 1
-            text = whole
         if identity is None:
             identity = str(number)
-            self.findings.without_id += "id" in columns
-        elif len(identity) * 4 > MAX_ID_BYTES and len(_repaired(identity).encode()) > MAX_ID_BYTES:
-            return where.reject(f"id is longer than {MAX_ID_BYTES} bytes", text)
+            self.findings.without_id += "id" in keys
+        if where.is_clean:
+            return Tweet(identity, text, label, False, where.source, where.line, group)
+        if where.is_whole and isinstance(cells, dict) and (whole := whole_text(cells)) is not None:
+            self.findings.completed += 1
+            text = whole
         # Characters that can't be in a text file, on purpose or by damage: said, never dropped.
         repaired = _repaired(text)
         return Tweet(
@@ -338,10 +367,17 @@ class TweetReader:
 
     def _id(self, value: object) -> str | None:
         """Give an id; most are plain numbers."""
-        plain = isinstance(value, str) and value.isascii() and value.isdigit()
-        identity = str(value) if plain else id_of(value)
-        if identity is not None:
-            self.findings.saw_id(identity, written_as=None if plain else value)
+        if isinstance(value, str) and value.isdigit() and value.isascii():
+            identity = value
+        else:
+            found = id_of(value)
+            if found is None:
+                return None
+            identity = found
+            self.findings.exponent_ids += bool(isinstance(value, str) and EXPONENT.fullmatch(found))
+        if len(identity) > _SHORT_ID and len(_repaired(identity).encode()) > MAX_ID_BYTES:
+            raise ValueError(f"id is longer than {MAX_ID_BYTES} bytes")
+        self.findings.saw_id(identity)
         return identity
 
     def _check_labels_file(self) -> None:

@@ -242,11 +242,23 @@ class Source:
         return lines_in(self.text(stack), self)
 
     @contextmanager
+    def text_again(self) -> Iterator[TextIO]:
+        """Give the text of a second opening."""
+        with self.bytes_again() as stream:
+            yield _text_of(stream, self.found_encoding, _PIECE)
+
+    @contextmanager
     def lines_again(self) -> Iterator[Iterator[tuple[str, bool]]]:
         """Give the lines of a second opening; of a beginning, all that are whole."""
         with self.bytes_again() as stream:
             lines = lines_in(_text_of(stream, self.found_encoding, 8192), self)
             yield (line for line, _ in pairwise(lines)) if self.is_cut else lines
+
+    @cached_property
+    def look(self) -> Look:
+        """What a look at all of it shows, or at what is held of standard input."""
+        with self.bytes_again() as stream:
+            return _looked(stream, self.name, is_cut=self.is_cut)
 
     @cached_property
     def found_encoding(self) -> str:
@@ -261,8 +273,19 @@ class Source:
             return known_encoding(self.encoding)
         if self.ahead is not None and not self.ahead.filled:
             return mark_of(self.ahead.held) or "utf-8-sig"
-        with self.bytes_again() as stream:
-            return _detected(stream, self.name, is_cut=self.is_cut)
+        return _detected(self.look, self.name)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether all of it is known to be UTF-8, without what can't be in a text file."""
+        seen = self.ahead is None or self.ahead.filled
+        return (
+            seen
+            and not self.is_cut
+            and self.found_encoding == "utf-8-sig"
+            and not self.look.damaged
+            and not self.look.has_nul
+        )
 
 
 def unpacked(raw: BinaryIO, path: Path, stack: ExitStack) -> BinaryIO:
@@ -432,33 +455,70 @@ def check_text(start: bytes | bytearray, name: str) -> None:
         raise InputError(f"{name} is {what}, by how it begins: {cure}")
 
 
-def _detected(stream: BinaryIO, name: str, *, is_cut: bool) -> str:
-    """Give the encoding of a whole file, by its mark or because it is UTF-8."""
-    start = stream.read(_PIECE)
+@dataclass(frozen=True)
+class Look:
+    """What the bytes of an input show.
+
+    Attributes
+    ----------
+    start : bytes
+        The first ones.
+    damaged : bytes
+        The first piece that is not UTF-8; empty where all of it is.
+    has_nul, has_quotes : bool
+    has_short_lines : bool
+        Whether no line is longer than `MAX_LINE_BYTES`, for certain.
+    """
+
+    start: bytes
+    damaged: bytes
+    has_nul: bool
+    has_quotes: bool
+    has_short_lines: bool
+
+
+def _looked(stream: BinaryIO, name: str, *, is_cut: bool) -> Look:
+    """Look at all of a stream once."""
+    size = min(_PIECE, MAX_LINE_BYTES // 2)
+    start = piece = stream.read(size)
     check_text(start, name)
-    if marked := mark_of(start):
+    damaged = b""
+    has_nul = has_quotes = False
+    has_short_lines = True
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    while piece:
+        has_nul = has_nul or b"\0" in piece
+        has_quotes = has_quotes or b'"' in piece
+        following = stream.read(size)
+        has_short_lines &= not following or b"\n" in piece or b"\r" in piece
+        if not damaged:
+            try:
+                decoder.decode(piece, final=not following and not is_cut)
+            except UnicodeDecodeError:
+                damaged = piece
+        piece = following
+    return Look(start, damaged, has_nul, has_quotes, has_short_lines)
+
+
+def _detected(look: Look, name: str) -> str:
+    """Give the encoding of a whole file, by its mark or because it is UTF-8."""
+    if marked := mark_of(look.start):
         return marked
-    head = start[:4096]
+    head = look.start[:4096]
     if len(head) > 3 and 3 * head.count(0) >= len(head):
         order = "le" if head[1::2].count(0) > head[::2].count(0) else "be"
         raise InputError(
             f"{name} is no UTF-8: much of it is NUL bytes; it is probably UTF-16 without a mark: "
             f"give `encoding=utf-16-{order}`"
         )
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    piece = start
-    try:
-        while piece:
-            decoder.decode(piece)
-            piece = stream.read(_PIECE)
-        decoder.decode(b"", final=not is_cut)
-    except UnicodeDecodeError:
-        return _damaged_or_other(start + piece, name)
-    return "utf-8-sig"
+    if not look.damaged:
+        return "utf-8-sig"
+    return _damaged_or_other(look, name)
 
 
-def _damaged_or_other(content: bytes, name: str) -> str:
+def _damaged_or_other(look: Look, name: str) -> str:
     """Tell a damaged UTF-8 file from one of another encoding, which is refused."""
+    content = look.damaged if look.damaged is look.start else look.start + look.damaged
     valid = total = 0
     for run in _NOT_ASCII.finditer(content):
         total += len(run[0])

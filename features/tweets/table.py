@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
 
 from features.base.shown import shown
 from features.errors import InputError
@@ -62,11 +61,20 @@ class InputFormat:
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a table was read by."""
+    """What a table was read by.
+
+    Attributes
+    ----------
+    delimiter, quoting, header
+        See `InputFormat`.
+    is_plain : bool
+        Whether a look at all of it showed that each of its rows is one line of bounded length.
+    """
 
     delimiter: str
     quoting: str
     header: bool
+    is_plain: bool = False
 
     def __str__(self) -> str:
         names = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -79,12 +87,8 @@ class Dialect:
         return f"{between}, {quotes[self.quoting]}" + ("" if self.header else ", no header")
 
 
-class TableRow(NamedTuple):
-    """A row: the number of its first line, and its cells, or why there are none."""
-
-    line: int
-    cells: list[str]
-    reason: str = ""
+# A row: the number of its first line, and its cells, or why there are none.
+TableRow = tuple[int, list[str], str]
 
 
 def find_dialect(source: Source, default: str, asked: InputFormat) -> Dialect:
@@ -113,14 +117,30 @@ def find_dialect(source: Source, default: str, asked: InputFormat) -> Dialect:
         source.ahead.fill()
     if delimiter is None:
         delimiter = _find_delimiter(source, default)
-    if quoting == "auto":
-        quoting = _find_quoting(source, delimiter)
-    return Dialect(delimiter, quoting, asked.header)
+    if quoting != "auto":
+        return Dialect(delimiter, quoting, asked.header)
+    if _is_plain(source, delimiter):
+        return Dialect(delimiter, "minimal", asked.header, is_plain=not source.is_cut)
+    return Dialect(delimiter, _find_quoting(source, delimiter), asked.header)
 
 
 def read_table(source: Source, dialect: Dialect, stack: ExitStack) -> Iterator[TableRow]:
     """Read rows, the header among them; blank lines are left out."""
+    if dialect.is_plain:
+        return _parse_plain(source, dialect.delimiter, stack)
     return parse(source.lines(stack), dialect, source.name)
+
+
+def _parse_plain(source: Source, delimiter: str, stack: ExitStack) -> Iterator[TableRow]:
+    """Give a row a line, as `parse` does, where a look has shown that it may be done quickly."""
+    csv.field_size_limit(2 * sources.MAX_LINE_BYTES)
+    rows = csv.reader(source.text(stack), delimiter=delimiter, strict=True)
+    try:
+        for line, cells in enumerate(rows, 1):
+            if cells:
+                yield line, cells, ""
+    except csv.Error as error:
+        raise InputError(f"{source.name} changed while it was read") from error
 
 
 def parse(lines: Iterable[tuple[str, bool]], dialect: Dialect, name: str) -> Iterator[TableRow]:
@@ -150,16 +170,16 @@ def parse(lines: Iterable[tuple[str, bool]], dialect: Dialect, name: str) -> Ite
         try:
             cells = next(rows, None)
         except csv.Error as error:
-            yield TableRow(record.first, [], record.reason(str(error)))
+            yield record.first, [], record.reason(str(error))
         else:
             if cells is None:
                 return
             if record.cut:
-                yield TableRow(record.first, [], _too_long())
+                yield record.first, [], _too_long()
             elif cells:
                 if escaped and any(_ESCAPED in line for line in record.lines):
                     cells = [cell.replace(_ESCAPED, '"') for cell in cells]
-                yield TableRow(record.first, cells)
+                yield record.first, cells, ""
         record.begin()
 
 
@@ -172,9 +192,9 @@ def _parse_lines(lines: Iterable[tuple[str, bool]], delimiter: str) -> Iterator[
     for number, (line, too_long) in enumerate(lines, 1):
         content = line.rstrip("\r\n")
         if too_long:
-            yield TableRow(number, [], _too_long())
+            yield number, [], _too_long()
         elif content:
-            yield TableRow(number, content.split(delimiter))
+            yield number, content.split(delimiter), ""
 
 
 class _Record:
@@ -254,8 +274,6 @@ class _Fit:
 
 
 def _find_quoting(source: Source, delimiter: str) -> str:
-    if _is_plain(source, delimiter):
-        return "minimal"
     fit = _fit(source, Dialect(delimiter, "minimal", header=True))
     if fit.perfect:
         return "minimal"
@@ -268,9 +286,14 @@ def _find_quoting(source: Source, delimiter: str) -> str:
 
 def _is_plain(source: Source, delimiter: str) -> bool:
     """Whether strict quoting cuts the file into rows of one line and one width, found quickly."""
+    if source.found_encoding != "utf-8-sig" or not source.look.has_short_lines:
+        return False
+    if not source.look.has_quotes:
+        return True  # of other widths or not: no other quoting would cut it in another way
     width = n_rows = 0
-    with source.lines_again() as lines:
-        rows = csv.reader((line for line, _ in lines), delimiter=delimiter, strict=True)
+    csv.field_size_limit(2 * sources.MAX_LINE_BYTES)
+    with source.text_again() as text:
+        rows = csv.reader(text, delimiter=delimiter, strict=True)
         try:
             for cells in rows:
                 width = width or len(cells)
@@ -290,19 +313,19 @@ def _fit(source: Source, dialect: Dialect) -> _Fit:
     with source.lines_again() as lines:
         spy = _Spy(lines)
         try:
-            for row in parse(spy.lines(), dialect, source.name):
-                if row.reason:
+            for _, cells, reason in parse(spy.lines(), dialect, source.name):
+                if reason:
                     fit.broken += 1
                 elif header is None:
-                    header = row.cells
+                    header = cells
                     # Of one column, any line would be a row.
                     fit.odd += len(header) == 1 and dialect.quoting == "none"
-                elif len(row.cells) != len(header):
+                elif len(cells) != len(header):
                     fit.odd += 1
                 elif len(spy.row) > 1:
                     values.hold(spy.row[1:])
                 else:
-                    values.add(row.cells)
+                    values.add(cells)
                 if fit.broken or (fit.odd and dialect.quoting != "minimal"):
                     break  # more of it would change nothing
                 spy.forget()

@@ -5,6 +5,8 @@ import io
 import tracemalloc
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features.errors import InputError
 from features.tweets import source, table
@@ -129,3 +131,57 @@ def test_the_header_tells_the_delimiter_where_rows_differ(tmp_path):
     first, second = read(path)[0]
     assert isinstance(first, Reject)
     assert second == Tweet("2", "c", "y")
+
+
+# ------------------------------------------------------------------------------ the quick way
+
+
+PLAIN = {
+    "no quotes": "id,text,label\n1,a,x\n2,b,y\n",
+    "no quotes, of other widths": "id,text,label\n1,a,x\n2,b\n\n3,c,y,z\n",
+    "quotes": 'id,text,label\n1,"a, ""b""",x\n"2",b,y\n',
+    "line ends": 'id,text,label\r1,"a",x\r\n\n2,b,y\n\r3,c,z',
+    "NUL and marks": "\ufeffid,text,label\n1,a\0b,x\n2,\ufeffb,\ufeffy\n",
+    "a header again": "id,text,label\n1,a,x\nid,text,label\n2,b,y\n",
+    "a long cell": "id,text,label\n1," + "a b" * 100_000 + ",x\n2,c,y\n",
+    "separators": "id,text,label\n1,a\u2028b\x0b\x0c\x1c\x85,x\n",
+    "one column": "text\na\n\nb\n",
+}
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_the_quick_way_reads_the_same(tmp_path, kind):
+    path = put(tmp_path, "a.csv", PLAIN[kind])
+    assert outcome(path, InputFormat(quoting="minimal")) == outcome(path, InputFormat())
+
+
+CELL = st.text(st.sampled_from('ab ,"\n\r\0\ufeff\u2028é;\t\\'), max_size=6)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.lists(st.lists(CELL, min_size=1, max_size=4), max_size=6), st.booleans(), st.booleans())
+def test_the_quick_way_reads_any_table_as_the_other_does(tmp_path_factory, rows, quoted, damaged):
+    content = "id,text,label\n"
+    if quoted:
+        file = io.StringIO(newline="")
+        csv.writer(file).writerows(rows)
+        content += file.getvalue()
+    else:
+        content += "".join(",".join(row) + "\n" for row in rows)
+    data = content.encode() + (b"\xff\n" if damaged else b"")
+    path = put(tmp_path_factory.mktemp("plain"), "a.csv", data)
+    auto = outcome(path, InputFormat(encoding="utf-8"))
+    # What is said by hand is not looked for, so that nothing is known that makes it quick.
+    by_hand = outcome(path, InputFormat(encoding="utf-8", quoting="minimal"))
+    if isinstance(auto, str) or "quoted cells" in auto[1]:
+        assert auto == by_hand
+
+
+def outcome(path, written):
+    """The rows with their lines, how they were read, and their labels; or the error."""
+    try:
+        rows, findings = read(path, written)
+    except InputError as error:
+        return str(error)
+    (file,) = findings.files.values()
+    return [(row.line, row) for row in rows], str(file), findings.labels
