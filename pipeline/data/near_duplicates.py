@@ -20,14 +20,16 @@ from features.base.arrays import Array, Codes
 from features.errors import InputError
 from pipeline.solver.blocks import Rows
 
-# Texts that are compared with so many others at a time.
-_TILE = 2048
-# Pairs that are gathered before they are joined into groups: many where a text comes in many
-# versions.
-_PAIRS = 2_000_000
 
-
-def group_near(X: Rows, texts: Codes, cosine: float, *, memory: int) -> npt.NDArray[np.intp]:
+def group_near(
+    X: Rows,
+    texts: Codes,
+    cosine: float,
+    *,
+    memory: int,
+    tile: int = 2048,
+    most_pairs: int = 2_000_000,
+) -> npt.NDArray[np.intp]:
     """Group rows whose texts are the same or nearly so.
 
     Parameters
@@ -40,6 +42,11 @@ def group_near(X: Rows, texts: Codes, cosine: float, *, memory: int) -> npt.NDAr
         Above 0, below 1.
     memory : int
         Bytes that the vectors of the different texts may take.
+    tile : int
+        Texts that are compared with as many others at a time.
+    most_pairs : int
+        Pairs that are gathered before they are joined into groups: there are many where a text
+        comes in many versions.
 
     Returns
     -------
@@ -62,7 +69,7 @@ def group_near(X: Rows, texts: Codes, cosine: float, *, memory: int) -> npt.NDAr
         )
     directions = _directions(X, np.sort(first))
     group = np.arange(len(first))
-    for a, b in _pairs(directions, cosine):
+    for a, b in _pairs(directions, cosine, tile, most_pairs):
         group = _joined(group, a, b)
     place = np.argsort(np.argsort(first))  # `first` is in the order of the texts, not of the rows
     return np.asarray(group[place[text.reshape(-1)]][:, None], np.intp)
@@ -82,17 +89,19 @@ def _directions(X: Rows, chosen: npt.NDArray[np.intp]) -> Array:
     return vectors
 
 
-def _pairs(directions: Array, cosine: float) -> Iterator[tuple[Codes, Codes]]:
+def _pairs(
+    directions: Array, cosine: float, tile: int, most_pairs: int
+) -> Iterator[tuple[Codes, Codes]]:
     """Give the pairs whose cosine is high enough, some at a time."""
     a: list[Codes] = []
     b: list[Codes] = []
-    for top in range(0, len(directions), _TILE):
-        for left in range(top, len(directions), _TILE):
-            found = directions[top : top + _TILE] @ directions[left : left + _TILE].T
+    for top in range(0, len(directions), tile):
+        for left in range(top, len(directions), tile):
+            found = directions[top : top + tile] @ directions[left : left + tile].T
             rows, columns = np.nonzero(found >= cosine)
             a.append(rows + top)
             b.append(columns + left)
-            if sum(map(len, a)) > _PAIRS:
+            if sum(map(len, a)) > most_pairs:
                 yield np.concatenate(a), np.concatenate(b)
                 a, b = [], []
     if a:

@@ -48,7 +48,7 @@ from pipeline.solver.solve import softmax
 
 FORMAT = "frostline-head"
 VERSION = 1
-_MAX_BYTES = 2**28  # 8,000 classes of 4,096 columns
+MAX_BYTES = 2**28  # 8,000 classes of 4,096 columns
 
 
 @dataclass(frozen=True)
@@ -195,8 +195,14 @@ def save_head(head: Head, path: str | Path) -> None:
         joblib.dump(content, aside, protocol=4)
 
 
-def load_head(path: str | Path) -> Head:
+def load_head(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Head:
     """Read a head's file; safe on files from strangers.
+
+    Parameters
+    ----------
+    path : path
+    max_bytes : int
+        Of the file, and of what it unpacks to.
 
     Raises
     ------
@@ -218,15 +224,15 @@ def load_head(path: str | Path) -> Head:
     path = Path(path)
     check_input(path)
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        if path.stat().st_size > max_bytes:
             raise FileRefused(
-                f"{path} has {path.stat().st_size} bytes; a head has at most {_MAX_BYTES}"
+                f"{path} has {path.stat().st_size} bytes; a head has at most {max_bytes}"
             )
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {system_reason(error)}") from error
     try:
-        return _validated(read_pickle(unpacked(data, _MAX_BYTES)))
+        return _validated(read_pickle(unpacked(data, max_bytes)))
     except UnpickleError as error:
         raise FileRefused(f"{path} is not a frostline head: {error}") from error
     except FileRefused as error:

@@ -27,9 +27,8 @@ from pipeline.scoring.evaluate import Scores
 
 # What `--prior` says for it.
 ESTIMATE = "estimate"
-# Rows of a stream that the shares are estimated from, and those without which the head's prior
-# stands.
-WINDOW_ROWS, LEAST_ROWS = 5000, 200
+# Rows of a stream without which the head's prior stands.
+LEAST_ROWS = 200
 
 
 def known_of(head: Head) -> Known:
@@ -87,9 +86,13 @@ def for_their_shares(
 
 
 def for_last_shares(
-    head: Head, scores: Iterable[Scores], *, tell: Callable[[LabelShift], None]
+    head: Head,
+    scores: Iterable[Scores],
+    *,
+    tell: Callable[[LabelShift], None],
+    window_rows: int = 5000,
 ) -> Iterator[Scores]:
-    """Move each block to the shares that are estimated from the last `WINDOW_ROWS`, its own too.
+    """Move each block to the shares that are estimated from the last rows, its own among them.
 
     Until there are `LEAST_ROWS`, the head's prior stands.
 
@@ -99,9 +102,11 @@ def for_last_shares(
         As for `for_their_shares`; nothing is held back.
     tell : callable
         Told the estimate of the last rows, at the end.
+    window_rows : int
+        Rows that shares are estimated from.
     """
     known = known_of(head)
-    last: deque[Floats] = deque(maxlen=WINDOW_ROWS)
+    last: deque[Floats] = deque(maxlen=window_rows)
     for block in scores:
         last.extend(block.proba)
         if len(last) < LEAST_ROWS:

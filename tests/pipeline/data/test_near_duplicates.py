@@ -9,15 +9,14 @@ from stores import blobs, write_store
 
 from features.errors import InputError
 from pipeline import fit
-from pipeline.data import near_duplicates
 from pipeline.data.near_duplicates import group_near
 from pipeline.evaluation.folds import make_folds
 from pipeline.solver.blocks import Rows
 
 
-def groups(X, texts, cosine, memory=2**30):
-    X = np.asarray(X, np.float32)
-    return group_near(Rows.of(X), np.asarray(texts).reshape(-1, 1), cosine, memory=memory)[:, 0]
+def groups(X, texts, cosine, memory=2**30, **options):
+    X, texts = np.asarray(X, np.float32), np.asarray(texts).reshape(-1, 1)
+    return group_near(Rows.of(X), texts, cosine, memory=memory, **options)[:, 0]
 
 
 def same(a, b):
@@ -71,10 +70,7 @@ def test_it_is_all_pairs_in_any_tiles(seed, cosine, tile, pairs):
     texts = rng.integers(0, 40, 60)
     # On a grid, so that no cosine lies within rounding of the bound by more than chance.
     X = rng.integers(-3, 4, (40, 3))[texts].astype(np.float32)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(near_duplicates, "_TILE", tile)
-        patch.setattr(near_duplicates, "_PAIRS", pairs)
-        found = groups(X, texts, cosine)
+    found = groups(X, texts, cosine, tile=tile, most_pairs=pairs)
     assert same(found, by_definition(X, texts, cosine))
     order = rng.permutation(len(texts))
     assert same(groups(X[order], texts[order], cosine), found[order])

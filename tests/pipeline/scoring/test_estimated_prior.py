@@ -14,7 +14,6 @@ from pipeline.data.join import open_joined
 from pipeline.evaluation.label_shift import estimated_shares
 from pipeline.fit import fit
 from pipeline.head.head import load_head, save_head
-from pipeline.scoring import estimated_prior
 from pipeline.scoring.estimated_prior import (
     LEAST_ROWS,
     for_last_shares,
@@ -92,9 +91,8 @@ def cut(scores, size):
         )
 
 
-def test_a_stream_is_answered_as_it_comes(head, scores, monkeypatch):
+def test_a_stream_is_answered_as_it_comes(head, scores):
     """Each block under the shares of the last rows, and nothing is held back."""
-    monkeypatch.setattr(estimated_prior, "WINDOW_ROWS", 300)
     told, taken = [], []
 
     def coming():
@@ -103,7 +101,7 @@ def test_a_stream_is_answered_as_it_comes(head, scores, monkeypatch):
             yield block
 
     moved = []
-    for block in for_last_shares(head, coming(), tell=told.append):
+    for block in for_last_shares(head, coming(), tell=told.append, window_rows=300):
         assert len(taken) == len(moved) + 1
         moved.append(block)
     (whole,) = scores
