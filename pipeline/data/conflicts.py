@@ -1,4 +1,4 @@
-"""Texts that come with several labels: found, counted, and kept or left out. No vectors are read.
+"""Find texts that come with several labels, and keep their rows or leave them out.
 
 In come joined stores, out come the same stores and a record of what was found. Texts are the same
 if their digests are, so if they are the same after normalising; stores hold no texts, so examples

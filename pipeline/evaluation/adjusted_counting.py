@@ -1,4 +1,4 @@
-"""Shares of the classes from counts of labels, made good for a classifier's errors. Pure.
+"""Estimate the shares of the classes by counting labels, corrected for a classifier's errors. Pure.
 
 Where a classifier that is right in nine of ten cases counts, a class of one percent is found in
 eleven. With the confusion M of rows that it did not see, M_kl = P(predicted l | true k), the counts

@@ -1,4 +1,4 @@
-"""Choose C: scores of every C on the same held-out rows in, one C and the figures behind it out.
+"""Choose C from the scores of every C on the same held-out rows, with the figures behind it.
 
 The best mean score wins by noise where several C are about as good. So the smallest C is taken that
 the rows can't tell from the best, in two steps: first by the metric, and then, as figures like

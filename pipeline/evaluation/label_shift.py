@@ -1,4 +1,4 @@
-"""Shares of the classes in rows without labels, from calibrated probabilities. Pure.
+"""Estimate the shares of the classes in rows without labels, from calibrated probabilities. Pure.
 
 In come the probabilities of rows, the prior that they answer for, and the shares in the training
 rows; out comes a `LabelShift`: the likeliest shares by EM (`pipeline/evaluation/mixture.py`), with

@@ -1,4 +1,4 @@
-"""Likelihood ratios of rows in, the likeliest shares of the classes out. Pure.
+"""Find the likeliest shares of the classes from likelihood ratios of rows. Pure.
 
 Row i speaks for class k by a ratio r_ik, proportional to p(x_i | k). If the classes have the shares
 q, its density is proportional to r_i . q, so that the likeliest shares maximise

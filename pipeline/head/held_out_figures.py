@@ -1,4 +1,4 @@
-"""What a head keeps of held-out rows: its errors, and how sure its calibration is.
+"""Keep what a head knows of held-out rows: its errors, and how sure its calibration is.
 
 Shares of classes are estimated by them (`pipeline/evaluation/label_shift.py`,
 `pipeline/evaluation/adjusted_counting.py`). In the head's metadata they are JSON types, under

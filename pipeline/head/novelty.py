@@ -1,4 +1,4 @@
-"""How far vectors lie from those that a head was fitted on. Pure.
+"""Measure how far vectors lie from those that a head was fitted on. Pure.
 
 A head answers whatever it is asked. What tells whether it has seen such tweets is the distance of
 Mahalanobis to the nearest class, under the covariance S that the classes share (Lee et al., "A

@@ -1,4 +1,4 @@
-"""Texts that come with several labels, and what was done with their rows, as text."""
+"""Say which texts come with several labels, and what was done with their rows, as text."""
 
 from __future__ import annotations
 

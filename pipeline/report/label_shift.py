@@ -1,4 +1,4 @@
-"""The shares of the classes as they were estimated, as text."""
+"""Say how the shares of the classes were estimated, as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shares of the classes, of all rows and by groups, as text."""
+"""Lay out the shares of the classes, of all rows and by groups, as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shares of the classes as a picture: an SVG of one panel a class, and one line a group.
+"""Draw the shares of the classes: an SVG of one panel a class, and one line a group.
 
 In come `Quantities`, out goes the text of an SVG file that needs no fonts, scripts or network. All
 that comes from files is escaped. It computes nothing.

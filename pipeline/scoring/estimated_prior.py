@@ -1,4 +1,4 @@
-"""Scores in, the same scores for the shares that the classes have in these very rows out.
+"""Move scores to the shares that the classes have in these very rows.
 
 The shares are estimated by `pipeline/evaluation/label_shift.py` from the probabilities themselves.
 Of a whole input, all rows are scored first, and their probabilities are held; of a stream that is

@@ -1,4 +1,4 @@
-"""Scores pass through; what is said is that many of them are of a kind that the head has not seen.
+"""Pass scores on, and say where many of them are of a kind that the head has not seen.
 
 The distance of a row is in `Scores.novelty`, by `pipeline/head/novelty.py`.
 """

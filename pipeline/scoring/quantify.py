@@ -1,4 +1,4 @@
-"""Scored rows in, the share of each class out, by groups too. No files, no models.
+"""Estimate the share of each class in scored rows, by groups too. No files, no models.
 
 Most people who label tweets want to know how many are of each class, per day or per topic, not
 which. Counting labels is biased towards the classes that a classifier is partial to. Here the
