@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: a temperature, and maybe biases, for the evidence. Pure.
+"""Make probabilities mean what they say, by a temperature and maybe biases of the evidence. Pure.
 
 Out-of-fold logits and the true classes in; out come a `Calibration`, the probabilities at it, and
 the coefficients into which it is folded. With the evidence e = logits - log(prior), where the
