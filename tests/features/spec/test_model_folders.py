@@ -10,12 +10,14 @@ import pytest
 import torch
 import transformers
 from architectures import TEXTS, unigram, variant, wordpiece
+from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from features import FrozenEncoder
 from features.errors import FileRefused, InputError
 from features.spec.checkpoint import find_checkpoint
 from features.spec.weights import wrapper_of
+from pipeline.cli.commands import main
 
 VIEWS = ["mean", "mean@last4+sum"]
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -355,6 +357,24 @@ def test_when_case_is_lost(tmp_path, kind):
     else:
         encoder = FrozenEncoder(folder, dtype="float32")
     assert ("case is lost" in encoder.remark) == lost
+
+
+def test_commands_say_once_that_case_is_lost(tmp_path):
+    folder = bert_of(tmp_path / "m", CASED)
+    tweets = [{"text": f"Tram {n} Is {word}", "label": word} for n in range(5) for word in "ab"]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, tweets)))
+
+    def lines(*arguments):
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        assert result.exit_code == 0, result.output
+        return [line for line in result.stderr.splitlines() if "case is lost" in line]
+
+    store, head = tmp_path / "t.h5", tmp_path / "head.joblib"
+    options = ["--model", folder, "--pooling", "mean", "--dtype", "float32"]
+    (line,) = lines("extract", tmp_path / "t.jsonl", "-o", store, *options)
+    assert str(folder) in line
+    lines("fit", store, "-o", head, "--C", "1", "--cv", "2")
+    (_,) = lines("predict", head, tmp_path / "t.jsonl", "-o", tmp_path / "out.csv")
 
 
 def test_case_is_not_lost_by_models_as_they_are_saved(tiny_model):
