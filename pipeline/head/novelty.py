@@ -31,11 +31,11 @@ from pipeline.solver.blocks import Centred
 # Of rows that are of the training tweets' own kind.
 FALSE_ALARMS = 0.05
 # Rows that are looked at, evenly over all, and without which nothing can be said.
-_MOST_ROWS, _LEAST_ROWS = 10_000, 200
+_MOST_ROWS, _LEAST_ROWS = 5000, 200
 _DIRECTIONS = 64
 # Directions that the search takes along, so that the last ones that are kept are right too, and its
 # steps.
-_SPARE, _STEPS = 8, 4
+_SPARE, _STEPS = 8, 3
 # Of rows, where none are held out by a fold.
 _HELD_OUT_EVERY = 5
 

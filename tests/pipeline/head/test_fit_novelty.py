@@ -33,7 +33,7 @@ def prepared(X):
 
 @pytest.fixture(scope="module")
 def novelty():
-    X, y = clouds(8000)
+    X, y = clouds(5000)
     return fit_novelty(prepared(X), y, 3)
 
 
@@ -73,7 +73,7 @@ def test_the_nearest_class_counts(novelty):
 
 def test_variances_are_the_largest_of_all(novelty):
     """Against the eigenvalues of the whole matrix."""
-    X, y = clouds(8000)
+    X, y = clouds(5000)
     z = (X - X.mean(axis=0)) / X.std(axis=0)
     z = z[np.arange(len(z)) % 5 > 0]
     of_row = y[np.arange(len(y)) % 5 > 0]
