@@ -12,6 +12,7 @@ import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, BinaryIO, cast
 
 from features.base.paths import check_input
@@ -32,6 +33,8 @@ from features.tweets.source import (
 from features.tweets.table import DELIMITERS, InputFormat, find_dialect, read_table
 from features.tweets.values import BLANKS
 
+# Lines of a text from which it is told that it may be a table.
+_SAMPLE_LINES = 100
 # Characters of the first line of standard input that are looked at for columns.
 _LONGEST_HEADER = 2**16
 
@@ -77,6 +80,11 @@ def format_of(path: str, asked: str | None = None) -> str:
     name = inner_name(path)
     suffix = next((suffix for suffix in FORMATS if name.endswith(suffix)), "")
     if not suffix or (suffix in BINARY and name != path.rsplit("/", 1)[-1].lower()):
+        if name.endswith(".zip") or path.lower().endswith(".zip"):
+            raise InputError(
+                f"{path}: what it holds is not known: unpack it, and name the file that is meant, "
+                "or say what the only file in it is with `input_format`"
+            )
         known, binary = ", ".join(FORMATS), " and ".join(BINARY)
         packed = ", ".join((*COMPRESSIONS, ".zip"))
         raise InputError(
@@ -175,11 +183,24 @@ def _read_json(source: Source, table: InputFormat, stack: ExitStack) -> Iterator
 
 
 def _read_lines_of_text(source: Source, table: InputFormat, stack: ExitStack) -> Iterator[Row]:
+    yield 0, Header(["text"], notes=_notes_of_text(source))
     for number, (line, too_long) in enumerate(source.lines(stack), 1):
         if too_long:
             yield number, f"line is longer than {sources.MAX_LINE_BYTES} bytes"
         else:
-            yield number, {"text": line.rstrip("\r\n")}
+            yield number, [line.rstrip("\r\n")]
+
+
+def _notes_of_text(source: Source) -> tuple[str, ...]:
+    """Say that lines of text look like rows of a table, whose labels would be lost."""
+    with source.lines_again() as lines:
+        tabs = {line.count("\t") for line, _ in islice(lines, _SAMPLE_LINES)}
+    if len(tabs) != 1 or tabs == {0}:
+        return ()
+    return (
+        f"{source.name}: its lines have {tabs.pop()} tabs each, and are read as texts with them; "
+        "if it is a table, give `input_format=tsv`, and `header=False` if its first line is a row",
+    )
 
 
 def _read_parquet(source: Source, table: InputFormat, stack: ExitStack) -> Iterator[Row]:

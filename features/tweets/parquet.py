@@ -216,7 +216,7 @@ def _plain(value: object, exact: float, max_text_bytes: int) -> object:
     """Give a value as JSON has it; floats that no longer tell whole numbers apart are odd."""
     if isinstance(value, str):
         return _text(value.encode("utf-8", "surrogateescape"), max_text_bytes)
-    if isinstance(value, float) and abs(value) >= exact:
+    if isinstance(value, float) and exact <= abs(value) < math.inf:
         return {"kind": "a floating-point number that is not exact", "start": repr(value)}
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else str(value)

@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -220,7 +220,7 @@ class TweetReader:
                     self._position = self._raw.tell()
                 if isinstance(cells, Header):
                     place.take(self._columns_of(cells, source, suffix), cells.columns)
-                    place.is_clean = suffix in TABLES and source.is_clean
+                    place.is_clean = suffix in (*TABLES, ".txt") and source.is_clean
                     is_table = True
                     continue
                 number, self._rows_seen = self._rows_seen, self._rows_seen + 1
@@ -254,7 +254,8 @@ class TweetReader:
     def _columns_of(self, header: Header, source: Source, suffix: str) -> dict[str, str]:
         """Choose the columns of a table, and refuse it where they are not clear."""
         columns = choose_columns(self._asked, header.columns)
-        required = {"text", "label"} if self._need_labels else {"text"}
+        # Lines of text have labels beside them, or none.
+        required = {"text", "label"} if self._need_labels and suffix != ".txt" else {"text"}
         try:
             check_columns(self._asked, columns, header.columns, source.name, required)
         except InputError as error:
@@ -288,13 +289,16 @@ class TweetReader:
         assert self._labels is not None
         raw = stack.enter_context(self._labels.open("rb"))
         labels = Source(str(self._labels), self._labels, raw, self._written.encoding).lines(stack)
+        line, header = next(rows)
+        assert isinstance(header, Header), "lines of text have one column"
+        yield line, replace(header, columns=[*header.columns, "label"])
         for row, label in zip_longest(rows, labels):
             if row is None or label is None:
                 raise InputError(f"{self._inputs[0]} or {self._labels} changed while it was read")
             line, cells = row
             if label[1]:
                 cells = f"its label is longer than {sources.MAX_LINE_BYTES} bytes"
-            yield line, cells | {"label": label[0].strip()} if isinstance(cells, dict) else cells
+            yield line, [*cells, label[0].strip()] if isinstance(cells, list) else cells
 
     def _to_tweet(
         self, cells: list[Any] | dict[str, Any], number: int, where: _Place
@@ -315,6 +319,7 @@ class TweetReader:
             return where.reject(str(error), text)
         if identity is None:
             identity = str(number)
+            self.findings.saw_id(identity)  # another row may have that
             self.findings.without_id += "id" in keys
         if where.is_clean:
             return Tweet(identity, text, label, False, where.source, where.line, group)

@@ -243,21 +243,26 @@ class _Record:
 
 
 def _find_delimiter(source: Source, default: str) -> str:
-    """Take another delimiter than that of the name where that cuts no header, and it does."""
+    """Take another delimiter than that of the name where it cuts all rows alike, and that doesn't.
+
+    Where none does, the header tells: what is in it, that of the name first.
+    """
     with source.lines_again() as lines:
-        sample = [line for line, _ in islice(lines, _SAMPLE_ROWS) if line.strip()]
-    if not sample or default in sample[0]:
+        sample = list(islice((line for line, _ in lines if line.strip()), _SAMPLE_ROWS))
+    marks = [mark for mark in (default, *DELIMITERS) if sample and mark in sample[0]]
+    for mark in sorted(marks, key=lambda mark: (mark != default, -sample[0].count(mark))):
+        if len(set(_widths(sample, mark, is_cut=len(sample) == _SAMPLE_ROWS))) == 1:
+            return mark
+    if default in marks:
         return default
-    widths = {mark: _widths(sample, mark) for mark in DELIMITERS if mark in sample[0]}
-    fitting = [mark for mark, found in widths.items() if len(set(found)) == 1]
-    return max(fitting or widths, key=lambda mark: sample[0].count(mark), default=default)
+    return max(marks, key=lambda mark: sample[0].count(mark), default=default)
 
 
-def _widths(sample: Sequence[str], delimiter: str) -> list[int]:
-    """Count the cells of the first rows; the last row may go on behind them."""
+def _widths(sample: Sequence[str], delimiter: str, *, is_cut: bool) -> list[int]:
+    """Count the cells of the first rows; where they are cut, the last one may go on."""
     csv.field_size_limit(2 * sources.MAX_LINE_BYTES)
     rows = [len(cells) for cells in csv.reader(sample, delimiter=delimiter)]
-    return rows[:-1] if len(rows) > 1 and len(sample) > 1 else rows
+    return rows[:-1] if is_cut and len(rows) > 1 else rows
 
 
 @dataclass

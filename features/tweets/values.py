@@ -27,7 +27,7 @@ MISSING = frozenset(
 )
 # From here on, neighbouring whole numbers are the same float.
 _EXACT = 2**53
-_WHOLE_FLOAT = re.compile(r"([+-]?\d+)\.0*")
+_WHOLE_FLOAT = re.compile(r"([+-]?\d{1,300})\.0*")
 # How spreadsheets show numbers that are too wide for a cell, and how Python writes large floats.
 EXPONENT = re.compile(r"[+-]?\d+(\.\d+)?[eE]\+?\d+")
 _PYTHON_FLOAT = re.compile(r"[+-]?\d+(\.\d+)?e\+\d+")
@@ -60,6 +60,8 @@ def label_of(value: object) -> str | None:
         return str(value)
     if isinstance(value, float) and math.isfinite(value):
         return str(int(value)) if value.is_integer() else repr(value)
+    if isinstance(value, float):
+        raise ValueError("label is not a finite number")
     raise ValueError(f"label is {kind_of(value)}; it must be a text, a number, or true or false")
 
 

@@ -484,6 +484,57 @@ def test_what_is_no_encoding_of_text_is_an_error(tmp_path, encoding):
             read(put(tmp_path, name, "text\na\n"), InputFormat(encoding=encoding))
 
 
+def test_a_table_that_is_named_as_text_is_told(tmp_path):
+    path = put(tmp_path, "a.txt", "1\tpositive\ta\n2\tnegative\tb\n")
+    rows, findings = read(path)
+    assert [row.text for row in rows] == ["1\tpositive\ta", "2\tnegative\tb"]
+    (remark,) = findings.remarks()
+    assert "its lines have 2 tabs each" in remark
+    written = InputFormat(format="tsv", header=False)
+    assert read(path, written, id="0", label="1", text="2")[0] == [
+        Tweet("1", "a", "positive"),
+        Tweet("2", "b", "negative"),
+    ]
+    assert not list(read(put(tmp_path, "b.txt", "a\tb\nc\n"))[1].remarks())
+
+
+def test_numbers_of_rows_that_are_ids_of_others_are_counted(tmp_path):
+    path = put(tmp_path, "a.csv", "id,text\n1,a\n,b\n5,c\n")
+    rows, findings = read(path)
+    assert [row.id for row in rows] == ["1", "1", "5"]
+    assert any("1 rows have the id of an earlier row" in remark for remark in findings.remarks())
+
+
+@pytest.mark.parametrize("suffix", FRAMES)
+def test_what_is_no_finite_number_is_no_label(tmp_path, suffix):
+    if "json" in suffix:  # pandas writes null
+        put(tmp_path, f"a{suffix}", '{"text": "a", "label": Infinity}\n')
+    elif suffix in (".csv", ".tsv"):  # a text like any other
+        return
+    else:
+        frame = pd.DataFrame({"text": ["a"], "label": [float("inf")]})
+        FRAMES[suffix](frame, tmp_path / f"a{suffix}")
+    (row,), _ = read(tmp_path / f"a{suffix}")
+    assert row.reason == "label is not a finite number"
+
+
+def test_numbers_of_thousands_of_digits(tmp_path):
+    long = "1" * 5000
+    path = put(tmp_path, "a.csv", f"id,text,label\n{long},a,x\n1,b,{long}.0\n{long}.0,c,y\n")
+    first, second, third = read(path)[0]
+    assert first.reason == third.reason == "id is longer than 256 bytes"
+    assert second.label == f"{long}.0"
+
+
+def test_an_archive_of_several_files_is_refused_with_the_cure(tmp_path):
+    for name in ("a.zip", "a.csv.zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("a.csv", "text\na\n")
+            archive.writestr("b.csv", "text\nb\n")
+        with pytest.raises(InputError, match="unpack it, and name the"):
+            read(tmp_path / name)
+
+
 # ------------------------------------------------------------------ columns of Parquet and Arrow
 
 

@@ -133,6 +133,17 @@ def test_the_header_tells_the_delimiter_where_rows_differ(tmp_path):
     assert second == Tweet("2", "c", "y")
 
 
+def test_commas_in_a_header_of_tabs(tmp_path):
+    path = put(tmp_path, "a.csv", "id\ttext, whole\tlabel\ttext\n1\ta, b\tx\tc\n2\td\ty\te\n")
+    assert read(path)[0] == [Tweet("1", "c", "x"), Tweet("2", "e", "y")]
+
+
+def test_one_cell_with_commas_does_not_change_the_delimiter(tmp_path):
+    path = put(tmp_path, "a.csv", "id,text;label\n1,a\n2,b,c\n")
+    with pytest.raises(InputError, match="none of the columns text"):
+        read(path)
+
+
 # ------------------------------------------------------------------------------ the quick way
 
 
