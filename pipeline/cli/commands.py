@@ -38,11 +38,14 @@ from pipeline.evaluation.label_shift import LabelShift
 from pipeline.fit import fit
 from pipeline.head.calibration import METHODS
 from pipeline.head.head import Head, load_head, save_head
+from pipeline.labelling.suspects import COLUMNS as OF_SUSPECTS
+from pipeline.labelling.suspects import suspects
 from pipeline.report import verification
 from pipeline.report.comparison import comparison_text
 from pipeline.report.fits import fit_text
 from pipeline.report.input_check import check_text
 from pipeline.report.label_shift import shift_text
+from pipeline.report.labels import suspects_text
 from pipeline.report.machine import diagnosis_text
 from pipeline.report.metrics import metrics_text
 from pipeline.report.quantities import quantities_text
@@ -557,6 +560,47 @@ def quantify_command(
         _write_text(plot, shares_svg(found))
     _write_json(json_file, found.to_dict())
     click.echo(quantities_text(found), err=output == "-")
+
+
+@main.command("suspects")
+@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
+@click.option(
+    "-o",
+    "--output",
+    default="-",
+    show_default=True,
+    help="A .csv, .tsv or .jsonl file; - is JSON Lines on standard output.",
+)
+@options.number
+@click.option(
+    "--cv", type=int, default=FOLDS, show_default=True, metavar="K", help="Folds of each repeat."
+)
+@click.option(
+    "--repeats",
+    type=int,
+    default=3,
+    show_default=True,
+    help="Times that the rows are cut into folds; losses are means over all.",
+)
+@options.fold_seed
+@options.max_iter
+@options.memory
+@options.excel_safe
+def suspects_command(
+    head: Path, features: Sequence[str], output: str, excel_safe: bool, **chosen: Any
+) -> None:
+    """List the labels that are probably wrong, the most doubtful first.
+
+    FEATURES are labelled vectors of the head's encoders, most often those that it was fitted on.
+    Models that did not see a row judge its label, beside confident learning and the nearest rows.
+    """
+    check_output(output, excel_safe=excel_safe)
+    if output != "-":
+        check_replaceable(Path(output), [head, *features])
+    found = suspects(load_head(head), features, **chosen)
+    write_table(OF_SUSPECTS, found.table(), output, excel_safe=excel_safe, stdout=sys.stdout)
+    click.echo(suspects_text(found), err=output == "-")
 
 
 @main.command("inspect")

@@ -184,6 +184,9 @@ fold_seed = click.option(
     show_default=True,
     help="Seed of the folds and the bootstrap.",
 )
+number = click.option(
+    "-n", "--number", type=int, default=100, show_default=True, help="Rows to list."
+)
 max_iter = click.option(
     "--max-iter",
     type=int,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.compare import Comparison
 from pipeline.evaluation.metrics import METRICS
-from pipeline.report.conflicts import conflicts_text
+from pipeline.report.labels import conflicts_text
 from pipeline.report.layout import table
 from pipeline.report.metrics import prior_in_words
 from pipeline.report.stores_and_heads import matching_text

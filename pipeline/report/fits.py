@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.evaluation.choice import Candidate, best_of, plateau
 from pipeline.evaluation.metrics import METRICS
 from pipeline.fit import FitResult
-from pipeline.report.conflicts import conflicts_text
+from pipeline.report.labels import conflicts_text
 from pipeline.report.layout import counts_text, facts_text, table
 from pipeline.report.metrics import metrics_text
 from pipeline.report.stores_and_heads import matching_text, views_of

@@ -14,8 +14,8 @@ from pipeline.data.conflicts import HANDLINGS, Conflict, Conflicts, settle
 from pipeline.data.join import LEFT_OUT, open_joined
 from pipeline.fit import fit
 from pipeline.report.comparison import comparison_text
-from pipeline.report.conflicts import conflicts_text
 from pipeline.report.fits import fit_text
+from pipeline.report.labels import conflicts_text
 
 # Texts and labels (None: none); what `majority` leaves out is marked with a x.
 ROWS = [

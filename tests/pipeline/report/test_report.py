@@ -10,7 +10,9 @@ from features.base.shown import printable
 from features.store.reader import FeatureStore
 from pipeline.evaluation.metrics import measure
 from pipeline.fit import fit
+from pipeline.labelling.suspects import suspects
 from pipeline.report.fits import fit_text
+from pipeline.report.labels import suspects_text
 from pipeline.report.layout import table
 from pipeline.report.metrics import metrics_text
 from pipeline.report.stores_and_heads import head_text, predict_text, store_text
@@ -71,6 +73,7 @@ def test_labels_are_escaped_everywhere(tmp_path):
     with FeatureStore(path) as store:
         texts = [
             fit_text(result),
+            suspects_text(suspects(result.head, path, repeats=1, number=60)),
             store_text(store),
             head_text(result.head, "head.joblib"),
             metrics_text(result.metrics, "these rows"),

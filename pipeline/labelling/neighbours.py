@@ -1,0 +1,98 @@
+"""Compare labels with those of the nearest rows: prepared vectors in, a share for each row out.
+
+Rows are near by the cosine of their standardised columns, as the head's penalty sees them: a column
+of large variance has no more say than others, and of views side by side each has its scale. Rows of
+the same text are no neighbours of each other: they often have their label from each other.
+
+Every row is compared with every other: 45,616 x 384 take seconds, a million rows an hour.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.base.arrays import Array, Codes, Floats
+from features.errors import InputError
+from pipeline.solver.solve import Data
+
+# Rows that are asked. More see past the class next door; fewer are noise themselves.
+NEIGHBOURS = 20
+# Rows that are compared with all others at a time.
+_TILE = 512
+
+
+def disagreement(data: Data, texts: npt.NDArray[np.integer[Any]], *, memory: int) -> Floats:
+    """Give the share, (N,), of each row's nearest rows that have another label.
+
+    Neighbours count by their cosine, so that the nearest have most to say.
+
+    Parameters
+    ----------
+    data : Data
+        Vectors (N, D) and classes.
+    texts : int array (N, ·)
+        Equal rows are of one text.
+    memory : int
+        Bytes that the vectors may take.
+
+    Raises
+    ------
+    InputError
+        They take more.
+    """
+    N, D = data.vectors.rows.shape
+    if memory < N * D * 4:
+        raise InputError(
+            f"{N:,} rows are compared in memory, {N * D * 4 >> 20:,} MiB where {memory >> 20:,} "
+            "are allowed; raise `memory`, or give fewer rows"
+        )
+    _, text = np.unique(texts, axis=0, return_inverse=True)
+    return share_of_others(directions(data), data.y, text.reshape(-1))
+
+
+def directions(data: Data) -> Array:
+    """Give the standardised vectors at length 1, (N, D) float32; what has no direction is 0."""
+    scale = data.vectors.inverse_scale * (1.0 if data.scale is None else data.scale)
+    found = np.empty(data.vectors.rows.shape, np.float32)
+
+    def fill(at: slice, z: Array) -> None:
+        found[at] = z * scale.astype(np.float32)
+        length = np.linalg.norm(found[at], axis=1, keepdims=True)
+        found[at] /= np.where(length > 0, length, 1)
+
+    for _ in data.vectors.sweep(fill):
+        pass
+    return found
+
+
+def share_of_others(directions: Array, y: Codes, text: Codes, n: int = NEIGHBOURS) -> Floats:
+    """Give the share of the n nearest rows of other texts that have another label, by cosine.
+
+    Parameters
+    ----------
+    directions : float array (N, D)
+        Of length 1, or 0.
+    y, text : int arrays (N,)
+    n : int
+        All other rows, where there are fewer.
+
+    Returns
+    -------
+    float64 array (N,)
+        0.5 where no row lies in a like direction.
+    """
+    n = min(n, len(y) - 1)
+    found = np.empty(len(y))
+    for start in range(0, len(y), _TILE):
+        at = slice(start, start + _TILE)
+        cosine = directions[at] @ directions.T
+        cosine[text[at, None] == text] = -1.0
+        near = np.argpartition(-cosine, n - 1, axis=1)[:, :n]
+        weight = np.maximum(np.take_along_axis(cosine, near, axis=1), 0).astype(np.float64)
+        total = weight.sum(axis=1)
+        other = (weight * (y[near] != y[at, None])).sum(axis=1)
+        found[at] = np.where(total > 0, other / np.where(total > 0, total, 1.0), 0.5)
+    return found

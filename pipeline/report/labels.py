@@ -1,0 +1,67 @@
+"""Lay out labels in doubt, for a terminal: conflicts, and those that are probably wrong."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from features.base.shown import printable, shown
+from pipeline.data.conflicts import Conflicts
+from pipeline.labelling.suspects import Suspects
+from pipeline.report.layout import table
+from pipeline.report.stores_and_heads import matching_text
+
+# Suspects, and pairs of labels, that are shown; the file has all.
+_SHOWN = 5
+
+
+def conflicts_text(conflicts: Conflicts) -> str:
+    """Warn of texts with several labels, with examples; nothing where there are none."""
+    c = conflicts
+    if not c.texts:
+        return ""
+    done = {
+        "keep": "all are kept; --conflicts drop or majority leaves rows out",
+        "drop": f"all {c.left_out:,} are left out",
+        "majority": f"{c.left_out:,} are left out that have another label than most of their text"
+        + (f", or whose text has none that most have ({c.tied:,} texts)" if c.tied else ""),
+    }[c.handling]
+    lines = [f"! {c.texts:,} texts come with several labels, in {c.rows:,} rows: {done}"]
+    for example in c.examples:
+        labels = (
+            f"{printable(label)} {rows:,} (id {shown(example.ids[label])})"
+            for label, rows in example.rows.items()
+        )
+        lines.append(f"    {', '.join(labels)}")
+    return "\n".join(lines)
+
+
+def suspects_text(found: Suspects) -> str:
+    """Say how many labels look wrong, which pairs there are, and show the first rows."""
+    rows = len(found.y)
+    lines = [
+        f"Judged by {found.measured_on} ({rows:,} rows"
+        + (f"; {found.unlabelled:,} without a label left out" if found.unlabelled else "")
+        + f"), C {found.C:g}",
+    ]
+    if found.matching is not None:
+        lines.append(f"Joined: {matching_text(found.matching)}")
+    wrong = found.doubts.n_wrong
+    lines.append(
+        f"Confident learning counts {wrong:,} labels ({wrong / rows:.0%}) as wrong or too hard for "
+        "the head: read the first ones, and stop where they are right"
+    )
+    pairs: list[list[object]] = [["label -> suggested", "rows"]]
+    pairs += [[f"{a} -> {b}", f"{n:,}"] for (a, b), n in islice(found.pairs().items(), _SHOWN)]
+    first: list[list[object]] = [["id", "label", "suggested", "p", "loss", "neighbours"]]
+    first += [
+        [
+            shown(row["id"]),
+            row["label"],
+            row["suggested"],
+            f"{row['probability']:.2f}",
+            f"{row['loss']:.2f}",
+            f"{row['neighbours']:.2f}",
+        ]
+        for row in islice(found.table(), _SHOWN)
+    ]
+    return "\n".join(lines) + f"\n\n{table(pairs)}\n\n{table(first)}"
