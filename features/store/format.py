@@ -30,7 +30,7 @@ plain h5py::
 
     import h5py
     with h5py.File("tweets.h5") as f:
-        X, y = f["mean@last4+sum"][:], f["label"][:]
+        X, y = f["mean@last4+concat"][:], f["label"][:]
 
 To change the layout, raise `VERSION`, keep reading the versions before it, and add a file of the
 old version to the tests.

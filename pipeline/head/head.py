@@ -218,7 +218,7 @@ def load_head(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Head:
     >>> summary = extract("examples/tweets.csv", "tweets.h5")
     >>> save_head(fit("tweets.h5", C=0.01).head, "head.joblib")
     >>> with FeatureStore("tweets.h5") as store:
-    ...     load_head("head.joblib").predict_proba(store.read("mean@last4+sum")).shape
+    ...     load_head("head.joblib").predict_proba(store.read("mean@last4+concat")).shape
     (956, 3)
     """
     path = Path(path)
