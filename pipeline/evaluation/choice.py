@@ -6,10 +6,10 @@ recall are coarse, by the log-loss of the calibrated probabilities. What rows ca
 the standard error of the *difference*, taken over the same rows for both: what makes some rows hard
 for all C cancels in it. Nothing is fitted here.
 
-On 50 resamples of 2,000 tweets, this rule gives on other tweets 0.0008 +- 0.0004 more macro recall
-than the best score does, and choices that scatter by 0.20 decades of C instead of 0.30. On 50
-resamples of 400, it gives 0.0034 +- 0.0009 more, and 0.31 decades instead of 0.56. The smallest C
-by the metric alone gives 0.0010 less than the best score (`benchmarks/choice_of_c.py`).
+On 50 draws of 2,000 tweets, this rule gives on other tweets 0.0011 +- 0.0004 more macro recall than
+the best score does, and choices that scatter by 0.18 decades of C instead of 0.30. On 50 draws of
+400, it gives 0.0038 +- 0.0015 more, and 0.29 decades instead of 0.56. The smallest C by the metric
+alone gives 0.0016 and 0.0029 less than the best score (`benchmarks/choice_of_c.py`).
 """
 
 from __future__ import annotations
