@@ -197,7 +197,7 @@ def test_influence_gives_the_standard_error_of_the_bootstrap(metric):
 
 
 @settings(deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from(METRICS))
+@given(st.integers(0, 2**32 - 1), st.sampled_from(list(METRICS)))
 def test_influence_sums_to_zero(seed, metric):
     y, proba, _ = random_case(seed)
     found = influence(metric, y, proba)
