@@ -747,3 +747,22 @@ def test_store_of_another_encoder(made_up, tmp_path):
         list(scores)
     assert spec.fingerprint[:12] in str(error.value)
     assert SPEC.fingerprint[:12] in str(error.value)
+
+
+def test_shares_of_tweets_by_a_column(folder, tmp_path):
+    """From the texts as from their vectors, and a column that is not there is said by its flag."""
+    rows = [(f"{n}", text, "ab"[n % 2]) for n, (_, text) in enumerate(NEW)]
+    write_csv(tmp_path / "in.csv", rows, "topic")
+    said = tmp_path / "said.json"
+    options = ["--by", "topic", "--json", said]
+    done("quantify", folder / "head.joblib", tmp_path / "in.csv", *options)
+    content = json.loads(said.read_text())
+    assert [one["group"] for one in content["quantities"]] == [None, "a", "b"]
+    assert [one["em"]["rows"] for one in content["quantities"]] == [6, 3, 3]
+    done("quantify", folder / "head.joblib", folder / "new.h5", "--json", said)
+    of_vectors = json.loads(said.read_text())["quantities"][0]["em"]["shares"]
+    np.testing.assert_allclose(content["quantities"][0]["em"]["shares"], of_vectors, atol=1e-2)
+    result = run("quantify", folder / "head.joblib", tmp_path / "in.csv", "--by", "day")
+    assert result.exit_code == 2
+    assert "no column 'day' is there" in result.stderr
+    assert "choose one with --by" in result.stderr
