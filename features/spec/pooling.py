@@ -38,8 +38,8 @@ Tensor = Any
 # The version of the maths below. It is part of an encoder's fingerprint: raise it whenever the
 # same hidden states would give other vectors.
 POOLING_VERSION = 1
-# The best of the views that were measured, see docs/performance.md, at four times the columns of one
-# layer: 3 KB a tweet for a model 384 wide.
+# The best of the views that were measured, see docs/performance.md, at four times the columns of
+# one layer: 3 KB a tweet for a model 384 wide.
 DEFAULT_POOLING = "mean@last4+concat"
 
 TOKENS = ("cls", "mean", "mean-content", "max", "pooler")

@@ -404,7 +404,14 @@ def test_a_model_of_other_weights_is_refused_by_both_fingerprints(other_model, f
 def test_texts_are_rounded_as_the_vectors_of_the_fit(folder, minilm, tmp_path):
     """A head of a float16 store gives the same for a text and for its cached vector."""
     store = tmp_path / "s.h5"
-    extract(folder / "train.csv", store, model=minilm, dtype="float32", device="cpu")
+    extract(
+        folder / "train.csv",
+        store,
+        model=minilm,
+        pooling=VIEW,
+        dtype="float32",
+        device="cpu",
+    )
     # Hardly penalised, so that rounding shows.
     head = fit(store, C=1000, max_iter=50).head
     assert {source.store_dtype for source in head.sources} == {"float16"}
