@@ -48,6 +48,8 @@ def files(tmp_path_factory):
         labels=["class 0", "class 1", "class 2"],
         spec=OTHER_SPEC,
     )
+    X, _ = blobs(60, 8, 3)
+    write_store(folder / "pool.h5", X, [-1] * 60)
     save_head(make_head(3), folder / "head.joblib")
     return folder
 
@@ -79,6 +81,7 @@ COMMANDS = {
     "compare": ["compare", "s.h5"],
     "evaluate": ["evaluate", "head.joblib", "s.h5"],
     "predict vectors": ["predict", "head.joblib", "s.h5", "-o", "out.csv"],
+    "label-next": ["label-next", "head.joblib", "pool.h5", "-o", "next.csv"],
     "suspects": ["suspects", "head.joblib", "s.h5", "-o", "suspects.csv"],
     "verify": ["verify", "s.h5", "o.h5"],
     "inspect a store": ["inspect", "s.h5"],
@@ -169,6 +172,7 @@ ARROWS = {
     ],
     "pipeline.labelling": [
         "features.base",
+        "features.tweets",
         "pipeline.data",
         "pipeline.evaluation",
         "pipeline.head",

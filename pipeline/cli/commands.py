@@ -26,6 +26,7 @@ from features.spec.pooling import DEFAULT_POOLING
 from features.spec.vector_spec import STORE_DTYPES
 from features.store.reader import FeatureStore
 from features.store.verify import verify
+from features.tweets.reader import TweetReader
 from features.tweets.rejects import RejectLog, rejects_path
 from features.version import __version__
 from pipeline.cli import options, progress
@@ -38,6 +39,7 @@ from pipeline.evaluation.label_shift import LabelShift
 from pipeline.fit import fit
 from pipeline.head.calibration import METHODS
 from pipeline.head.head import Head, load_head, save_head
+from pipeline.labelling.next_rows import next_rows, table_columns, texts_of
 from pipeline.labelling.suspects import COLUMNS as OF_SUSPECTS
 from pipeline.labelling.suspects import suspects
 from pipeline.report import verification
@@ -45,7 +47,7 @@ from pipeline.report.comparison import comparison_text
 from pipeline.report.fits import fit_text
 from pipeline.report.input_check import check_text
 from pipeline.report.label_shift import shift_text
-from pipeline.report.labels import suspects_text
+from pipeline.report.labels import next_rows_text, suspects_text
 from pipeline.report.machine import diagnosis_text
 from pipeline.report.metrics import metrics_text
 from pipeline.report.quantities import quantities_text
@@ -601,6 +603,67 @@ def suspects_command(
     found = suspects(load_head(head), features, **chosen)
     write_table(OF_SUSPECTS, found.table(), output, excel_safe=excel_safe, stdout=sys.stdout)
     click.echo(suspects_text(found), err=output == "-")
+
+
+@main.command("label-next")
+@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
+@click.option(
+    "-o",
+    "--output",
+    default="-",
+    show_default=True,
+    help="A .csv, .tsv or .jsonl file; - is JSON Lines on standard output.",
+)
+@options.number
+@click.option(
+    "--tweets",
+    multiple=True,
+    metavar="INPUT",
+    help="The tweets that FEATURES were extracted from, to write their texts; repeat for more.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of all draws.",
+)
+@options.memory
+@options.columns
+@options.dialect
+@options.excel_safe
+def label_next_command(
+    head: Path,
+    features: Sequence[str],
+    output: str,
+    tweets: Sequence[str],
+    excel_safe: bool,
+    number: int,
+    seed: int,
+    memory: str | None,
+    **chosen: Any,
+) -> None:
+    """List the rows to label next, with an empty column for the labels.
+
+    FEATURES are vectors of the head's encoders; rows that have a label are left out. Nine tenths
+    are rows that teach the head most and differ from each other, a tenth is drawn at random.
+    """
+    check_output(output, excel_safe=excel_safe)
+    if output != "-":
+        check_replaceable(Path(output), [head, *features, *tweets])
+    columns = options.columns_of(chosen)
+    if columns.given and not tweets:
+        named = ", ".join(f"`{name}`" for name in columns.given)
+        raise InputError(f"{named}: which tweets? Give `tweets` as well, or leave it out")
+    found = next_rows(load_head(head), features, number=number, seed=seed, memory=memory)
+    texts = None
+    if tweets:
+        reader = TweetReader(tweets, columns, written=options.input_format_of(chosen))
+        texts = texts_of(found.ids, reader)
+    rows, names = found.table(texts), table_columns(with_text=bool(tweets))
+    write_table(names, rows, output, excel_safe=excel_safe, stdout=sys.stdout)
+    click.echo(next_rows_text(found), err=output == "-")
 
 
 @main.command("inspect")

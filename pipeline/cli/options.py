@@ -61,7 +61,7 @@ label_columns = _options(
         help="Whether labels that differ in case and blanks alone are merged (fold).",
     ),
 )
-written = _options(
+dialect = _options(
     click.option(
         "--input-format",
         metavar="FORMAT",
@@ -90,6 +90,9 @@ written = _options(
         show_default=True,
         help="Whether a table begins with names; without, columns are 0, 1, …",
     ),
+)
+written = _options(
+    dialect,
     click.option(
         "--allow-rejects",
         is_flag=True,

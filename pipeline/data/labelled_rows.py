@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.base.arrays import Array
+from features.base.arrays import Array, Mask
 from features.errors import InputError
 from features.spec.vector_spec import VectorSpec
 from pipeline.data.join import Joined
@@ -65,22 +65,28 @@ def labelled_rows(stores: Joined, sources: Sequence[VectorSpec], labels: Sequenc
     y = known[stores.codes]
     has_label = y >= 0
 
-    def pieces(start: int) -> Iterator[Array]:
-        at = nth(has_label, start)
-        for piece in stores.blocks(sources, start=at):
-            kept = has_label[at : at + len(piece)]
-            yield piece if kept.all() else piece[kept]
-            at += len(piece)
-
     return Labelled(
-        Rows(
-            (int(has_label.sum()), sum(source.width for source in sources)),
-            np.result_type(*(source.store_dtype for source in sources)),
-            pieces,
-        ),
+        rows_where(stores, sources, has_label),
         y[has_label].astype(np.intp),
         stores.texts()[has_label],
         int(np.count_nonzero(stores.codes == -1)),
+    )
+
+
+def rows_where(stores: Joined, sources: Sequence[VectorSpec], kept: Mask) -> Rows:
+    """Give the vectors of some rows, which are read when they are gone through."""
+
+    def pieces(start: int) -> Iterator[Array]:
+        at = nth(kept, start)
+        for piece in stores.blocks(sources, start=at):
+            here = kept[at : at + len(piece)]
+            yield piece if here.all() else piece[here]
+            at += len(piece)
+
+    return Rows(
+        (int(kept.sum()), sum(source.width for source in sources)),
+        np.result_type(*(source.store_dtype for source in sources)),
+        pieces,
     )
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from features.base.arrays import Array, Codes, Floats
 from features.errors import InputError
+from pipeline.solver.blocks import Centred
 from pipeline.solver.solve import Data
 
 # Rows that are asked. More see past the class next door; fewer are noise themselves.
@@ -50,22 +51,27 @@ def disagreement(data: Data, texts: npt.NDArray[np.integer[Any]], *, memory: int
             "are allowed; raise `memory`, or give fewer rows"
         )
     _, text = np.unique(texts, axis=0, return_inverse=True)
-    return share_of_others(directions(data), data.y, text.reshape(-1))
+    x = standardised(data.vectors, data.scale)
+    return share_of_others(directions(x), data.y, text.reshape(-1))
 
 
-def directions(data: Data) -> Array:
-    """Give the standardised vectors at length 1, (N, D) float32; what has no direction is 0."""
-    scale = data.vectors.inverse_scale * (1.0 if data.scale is None else data.scale)
-    found = np.empty(data.vectors.rows.shape, np.float32)
+def standardised(vectors: Centred, scale: Floats | None) -> Array:
+    """Give all vectors standardised, each column times its scale, in memory: (N, D) float32."""
+    factor = vectors.inverse_scale * (1.0 if scale is None else scale)
+    found = np.empty(vectors.rows.shape, np.float32)
 
     def fill(at: slice, z: Array) -> None:
-        found[at] = z * scale.astype(np.float32)
-        length = np.linalg.norm(found[at], axis=1, keepdims=True)
-        found[at] /= np.where(length > 0, length, 1)
+        np.multiply(z, factor.astype(np.float32), out=found[at], casting="same_kind")
 
-    for _ in data.vectors.sweep(fill):
+    for _ in vectors.sweep(fill):
         pass
     return found
+
+
+def directions(x: Array) -> Array:
+    """Give vectors (N, D) at length 1; what has no direction is 0."""
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    return np.asarray(x / np.where(length > 0, length, 1))
 
 
 def share_of_others(directions: Array, y: Codes, text: Codes, n: int = NEIGHBOURS) -> Floats:

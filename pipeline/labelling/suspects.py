@@ -30,6 +30,7 @@ from pipeline.head.head import Head
 from pipeline.head.priors import shift
 from pipeline.labelling.label_noise import Doubts, find_doubts
 from pipeline.labelling.neighbours import disagreement
+from pipeline.labelling.settings import inverse_penalty, view_scales, widths
 from pipeline.solver.solve import Data, Problem, solve
 from pipeline.solver.view_scales import with_view_scales
 
@@ -162,7 +163,7 @@ def suspects(
             np.flatnonzero(stores.kept[0])[joined] if stores.kept else joined,
             rows.unlabelled,
             stores.matching,
-            _inverse_penalty(head),
+            inverse_penalty(head),
             evidence.measured_on,
         )
 
@@ -206,7 +207,7 @@ def gather(
     cv, repeats, seed, max_iter, memory
         As for `suspects`.
     """
-    C = _inverse_penalty(head)
+    C = inverse_penalty(head)
     options = Options(
         metric="log-loss",
         class_weight=str(head.metadata.get("class_weight", "balanced")),
@@ -220,7 +221,8 @@ def gather(
     _check_classes(rows.y, head.labels, cv)
     target = target_of(rows.y, head.labels, options)
     trials = fold_trials(target, rows.texts, options, n_folds=cv, n_tried=cv, nested=False)
-    data = _as_the_head(target.prepared(rows.X, options.memory), head)
+    data = target.prepared(rows.X, options.memory)
+    data = with_view_scales(data, view_scales(head), widths(head))
     differing = disagreement(data, rows.texts, memory=options.memory)
     return Evidence(
         out_of_fold(data, target, trials, C, options),
@@ -250,14 +252,6 @@ def out_of_fold(data: Data, target: Target, trials: Trials, C: float, options: O
     return np.array(found)
 
 
-def _inverse_penalty(head: Head) -> float:
-    """Give the head's own C."""
-    C = head.metadata.get("C")
-    if not isinstance(C, int | float) or not 0 < C < float("inf"):
-        raise InputError("the head does not say with which C it was fitted; fit it again")
-    return float(C)
-
-
 def _check_classes(y: Indices, labels: Sequence[str], cv: int) -> None:
     """Refuse classes that can't be in every fold, with a cure that suits."""
     counts = np.bincount(y, minlength=len(labels))
@@ -268,13 +262,3 @@ def _check_classes(y: Indices, labels: Sequence[str], cv: int) -> None:
             "that labels are judged in; give the vectors that the head was fitted on, or `cv` "
             "fewer folds, at least 2"
         )
-
-
-def _as_the_head(data: Data, head: Head) -> Data:
-    """Give the columns of each view the scale that the head gave it."""
-    widths = [source.width for source in head.sources]
-    scales = head.metadata.get("view_scales", [1.0] * len(widths))
-    fits = isinstance(scales, list) and len(scales) == len(widths)
-    if not fits or not all(isinstance(one, float) and 0 < one < float("inf") for one in scales):
-        raise InputError(f"the head says scales {scales!r} of its views; fit it again")
-    return with_view_scales(data, np.array(scales), widths)

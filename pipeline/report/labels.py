@@ -6,8 +6,9 @@ from itertools import islice
 
 from features.base.shown import printable, shown
 from pipeline.data.conflicts import Conflicts
+from pipeline.labelling.next_rows import NextRows
 from pipeline.labelling.suspects import Suspects
-from pipeline.report.layout import table
+from pipeline.report.layout import counts_text, table
 from pipeline.report.stores_and_heads import matching_text
 
 # Suspects, and pairs of labels, that are shown; the file has all.
@@ -65,3 +66,16 @@ def suspects_text(found: Suspects) -> str:
         for row in islice(found.table(), _SHOWN)
     ]
     return "\n".join(lines) + f"\n\n{table(pairs)}\n\n{table(first)}"
+
+
+def next_rows_text(found: NextRows) -> str:
+    """Say how many rows were chosen, out of how many, and why each."""
+    why = counts_text({reason: found.why.count(reason) for reason in dict.fromkeys(found.why)})
+    text = (
+        f"{len(found.ids):,} rows to label{why}, of {found.pool:,} without a label"
+        + (f"; {found.labelled:,} that have one left out" if found.labelled else "")
+        + (f"\nJoined: {matching_text(found.matching)}" if found.matching else "")
+    )
+    if len(found.ids) < found.asked:
+        text += f"\n{found.asked:,} were asked for: the others are nearly the same as these"
+    return text

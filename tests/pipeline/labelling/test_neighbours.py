@@ -5,7 +5,7 @@ import pytest
 from stores import blobs
 
 from features.errors import InputError
-from pipeline.labelling.neighbours import directions, disagreement, share_of_others
+from pipeline.labelling.neighbours import directions, disagreement, share_of_others, standardised
 from pipeline.solver.blocks import Rows
 from pipeline.solver.solve import prepare
 
@@ -40,7 +40,7 @@ def test_like_a_plain_loop():
     data = prepared(X, y)
     z = (X - X.mean(0)) / X.std(0)
     z /= np.linalg.norm(z, axis=1, keepdims=True)
-    np.testing.assert_allclose(directions(data), z, atol=1e-4)
+    np.testing.assert_allclose(directions(standardised(data.vectors, data.scale)), z, atol=1e-4)
     expected = []
     for i in range(len(y)):
         cosine = z @ z[i]
@@ -57,7 +57,8 @@ def test_a_constant_column_and_a_scale_of_a_view():
     X, y = blobs(60, 4, 2)
     wide = np.column_stack([X, np.full(60, 7.0, np.float32)])
     scale = np.array([1, 1, 4, 4, 1.0])
-    found = directions(prepared(wide, y, scale=scale))
+    data = prepared(wide, y, scale=scale)
+    found = directions(standardised(data.vectors, data.scale))
     z = (X - X.mean(0)) / X.std(0) * scale[:4]
     np.testing.assert_allclose(
         found[:, :4], z / np.linalg.norm(z, axis=1, keepdims=True), atol=1e-4
