@@ -264,9 +264,11 @@ def test_an_encoder_is_not_left_out_without_a_word(pair):
 
 
 def test_fit_on_two_is_the_fit_on_their_columns(pair, data, tmp_path):
+    """As of one store that has both views, each with a scale of its own."""
     A, B, y = data
     both = fit(pair, pooling=["1:cls", "2:mean"], cv=3)
-    whole = fit(write_store(tmp_path / "one.h5", np.hstack([A, B]), y), cv=3)
+    one = write_store(tmp_path / "one.h5", {"cls": A, "mean": B}, y)
+    whole = fit(one, pooling=["cls", "mean"], cv=3)
     np.testing.assert_allclose(both.head.coef, whole.head.coef, rtol=1e-9)
     assert both.metrics == whole.metrics
     assert [s.spec for s in both.head.sources] == [SPEC, OTHER_SPEC]
