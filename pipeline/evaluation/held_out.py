@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.base.arrays import Floats, Indices
+from pipeline.evaluation.metrics import losses
 from pipeline.head.calibration import (
     BIAS_CORRECTED,
     TEMPERATURE,
@@ -58,9 +59,8 @@ class HeldOut:
         return BIAS_CORRECTED if is_better else TEMPERATURE
 
     def _losses(self, method: str) -> Floats:
-        """Log-loss of each row, by the calibration of the other groups."""
-        of_truth = self.calibrated(method)[np.arange(len(self.y)), self.y]
-        return -np.log(np.maximum(of_truth, np.finfo(np.float64).tiny))
+        """Give the log-loss of each row, by the calibration of the other groups."""
+        return losses(self.y, self.calibrated(method))
 
     def calibration(self, method: str) -> Calibration:
         """Find the calibration of all rows, see `fit_calibration`."""

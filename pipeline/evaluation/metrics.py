@@ -207,8 +207,8 @@ def _macro(of_class: Floats, true: Counts) -> Floats:
     return np.asarray(of_class.sum(axis=-1) / np.count_nonzero(true, axis=-1))
 
 
-def _losses(y: Codes, proba: Floating) -> Floats:
-    """-ln p(true class), in nats."""
+def losses(y: Codes, proba: Floating) -> Floats:
+    """Give -ln p(true class) of each row, in nats."""
     # p = 0 for the true class would be an infinite loss for one rounding to zero.
     given = np.maximum(proba[np.arange(len(y)), y].astype(np.float64), np.finfo(np.float64).tiny)
     return np.asarray(-np.log(given))
@@ -257,7 +257,7 @@ METRICS: dict[str, OfConfusion | MeanOfRows] = {
     "macro-recall": OfConfusion("macro recall", _macro_recall),
     "accuracy": OfConfusion("accuracy", _accuracy),
     "macro-f1": OfConfusion("macro F1", _macro_f1),
-    "log-loss": MeanOfRows("log-loss", _losses, higher_is_better=False),
+    "log-loss": MeanOfRows("log-loss", losses, higher_is_better=False),
 }
 
 
