@@ -23,6 +23,7 @@ from features.tweets.values import kind_of
 
 # What stands before the array in a Twitter archive.
 _ARCHIVE = re.compile(r"\s*window\.YTD\.\w+\.part\d+\s*=\s*")
+_ARRAY, _ARRAY_OF_OBJECTS = re.compile(r"\s*\["), re.compile(r"\s*\[\s*(\{|$)")
 _BLANK = re.compile(r"[ \t\r\n]*")
 _PIECE = 2**16
 
@@ -50,8 +51,10 @@ def _read(
             blank += start.endswith(("\n", "\r"))
     if archive := _ARCHIVE.match(start):
         start = start[archive.end() :]
-    # An array may be one line, however long.
-    if start.lstrip().startswith("[") or (start and not lines_alone and not _is_whole(start)):
+    # An array may be one line, however long; among lines it is one where objects are in it.
+    if (_ARRAY_OF_OBJECTS if lines_alone else _ARRAY).match(start) or (
+        start and not lines_alone and not _is_whole(start)
+    ):
         return _values(source, text, start, blank + 1)
     return _objects(lines_in(text, source, start), blank + 1)
 

@@ -236,8 +236,9 @@ class TweetReader:
                     yield self._to_tweet(cells, number, place)
                 else:
                     yield Reject(source.name, line, f"no text among its keys: {listed(cells)}")
-            if "text" not in place.columns and shapes:
-                check_columns(self._asked, place.columns, max(shapes, key=len), source.name)
+            most = max(shapes, key=len, default=())
+            if "text" not in place.columns and most:
+                check_columns(self._asked, place.columns, most, source.name)
             if path != "-":
                 self._done_bytes += Path(path).stat().st_size
                 self._position = 0
