@@ -2,8 +2,8 @@
 
 A reader yields, for each row, the number of its line and the cells by column, or a text that says
 why there are none. Formats whose columns are known before the first row yield a `Header` first, and
-then rows in its order.
-Memory is bounded by `MAX_LINE_BYTES` a row. What a file can't be used for is an `InputError`.
+then rows in its order. Memory is bounded by `Source.max_line_bytes` a row. What a file can't be
+used for is an `InputError`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from features.base.paths import check_input
 from features.base.shown import shown
 from features.errors import InputError
 from features.tweets import parquet
-from features.tweets import source as sources
 from features.tweets.columns import choose_columns
 from features.tweets.json_records import read_json, read_json_lines
 from features.tweets.source import (
@@ -111,7 +110,7 @@ def format_by_content(source: Source, asked: Mapping[str, str | None], written: 
     ahead = source.ahead
     assert ahead is not None, "files are told by their names"
     text = ""
-    while not _tells(text) and len(ahead.held) < sources.AHEAD_BYTES and ahead.more():
+    while not _tells(text) and not ahead.is_full and ahead.more():
         check_text(ahead.held, source.name)
         encoding = known_encoding(source.encoding or mark_of(ahead.held) or "utf-8-sig")
         text = ahead.held.decode(encoding, "replace").lstrip("\ufeff \t\r\n")
@@ -186,7 +185,7 @@ def _read_lines_of_text(source: Source, table: InputFormat, stack: ExitStack) ->
     yield 0, Header(["text"], notes=_notes_of_text(source))
     for number, (line, too_long) in enumerate(source.lines(stack), 1):
         if too_long:
-            yield number, f"line is longer than {sources.MAX_LINE_BYTES} bytes"
+            yield number, f"line is longer than {source.max_line_bytes} bytes"
         else:
             yield number, [line.rstrip("\r\n")]
 
@@ -204,7 +203,7 @@ def _notes_of_text(source: Source) -> tuple[str, ...]:
 
 
 def _read_parquet(source: Source, table: InputFormat, stack: ExitStack) -> Iterator[Row]:
-    rows = parquet.rows_of(cast(BinaryIO, source.raw), source.name, sources.MAX_LINE_BYTES)
+    rows = parquet.rows_of(cast(BinaryIO, source.raw), source.name, source.max_line_bytes)
     names, nested = next(rows, ([], []))
     notes = tuple(
         f"{source.name}: column {shown(name)} holds lists or objects and is not read"

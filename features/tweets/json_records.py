@@ -17,7 +17,6 @@ from typing import Any, TextIO
 
 from features.base.shown import shown
 from features.errors import InputError
-from features.tweets import source as sources
 from features.tweets.source import Source, decoding, lines_in
 from features.tweets.values import kind_of
 
@@ -47,7 +46,7 @@ def _read(
     text = source.text(stack)
     blank = 0  # lines before the first that has something
     with decoding(source):
-        while (start := text.readline(sources.MAX_LINE_BYTES + 1)) and not start.strip():
+        while (start := text.readline(source.max_line_bytes + 1)) and not start.strip():
             blank += start.endswith(("\n", "\r"))
     if archive := _ARCHIVE.match(start):
         start = start[archive.end() :]
@@ -56,7 +55,7 @@ def _read(
         start and not lines_alone and not _is_whole(start)
     ):
         return _values(source, text, start, blank + 1)
-    return _objects(lines_in(text, source, start), blank + 1)
+    return _objects(source, lines_in(text, source, start), blank + 1)
 
 
 def _is_whole(line: str) -> bool:
@@ -69,11 +68,11 @@ def _is_whole(line: str) -> bool:
 
 
 def _objects(
-    lines: Iterator[tuple[str, bool]], first: int
+    source: Source, lines: Iterator[tuple[str, bool]], first: int
 ) -> Iterator[tuple[int, dict[str, Any] | str]]:
     for number, (line, too_long) in enumerate(lines, first):
         if too_long:
-            yield number, f"line is longer than {sources.MAX_LINE_BYTES} bytes"
+            yield number, f"line is longer than {source.max_line_bytes} bytes"
             continue
         if not line.strip():
             continue
@@ -153,7 +152,7 @@ class _Ahead:
     def hold_more(self) -> bool:
         """Hold about twice as much, so that it is not read often; whether there was more."""
         held = len(self.text) - self.at
-        if self._ended or held > sources.MAX_LINE_BYTES:
+        if self._ended or held > self._source.max_line_bytes:
             return False
         with decoding(self._source):
             more = self._stream.read(max(_PIECE, held))

@@ -23,7 +23,6 @@ from typing import Any, BinaryIO, cast
 from features.base.paths import check_input
 from features.base.shown import NOT_UNICODE, listed, shown
 from features.errors import FileRefused, InputError, system_reason
-from features.tweets import source as sources
 from features.tweets.columns import (
     LABEL_CASES,
     Columns,
@@ -41,7 +40,7 @@ from features.tweets.formats import (
     format_of,
     in_words,
 )
-from features.tweets.source import LookAhead, Source
+from features.tweets.source import MAX_LINE_BYTES, LookAhead, Source
 from features.tweets.table import InputFormat
 from features.tweets.values import BLANKS, EXPONENT, id_of, kind_of, label_of, whole_text
 
@@ -136,6 +135,9 @@ class TweetReader:
         Where text, label and id are.
     written : InputFormat
         How the inputs are written.
+    max_line_bytes : int
+        A longer line is a reject; memory is bounded by it. Of standard input, a sixteenth of it is
+        looked at before it is read.
 
     Attributes
     ----------
@@ -154,6 +156,7 @@ class TweetReader:
         columns: Columns = Columns(),  # noqa: B008 - it is frozen
         *,
         written: InputFormat = InputFormat(),  # noqa: B008 - it is frozen
+        max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         if not inputs:
             raise InputError("no input was given: name a file, or - for standard input")
@@ -166,7 +169,7 @@ class TweetReader:
             raise InputError(
                 f"unknown label case {columns.label_case!r}: choose {' or '.join(LABEL_CASES)}"
             )
-        self._written = written
+        self._written, self._max_line_bytes = written, max_line_bytes
         self._labels = None if columns.labels is None else Path(columns.labels)
         self._mapping = None if columns.mapping is None else _read_mapping(Path(columns.mapping))
         self._need_labels = columns.need_labels
@@ -246,11 +249,14 @@ class TweetReader:
     def _open(self, path: str, stack: ExitStack) -> Source:
         if path == "-":
             self._raw = None
-            raw = LookAhead(stack.enter_context(_standard_input()))
-            return Source("standard input", None, raw, self._written.encoding)
+            raw = LookAhead(stack.enter_context(_standard_input()), self._max_line_bytes // 16)
+            return self._source("standard input", None, raw)
         with _readable(path):
             self._raw = Path(path).open("rb")  # noqa: SIM115 - the stack closes it
-        return Source(path, Path(path), stack.enter_context(self._raw), self._written.encoding)
+        return self._source(path, Path(path), stack.enter_context(self._raw))
+
+    def _source(self, name: str, path: Path | None, raw: BinaryIO | LookAhead) -> Source:
+        return Source(name, path, raw, self._written.encoding, self._max_line_bytes)
 
     def _columns_of(self, header: Header, source: Source, suffix: str) -> dict[str, str]:
         """Choose the columns of a table, and refuse it where they are not clear."""
@@ -289,7 +295,7 @@ class TweetReader:
         """Put the lines of the labels file beside the tweets; they were counted before."""
         assert self._labels is not None
         raw = stack.enter_context(self._labels.open("rb"))
-        labels = Source(str(self._labels), self._labels, raw, self._written.encoding).lines(stack)
+        labels = self._source(str(self._labels), self._labels, raw).lines(stack)
         line, header = next(rows)
         assert isinstance(header, Header), "lines of text have one column"
         yield line, replace(header, columns=[*header.columns, "label"])
@@ -298,7 +304,7 @@ class TweetReader:
                 raise InputError(f"{self._inputs[0]} or {self._labels} changed while it was read")
             line, cells = row
             if label[1]:
-                cells = f"its label is longer than {sources.MAX_LINE_BYTES} bytes"
+                cells = f"its label is longer than {self._max_line_bytes} bytes"
             yield line, [*cells, label[0].strip()] if isinstance(cells, list) else cells
 
     def _to_tweet(
@@ -440,10 +446,8 @@ def _standard_input() -> Iterator[BinaryIO]:
 def _text_of(path: Path) -> str:
     check_input(path)
     try:
-        if path.stat().st_size > sources.MAX_LINE_BYTES:
-            raise InputError(
-                f"{path} has more than {sources.MAX_LINE_BYTES} bytes; is it a mapping?"
-            )
+        if path.stat().st_size > MAX_LINE_BYTES:
+            raise InputError(f"{path} has more than {MAX_LINE_BYTES} bytes; is it a mapping?")
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error

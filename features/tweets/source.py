@@ -3,7 +3,7 @@
 The compression is told by the name, the encoding by the content: a mark at its start, or valid
 UTF-8. What is neither is refused with the encoding that it probably has; nothing is guessed and
 read all the same. Bytes that are damaged in a file that is UTF-8 otherwise become lone surrogates,
-which the reader repairs and counts. Memory is bounded by `MAX_LINE_BYTES` a line.
+which the reader repairs and counts. Memory is bounded by `Source.max_line_bytes`.
 
 A file is opened again for a look at it before it is read. Standard input can be read once, so that
 some of it is held for such a look.
@@ -30,8 +30,6 @@ from features.errors import InputError
 
 # A tweet has 280 characters; the bound keeps memory bounded whatever the file.
 MAX_LINE_BYTES = 16 * 2**20
-# Bytes of standard input that are looked at before it is read.
-AHEAD_BYTES = 2**20
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -140,6 +138,12 @@ COMPRESSIONS: dict[str, Callable[[BinaryIO], BinaryIO]] = {
 class LookAhead:
     """A stream that can be read once, of which some is held for a look at it before that.
 
+    Parameters
+    ----------
+    raw : binary file
+    size : int
+        Bytes to hold.
+
     Attributes
     ----------
     held : bytearray
@@ -150,8 +154,8 @@ class LookAhead:
         Whether as much is held as may be.
     """
 
-    def __init__(self, raw: BinaryIO) -> None:
-        self._raw = raw
+    def __init__(self, raw: BinaryIO, size: int) -> None:
+        self._raw, self._size = raw, size
         self.held = bytearray()
         self.ended = self.filled = False
 
@@ -163,10 +167,15 @@ class LookAhead:
         return not self.ended
 
     def fill(self) -> None:
-        """Hold `AHEAD_BYTES`, or all that is left."""
-        while len(self.held) < AHEAD_BYTES and self.more():
+        """Hold as much as may be, or all that is left."""
+        while not self.is_full and self.more():
             pass
         self.filled = True
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more may be held."""
+        return len(self.held) >= self._size
 
     def read1(self, size: int = -1) -> bytes:
         """Read what is held, and then what is there, without waiting for more."""
@@ -198,12 +207,15 @@ class Source:
         `LookAhead`.
     encoding : str or None
         As it was asked for; None where it is to be found out.
+    max_line_bytes : int
+        A longer line is none that can be used.
     """
 
     name: str
     path: Path | None
     raw: BinaryIO | LookAhead
     encoding: str | None = None
+    max_line_bytes: int = MAX_LINE_BYTES
 
     @property
     def ahead(self) -> LookAhead | None:
@@ -258,7 +270,8 @@ class Source:
     def look(self) -> Look:
         """What a look at all of it shows, or at what is held of standard input."""
         with self.bytes_again() as stream:
-            return _looked(stream, self.name, is_cut=self.is_cut)
+            size = min(_PIECE, self.max_line_bytes // 2)
+            return _looked(stream, self.name, size, is_cut=self.is_cut)
 
     @cached_property
     def found_encoding(self) -> str:
@@ -373,23 +386,24 @@ def lines_in(text: TextIO, source: Source, line: str = "") -> Iterator[tuple[str
     line : str
         The first line, or its beginning, where that was read already.
     """
+    most = source.max_line_bytes
     with decoding(source):
-        while line := line or text.readline(MAX_LINE_BYTES + 1):
-            if 4 * len(line) <= MAX_LINE_BYTES or not _is_too_long(line):
+        while line := line or text.readline(most + 1):
+            if 4 * len(line) <= most or not _is_too_long(line, most):
                 yield line, False
                 line = ""
                 continue
             quotes = line.count('"')
             while line and not line.endswith(("\n", "\r")):
-                line = text.readline(MAX_LINE_BYTES)
+                line = text.readline(most)
                 quotes += line.count('"')
             yield '"\n' if quotes % 2 else "\n", True
             line = ""
 
 
-def _is_too_long(line: str) -> bool:
+def _is_too_long(line: str, most: int) -> bool:
     """Whether a line is too long, in bytes."""
-    return len(line) > MAX_LINE_BYTES or len(line.encode("utf-8", "surrogatepass")) > MAX_LINE_BYTES
+    return len(line) > most or len(line.encode("utf-8", "surrogatepass")) > most
 
 
 class _Unclosed(io.RawIOBase):
@@ -467,7 +481,7 @@ class Look:
         The first piece that is not UTF-8; empty where all of it is.
     has_nul, has_quotes : bool
     has_short_lines : bool
-        Whether no line is longer than `MAX_LINE_BYTES`, for certain.
+        Whether every line has less than two pieces, for certain.
     """
 
     start: bytes
@@ -477,9 +491,8 @@ class Look:
     has_short_lines: bool
 
 
-def _looked(stream: BinaryIO, name: str, *, is_cut: bool) -> Look:
-    """Look at all of a stream once."""
-    size = min(_PIECE, MAX_LINE_BYTES // 2)
+def _looked(stream: BinaryIO, name: str, size: int, *, is_cut: bool) -> Look:
+    """Look at all of a stream once, in pieces of so many bytes."""
     start = piece = stream.read(size)
     check_text(start, name)
     damaged = b""

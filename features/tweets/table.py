@@ -4,7 +4,7 @@ A quote opens a cell at its start alone, and a delimiter, a line end or the end 
 the quote that closes it; a quote inside an unquoted cell is text. A file that breaks this is read
 by the dialect that fits all of it: quotes that are text (`none`), or quotes escaped by a backslash
 (`backslash`). What no dialect fits is rejected, row by row, with the reason. Cells are text here,
-nothing is converted. Memory is bounded by `MAX_LINE_BYTES` of `features/tweets/source.py`.
+nothing is converted. Memory is bounded by `Source.max_line_bytes`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from itertools import islice
 
 from features.base.shown import shown
 from features.errors import InputError
-from features.tweets import source as sources
 from features.tweets.source import Source
 
 QUOTINGS = ("auto", "minimal", "none", "backslash")
@@ -97,7 +96,7 @@ def find_dialect(source: Source, default: str, asked: InputFormat) -> Dialect:
     Parameters
     ----------
     source : Source
-        Of standard input, the first `AHEAD_BYTES` of it.
+        Of standard input, what may be held of it is looked at.
     default : str
         The delimiter that the name of the file stands for.
     asked : InputFormat
@@ -128,12 +127,12 @@ def read_table(source: Source, dialect: Dialect, stack: ExitStack) -> Iterator[T
     """Read rows, the header among them; blank lines are left out."""
     if dialect.is_plain:
         return _parse_plain(source, dialect.delimiter, stack)
-    return parse(source.lines(stack), dialect, source.name)
+    return parse(source.lines(stack), dialect, source)
 
 
 def _parse_plain(source: Source, delimiter: str, stack: ExitStack) -> Iterator[TableRow]:
     """Give a row a line, as `parse` does, where a look has shown that it may be done quickly."""
-    csv.field_size_limit(2 * sources.MAX_LINE_BYTES)
+    csv.field_size_limit(2 * source.max_line_bytes)
     rows = csv.reader(source.text(stack), delimiter=delimiter, strict=True)
     try:
         for line, cells in enumerate(rows, 1):
@@ -143,7 +142,9 @@ def _parse_plain(source: Source, delimiter: str, stack: ExitStack) -> Iterator[T
         raise InputError(f"{source.name} changed while it was read") from error
 
 
-def parse(lines: Iterable[tuple[str, bool]], dialect: Dialect, name: str) -> Iterator[TableRow]:
+def parse(
+    lines: Iterable[tuple[str, bool]], dialect: Dialect, source: Source
+) -> Iterator[TableRow]:
     """Cut lines into rows by a dialect.
 
     Parameters
@@ -151,20 +152,20 @@ def parse(lines: Iterable[tuple[str, bool]], dialect: Dialect, name: str) -> Ite
     lines : iterable of (str, bool)
         Lines with their ends, see `features/tweets/source.py`.
     dialect : Dialect
-    name : str
-        For messages.
+    source : Source
+        Where they come from.
 
     Raises
     ------
     InputError
         A quote is opened and never closed, or a row goes on for more than a line may have.
     """
-    csv.field_size_limit(2 * sources.MAX_LINE_BYTES)
+    csv.field_size_limit(2 * source.max_line_bytes)
     if dialect.quoting == "none":
-        yield from _parse_lines(lines, dialect.delimiter)
+        yield from _parse_lines(lines, dialect.delimiter, source)
         return
     escaped = dialect.quoting == "backslash"
-    record = _Record(name)
+    record = _Record(source)
     rows = csv.reader(record.feed(lines, escaped), delimiter=dialect.delimiter, strict=True)
     while True:
         try:
@@ -175,7 +176,7 @@ def parse(lines: Iterable[tuple[str, bool]], dialect: Dialect, name: str) -> Ite
             if cells is None:
                 return
             if record.cut:
-                yield record.first, [], _too_long()
+                yield record.first, [], _too_long(source)
             elif cells:
                 if escaped and any(_ESCAPED in line for line in record.lines):
                     cells = [cell.replace(_ESCAPED, '"') for cell in cells]
@@ -183,16 +184,18 @@ def parse(lines: Iterable[tuple[str, bool]], dialect: Dialect, name: str) -> Ite
         record.begin()
 
 
-def _too_long() -> str:
-    return f"line is longer than {sources.MAX_LINE_BYTES} bytes"
+def _too_long(source: Source) -> str:
+    return f"line is longer than {source.max_line_bytes} bytes"
 
 
-def _parse_lines(lines: Iterable[tuple[str, bool]], delimiter: str) -> Iterator[TableRow]:
+def _parse_lines(
+    lines: Iterable[tuple[str, bool]], delimiter: str, source: Source
+) -> Iterator[TableRow]:
     """Give a row a line: quotes are text."""
     for number, (line, too_long) in enumerate(lines, 1):
         content = line.rstrip("\r\n")
         if too_long:
-            yield number, [], _too_long()
+            yield number, [], _too_long(source)
         elif content:
             yield number, content.split(delimiter), ""
 
@@ -200,8 +203,8 @@ def _parse_lines(lines: Iterable[tuple[str, bool]], delimiter: str) -> Iterator[
 class _Record:
     """The raw lines of the row that is being read: one, or more where a cell has some."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, source: Source) -> None:
+        self._name, self._most = source.name, source.max_line_bytes
         self._read = 0
         self.begin()
 
@@ -218,10 +221,10 @@ class _Record:
             self._read += 1
             self.cut |= too_long
             self._size += len(line) + _LINE
-            if self._size > sources.MAX_LINE_BYTES + _LINE:
+            if self._size > self._most + _LINE:
                 raise InputError(
                     f"{self._name}, line {self.first}: its row goes on for more than "
-                    f"{sources.MAX_LINE_BYTES} bytes; is a quote opened and never closed?"
+                    f"{self._most} bytes; is a quote opened and never closed?"
                 )
             if escaped and '\\"' in line:
                 line = line.replace('\\"', _ESCAPED)
@@ -249,6 +252,7 @@ def _find_delimiter(source: Source, default: str) -> str:
     """
     with source.lines_again() as lines:
         sample = list(islice((line for line, _ in lines if line.strip()), _SAMPLE_ROWS))
+    csv.field_size_limit(2 * source.max_line_bytes)
     marks = [mark for mark in (default, *DELIMITERS) if sample and mark in sample[0]]
     for mark in sorted(marks, key=lambda mark: (mark != default, -sample[0].count(mark))):
         if len(set(_widths(sample, mark, is_cut=len(sample) == _SAMPLE_ROWS))) == 1:
@@ -260,7 +264,6 @@ def _find_delimiter(source: Source, default: str) -> str:
 
 def _widths(sample: Sequence[str], delimiter: str, *, is_cut: bool) -> list[int]:
     """Count the cells of the first rows; where they are cut, the last one may go on."""
-    csv.field_size_limit(2 * sources.MAX_LINE_BYTES)
     rows = [len(cells) for cells in csv.reader(sample, delimiter=delimiter)]
     return rows[:-1] if is_cut and len(rows) > 1 else rows
 
@@ -296,7 +299,7 @@ def _is_plain(source: Source, delimiter: str) -> bool:
     if not source.look.has_quotes:
         return True  # of other widths or not: no other quoting would cut it in another way
     width = n_rows = 0
-    csv.field_size_limit(2 * sources.MAX_LINE_BYTES)
+    csv.field_size_limit(2 * source.max_line_bytes)
     with source.text_again() as text:
         rows = csv.reader(text, delimiter=delimiter, strict=True)
         try:
@@ -313,12 +316,12 @@ def _is_plain(source: Source, delimiter: str) -> bool:
 def _fit(source: Source, dialect: Dialect) -> _Fit:
     """Go through the file by a dialect."""
     fit = _Fit()
-    values = _Values(dialect.delimiter)
+    values = _Values(dialect.delimiter, source.max_line_bytes)
     header: list[str] | None = None
     with source.lines_again() as lines:
         spy = _Spy(lines)
         try:
-            for _, cells, reason in parse(spy.lines(), dialect, source.name):
+            for _, cells, reason in parse(spy.lines(), dialect, source):
                 if reason:
                     fit.broken += 1
                 elif header is None:
@@ -369,8 +372,8 @@ class _Values:
     rows of several lines wait for it, in bounded memory: those beyond are judged as they come.
     """
 
-    def __init__(self, delimiter: str) -> None:
-        self._delimiter = delimiter
+    def __init__(self, delimiter: str, most: int) -> None:
+        self._delimiter, self._most = delimiter, most
         self._seen: list[set[str]] = []
         self._whole: list[bool] = []
         self._rows = self._width = 0
@@ -394,7 +397,7 @@ class _Values:
     def hold(self, lines: Sequence[str]) -> None:
         """Take the further lines of a row."""
         self._held += sum(len(line) + _LINE for line in lines)
-        if self._held <= sources.MAX_LINE_BYTES:
+        if self._held <= self._most:
             self._waiting.append(lines)
         else:
             self._swallowing += self._swallows(lines)

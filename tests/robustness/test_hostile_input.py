@@ -158,11 +158,11 @@ FILES = {
         "a.jsonl", b'{"text": "x", "id": ' + NUMBER + b".5}\n" + GOOD, OK, ["a"],
         "not a finite number"),
     "an exponent of a million": (
-        "a.jsonl", b'{"text": "x", "label": 1e999999}\n' + GOOD, OK, ["a"], "is a number"),
+        "a.jsonl", b'{"text": "x", "label": 1e999999}\n' + GOOD, OK, ["a"], "not a finite number"),
     "NaN": ("a.jsonl", b'{"text": NaN}\n{"id": "b", "text": "x", "label": NaN}\n', OK, ["b"],
             "is a number"),
     "Infinity": (
-        "a.jsonl", GOOD + b'{"text": "x", "label": -Infinity}\n', OK, ["a"], "is a number"),
+        "a.jsonl", GOOD + b'{"text": "x", "label": -Infinity}\n', OK, ["a"], "not a finite number"),
     "doubled keys": (
         "a.jsonl", b'{"text": "x", "text": "y"}\n' + GOOD, OK, ["a"], 'key "text" is there more'),
     "control characters in a bad row": (

@@ -353,11 +353,11 @@ def test_damaged_arrays_are_refused(tmp_path, content, message):
         read(path)
 
 
-def test_an_array_of_one_line_may_be_longer_than_a_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("features.tweets.source.MAX_LINE_BYTES", 2000)
+def test_an_array_of_one_line_may_be_longer_than_a_line(tmp_path):
     rows = [{"text": f"text {n}", "label": n % 2} for n in range(500)]
     for name in ("a.json", "a.jsonl"):
-        found, _ = read(put(tmp_path, name, json.dumps(rows)))
+        path = put(tmp_path, name, json.dumps(rows))
+        found = TweetReader([path], max_line_bytes=2000)
         assert [row.text for row in found] == [row["text"] for row in rows]
 
 

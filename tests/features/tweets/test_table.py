@@ -38,15 +38,9 @@ def peak_of(work):
         tracemalloc.stop()
 
 
-@pytest.fixture
-def small_limit(monkeypatch):
-    """So that a file of megabytes is to the reader what one of gigabytes is."""
-    monkeypatch.setattr(source, "MAX_LINE_BYTES", LIMIT)
-    monkeypatch.setattr(source, "_PIECE", LIMIT)
-
-
 def drain(path, written=InputFormat()):  # noqa: B008
-    for _ in TweetReader([path], written=written):
+    """Read with a small limit, so that a file of megabytes is what one of gigabytes is else."""
+    for _ in TweetReader([path], written=written, max_line_bytes=LIMIT):
         pass
 
 
@@ -55,7 +49,7 @@ TEXTS = "".join(f'{n},"first {n}\nsecond",x\n' for n in range(15_000))
 
 
 @pytest.mark.parametrize("quoting", ["auto", "minimal"])
-def test_a_quote_that_is_never_closed_is_answered_in_bounded_memory(tmp_path, small_limit, quoting):
+def test_a_quote_that_is_never_closed_is_answered_in_bounded_memory(tmp_path, quoting):
     path = put(tmp_path, "a.csv", 'id,text,label\n0,"open,x\n' + BODY.replace("x\n", "x,y\n"))
 
     def work():
@@ -65,7 +59,7 @@ def test_a_quote_that_is_never_closed_is_answered_in_bounded_memory(tmp_path, sm
     assert 2 * peak_of(work) < path.stat().st_size
 
 
-def test_one_in_the_header_too(tmp_path, small_limit):
+def test_one_in_the_header_too(tmp_path):
     path = put(tmp_path, "a.csv", 'id,"text,label\n' + BODY.replace("x\n", "x,y\n"))
 
     def work():
@@ -75,13 +69,13 @@ def test_one_in_the_header_too(tmp_path, small_limit):
     assert 2 * peak_of(work) < path.stat().st_size
 
 
-def test_rows_of_several_lines_are_not_all_held(tmp_path, small_limit):
+def test_rows_of_several_lines_are_not_all_held(tmp_path):
     path = put(tmp_path, "a.csv", "id,text,label\n" + TEXTS)
     assert 2 * peak_of(lambda: drain(path)) < path.stat().st_size
     assert read(path)[1].labels == {"x": 15_000}
 
 
-def test_what_rows_swallow_is_found_behind_the_limit_too(tmp_path, small_limit):
+def test_what_rows_swallow_is_found_behind_the_limit_too(tmp_path):
     """Balanced quotes over two rows, behind more rows of several lines than are held."""
     quoted = "".join(f'{n}\tx\t"first {n}\n"\n' for n in range(3_000))
     path = put(
@@ -93,7 +87,8 @@ def test_what_rows_swallow_is_found_behind_the_limit_too(tmp_path, small_limit):
         + '7\tx\t"open\n8\tx\tclose"\n',
     )
     fit = table._fit(
-        source.Source(str(path), path, None), table.Dialect("\t", "minimal", header=True)
+        source.Source(str(path), path, None, max_line_bytes=LIMIT),
+        table.Dialect("\t", "minimal", header=True),
     )
     assert fit.swallowing == 1
 
@@ -104,7 +99,7 @@ def test_columns_of_long_or_many_values_are_not_held(tmp_path):
     path = put(tmp_path, "a.csv", f"text,{wide}\n" + f'"a\nb",{row}\n' + f"a,{row}\n" * 3)
     rows, _ = read(path)
     assert [row.text for row in rows] == ["a\nb", "a", "a", "a"]
-    values = table._Values(",")
+    values = table._Values(",", LIMIT)
     for n in range(5_000):
         values.add([f"{n}" + "z" * 5_000, "same"])
     assert peak_of(lambda: values.add(["z" * 5_000, "same"])) < 10_000

@@ -104,8 +104,9 @@ def put_rows(folder, suffix, rows, stem="tweets"):
 def reader_of(inputs, **options):
     names = ("encoding", "delimiter", "quoting", "header")
     written = InputFormat(**{name: options.pop(name) for name in names if name in options})
+    limit = {name: options.pop(name) for name in ["max_line_bytes"] if name in options}
     columns = Columns(**{name.removesuffix("_column"): to for name, to in options.items()})
-    return TweetReader(inputs, columns, written=written)
+    return TweetReader(inputs, columns, written=written, **limit)
 
 
 def read(*inputs, **options):
@@ -618,15 +619,16 @@ def test_standard_input_is_read_as_a_file_is(tmp_path, monkeypatch, name, encodi
 
 
 def test_a_table_that_goes_on_behind_the_look_at_standard_input(tmp_path, monkeypatch):
-    monkeypatch.setattr("features.tweets.source.AHEAD_BYTES", 2000)
     rows = [(str(n), f'text {n}, "quoted"\nand more', "xy"[n % 2]) for n in range(500)]
     file = io.StringIO(newline="")
     csv.writer(file, delimiter=";").writerows([("id", "text", "label"), *rows])
     on_stdin(monkeypatch, file.getvalue().encode())
-    assert list(TweetReader(["-"])) == [Tweet(*row) for row in rows]
+    assert list(TweetReader(["-"], max_line_bytes=32_000)) == [Tweet(*row) for row in rows]
     content = "id\ttext\tlabel\n" + "".join(f'{n}\t"text\tx\n' for n in range(500))
     on_stdin(monkeypatch, content.encode())
-    assert list(TweetReader(["-"])) == [Tweet(str(n), '"text', "x") for n in range(500)]
+    assert list(TweetReader(["-"], max_line_bytes=32_000)) == [
+        Tweet(str(n), '"text', "x") for n in range(500)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -662,7 +664,7 @@ def test_a_table_is_not_waited_for_where_all_was_said(tmp_path):
     """Rows come out while the input is open, as those of JSON Lines do."""
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as raw, os.fdopen(writing, "wb", buffering=0) as pipe:
-        source = Source("standard input", None, LookAhead(raw))
+        source = Source("standard input", None, LookAhead(raw, 1000))
         pipe.write(b"id,text\n1,a\n")
         with ExitStack() as stack:
             written = InputFormat(delimiter=",", quoting="minimal")
@@ -723,10 +725,9 @@ def test_a_reject_shows_how_its_text_starts(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".txt"])
-def test_a_line_that_is_too_long_is_rejected(tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr("features.tweets.source.MAX_LINE_BYTES", 100)
+def test_a_line_that_is_too_long_is_rejected(tmp_path, suffix):
     rows = [{"text": "a"}, {"text": "é" * 5000}, {"text": "d"}]
-    first, rejected, last = read(put_rows(tmp_path, suffix, rows))
+    first, rejected, last = read(put_rows(tmp_path, suffix, rows), max_line_bytes=100)
     assert (first.text, last.text) == ("a", "d")
     assert rejected.line == 2
     assert "longer than 100 bytes" in rejected.reason
@@ -734,29 +735,28 @@ def test_a_line_that_is_too_long_is_rejected(tmp_path, suffix, monkeypatch):
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
 @pytest.mark.parametrize("text", ["b" * 500, 'b,"\t' * 200, 'b\n"c\n' * 50, "b\n" * 200])
-def test_a_row_with_a_line_that_is_too_long_is_rejected(tmp_path, suffix, text, monkeypatch):
-    monkeypatch.setattr("features.tweets.source.MAX_LINE_BYTES", 100)
+def test_a_row_with_a_line_that_is_too_long_is_rejected(tmp_path, suffix, text):
     raw = "text,id\n" + "a,1\n" + '"' + text.replace('"', '""') + "x" * 300 + '",2\n' + "d,3\n"
     path = put(tmp_path, f"a{suffix}", raw.replace(",", "\t") if suffix == ".tsv" else raw)
     if "\n" in text:  # many lines that are not too long, but too many
-        assert "line 3: its row goes on for more than 100 bytes" in refusal(InputError, path)
+        said = refusal(InputError, path, max_line_bytes=100)
+        assert "line 3: its row goes on for more than 100 bytes" in said
         return
-    first, rejected, last = read(path)
+    first, rejected, last = read(path, max_line_bytes=100)
     assert (first, last) == (Tweet("1", "a"), Tweet("3", "d"))
     assert (rejected.line, rejected.reason) == (3, "line is longer than 100 bytes")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
-def test_a_header_that_is_too_long_is_refused(tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr("features.tweets.source.MAX_LINE_BYTES", 100)
+def test_a_header_that_is_too_long_is_refused(tmp_path, suffix):
     path = put(tmp_path, f"a{suffix}", "text" * 100 + "\na\n")
-    assert "line 1: line is longer than 100 bytes; it must name" in refusal(InputError, path)
+    said = refusal(InputError, path, max_line_bytes=100)
+    assert "line 1: line is longer than 100 bytes; it must name" in said
 
 
 @pytest.mark.parametrize("over", [False, True])
-def test_the_limit_of_a_line(tmp_path, over, monkeypatch):
-    monkeypatch.setattr("features.tweets.source.MAX_LINE_BYTES", 100)
-    (row,) = read(put(tmp_path, "a.txt", "x" * (99 + over) + "\n"))
+def test_the_limit_of_a_line(tmp_path, over):
+    (row,) = read(put(tmp_path, "a.txt", "x" * (99 + over) + "\n"), max_line_bytes=100)
     assert isinstance(row, Reject if over else Tweet)
 
 
