@@ -227,7 +227,7 @@ def test_zip_files(tmp_path):
     assert read(path) == [Tweet(**row) for row in rows]
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("more.csv", "text\nmore\n")
-    assert "unknown format" in refusal(InputError, path)
+    assert "unpack it, and name the file that is meant" in refusal(InputError, path)
 
 
 def test_blank_lines_between_rows_are_skipped(tmp_path):
@@ -437,7 +437,7 @@ def test_labels_and_ids_as_they_may_come(tmp_path, cell, name):
 @pytest.mark.parametrize(
     ("column", "cell", "reason"),
     [
-        ("label", "Infinity", "label is a number"),
+        ("label", "Infinity", "label is not a finite number"),
         ("label", "[1]", "label is a list"),
         ("label", "{}", "label is an object"),
         ("id", "Infinity", "id is not a finite number"),
