@@ -298,6 +298,32 @@ def test_damaged_gzip_is_refused(tmp_path, suffix, damage):
     assert f"{path}: its compressed data is damaged or cut short" in refusal(FileRefused, path)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "pack"),
+    [
+        (".gz", gzip.compress),
+        (".bz2", bz2.compress),
+        (".xz", lzma.compress),
+        (".zst", zstandard.compress),
+    ],
+)
+def test_frames_of_a_compressed_file(tmp_path, suffix, pack):
+    """Those behind each other are all read, and none is lost behind a damage."""
+    texts = [f"{n} {os.urandom(20).hex()}" for n in range(3000)]
+    first, second = (pack("".join(f"{t}\n" for t in part).encode()) for part in (texts, texts[:9]))
+    path = put(tmp_path, f"a.txt{suffix}", first + second)
+    assert [row.text for row in read(path)] == texts + texts[:9]
+    for damaged in (
+        first[: len(first) // 2],
+        first + second[:-9],
+        first + b"no frame",
+        first + b"x" + second,
+        b"no frame",
+    ):
+        with pytest.raises((FileRefused, InputError), match=r"cut short|cannot be read"):
+            read(put(tmp_path, f"b.txt{suffix}", damaged))
+
+
 # ------------------------------------------------------------------------------------ the columns
 
 
