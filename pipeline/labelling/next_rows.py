@@ -119,16 +119,7 @@ def next_rows(
                 "to be labelled"
             )
         pool, proba = _read(head, stores, kept, bytes_of(memory))
-        random = at_random(pool, round(number / 10), rng)
-        free = np.ones(len(pool.x), bool)
-        for row in random:
-            free &= ~pool.like(row)
-        rest = number - len(random)
-        if _knows_little(head):
-            why, chosen = TYPICAL, typical(pool, free, rest, rng)
-        else:
-            why, chosen = UNCERTAIN, uncertain(pool, proba, free, rest, rng)
-        rows, reasons = _mixed(chosen, why, random)
+        rows, reasons = choose(pool, proba, number, rng, knows_little=_knows_little(head))
         joined = np.flatnonzero(kept)[rows]
         ids = stores.ids(slice(0, stores.n_rows))
         return NextRows(
@@ -140,6 +131,32 @@ def next_rows(
             len(kept) - len(pool.x),
             stores.matching,
         )
+
+
+def choose(
+    pool: Pool, proba: Floats, number: int, rng: np.random.Generator, *, knows_little: bool
+) -> tuple[list[int], list[str]]:
+    """Choose rows of a pool, and say why each.
+
+    Parameters
+    ----------
+    pool : Pool
+    proba : float64 array (N, K)
+        What the head says of the rows.
+    number : int
+        Rows to choose.
+    rng : numpy Generator
+    knows_little : bool
+        Whether the head was fitted on few rows.
+    """
+    random = at_random(pool, round(number / 10), rng)
+    free = np.ones(len(pool.x), bool)
+    for row in random:
+        free &= ~pool.like(row)
+    rest = number - len(random)
+    if knows_little:
+        return _mixed(typical(pool, free, rest, rng), TYPICAL, random)
+    return _mixed(uncertain(pool, proba, free, rest, rng), UNCERTAIN, random)
 
 
 def texts_of(ids: Sequence[str], tweets: Iterable[Tweet | Reject]) -> list[str]:

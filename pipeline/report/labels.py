@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from itertools import islice
 
 from features.base.shown import printable, shown
 from pipeline.data.conflicts import Conflicts
 from pipeline.labelling.next_rows import NextRows
 from pipeline.labelling.suspects import Suspects
-from pipeline.report.layout import counts_text, table
+from pipeline.report.layout import COLUMNS, counts_text, table
 from pipeline.report.stores_and_heads import matching_text
 
 # Suspects, and pairs of labels, that are shown; the file has all.
@@ -65,7 +66,8 @@ def suspects_text(found: Suspects) -> str:
         ]
         for row in islice(found.table(), _SHOWN)
     ]
-    return "\n".join(lines) + f"\n\n{table(pairs)}\n\n{table(first)}"
+    said = "\n".join(textwrap.fill(line, COLUMNS) for line in lines)
+    return f"{said}\n\n{table(pairs)}\n\n{table(first)}"
 
 
 def next_rows_text(found: NextRows) -> str:
