@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.base.arrays import Codes, Floats, Indices
+from pipeline.evaluation.metrics import losses
 
 # Of the ranks of loss, confident and neighbours in the combined score.
 _WEIGHTS = (1.0, 1.0, 0.25)
@@ -83,8 +84,7 @@ def find_doubts(y: Codes, proba: Floats, disagreement: Floats) -> Doubts:
     """
     rows = np.arange(len(y))
     mean = proba.mean(axis=0)
-    tiny = np.finfo(np.float64).tiny
-    loss = -np.log(np.maximum(proba[:, rows, y], tiny)).mean(axis=0)
+    loss = np.mean([losses(y, one) for one in proba], axis=0)
     joint = estimate_joint(y, mean)
     confident = doubt_by_joint(y, mean, joint)
     others = mean.copy()

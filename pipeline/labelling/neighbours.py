@@ -4,7 +4,7 @@ Rows are near by the cosine of their standardised columns, as the head's penalty
 of large variance has no more say than others, and of views side by side each has its scale. Rows of
 the same text are no neighbours of each other: they often have their label from each other.
 
-Every row is compared with every other: 45,616 x 384 take seconds, a million rows an hour.
+Every row is compared with every other: the work grows with the square of the rows.
 """
 
 from __future__ import annotations
