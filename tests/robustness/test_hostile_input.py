@@ -130,7 +130,7 @@ FILES = {
         "a.csv", "id,text\na,x\n".encode("utf-16-le"), REFUSED, [], "much of it is NUL bytes"),
     "UTF-16 in gzip": (
         "a.txt.gz", gzip.compress("id\n".encode("utf-16")), OK, ["0"], None),
-    "UTF-32": ("a.jsonl", "{}".encode("utf-32"), REFUSED, [], "its columns are: none"),
+    "UTF-32": ("a.jsonl", "{}".encode("utf-32"), REFUSED, [], "no text among its keys"),
     "NUL bytes": ("a.txt", bytes(10_000), REFUSED, [], "much of it is NUL bytes"),
     "no text column": ("a.csv", b"id,body\n1,x\n", REFUSED, [], "none of the columns text, tweet"),
     "a doubled text column": (
