@@ -5,9 +5,10 @@
 Labels of LABELLED are made wrong in three ways: to any other class (uniform), to one other class
 and from some classes more often (of classes), and to the second class of rows about which a head
 of the true labels is unsure (near the border). What is written is the average precision of each
-ranking, on the same out-of-fold probabilities; that of guessing is the share of wrong labels. The
-labels of LABELLED count as right, so that those which are wrong already cost every ranking the same
-way. `pip install cleanlab` adds its rankings; without it, they are left out.
+ranking; that of guessing is the share of wrong labels. The labels of LABELLED count as right, so
+that those which are wrong already cost every ranking. `pip install cleanlab` adds its rankings, by
+the out-of-fold probabilities of the first round, which are the usual ones, and of the second one,
+which are ours; without it, they are left out.
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ def one_run(
         "loss": found.loss,
         "confident": found.confident,
         "neighbours": found.neighbours,
-    } | by_cleanlab(y, evidence.proba.mean(axis=0))
+        **by_cleanlab(y, evidence.plain.mean(axis=0), "1"),
+        **by_cleanlab(y, evidence.proba.mean(axis=0), "2"),
+    }
     wrong = y != rows.y
     return {name: float(average_precision_score(wrong, one)) for name, one in scores.items()}
 
@@ -129,15 +132,15 @@ def drawn(head: Head, labelled: Path, n_rows: int, rng: np.random.Generator) -> 
     return Labelled(Rows.of(np.concatenate(blocks)), rows.y[at], rows.texts[at], 0)
 
 
-def by_cleanlab(y: Indices, proba: Floats) -> dict[str, Floats]:
-    """Give cleanlab's rankings of the same probabilities; larger is more doubtful."""
+def by_cleanlab(y: Indices, proba: Floats, of_round: str) -> dict[str, Floats]:
+    """Give cleanlab's rankings by the probabilities of a round; larger is more doubtful."""
     if get_label_quality_scores is None:
         return {}
     asked = [("self_confidence", False), ("normalized_margin", False)]
     asked += [("confidence_weighted_entropy", False)]
     asked += [("self_confidence", True), ("normalized_margin", True)]
     return {
-        f"cleanlab {method}{', adjusted' if adjusted else ''}": -get_label_quality_scores(
+        f"cleanlab {of_round} {method}{', adjusted' * adjusted}": -get_label_quality_scores(
             y, proba, method=method, adjust_pred_probs=adjusted
         )
         for method, adjusted in asked

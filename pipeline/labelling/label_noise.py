@@ -137,6 +137,21 @@ def doubt_by_joint(y: Codes, proba: Floats, joint: Floats) -> Floats:
     return np.asarray(1.0 - own)
 
 
+def trust(y: Codes, doubt: Floats) -> Floats:
+    """Give weights to rows, (N,), by how little their labels are doubted.
+
+    Each class keeps the weight of its rows, so that the shares of the classes stay what they are.
+
+    Examples
+    --------
+    >>> trust(np.array([0, 0, 1, 1]), np.array([0.0, 0.5, 0.9, 0.9])).round(3).tolist()
+    [1.333, 0.667, 1.0, 1.0]
+    """
+    kept = 1.0 - doubt
+    mean = np.bincount(y, kept) / np.maximum(np.bincount(y), 1)
+    return np.where(mean[y] > 0, kept / np.where(mean[y] > 0, mean[y], 1.0), 1.0)
+
+
 def ranks(scores: Floats) -> Floats:
     """Give ranks from 0, the least, to 1, the largest; equal scores share the mean of theirs.
 

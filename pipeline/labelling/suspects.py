@@ -1,16 +1,16 @@
 """Find the labels that are probably wrong: a head and labelled vectors in, a ranked list out.
 
 Models of the head's C, views and class weights are fitted on a part of the rows and judge the
-labels of the others, several times over. So no label has a part in the model that judges it. What
-speaks against a label is scored in `label_noise.py` and `neighbours.py`. No label is changed, no
-tweet is read, and the head itself scores nothing: it has learned from the labels in question.
+labels of the others, several times over, in two rounds. What speaks against a label is scored in
+`label_noise.py` and `neighbours.py`. No label is changed, no tweet is read, and the head itself
+scores nothing: it has learned from the labels in question.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,13 @@ from pipeline.evaluation.trials import Target, Trials, fold_trials, target_of
 from pipeline.head.calibration import TEMPERATURE
 from pipeline.head.head import Head
 from pipeline.head.priors import shift
-from pipeline.labelling.label_noise import Doubts, find_doubts
+from pipeline.labelling.label_noise import (
+    Doubts,
+    doubt_by_joint,
+    estimate_joint,
+    find_doubts,
+    trust,
+)
 from pipeline.labelling.neighbours import disagreement
 from pipeline.labelling.settings import inverse_penalty, view_scales, widths
 from pipeline.solver.solve import Data, Problem, solve
@@ -176,6 +182,8 @@ class Evidence:
     ----------
     proba : float64 array (R, N, K)
         Of R repeats, each by models that did not see the row, for the shares of the labels.
+    plain : float64 array (R, N, K)
+        The same of the first round, by models to which all labels were alike.
     disagreement : float64 array (N,)
         Share of the nearest rows that have another label.
     measured_on : str
@@ -183,6 +191,7 @@ class Evidence:
     """
 
     proba: Floats
+    plain: Floats
     disagreement: Floats
     measured_on: str
 
@@ -198,6 +207,11 @@ def gather(
     memory: int | str | None = None,
 ) -> Evidence:
     """Fit models as the head was fitted, and let them and the neighbours judge the labels.
+
+    There are two rounds: wrong labels teach the models of the first one to make the same mistakes,
+    so those of the second one learn less from the rows whose labels the first one doubts. A row is
+    never among those that the models which judge it are fitted on; in the second round, its label
+    has a part in the weights of these.
 
     Parameters
     ----------
@@ -224,8 +238,13 @@ def gather(
     data = target.prepared(rows.X, options.memory)
     data = with_view_scales(data, view_scales(head), widths(head))
     differing = disagreement(data, rows.texts, memory=options.memory)
+    plain = out_of_fold(data, target, trials, C, options)
+    mean = plain.mean(axis=0)
+    doubt = doubt_by_joint(rows.y, mean, estimate_joint(rows.y, mean))
+    trusting = replace(data, weight=trust(rows.y, doubt))
     return Evidence(
-        out_of_fold(data, target, trials, C, options),
+        out_of_fold(trusting, target, trials, C, options),
+        plain,
         differing,
         f"{trials.measured_on}; {repeats} times over",
     )

@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from pipeline.labelling.label_noise import doubt_by_joint, estimate_joint, find_doubts, ranks
+from pipeline.labelling.label_noise import (
+    doubt_by_joint,
+    estimate_joint,
+    find_doubts,
+    ranks,
+    trust,
+)
 
 # Labels and probabilities of three classes. The thresholds are the means of the own classes:
 # 0: (.9 + .7 + .2) / 3 = .6; 1: (.8 + .6) / 2 = .7; 2: (.9 + .1) / 2 = .5.
@@ -90,3 +96,18 @@ def test_the_order_of_the_rows_moves_nothing(order):
     there, moved = find_doubts(Y, P[None], near), find_doubts(Y[order], P[None, order], near[order])
     np.testing.assert_allclose(moved.combined, there.combined[order])
     assert order[moved.order].tolist() == there.order.tolist()
+
+
+def test_trust_by_hand():
+    # Of class 0: 1 and .2 against their mean .6. Class 1 has nothing left: its rows count alike.
+    found = trust(np.array([0, 0, 1, 1]), np.array([0, 0.8, 1, 1]))
+    np.testing.assert_allclose(found, [1 / 0.6, 0.2 / 0.6, 1, 1])
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_trust_leaves_the_classes_their_weight(seed):
+    rng = np.random.default_rng(seed)
+    y = np.concatenate([np.arange(4), rng.integers(4, size=30)])
+    weight = trust(y, rng.random(len(y)))
+    assert (weight >= 0).all()
+    np.testing.assert_allclose(np.bincount(y, weight), np.bincount(y))

@@ -12,9 +12,11 @@ from stores import LABELS, OTHER_SPEC, blobs, write_store
 
 from features.errors import FileRefused, InputError
 from pipeline.cli.commands import main
+from pipeline.data.join import open_joined
+from pipeline.data.labelled_rows import validation_rows
 from pipeline.fit import fit
 from pipeline.head.head import save_head
-from pipeline.labelling.suspects import COLUMNS, suspects
+from pipeline.labelling.suspects import COLUMNS, gather, suspects
 
 N = 400
 NOISES = {
@@ -76,6 +78,20 @@ def test_the_order_of_the_rows_moves_nothing(fitted, tmp_path):
     here, there = (suspects(head, path, number=20) for path in (folder / "s.h5", turned))
     assert here.ids == there.ids
     assert here.rows.tolist() == order[there.rows].tolist()
+
+
+def test_the_second_round_is_surer_of_wrong_labels(tmp_path):
+    """Models that learn less from doubtful rows give less to labels that are wrong."""
+    X, y, is_wrong = noisy("of classes", share=0.3)
+    store = write_store(tmp_path / "s.h5", X, y)
+    head = fit(store, C=0.01).head
+    with open_joined(store) as stores:
+        rows = validation_rows(stores, head.sources, head.labels)
+        evidence = gather(head, rows, repeats=2)
+    assert evidence.plain.shape == evidence.proba.shape == (2, N, 3)
+    np.testing.assert_allclose(evidence.proba.sum(axis=2), 1)
+    of_label = [one.mean(axis=0)[np.arange(N), y] for one in (evidence.plain, evidence.proba)]
+    assert of_label[1][is_wrong].mean() < of_label[0][is_wrong].mean()
 
 
 def test_rows_without_a_label_are_left_out(fitted, tmp_path):
