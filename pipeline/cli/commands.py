@@ -646,8 +646,9 @@ def label_next_command(
 ) -> None:
     """List the rows to label next, with an empty column for the labels.
 
-    FEATURES are vectors of the head's encoders; rows that have a label are left out. Nine tenths
-    are rows that teach the head most and differ from each other, a tenth is drawn at random.
+    FEATURES are vectors of the head's encoders; texts that have a label in one of the files are
+    left out. Nine tenths are rows that teach the head most and differ from each other, a tenth is
+    drawn at random.
     """
     check_output(output, excel_safe=excel_safe)
     if output != "-":

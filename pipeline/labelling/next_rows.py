@@ -49,7 +49,7 @@ class NextRows:
     pool : int
         Rows without a label, which were chosen from.
     labelled : int
-        Rows that were left out because they have one.
+        Rows that were left out because they, or others of their text, have one.
     matching : Matching, optional
         What came of joining the stores of several encoders.
     """
@@ -93,7 +93,8 @@ def next_rows(
     ----------
     head : Head
     features : path or sequence of paths
-        Vectors of the head's encoders. Rows that have a label are left out.
+        Vectors of the head's encoders. Texts that have a label in one of the files are left out, so
+        that those which were labelled since can be given beside the pool.
     number : int
         Rows to choose; fewer are, where the rest of the pool is nearly the same.
     seed : int
@@ -112,7 +113,7 @@ def next_rows(
         raise InputError(f"`number` is {number}; list at least 1 row")
     rng = np.random.default_rng(seed)
     with open_joined(features) as stores:
-        kept = stores.codes == -1
+        kept = _without_labels(stores)
         if not kept.any():
             raise InputError(
                 f"{stores} has no row without a label; give the vectors of tweets that are still "
@@ -184,6 +185,15 @@ def texts_of(ids: Sequence[str], tweets: Iterable[Tweet | Reject]) -> list[str]:
                 "extracted from, and the same `id_column`"
             )
     return [found[identity] for identity in ids]
+
+
+def _without_labels(stores: Joined) -> Mask:
+    """Say which rows have no label, and no other row of their text has one."""
+    _, text = np.unique(stores.texts(), axis=0, return_inverse=True)
+    text = text.reshape(-1)
+    has_label = np.zeros(len(text), bool)
+    has_label[text[stores.codes != -1]] = True
+    return ~has_label[text]
 
 
 def _read(head: Head, stores: Joined, kept: Mask, memory: int) -> tuple[Pool, Floats]:

@@ -73,6 +73,22 @@ def test_labelled_rows_are_left_out_and_more_is_asked_than_there_is(files, tmp_p
     assert (found.pool, found.labelled) == (20, 40)
 
 
+def test_what_was_labelled_since_is_not_listed_again(files, tmp_path):
+    folder, head = files
+    first = next_rows(head, folder / "pool.h5", number=30)
+    X, _ = blobs(N, 8, 3, seed=5)
+    done = write_store(
+        tmp_path / "done.h5",
+        X[first.rows],
+        [k % 3 for k in range(30)],
+        ids=first.ids,
+        texts=[f"text {row}" for row in first.rows],
+    )
+    second = next_rows(head, [folder / "pool.h5", done], number=30)
+    assert not set(first.ids) & set(second.ids)
+    assert (second.pool, second.labelled) == (N - 30, 60)
+
+
 def test_one_text_is_asked_for_once(files, tmp_path):
     _, head = files
     X, _ = blobs(40, 8, 3, seed=2)
