@@ -120,18 +120,19 @@ def judge(
     chosen = candidates.index(_choose(candidates, options))
     first = [np.concatenate(of_models[: trials.n_first]) for of_models in scores]
     held_out = HeldOut(trials.y, first[chosen].astype(np.float64), trials.groups, target.stated)
-    nested, nested_choices = held_out.logits.copy(), []
+    nested, nested_choices, calibrated_by = held_out.logits.copy(), [], {}
     for group, others in _other_juries(trials, scores):
         found = others.candidates(grid, target, options)
         best = found.index(_choose(found, options))
         nested[trials.groups == group] = first[best][trials.groups == group]
         nested_choices.append(grid[best])
+        calibrated_by[group] = others.held_out(best, target.stated)
     return Outcome(
         candidates,
         candidates[chosen],
         of_C[chosen][:n_trials],
         held_out,
-        replace(held_out, logits=nested),
+        replace(held_out, logits=nested, calibrated_by=calibrated_by),
         tuple(nested_choices),
         all(solution.converged for solution in solutions),
     )
@@ -183,6 +184,12 @@ class _Jury:
         return paired(
             candidates, np.array(influences), np.array(of_losses), higher_is_better=higher
         )
+
+    def held_out(self, number: int, prior: Floats) -> HeldOut:
+        """Give the rows with what the models of one C say about them."""
+        groups = np.repeat(np.arange(len(self.y)), [len(y) for y in self.y])
+        logits = np.concatenate(self.logits[number]).astype(np.float64)
+        return HeldOut(np.concatenate(self.y), logits, groups, prior)
 
     def _tempered(
         self, logits: Sequence[Floating], target: Target, weights: Sequence[Floats]

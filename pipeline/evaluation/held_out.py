@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -34,12 +34,16 @@ class HeldOut:
         Each is calibrated by the others.
     prior : float array (K,)
         The one that figures are for.
+    calibrated_by : mapping of int to HeldOut
+        The rows that calibrate a group, with what models of its own C say about them. Groups that
+        are not in it are calibrated by the other groups as they are here.
     """
 
     y: Indices
     logits: Floats
     groups: Indices
     prior: Floats
+    calibrated_by: Mapping[int, HeldOut] = field(default_factory=dict)
 
     @property
     def weight(self) -> Floats:
@@ -70,7 +74,11 @@ class HeldOut:
 
     def calibrated(self, method: str) -> Floats:
         """Give probabilities (n, K), each group's at the calibration of the others."""
-        return cross_fitted(method, self.logits, self.y, self.groups, self.prior, self.weight)
+        found = cross_fitted(method, self.logits, self.y, self.groups, self.prior, self.weight)
+        for group, others in self.calibrated_by.items():
+            its = self.groups == group
+            found[its] = others.calibration(method).probabilities(self.logits[its], self.prior)
+        return found
 
     def figures(
         self, calibration: Calibration, confusion: Sequence[Sequence[int]]

@@ -134,3 +134,32 @@ def test_with_many_rows_the_other_folds_choose_by_the_models_at_hand():
     chosen = [choice(parts[:fold] + parts[fold + 1 :]) for fold in range(4)]
     assert outcome.nested_choices == tuple(C_GRID[n] for n in chosen)
     assert (are_few(10**4, 768, 3), are_few(45_616, 1536, 3)) == (True, False)
+
+
+def test_a_fold_is_calibrated_by_models_of_its_own_penalty():
+    """The temperature of a fold is that of what chose its C, not of rows at another C."""
+    X, y = blobs(150, 12, 3, spread=0.5, seed=2)
+    outcome, _ = chosen_by_folds(X, y, digests_of(f"text {i}" for i in range(len(y))), 4)
+    assert len(set(outcome.nested_choices)) > 1
+    nested, found = outcome.nested, outcome.nested.calibrated("temperature")
+    for group, others in nested.calibrated_by.items():
+        its = nested.groups == group
+        assert len(others.y) == np.count_nonzero(~its)
+        (scale,) = {round(one, 6) for one in ratios(found[its], nested.logits[its])}
+        expected = minimize_scalar(
+            lambda inverse, rows=others: score_of(inverse, rows),
+            bounds=(0.01, 20),
+            method="bounded",
+        ).x
+        assert scale == pytest.approx(expected, rel=1e-3)
+
+
+def ratios(proba, logits):
+    """Differences of log-probabilities over those of logits: 1 / T, the same for all rows."""
+    log_p = np.log(proba)
+    return (log_p[:, 0] - log_p[:, 1]) / (logits[:, 0] - logits[:, 1])
+
+
+def score_of(inverse, rows):
+    log_p = log_softmax(inverse * rows.logits, axis=1)[np.arange(len(rows.y)), rows.y]
+    return -(log_p / np.bincount(rows.y)[rows.y]).sum()
