@@ -52,7 +52,7 @@ def shortage(
         Of a row, see `vector_bytes`.
     shard_rows : int or None
         Rows of a shard: the journal is never longer than one.
-    there : int
+    existing_bytes : int
         Bytes that earlier runs have written of it.
     """
     if not fraction_read or vector_bytes is None:

@@ -14,6 +14,7 @@ from contracts import check_output_contract
 from features import FeatureStore, FrozenEncoder, extract
 from features.base import disk
 from features.errors import CannotContinue, FileRefused, InputError
+from features.extraction.disk_space import shortage
 from features.store.checksum import check_seal
 from features.store.shard_folder import Part, aside_path, check_whole, part_path
 
@@ -307,14 +308,43 @@ def test_what_the_journal_has_of_a_later_shard_outlives_one_that_is_made_again(
 
 
 @pytest.mark.parametrize(
+    ("free", "fraction", "shard_rows", "existing", "warned"),
+    [
+        # 21 rows of two views of 32 float16 numbers: 2,688 bytes, twice in a file, and columns of
+        # 1,344. All are read, or half of them.
+        (6_720, 1.0, None, 0, False),
+        (6_719, 1.0, None, 0, True),
+        (6_719, 1.0, None, 1, False),
+        (4_160, 1.0, 1, 0, False),
+        (4_159, 1.0, 1, 0, True),
+        (13_440, 0.5, None, 0, False),
+        (13_439, 0.5, None, 0, True),
+        (0, None, None, 0, False),
+    ],
+)
+def test_what_a_run_will_write_is_estimated_to_the_byte(
+    monkeypatch, tmp_path, free, fraction, shard_rows, existing, warned
+):
+    monkeypatch.setattr(disk, "free", lambda folder: free)
+    found = shortage(
+        tmp_path,
+        rows_read=21,
+        fraction_read=fraction,
+        vector_bytes=128,
+        shard_rows=shard_rows,
+        existing_bytes=existing,
+    )
+    assert (found is not None) == warned
+
+
+@pytest.mark.parametrize(
     ("free", "shard_rows", "warned"),
     [
-        # 21 rows of two views of 32 float16 numbers: 2,688 bytes, twice in a file; columns are
-        # 1,344, and the journal has its first 128 bytes already.
-        (6_720, None, False),
-        (6_500, None, True),
-        (4_000, N, True),
-        (6_720, N, False),
+        # How many rows there are is estimated from those read so far: some to either side.
+        (14_000, None, False),
+        (3_000, None, True),
+        (2_000, N, True),
+        (14_000, N, False),
         (0, None, True),
     ],
 )
