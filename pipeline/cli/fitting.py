@@ -1,0 +1,156 @@
+"""Define the commands of stage two: `fit` and `compare`. They load no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from features.base.paths import check_replaceable
+from features.base.shown import printable
+from features.errors import InputError
+from pipeline.cli import options, progress
+from pipeline.cli.group import main
+from pipeline.cli.results import check_json, write_json
+from pipeline.compare import compare
+from pipeline.evaluation.cross_validation import FOLDS
+from pipeline.fit import fit
+from pipeline.head.calibration import METHODS
+from pipeline.head.head import save_head
+from pipeline.report.comparison import comparison_text
+from pipeline.report.fits import fit_text
+from pipeline.scoring.predict import is_store
+
+
+@main.command("fit")
+@click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The head (.joblib)."
+)
+@click.option(
+    "--pooling",
+    multiple=True,
+    metavar="POOLING",
+    help="The view to fit on, or several side by side; needed where there are several.",
+)
+@click.option(
+    "--C",
+    "C",
+    default="auto",
+    show_default=True,
+    metavar="FLOAT|auto",
+    help="Inverse regularisation strength; auto chooses from 1e-4 to 1e2.",
+)
+@click.option(
+    "--cv",
+    type=int,
+    metavar="K",
+    help="Folds of the cross-validation [5; one of 5 with a fixed C].",
+)
+@click.option(
+    "--repeats",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Times that the rows are cut into folds; C is chosen by the mean.",
+)
+@click.option(
+    "--near-identical",
+    type=float,
+    metavar="COSINE",
+    help="Keep texts whose vectors are as close in one fold, as identical ones always are.",
+)
+@click.option(
+    "--validation",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FEATURES",
+    help="Choose C and measure on these vectors instead.",
+)
+@options.conflicts
+@options.metric
+@click.option(
+    "--one-standard-error",
+    is_flag=True,
+    help="Choose the smallest C within one standard error of the best.",
+)
+@options.class_weight
+@options.prior
+@click.option(
+    "--calibrate",
+    type=click.Choice(METHODS),
+    help="Fit a temperature, or with it a bias for each class, on held-out rows and fold it in "
+    "[temperature; none with a fixed C alone].",
+)
+@options.fold_seed
+@options.max_iter
+@click.option(
+    "--tol",
+    type=float,
+    default=1e-6,
+    show_default=True,
+    help="Certified relative distance to the optimum to stop at.",
+)
+@options.memory
+@options.json_file
+def fit_command(
+    features: Sequence[str],
+    output: Path,
+    pooling: Sequence[str],
+    validation: Sequence[Path],
+    json_file: Path | None,
+    **chosen: Any,
+) -> None:
+    """Fit a head on cached vectors, and measure it on rows that it has not seen.
+
+    Files of one encoder are shards; those of different encoders, over the same tweets, are put side
+    by side, and 2:mean is the view mean of the second one.
+    """
+    inputs: list[str | Path | None] = [*features, *validation]
+    check_replaceable(output, inputs)
+    if is_store(output):
+        raise InputError(
+            f"{output} is, or is named as, cached vectors; name a head, e.g. head.joblib"
+        )
+    check_json(json_file, [*inputs, output])
+    result = fit(features, pooling=pooling or None, validation=validation or None, **chosen)
+    save_head(result.head, output)
+    write_json(json_file, result.head.metadata)
+    click.echo(f"{fit_text(result)}\n\n{printable(str(output))} written")
+
+
+@main.command("compare")
+@click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
+@click.option(
+    "--combine",
+    multiple=True,
+    metavar="POOLING,POOLING|auto",
+    help="Views to try side by side as well, e.g. cls,mean@-2; repeat for more. auto: add view "
+    "after view to the best one, while it helps.",
+)
+@click.option(
+    "--cv", type=int, default=FOLDS, show_default=True, metavar="K", help="Folds, the same for all."
+)
+@options.conflicts
+@options.metric
+@options.class_weight
+@options.prior
+@options.fold_seed
+@options.max_iter
+@options.memory
+@options.json_file
+def compare_command(
+    features: Sequence[str], combine: Sequence[str], json_file: Path | None, **chosen: Any
+) -> None:
+    """Measure every view of cached vectors in the same cross-validation.
+
+    Says which view is best, and which ones can't be told apart from it.
+    """
+    check_json(json_file, list(features))
+    with progress.lines() as show:
+        lines = "auto" if combine == ("auto",) else [views.split(",") for views in combine]
+        result = compare(features, combine=lines, progress=show, **chosen)
+    write_json(json_file, result.to_dict())
+    click.echo(comparison_text(result))

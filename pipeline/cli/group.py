@@ -1,0 +1,70 @@
+"""Define the group of the commands, which turns errors into one line and an exit code.
+
+`features/errors.py` has the exit codes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import threading
+from typing import Any
+
+import click
+
+from features.base.shown import printable
+from features.errors import CannotContinue, FrostlineError, system_reason
+from features.version import __version__
+from pipeline.cli.flags import with_flags
+
+
+class _Commands(click.Group):
+    """Turn the errors that a user can meet into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FrostlineError as error:
+            message, code = in_flags(str(error)), error.exit_code
+        except MemoryError:
+            message, code = "the machine ran out of memory", CannotContinue.exit_code
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # who reads has had enough, which click knows
+                raise
+            reason = system_reason(error)
+            message = f"{error.filename}: {reason}" if error.filename else f"the output: {reason}"
+            code = CannotContinue.exit_code
+        except KeyboardInterrupt as interrupt:
+            message, code = str(interrupt) or "interrupted; no output was changed", 130
+        click.echo(f"Error: {printable(message)}", err=True)
+        if code == 130:
+            _leave_busy_threads(code)
+        return ctx.exit(code)
+
+
+def in_flags(message: str) -> str:
+    """Name parameters as flags, also those of another command than the one at work."""
+    parameters = [one for command in main.commands.values() for one in command.params]
+    return with_flags(message, parameters)
+
+
+def _leave_busy_threads(code: int) -> None:
+    """End at once if threads are busy: Python would wait for the batch of a large model."""
+    if any(not thread.daemon for thread in threading.enumerate()[1:]):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="frostline")
+def main() -> None:
+    """Label tweets with frozen BERT vectors and a head that refits in seconds.
+
+    \b
+    frostline extract tweets.csv -o tweets.h5        encode once (stage one)
+    frostline compare tweets.h5                      which layer, which pooling?
+    frostline fit tweets.h5 -o head.joblib           fit a head on the vectors (stage two)
+    frostline predict head.joblib new.csv -o out.csv label new tweets
+    """  # noqa: D301  # click reads the \b

@@ -1,0 +1,256 @@
+"""Define the commands that score tweets or vectors: `predict`, `evaluate` and `quantify`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from features.base.paths import check_replaceable
+from features.errors import InputError
+from features.tweets.rejects import RejectLog, rejects_path
+from pipeline.cli import options, progress
+from pipeline.cli.group import main
+from pipeline.cli.results import (
+    check_json,
+    open_head,
+    remark,
+    say_matching,
+    shares_of,
+    write_json,
+    write_text,
+)
+from pipeline.evaluation.label_shift import LabelShift
+from pipeline.head.head import load_head
+from pipeline.report.label_shift import shift_text
+from pipeline.report.metrics import metrics_text
+from pipeline.report.quantities import quantities_text
+from pipeline.report.shares_plot import shares_svg
+from pipeline.report.stores_and_heads import predict_text
+from pipeline.scoring.estimated_prior import ESTIMATE, LEAST_ROWS, for_last_shares, for_their_shares
+from pipeline.scoring.evaluate import evaluate
+from pipeline.scoring.novelty import check_can_tell, watched
+from pipeline.scoring.output_files import check_output, write_scores, write_table
+from pipeline.scoring.predict import is_store, scored
+from pipeline.scoring.quantify import COLUMNS, by_stored_label, quantify
+
+
+@main.command("predict")
+@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option(
+    "-o",
+    "--output",
+    default="-",
+    show_default=True,
+    help="A .csv, .tsv or .jsonl file; - is JSON Lines on standard output.",
+)
+@click.option("--with-text", is_flag=True, help="Write the tweets too.")
+@click.option(
+    "--novelty",
+    is_flag=True,
+    help="Write how far each tweet lies from the training tweets; 1 in 20 of these is above 1.",
+)
+@options.excel_safe
+@options.models
+@options.moved_prior
+@options.machine
+@options.columns
+@options.written
+@options.strict
+@options.json_file
+def predict_command(
+    head: Path,
+    inputs: Sequence[str],
+    output: str,
+    with_text: bool,
+    novelty: bool,
+    excel_safe: bool,
+    prior: str | None,
+    strict: bool,
+    json_file: Path | None,
+    **chosen: Any,
+) -> None:
+    """Label tweets, or cached vectors (.h5), with a head.
+
+    INPUT is as for extract; - reads JSON Lines line by line and answers as they come.
+    """
+    check_json(json_file, [head, *inputs, Path(output)])
+    fitted = open_head(head, prior)
+    check_output(output, excel_safe=excel_safe)
+    to_stdout = output == "-"
+    if novelty:
+        check_can_tell(fitted)
+    shifts: list[LabelShift] = []
+    if not to_stdout:
+        for written_to in (Path(output), rejects_path(Path(output))):
+            check_replaceable(written_to, [head, *inputs])
+    with (
+        RejectLog(
+            None if to_stdout else Path(output),
+            strict=strict,
+            allowed=to_stdout or chosen["allow_rejects"],
+        ) as rejects,
+        scored(
+            fitted,
+            inputs,
+            rejects=rejects,
+            load=options.loader_of(chosen, remark),
+            columns=options.columns_of(chosen),
+            written=options.input_format_of(chosen),
+            on_matching=say_matching,
+            # What is rejected is on standard error already, line by line.
+            say=(lambda line: None) if to_stdout else remark,
+        ) as scores,
+        progress.counter(quiet=to_stdout) as show,
+    ):
+        scores = watched(scores, warn=remark, live=to_stdout)
+        if prior == ESTIMATE and to_stdout:
+            scores = for_last_shares(fitted, scores, tell=shifts.append)
+        elif prior == ESTIMATE:
+            scores = for_their_shares(fitted, scores, tell=shifts.append, with_text=with_text)
+        written = write_scores(
+            fitted,
+            scores,
+            output,
+            with_text=with_text,
+            with_novelty=novelty,
+            excel_safe=excel_safe,
+            stdout=sys.stdout,
+            progress=show,
+        )
+    write_json(json_file, {"rows": written.counts, **shares_of(fitted, shifts)})
+    if not to_stdout:
+        click.echo(predict_text(written, output, rejects.count, rejects.path))
+    if prior == ESTIMATE and not shifts:
+        remark(
+            f"fewer than {LEAST_ROWS} rows: the shares were not estimated, the head's prior stood"
+        )
+    for shift in shifts:
+        click.echo(f"\n{shift_text(shift)}", err=to_stdout)
+
+
+@main.command("evaluate")
+@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="LABELLED...")
+@options.models
+@options.seed
+@options.moved_prior
+@options.machine
+@options.columns
+@options.label_columns
+@options.written
+@options.strict
+@options.json_file
+def evaluate_command(
+    head: Path,
+    inputs: Sequence[str],
+    seed: int,
+    prior: str | None,
+    strict: bool,
+    json_file: Path | None,
+    **chosen: Any,
+) -> None:
+    """Measure a head on labelled tweets or cached vectors."""
+    check_json(json_file, [head, *inputs, chosen["labels"], chosen["mapping"]])
+    fitted = open_head(head, prior)
+    shifts: list[LabelShift] = []
+    with (
+        RejectLog(None, strict=strict, allowed=chosen["allow_rejects"]) as rejects,
+        scored(
+            fitted,
+            inputs,
+            rejects=rejects,
+            load=options.loader_of(chosen, remark),
+            columns=replace(options.columns_of(chosen), need_labels=True),
+            written=options.input_format_of(chosen),
+            on_matching=say_matching,
+            say=remark,
+        ) as scores,
+    ):
+        scores = watched(scores, warn=remark)
+        if prior == ESTIMATE:
+            scores = for_their_shares(fitted, scores, tell=shifts.append, seed=seed)
+        metrics, unlabelled = evaluate(fitted, scores, seed=seed, as_they_are=prior == ESTIMATE)
+    measured_on, shares = ", ".join(inputs), shares_of(fitted, shifts)
+    write_json(json_file, {"measured_on": measured_on, "metrics": metrics.to_dict(), **shares})
+    click.echo(metrics_text(metrics, measured_on, shares["prior"]))
+    for shift in shifts:
+        click.echo(f"\n{shift_text(shift, [one.rows / metrics.rows for one in metrics.classes])}")
+    if unlabelled:
+        click.echo(f"\n{unlabelled:,} rows without a label were left out")
+
+
+@main.command("quantify")
+@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--by", metavar="COLUMN", help="Shares of each group too: a column of the tweets.")
+@click.option("-o", "--output", help="Write the shares to a .csv, .tsv or .jsonl file as well.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw the shares as a picture, .svg.",
+)
+@options.excel_safe
+@options.models
+@options.seed
+@options.machine
+@options.columns
+@options.written
+@options.strict
+@options.json_file
+def quantify_command(
+    head: Path,
+    inputs: Sequence[str],
+    by: str | None,
+    output: str | None,
+    plot: Path | None,
+    excel_safe: bool,
+    seed: int,
+    strict: bool,
+    json_file: Path | None,
+    **chosen: Any,
+) -> None:
+    """Estimate the share of each class in tweets, or in cached vectors (.h5), by groups too.
+
+    INPUT is as for predict. The shares come by EM on the probabilities and by counts that are
+    adjusted by the errors on held-out rows; counting labels alone is biased.
+    """
+    given: list[str | Path | None] = [head, *inputs]
+    for path in (None if output in (None, "-") else Path(str(output)), plot, json_file):
+        check_json(path, given)
+        given.append(path)
+    if output is not None:
+        check_output(output, excel_safe=excel_safe)
+    if plot is not None and plot.suffix.lower() != ".svg":
+        raise InputError(f"{plot}: unknown format; the name of a plot must end in .svg")
+    fitted, of_vectors = load_head(head), any(is_store(path) for path in inputs)
+    with (
+        RejectLog(None, strict=strict, allowed=chosen["allow_rejects"]) as rejects,
+        scored(
+            fitted,
+            inputs,
+            rejects=rejects,
+            load=options.loader_of(chosen, remark),
+            columns=replace(options.columns_of(chosen), group=None if of_vectors else by),
+            written=options.input_format_of(chosen),
+            on_matching=say_matching,
+            say=remark,
+        ) as scores,
+    ):
+        scores = watched(scores, warn=remark)
+        if by is not None and of_vectors:
+            scores = by_stored_label(scores, by)
+        found = quantify(fitted, scores, by=by, seed=seed)
+    if output is not None:
+        rows = found.rows()
+        write_table(COLUMNS, rows, output, excel_safe=excel_safe, stdout=sys.stdout)
+    if plot is not None:
+        write_text(plot, shares_svg(found))
+    write_json(json_file, found.to_dict())
+    click.echo(quantities_text(found), err=output == "-")
