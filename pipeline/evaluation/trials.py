@@ -23,9 +23,9 @@ from pipeline.solver.objective import TrainingSet
 from pipeline.solver.solve import Data, balanced_weights, prepare
 from pipeline.solver.view_scales import find_view_scales, with_view_scales
 
-# Values of vectors times classes: with more, models of pairs would take longer than all others. Of
-# so many rows, what one fold changes in a model of the rest hardly moves the choice either.
-_PAIR_WORK = 50_000_000
+# Multiplications of a model in one pass: with more, models of pairs would take seconds. Of so many
+# rows, what one fold changes in a model of the rest hardly moves the choice either.
+_PAIR_WORK = 15_000_000
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,8 @@ def fold_trials(
 
 def are_few(n_rows: int, width: int, n_classes: int) -> bool:
     """Say whether rows of so many columns and classes are few enough for models of pairs."""
-    return n_rows * width * n_classes <= _PAIR_WORK
+    # Each row and, in the preconditioner, each column twice is multiplied by all weights.
+    return (n_rows + 2 * width) * width * n_classes <= _PAIR_WORK
 
 
 def _pairs(target: Target, folds: Indices, n_folds: int, options: Options) -> tuple[Pair, ...]:

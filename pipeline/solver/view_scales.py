@@ -137,14 +137,15 @@ def _least_error(halves: tuple[_Half, _Half], inverse: Floats, start: float) -> 
 
 def _error(halves: tuple[_Half, _Half], penalty: Floats) -> float:
     """Squared error of each half by a regression on the other, less a constant; penalties (D,)."""
-    from scipy.linalg import solve  # Cholesky, in half the time; only where it is used
+    from scipy.linalg import cho_factor, cho_solve  # only where they are used
 
     total = 0.0
     for fitted, judged in (halves, halves[::-1]):
         matrix = fitted.gram.copy()
         columns = np.arange(1, len(matrix))
         matrix[columns, columns] += penalty
-        coef = solve(matrix, fitted.products, assume_a="pos", overwrite_a=True)
+        factor = cho_factor(matrix, overwrite_a=True, check_finite=False)
+        coef = cho_solve(factor, fitted.products, check_finite=False)
         total += float((coef * (judged.gram @ coef)).sum() - 2 * (coef * judged.products).sum())
         total += float(judged.products[0].sum())  # the mean of y' y is the share of all classes
     return total

@@ -133,7 +133,7 @@ def test_with_many_rows_the_other_folds_choose_by_the_models_at_hand():
         parts.append(judged([proba(X, y, out, out, C) for C in C_GRID], y[out]))
     chosen = [choice(parts[:fold] + parts[fold + 1 :]) for fold in range(4)]
     assert outcome.nested_choices == tuple(C_GRID[n] for n in chosen)
-    assert (are_few(10**4, 768, 3), are_few(45_616, 1536, 3)) == (True, False)
+    assert (are_few(10**4, 384, 3), are_few(45_616, 384, 3)) == (True, False)
 
 
 def test_a_fold_is_calibrated_by_models_of_its_own_penalty():
