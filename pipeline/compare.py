@@ -269,6 +269,8 @@ def _lines(stores: Joined, combine: Sequence[Sequence[str]] | str) -> list[_Line
             raise InputError(f"`combine` is {combine!r}: give lists of views, or auto")
         return lines
     for asked in combine:
+        if list(asked) == ["auto"]:
+            raise InputError("`combine=auto` finds its views itself: leave out the others, or auto")
         found = tuple(stores.choose(asked))
         if len(found) < 2:
             raise InputError(

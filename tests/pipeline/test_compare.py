@@ -152,6 +152,7 @@ def test_fits_that_were_ended_are_named(store):
         ({"combine": [["cls"]]}, "`combine` names cls by itself: name two views"),
         ({"combine": [["cls", "cls@-1"]]}, "named twice"),
         ({"combine": "greedy"}, "`combine` is 'greedy': give lists of views, or auto"),
+        ({"combine": [["auto"], ["cls", "max"]]}, "`combine=auto` finds its views itself"),
         ({"combine": [["cls", "mean@-2"]]}, "holds no view 'mean@-2'; it holds: cls, mean, max"),
         ({"combine": [["cls", "clf"]]}, "unknown tokens 'clf'"),
         ({"cv": 1}, "1 folds are too few"),
