@@ -35,8 +35,8 @@ class HeldOut:
     prior : float array (K,)
         The one that figures are for.
     calibrated_by : mapping of int to HeldOut
-        The rows that calibrate a group, with what models of its own C say about them. Groups that
-        are not in it are calibrated by the other groups as they are here.
+        For every group, the rows that calibrate it, with what models of its own C say about them.
+        Empty where all groups have the same C: they calibrate each other.
     """
 
     y: Indices
@@ -74,7 +74,9 @@ class HeldOut:
 
     def calibrated(self, method: str) -> Floats:
         """Give probabilities (n, K), each group's at the calibration of the others."""
-        found = cross_fitted(method, self.logits, self.y, self.groups, self.prior, self.weight)
+        if not self.calibrated_by:
+            return cross_fitted(method, self.logits, self.y, self.groups, self.prior, self.weight)
+        found = np.empty_like(self.logits)
         for group, others in self.calibrated_by.items():
             its = self.groups == group
             found[its] = others.calibration(method).probabilities(self.logits[its], self.prior)
