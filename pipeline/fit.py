@@ -29,6 +29,7 @@ from pipeline.data.matching import Matching
 from pipeline.data.near_duplicates import group_near
 from pipeline.evaluation.choice import Candidate
 from pipeline.evaluation.cross_validation import FOLDS, Outcome, judge, select
+from pipeline.evaluation.folds import number_texts
 from pipeline.evaluation.metrics import Metrics, measure
 from pipeline.evaluation.options import Options, bytes_of
 from pipeline.evaluation.trials import (
@@ -385,8 +386,7 @@ def _on_validation(stores: Joined, sources: Sequence[VectorSpec], target: Target
     if stores.matching is not None and (unmatched := sum(stores.matching.left_out.values())):
         measured_on += f", without {unmatched} that do not match"
     groups = held.texts[:, 0].astype(np.intp) % FOLDS  # copies of a text stay together
-    _, texts = np.unique(held.texts, axis=0, return_inverse=True)
-    trial = Trial(target.everything, held.y, texts.reshape(-1))
+    trial = Trial(target.everything, held.y, number_texts(held.texts))
     return Trials((trial,), groups, measured_on, validation=held.X)
 
 

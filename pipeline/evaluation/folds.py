@@ -14,6 +14,12 @@ import numpy.typing as npt
 from features.errors import InputError
 
 
+def number_texts(texts: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.intp]:
+    """Number texts (N, ·), equal rows alike, (N,)."""
+    _, numbers = np.unique(texts, axis=0, return_inverse=True)
+    return np.asarray(numbers.reshape(-1))
+
+
 def make_folds(
     y: npt.NDArray[np.integer[Any]],
     texts: npt.NDArray[np.integer[Any]],

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.base.arrays import Floats, Indices
-from pipeline.evaluation.folds import make_folds
+from pipeline.evaluation.folds import make_folds, number_texts
 from pipeline.evaluation.options import Options
 from pipeline.head.priors import fitted_prior, parse_prior
 from pipeline.solver.blocks import Rows
@@ -80,8 +80,7 @@ def weighed(
     """
     if len(widths) == 1:
         return data
-    _, numbers = np.unique(texts, axis=0, return_inverse=True)
-    half = numbers.reshape(-1) % 2 == 0
+    half = number_texts(texts) % 2 == 0
     scales = find_view_scales(data, widths, half, target.everything.class_weight)
     return with_view_scales(data, scales, widths)
 
@@ -218,8 +217,7 @@ def fold_trials(
         make_folds(y, texts, labels, n_folds=n_folds, seed=options.seed + repeat)
         for repeat in range(options.repeats)
     ]
-    _, numbers = np.unique(texts, axis=0, return_inverse=True)
-    numbers = numbers.reshape(-1)
+    numbers = number_texts(texts)
     trials = tuple(
         Trial(
             training_set(y, len(labels), options.class_weight, folds == fold),

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from features.base.arrays import Array, Codes, Floats
 from features.errors import InputError
+from pipeline.evaluation.folds import number_texts
 from pipeline.solver.blocks import Centred
 from pipeline.solver.solve import Data
 
@@ -50,9 +51,8 @@ def disagreement(data: Data, texts: npt.NDArray[np.integer[Any]], *, memory: int
             f"{N:,} rows are compared in memory, {N * D * 4 >> 20:,} MiB where {memory >> 20:,} "
             "are allowed; raise `memory`, or give fewer rows"
         )
-    _, text = np.unique(texts, axis=0, return_inverse=True)
     x = standardised(data.vectors, data.scale)
-    return share_of_others(directions(x), data.y, text.reshape(-1))
+    return share_of_others(directions(x), data.y, number_texts(texts))
 
 
 def standardised(vectors: Centred, scale: Floats | None) -> Array:

@@ -21,6 +21,7 @@ from features.tweets.reader import Reject, Tweet
 from pipeline.data.join import Joined, open_joined
 from pipeline.data.labelled_rows import rows_where
 from pipeline.data.matching import Matching
+from pipeline.evaluation.folds import number_texts
 from pipeline.evaluation.options import bytes_of
 from pipeline.head.head import Head
 from pipeline.labelling.diversity import Pool, at_random, typical, uncertain
@@ -189,8 +190,7 @@ def texts_of(ids: Sequence[str], tweets: Iterable[Tweet | Reject]) -> list[str]:
 
 def _without_labels(stores: Joined) -> Mask:
     """Say which rows have no label, and no other row of their text has one."""
-    _, text = np.unique(stores.texts(), axis=0, return_inverse=True)
-    text = text.reshape(-1)
+    text = number_texts(stores.texts())
     has_label = np.zeros(len(text), bool)
     has_label[text[stores.codes != -1]] = True
     return ~has_label[text]
@@ -209,8 +209,7 @@ def _read(head: Head, stores: Joined, kept: Mask, memory: int) -> tuple[Pool, Fl
     vectors = centred(rows, np.ones(rows.shape[0]), memory=0, workers=Workers())
     x = standardised(vectors, np.repeat(view_scales(head), widths(head)))
     proba = np.concatenate([head.predict_proba(block) for block in rows.blocks()])
-    _, text = np.unique(stores.texts()[kept], axis=0, return_inverse=True)
-    return Pool(x, text.reshape(-1)), proba
+    return Pool(x, number_texts(stores.texts()[kept])), proba
 
 
 def _knows_little(head: Head) -> bool:
