@@ -14,8 +14,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from features.base.arrays import Floats
 from features.errors import InputError
 from features.spec.vector_spec import VectorSpec
@@ -129,6 +127,7 @@ class _Measured:
     width: int
     C: float
     proba: Floats
+    figure: float
     converged: bool
     seconds: float
 
@@ -168,9 +167,9 @@ def compare(
 
     Notes
     -----
-    Probabilities are calibrated as those of `fit` are. C is chosen on the rows that are measured
-    on, and the best line is the best of those tested: its own figure is a little too good, as is
-    its lead. The intervals hold one by one, not all at a time.
+    Probabilities are calibrated as those of `fit` are, and C is chosen as there: no row judges the
+    C that it is measured with. But the best line is the best of those tested: its own figure is a
+    little too good, as is its lead. The intervals hold one by one, not all at a time.
 
     Raises
     ------
@@ -204,9 +203,7 @@ def compare(
         rows = labelled_rows(stores, asked[0], labels)
         target = target_of(rows.y, labels, options)
         every = stores.every_view()
-        widest = (
-            sum(source.width for source in every) if combine == "auto" else max(map(_width, asked))
-        )
+        widest = _width(tuple(every)) if combine == "auto" else max(map(_width, asked))
         nested = are_few(len(rows.y), widest, len(labels))
         trials = fold_trials(target, rows.texts, options, n_folds=cv, n_tried=cv, nested=nested)
 
@@ -247,11 +244,13 @@ def _measure(
     data = target.prepared(rows.X, options.memory)
     data = weighed(data, target, [source.width for source in sources], rows.texts)
     outcome = select(data, target, trials, options)
+    proba, weight = outcome.nested.calibrated(TEMPERATURE), outcome.nested.weight
     return _Measured(
         tuple(stores.name(source) for source in sources),
         rows.X.shape[1],
         outcome.best.C,
-        outcome.nested.calibrated(TEMPERATURE),
+        proba,
+        score(options.metric, trials.y, proba, weight),
         outcome.converged,
         perf_counter() - started,
     )
@@ -295,14 +294,14 @@ def _grown(
     That is forward selection, which does not try every set. Of what is tried in a step the best is
     tested, so that its interval is a little too good.
     """
-    now = _best(singles, target, trials, options)
+    now = _ranked(singles, options.metric)[0]
     taken: _Line = (every[singles.index(now)],)
     tried: list[_Measured] = []
     while len(taken) < len(every):
         lines = [(*taken, source) for source in every if source not in taken]
         found = measure_lines(lines)
         tried += found
-        best = _best(found, target, trials, options)
+        best = _ranked(found, options.metric)[0]
         sign = 1 if METRICS[options.metric].higher_is_better else -1
         draws = resampled(
             options.metric,
@@ -317,15 +316,10 @@ def _grown(
     return tried
 
 
-def _best(
-    measured: Sequence[_Measured], target: Target, trials: Trials, options: Options
-) -> _Measured:
-    """Give the best by the metric; among equals the narrowest."""
-    metric, weight = options.metric, importance(trials.y, target.stated)
+def _ranked(measured: Sequence[_Measured], metric: str) -> list[_Measured]:
+    """Order by the metric, the best first; among equals the narrowest."""
     sign = 1 if METRICS[metric].higher_is_better else -1
-    return max(
-        measured, key=lambda one: (sign * score(metric, trials.y, one.proba, weight), -one.width)
-    )
+    return sorted(measured, key=lambda one: (-sign * one.figure, one.width))
 
 
 def _compared(
@@ -334,21 +328,20 @@ def _compared(
     """Order the lines by their figure, and test their differences to the first one's."""
     metric, seed, y = options.metric, options.seed, trials.y
     weight = importance(y, target.stated)
-    sign = 1 if METRICS[metric].higher_is_better else -1
-    figures = np.array([score(metric, y, one.proba, weight) for one in measured])
     draws = resampled(metric, y, [one.proba for one in measured], weight=weight, seed=seed)
-    order = sorted(range(len(measured)), key=lambda i: (-sign * figures[i], measured[i].width))
-    best = order[0]
+    of_line = dict(zip(measured, draws.T, strict=True))
+    ranked = _ranked(measured, metric)
+    best = ranked[0]
     return tuple(
         Compared(
-            measured[i].views,
-            measured[i].width,
-            measured[i].C,
-            measure(y, measured[i].proba, target.labels, seed=seed, weight=weight),
-            float(figures[i] - figures[best]),
-            interval(draws[:, i] - draws[:, best]),
-            measured[i].converged,
-            measured[i].seconds,
+            one.views,
+            one.width,
+            one.C,
+            measure(y, one.proba, target.labels, seed=seed, weight=weight),
+            one.figure - best.figure,
+            interval(of_line[one] - of_line[best]),
+            one.converged,
+            one.seconds,
         )
-        for i in order
+        for one in ranked
     )
