@@ -26,13 +26,7 @@ from pipeline.scoring.output_files import check_output, write_table
 @main.command("suspects")
 @click.argument("head", type=click.Path(path_type=Path))
 @click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
-@click.option(
-    "-o",
-    "--output",
-    default="-",
-    show_default=True,
-    help="A .csv, .tsv or .jsonl file; - is JSON Lines on standard output.",
-)
+@options.table
 @options.number
 @click.option(
     "--cv", type=int, default=FOLDS, show_default=True, metavar="K", help="Folds of each repeat."
@@ -67,13 +61,7 @@ def suspects_command(
 @main.command("label-next")
 @click.argument("head", type=click.Path(path_type=Path))
 @click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
-@click.option(
-    "-o",
-    "--output",
-    default="-",
-    show_default=True,
-    help="A .csv, .tsv or .jsonl file; - is JSON Lines on standard output.",
-)
+@options.table
 @options.number
 @click.option(
     "--tweets",

@@ -119,6 +119,13 @@ machine = _options(
         help="Tokens in a batch; speed and memory only [measured].",
     ),
 )
+table = click.option(
+    "-o",
+    "--output",
+    default="-",
+    show_default=True,
+    help="A .csv, .tsv or .jsonl file; - is JSON Lines on standard output.",
+)
 excel_safe = click.option(
     "--excel-safe",
     is_flag=True,

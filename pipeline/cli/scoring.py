@@ -42,13 +42,7 @@ from pipeline.scoring.quantify import COLUMNS, by_stored_label, quantify
 @main.command("predict")
 @click.argument("head", type=click.Path(path_type=Path))
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option(
-    "-o",
-    "--output",
-    default="-",
-    show_default=True,
-    help="A .csv, .tsv or .jsonl file; - is JSON Lines on standard output.",
-)
+@options.table
 @click.option("--with-text", is_flag=True, help="Write the tweets too.")
 @click.option(
     "--novelty",
