@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import os
 import sys
 import threading
@@ -17,6 +19,10 @@ from features.base.shown import printable
 from features.errors import CannotContinue, FrostlineError, system_reason
 from features.version import __version__
 from pipeline.cli.flags import with_flags
+
+
+# A process that ends gives all its memory back: to look for garbage first takes a second with torch.
+atexit.register(gc.freeze)
 
 
 class _Commands(click.Group):

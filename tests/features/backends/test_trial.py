@@ -81,6 +81,13 @@ def test_the_fastest_is_taken(fastest):
     assert choice.left_out == {} and not choice.remembered
 
 
+@pytest.mark.parametrize("exported", [OTHER, THIRD])
+def test_a_tie_is_for_the_exported_model_which_opens_without_torch(exported):
+    choice, _ = run({EXACT: Sleeping(2e-4), exported: Sleeping(2.04e-4)})
+    assert choice.candidate == exported
+    assert set(choice.rates) == {str(EXACT), str(exported)}
+
+
 def test_rates_are_texts_a_second_of_all_streams():
     choice, _ = run({EXACT: Sleeping(1e-4), OTHER: Sleeping(1e-3)})
     assert 0.6 * 2 / (30 * 1e-4) < choice.rates[str(EXACT)] < 1.05 * 2 / (30 * 1e-4)

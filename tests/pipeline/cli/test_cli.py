@@ -530,3 +530,12 @@ def test_interrupted_extract(during, tmp_path, minilm):
         for pipe in (process.stdin, process.stdout, process.stderr):
             pipe.close()
         process.wait()
+
+
+def test_a_command_that_ends_does_not_look_for_garbage_first():
+    program = (
+        "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 1000)); "
+        "import pipeline.cli.commands"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "True\n"
