@@ -7,45 +7,26 @@ by. It never reads tweets and never runs a model. The steps that `compare` takes
 
 from __future__ import annotations
 
-import dataclasses
-import platform
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
-from typing import Any
-
-import numpy as np
 
 from features.errors import InputError
-from features.spec.vector_spec import VectorSpec
-from features.version import __version__
 from pipeline.data.conflicts import Conflicts, settle
-from pipeline.data.join import Joined, open_joined
-from pipeline.data.labelled_rows import Labelled, classes_of, labelled_rows, validation_rows
+from pipeline.data.join import open_joined
 from pipeline.data.matching import Matching
-from pipeline.data.near_duplicates import group_near
 from pipeline.evaluation.choice import Candidate
-from pipeline.evaluation.cross_validation import FOLDS, Outcome, judge, select
-from pipeline.evaluation.folds import number_texts
-from pipeline.evaluation.metrics import Metrics, measure
+from pipeline.evaluation.cross_validation import Outcome, judge, select
+from pipeline.evaluation.metrics import Metrics
 from pipeline.evaluation.options import Options, bytes_of
-from pipeline.evaluation.trials import (
-    Target,
-    Trial,
-    Trials,
-    are_few,
-    fold_trials,
-    target_of,
-    weighed,
-)
-from pipeline.head.calibration import METHODS, TEMPERATURE, Calibration, folded
+from pipeline.fitting.record import measured_by, metadata_of
+from pipeline.fitting.task import Task, load, plan_of
+from pipeline.head.calibration import METHODS, TEMPERATURE, folded
 from pipeline.head.head import Head
-from pipeline.head.held_out_figures import HeldOutFigures
 from pipeline.head.novelty import fit_novelty
-from pipeline.solver.solve import Data, Problem, Solution, mixed, softmax, solve
+from pipeline.solver.solve import Problem, Solution, mixed, solve
 
 
 @dataclass(frozen=True)
@@ -199,12 +180,12 @@ def fit(
         repeats=repeats,
         one_standard_error=one_standard_error,
     )
-    plan = _plan(cv, near_identical, validation, options, is_fixed=fixed is not None)
+    plan = plan_of(cv, near_identical, validation, options, is_fixed=fixed is not None)
     method = _calibration(calibrate, possible=plan.n_tried > 1 or validation is not None)
 
     with ExitStack() as files:
         stores, found = settle(files.enter_context(open_joined(features)), conflicts)
-        task = _load(files, stores, pooling, plan, options)
+        task = load(files, stores, pooling, plan, options)
         loaded = perf_counter()
         if fixed is None:
             outcome = select(task.data, task.target, task.trials, options)
@@ -216,7 +197,7 @@ def fit(
         held_out = task.trials.training[0].held_out
         novelty = fit_novelty(task.data.vectors, task.target.y, len(task.target.labels), held_out)
 
-    measured = _measure(outcome, task.target.labels, method, seed)
+    measured = measured_by(outcome, task.target.labels, method, seed)
     coef, intercept = folded(
         solution.coef,
         solution.intercept,
@@ -231,7 +212,7 @@ def fit(
         "solve": ended - selected,
         "total": ended - started,
     }
-    metadata = _metadata(task, outcome, solution, measured, options)
+    metadata = metadata_of(task, outcome, solution, measured, options)
     metadata |= {"conflicts": found.counts(), "seconds": seconds}
     return FitResult(
         Head(task.target.labels, coef, intercept, task.sources, metadata, novelty),
@@ -247,52 +228,6 @@ def fit(
     )
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """Which rows judge.
-
-    Attributes
-    ----------
-    n_folds, n_tried : int
-        Folds that the rows are cut into, and those of them that are held out.
-    is_fixed : bool
-        Whether C is given.
-    near_identical : float, optional
-        The cosine from which on texts are held out together.
-    validation : path or sequence of paths, optional
-        Stores whose rows judge instead of folds.
-    """
-
-    n_folds: int
-    n_tried: int
-    is_fixed: bool
-    near_identical: float | None
-    validation: str | Path | Sequence[str | Path] | None
-
-
-@dataclass(frozen=True)
-class _Task:
-    """All that a fit takes from files: rows, what is to be learned from them, and who judges it."""
-
-    sources: tuple[VectorSpec, ...]
-    rows: Labelled
-    matching: Matching | None
-    target: Target
-    trials: Trials
-    near_identical: float | None
-    data: Data
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """Figures of held-out rows, what was done to their probabilities, and the records of it."""
-
-    metrics: Metrics
-    calibration: Calibration
-    record: dict[str, Any]
-    held_out: HeldOutFigures | None
-
-
 def _number(C: float | str) -> float:
     """Read an inverse penalty."""
     try:
@@ -302,26 +237,6 @@ def _number(C: float | str) -> float:
     if not 0 < value < float("inf"):
         raise InputError(f"C is {C!r}; it must be a number above 0, or auto")
     return value
-
-
-def _plan(
-    cv: int | None,
-    near_identical: float | None,
-    validation: str | Path | Sequence[str | Path] | None,
-    options: Options,
-    *,
-    is_fixed: bool,
-) -> _Plan:
-    """Settle which rows judge; with a fixed C one fold of those of the default is enough."""
-    of_folds = options.one_standard_error or options.repeats > 1 or near_identical is not None
-    if validation is not None and of_folds:
-        raise InputError(
-            "`one_standard_error`, `repeats` and `near_identical` need folds: leave out "
-            "`validation`, or leave them out"
-        )
-    n_folds = FOLDS if cv is None else cv
-    n_tried = 1 if is_fixed and cv is None else n_folds
-    return _Plan(n_folds, n_tried, is_fixed, near_identical, validation)
 
 
 def _calibration(asked: str | None, *, possible: bool) -> str:
@@ -338,59 +253,7 @@ def _calibration(asked: str | None, *, possible: bool) -> str:
     return asked
 
 
-def _load(
-    files: ExitStack,
-    stores: Joined,
-    pooling: str | Sequence[str] | None,
-    plan: _Plan,
-    options: Options,
-) -> _Task:
-    """Take the labelled rows of the views that are asked for, and settle who judges them."""
-    sources = stores.choose([pooling] if isinstance(pooling, str) else pooling)
-    stores.check_all_taken(sources)
-    labels = classes_of(stores)
-    rows = labelled_rows(stores, sources, labels)
-    target = target_of(rows.y, labels, options)
-    if plan.validation is None:
-        trials = _in_folds(rows, target, plan, options)
-    else:
-        held_stores = files.enter_context(open_joined(plan.validation))
-        trials = _on_validation(held_stores, sources, target)
-    data = target.prepared(rows.X, options.memory)
-    if not plan.is_fixed:
-        data = weighed(data, target, [source.width for source in sources], rows.texts)
-    return _Task(tuple(sources), rows, stores.matching, target, trials, plan.near_identical, data)
-
-
-def _in_folds(rows: Labelled, target: Target, plan: _Plan, options: Options) -> Trials:
-    """Hold out folds of the rows themselves."""
-    texts, remark = rows.texts, ""
-    if plan.near_identical is not None:
-        texts = group_near(rows.X, texts, plan.near_identical, memory=options.memory)
-        remark = f", nor one nearly the same ({len(np.unique(texts)):,} groups)"
-    return fold_trials(
-        target,
-        texts,
-        options,
-        n_folds=plan.n_folds,
-        n_tried=plan.n_tried,
-        nested=not plan.is_fixed and are_few(*rows.X.shape, len(target.labels)),
-        remark=remark,
-    )
-
-
-def _on_validation(stores: Joined, sources: Sequence[VectorSpec], target: Target) -> Trials:
-    """Judge on the rows of other stores, by a model of all rows that are fitted."""
-    held = validation_rows(stores, sources, target.labels)
-    measured_on = f"the {len(held.y)} rows of {stores}"
-    if stores.matching is not None and (unmatched := sum(stores.matching.left_out.values())):
-        measured_on += f", without {unmatched} that do not match"
-    groups = held.texts[:, 0].astype(np.intp) % FOLDS  # copies of a text stay together
-    trial = Trial(target.everything, held.y, number_texts(held.texts))
-    return Trials((trial,), groups, measured_on, validation=held.X)
-
-
-def _solve_best(task: _Task, outcome: Outcome, options: Options) -> Solution:
+def _solve_best(task: Task, outcome: Outcome, options: Options) -> Solution:
     """Fit the head on all rows, from the mean of the models that chose its C."""
     start = mixed(outcome.solutions)
     problem = Problem(outcome.best.C, task.target.everything, options.tol, start)
@@ -398,86 +261,9 @@ def _solve_best(task: _Task, outcome: Outcome, options: Options) -> Solution:
     return solution
 
 
-def _solve_fixed(task: _Task, C: float, options: Options) -> tuple[Outcome, Solution]:
+def _solve_fixed(task: Task, C: float, options: Options) -> tuple[Outcome, Solution]:
     """Fit the head on all rows together with the models that judge it."""
     sets = [*task.trials.training, task.target.everything]
     problems = [Problem(C, one, options.tol) for one in sets]
     *judges, solution = solve(task.data, problems, max_iter=options.max_iter)
     return judge((C,), judges, task.target, task.trials, options), solution
-
-
-def _measure(outcome: Outcome, labels: Sequence[str], method: str, seed: int) -> _Measured:
-    """Measure held-out rows, after calibration where that is the method."""
-    rows, chosen = outcome.nested, outcome.held_out
-    weight, method = rows.weight, chosen.chosen(method)
-    calibration = chosen.calibration(method)
-    before = measure(rows.y, softmax(rows.logits), labels, seed=seed, weight=weight)
-    if method == "none":
-        figures = chosen.figures(calibration, before.confusion)
-        return _Measured(before, calibration, {"method": method}, figures)
-    after = measure(rows.y, rows.calibrated(method), labels, seed=seed, weight=weight)
-    record = {
-        "method": method,
-        "temperature": calibration.temperature,
-        "bias": calibration.bias.tolist(),
-        "before": _of_calibration(before),
-        "after": _of_calibration(after),
-    }
-    return _Measured(after, calibration, record, chosen.figures(calibration, after.confusion))
-
-
-def _of_calibration(metrics: Metrics) -> dict[str, float]:
-    return {"log_loss": metrics.log_loss, "calibration_error": metrics.calibration_error}
-
-
-def _view_scales(task: _Task) -> list[float]:
-    """Give the scale of each view, see `pipeline/solver/view_scales.py`."""
-    if task.data.scale is None:
-        return [1.0] * len(task.sources)
-    first = np.cumsum([0, *(source.width for source in task.sources[:-1])])
-    return [float(scale) for scale in task.data.scale[first]]
-
-
-def _metadata(
-    task: _Task, outcome: Outcome, solution: Solution, measured: _Measured, options: Options
-) -> dict[str, Any]:
-    """Say, as JSON types, what a head is made from, how, and what it is worth."""
-    matching = task.matching
-    return {
-        "frostline": __version__,
-        "versions": {p: version(p) for p in ("scikit-learn", "numpy")}
-        | {"python": platform.python_version()},
-        "rows": len(task.rows.y),
-        "class_rows": task.target.class_rows,
-        "unlabelled": task.rows.unlabelled,
-        "matching": None if matching is None else dataclasses.asdict(matching),
-        "C": outcome.best.C,
-        "view_scales": _view_scales(task),
-        "class_weight": options.class_weight,
-        "prior": task.target.stated.tolist(),
-        "calibration": measured.record,
-        "held_out": None if measured.held_out is None else measured.held_out.to_dict(),
-        "seed": options.seed,
-        "near_identical": task.near_identical,
-        "iterations": solution.iterations,
-        "converged": solution.converged,
-        "gap": solution.gap,
-        "tol": options.tol,
-        "max_iter": options.max_iter,
-        "in_memory": task.data.vectors.in_memory,
-        "measured_on": task.trials.measured_on,
-        "metric": options.metric,
-        "grid": [
-            {
-                "C": c.C,
-                "score": c.score,
-                "fold_scores": list(c.fold_scores),
-                "difference_error": c.difference_error,
-                "log_loss": c.log_loss,
-                "log_loss_error": c.log_loss_error,
-            }
-            for c in outcome.candidates
-        ],
-        "nested_choices": list(outcome.nested_choices),
-        "metrics": measured.metrics.to_dict(),
-    }

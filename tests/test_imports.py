@@ -156,10 +156,17 @@ ARROWS = {
         "pipeline.solver",
     ],
     "pipeline.evaluation": ["features.base", "pipeline.head", "pipeline.solver"],
-    "pipeline.fit": [
+    "pipeline.fitting": [
         "features.spec",
         "pipeline.data",
         "pipeline.evaluation",
+        "pipeline.head",
+        "pipeline.solver",
+    ],
+    "pipeline.fit": [
+        "pipeline.data",
+        "pipeline.evaluation",
+        "pipeline.fitting",
         "pipeline.head",
         "pipeline.solver",
     ],
@@ -276,6 +283,7 @@ NEVER = {
     "pipeline/head/safe_pickle.py": ["pickle", "joblib", "sklearn", "importlib"],
     "pipeline/data": ["torch", "h5py", "sklearn"],
     "pipeline/evaluation": ["torch", "h5py"],
+    "pipeline/fitting": ["torch", "h5py", "sklearn"],
     "pipeline/labelling": ["torch", "h5py", "sklearn"],
     "pipeline/scoring": ["torch", "transformers", "h5py", "sklearn"],
     "pipeline/report": ["torch", "h5py", "sklearn"],
