@@ -196,6 +196,7 @@ ARROWS = {
         "pipeline.evaluation",
         "pipeline.head",
     ],
+    "pipeline.facts": [],
     "pipeline.doctor": ["features.backends", "features.base", "features.encoder", "features.spec"],
     "pipeline.report": [
         "features",
