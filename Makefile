@@ -21,13 +21,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## extract, fit and predict on examples/, and show the metrics and five scored tweets
-	@mkdir -p $(DEMO)
-	$(BIN)/frostline extract examples/tweets.csv -o $(DEMO)/tweets.h5
-	$(BIN)/frostline fit $(DEMO)/tweets.h5 -o $(DEMO)/head.joblib --json $(DEMO)/metrics.json
-	$(BIN)/frostline predict $(DEMO)/head.joblib examples/new_tweets.csv --with-text -o $(DEMO)/scored.csv
-	@echo
-	@echo "The files lie in $(DEMO)/:"
-	@cd $(DEMO) && ls -1sh tweets.h5 head.joblib metrics.json scored.csv
+	@$(BIN)/frostline demo $(DEMO)
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
