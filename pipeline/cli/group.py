@@ -20,8 +20,8 @@ from features.errors import CannotContinue, FrostlineError, system_reason
 from features.version import __version__
 from pipeline.cli.flags import with_flags
 
-
-# A process that ends gives all its memory back: to look for garbage first takes a second with torch.
+# A process that ends gives all its memory back: looking for garbage first takes a second with
+# torch.
 atexit.register(gc.freeze)
 
 
