@@ -198,6 +198,13 @@ ARROWS = {
     ],
     "pipeline.facts": [],
     "pipeline.doctor": ["features.backends", "features.base", "features.encoder", "features.spec"],
+    "pipeline.plots": [
+        "features.base",
+        "features.spec",
+        "pipeline.compare",
+        "pipeline.evaluation",
+        "pipeline.scoring",
+    ],
     "pipeline.report": [
         "features",
         "features.base",
@@ -234,6 +241,7 @@ ARROWS = {
         "pipeline.fit",
         "pipeline.head",
         "pipeline.labelling",
+        "pipeline.plots",
         "pipeline.report",
         "pipeline.scoring",
     ],
@@ -287,6 +295,7 @@ NEVER = {
     "pipeline/fitting": ["torch", "h5py", "sklearn"],
     "pipeline/labelling": ["torch", "h5py", "sklearn"],
     "pipeline/scoring": ["torch", "transformers", "h5py", "sklearn"],
+    "pipeline/plots": ["torch", "numpy", "h5py", "sklearn", "matplotlib"],
     "pipeline/report": ["torch", "h5py", "sklearn"],
     "pipeline/cli": ["torch", "transformers", "h5py", "sklearn"],
 }

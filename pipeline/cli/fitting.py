@@ -19,6 +19,8 @@ from pipeline.evaluation.cross_validation import FOLDS
 from pipeline.fit import fit
 from pipeline.head.calibration import METHODS
 from pipeline.head.head import save_head
+from pipeline.plots.comparison import comparison_plot
+from pipeline.plots.files import check_plot, write_plot
 from pipeline.report.comparison import comparison_text
 from pipeline.report.fits import fit_text
 from pipeline.scoring.predict import is_store
@@ -140,17 +142,31 @@ def fit_command(
 @options.fold_seed
 @options.max_iter
 @options.memory
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw layers by poolings, and all views in order: .svg, .png or .html.",
+)
 @options.json_file
 def compare_command(
-    features: Sequence[str], combine: Sequence[str], json_file: Path | None, **chosen: Any
+    features: Sequence[str],
+    combine: Sequence[str],
+    plot: Path | None,
+    json_file: Path | None,
+    **chosen: Any,
 ) -> None:
     """Measure every view of cached vectors in the same cross-validation.
 
     Says which view is best, and which ones can't be told apart from it.
     """
-    check_json(json_file, list(features))
+    check_json(plot, list(features))
+    check_json(json_file, [*features, plot])
+    check_plot(plot)
     with progress.lines() as show:
         lines = "auto" if combine == ("auto",) else [views.split(",") for views in combine]
         result = compare(features, combine=lines, progress=show, **chosen)
+    if plot is not None:
+        write_plot(comparison_plot(result), plot)
     write_json(json_file, result.to_dict())
     click.echo(comparison_text(result))

@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from features.base.paths import check_replaceable
-from features.errors import InputError
 from features.tweets.rejects import RejectLog, rejects_path
 from pipeline.cli import options, progress
 from pipeline.cli.group import main
@@ -22,14 +21,14 @@ from pipeline.cli.results import (
     say_matching,
     shares_of,
     write_json,
-    write_text,
 )
 from pipeline.evaluation.label_shift import LabelShift
 from pipeline.head.head import load_head
+from pipeline.plots.files import check_plot, write_plot
+from pipeline.plots.shares import shares_plot
 from pipeline.report.label_shift import shift_text
 from pipeline.report.metrics import metrics_text
 from pipeline.report.quantities import quantities_text
-from pipeline.report.shares_plot import shares_svg
 from pipeline.report.stores_and_heads import predict_text
 from pipeline.scoring.estimated_prior import ESTIMATE, LEAST_ROWS, for_last_shares, for_their_shares
 from pipeline.scoring.evaluate import evaluate
@@ -188,7 +187,7 @@ def evaluate_command(
     "--plot",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Draw the shares as a picture, .svg.",
+    help="Draw the shares as a picture: .svg, .png or .html.",
 )
 @options.excel_safe
 @options.models
@@ -221,8 +220,7 @@ def quantify_command(
         given.append(path)
     if output is not None:
         check_output(output, excel_safe=excel_safe)
-    if plot is not None and plot.suffix.lower() != ".svg":
-        raise InputError(f"{plot}: unknown format; the name of a plot must end in .svg")
+    check_plot(plot)
     fitted, of_vectors = load_head(head), any(is_store(path) for path in inputs)
     with (
         RejectLog(None, strict=strict, allowed=chosen["allow_rejects"]) as rejects,
@@ -245,6 +243,6 @@ def quantify_command(
         rows = found.rows()
         write_table(COLUMNS, rows, output, excel_safe=excel_safe, stdout=sys.stdout)
     if plot is not None:
-        write_text(plot, shares_svg(found))
+        write_plot(shares_plot(found), plot)
     write_json(json_file, found.to_dict())
     click.echo(quantities_text(found), err=output == "-")

@@ -16,8 +16,9 @@ from pipeline.evaluation.adjusted_counting import adjusted_count
 from pipeline.evaluation.label_shift import estimate_shift
 from pipeline.fit import fit
 from pipeline.head.head import load_head, save_head
+from pipeline.plots.shares import MOST_GROUPS, shares_plot
+from pipeline.plots.svg import svg_text
 from pipeline.report.quantities import quantities_text
-from pipeline.report.shares_plot import MOST_GROUPS, shares_svg
 from pipeline.scoring.estimated_prior import known_of
 from pipeline.scoring.evaluate import Scores
 from pipeline.scoring.quantify import COLUMNS, by_stored_label, quantify
@@ -176,7 +177,7 @@ def test_the_rows_go_to_standard_output_alone(folder):
     ("options", "message"),
     [
         (["--by", "day"], "stored with one column, label, and not with 'day'"),
-        (["--plot", "shares.png"], "the name of a plot must end in .svg"),
+        (["--plot", "shares.gif"], "the name of a plot must end in .svg, .png or .html"),
         (["-o", "shares.txt"], "shares.txt: unknown format"),
         (["-o", "shares.jsonl", "--excel-safe"], "JSON has no formulas"),
         (["-o", "s.csv", "--json", "s.csv"], "s.csv is the output already"),
@@ -194,7 +195,7 @@ def test_a_picture_of_hostile_names(head):
     """What comes from a file is text in the picture, and no element of it."""
     names = ["<script>alert(1)</script>", '"&', "\x1b[2J", "ü" * 300, "a\ud800"]
     found = quantify(head, [scores_of(head, drawn(5, [0.3, 0.3, 0.4], 9), names)], by="<b>")
-    picture = shares_svg(found)
+    picture = svg_text(shares_plot(found).picture)
     root = ET.fromstring(picture)
     kinds = {element.tag.rpartition("}")[2] for element in root.iter()}
     assert kinds == {"svg", "title", "rect", "text", "line", "circle"}
@@ -207,4 +208,4 @@ def test_a_picture_of_hostile_names(head):
 def test_a_picture_of_many_groups_says_what_it_leaves_out(head):
     X = drawn(150, [0.3, 0.3, 0.4], 9)
     found = quantify(head, [scores_of(head, X, [str(n) for n in range(150)])], by="day")
-    assert f"the first {MOST_GROUPS} of 150" in shares_svg(found)
+    assert f"the first {MOST_GROUPS} of 150" in svg_text(shares_plot(found).picture)
