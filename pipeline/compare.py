@@ -108,6 +108,24 @@ class Comparison:
     conflicts: Conflicts
     measured_on: str
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook, the best line first."""
+        from features.base.notebook import facts_html, table_html
+
+        metric = METRICS[self.metric].label
+        rows = []
+        for line in self.lines:
+            low, high = line.difference_interval
+            differing = f"{line.difference:+.4f} ({low:+.4f} to {high:+.4f})"
+            told = "" if line.distinguishable else "~ best"
+            figure = f"{line.metrics.figures[self.metric]:.4f}"
+            is_best = line is self.lines[0]
+            cells = [line.name, f"{line.width:,}", f"{line.C:g}", figure]
+            rows.append([*cells, *(["", "best"] if is_best else [differing, told])])
+        facts = {"rows": f"{self.rows:,}", "measured on": self.measured_on}
+        heads = ["view", "D", "C", metric, "Δ vs best (95 % interval)", ""]
+        return facts_html(f"Comparison by {metric}", facts) + table_html(heads, rows)
+
     def to_dict(self) -> dict[str, Any]:
         """Give all of it as JSON types."""
         content = dataclasses.asdict(self)

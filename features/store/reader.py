@@ -139,6 +139,22 @@ class FeatureStore:
     def __len__(self) -> int:
         return self.n_rows
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook; of what is in memory, so that it may be closed."""
+        from features.base.notebook import facts_html
+        from features.base.shown import listed
+
+        facts = {
+            "rows": f"{self.n_rows:,}",
+            "classes": listed(self.label_names),
+            "views": ", ".join(f"{view} ({width:,})" for view, width in self.views.items()),
+            "files": f"{len(self.paths):,}",
+            "precision": f"{self.precision}, stored as {self.store_dtype}",
+            "model": self.spec.model,
+            "fingerprint": self.fingerprint,
+        }
+        return facts_html(f"Cached vectors: {self}", facts)
+
     def close(self) -> None:
         """Close the files."""
         for file in self._files:

@@ -83,6 +83,27 @@ class Metrics:
         """Mean of -ln p(true class), in nats; rows count by their weights."""
         return self.figures["log-loss"]
 
+    def _repr_html_(self) -> str:
+        """Show them in a notebook."""
+        from features.base.notebook import MOST_ROWS, facts_html, table_html
+
+        low, high = self.macro_recall_interval
+        facts = {METRICS[name].label: f"{figure:.4f}" for name, figure in self.figures.items()}
+        facts["95 % interval of macro recall"] = f"{low:.4f} to {high:.4f}"
+        facts["calibration error"] = f"{self.calibration_error:.4f}"
+        per_class = [
+            [one.label, f"{one.rows:,}", *(f"{x:.4f}" for x in (one.precision, one.recall, one.f1))]
+            for one in self.classes
+        ]
+        shown = facts_html(f"Metrics of {self.rows:,} rows", facts)
+        shown += table_html(["class", "rows", "precision", "recall", "F1"], per_class)
+        if len(self.classes) > MOST_ROWS // 2:
+            return shown
+        names = [one.label for one in self.classes]
+        counts = zip(names, self.confusion, strict=True)
+        confusion = [[name, *(f"{rows:,}" for rows in row)] for name, row in counts]
+        return shown + table_html(["true \\ predicted", *names], confusion)
+
     def to_dict(self) -> dict[str, Any]:
         """Give the metrics as JSON types, the figures beside the rest: `macro_recall`, …."""
         content = dataclasses.asdict(self)

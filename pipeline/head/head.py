@@ -94,6 +94,25 @@ class Head:
             found.setdefault(source.spec.fingerprint, []).append(source)
         return list(found.values())
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        from features.base.notebook import facts_html
+        from features.base.shown import listed
+
+        meta = self.metadata
+        figure = (meta.get("metrics") or {}).get("macro_recall")
+        facts = {
+            "labels": listed(self.labels),
+            "takes": " + ".join(f"{one.view} ({one.width:,})" for one in self.sources),
+            "encoders": ", ".join(
+                f"{first.spec.model} ({first.spec.fingerprint[:12]})" for first, *_ in self.encoders
+            ),
+            "fitted on": f"{meta.get('rows', 0):,} rows, C = {meta.get('C')}",
+        }
+        if isinstance(figure, float):
+            facts["macro recall"] = f"{figure:.4f} on {meta.get('measured_on')}"
+        return facts_html("A fitted head", facts)
+
     def with_prior(self, prior: str | Mapping[str, float]) -> Head:
         """Give a head of the same evidence for another prior: see `pipeline/head/priors.py`.
 
