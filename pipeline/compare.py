@@ -18,6 +18,7 @@ from features.base.arrays import Floats
 from features.errors import InputError
 from features.spec.vector_spec import VectorSpec
 from pipeline.data.conflicts import Conflicts, settle
+from pipeline.data.corrections import Corrections, correct
 from pipeline.data.join import Joined, open_joined
 from pipeline.data.labelled_rows import classes_of, labelled_rows
 from pipeline.data.matching import Matching
@@ -93,6 +94,8 @@ class Comparison:
         Rows that were left out because they have no label.
     matching : Matching, optional
         What came of joining the stores of several encoders.
+    corrections : Corrections
+        Labels that were given by hand.
     conflicts : Conflicts
         Texts that come with several labels, and what was done with their rows.
     measured_on : str
@@ -105,6 +108,7 @@ class Comparison:
     rows: int
     unlabelled: int
     matching: Matching | None
+    corrections: Corrections
     conflicts: Conflicts
     measured_on: str
 
@@ -128,7 +132,8 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Give all of it as JSON types."""
-        content = dataclasses.asdict(self)
+        content = dataclasses.asdict(dataclasses.replace(self, corrections=Corrections()))
+        content["corrections"] = self.corrections.counts() if self.corrections.files else None
         for entry, line in zip(content["lines"], self.lines, strict=True):
             entry["metrics"] = line.metrics.to_dict()
             entry["distinguishable"] = line.distinguishable
@@ -155,6 +160,7 @@ def compare(
     *,
     combine: Sequence[Sequence[str]] | str = (),
     cv: int = FOLDS,
+    corrections: str | Path | Sequence[str | Path] | None = None,
     conflicts: str = "keep",
     metric: str = "macro-recall",
     class_weight: str = "balanced",
@@ -178,7 +184,7 @@ def compare(
         Folds; see `make_folds`.
     metric : str
         One of `METRICS`: C is chosen by it, and the lines are compared in it.
-    conflicts, class_weight, prior, seed, max_iter, memory
+    corrections, conflicts, class_weight, prior, seed, max_iter, memory
         As for `fit`. The seed is that of the folds and of the bootstrap.
     progress : callable, optional
         Called with the number of lines that are done, and of all.
@@ -215,7 +221,8 @@ def compare(
         memory=bytes_of(memory),
     )
     with open_joined(features) as joined:
-        stores, found = settle(joined, conflicts)
+        corrected, corrections_made = correct(joined, corrections)
+        stores, found = settle(corrected, conflicts)
         asked = _lines(stores, combine)
         labels = classes_of(stores)
         rows = labelled_rows(stores, asked[0], labels)
@@ -244,6 +251,7 @@ def compare(
         len(trials.y),
         rows.unlabelled,
         stores.matching,
+        corrections_made,
         found,
         trials.measured_on,
     )

@@ -12,20 +12,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from features.errors import InputError
-from pipeline.data.conflicts import Conflicts, settle
-from pipeline.data.join import open_joined
+from pipeline.data.conflicts import Conflicts
+from pipeline.data.corrections import Corrections
 from pipeline.data.matching import Matching
 from pipeline.evaluation.choice import Candidate
 from pipeline.evaluation.cross_validation import Outcome, judge, select
 from pipeline.evaluation.metrics import Metrics
 from pipeline.evaluation.options import Options, bytes_of
-from pipeline.fitting.record import measured_by, metadata_of
+from pipeline.fitting.record import Measured, measured_by, metadata_of
 from pipeline.fitting.task import Task, load, plan_of
 from pipeline.head.calibration import METHODS, TEMPERATURE, folded
 from pipeline.head.head import Head
-from pipeline.head.novelty import fit_novelty
+from pipeline.head.novelty import Novelty, fit_novelty
 from pipeline.solver.solve import Problem, Solution, mixed, solve
 
 
@@ -47,6 +48,8 @@ class FitResult:
         Rows that were left out because they have no label.
     matching : Matching, optional
         What came of joining the stores of several encoders.
+    corrections : Corrections
+        Labels that were given by hand, and what is to be said of them.
     conflicts : Conflicts
         Texts that come with several labels, and what was done with their rows.
     gap : float
@@ -64,6 +67,7 @@ class FitResult:
     candidates: tuple[Candidate, ...]
     unlabelled: int
     matching: Matching | None
+    corrections: Corrections
     conflicts: Conflicts
     gap: float
     converged: bool
@@ -79,6 +83,7 @@ def fit(
     repeats: int = 1,
     near_identical: float | None = None,
     validation: str | Path | Sequence[str | Path] | None = None,
+    corrections: str | Path | Sequence[str | Path] | None = None,
     conflicts: str = "keep",
     metric: str = "macro-recall",
     one_standard_error: bool = False,
@@ -117,6 +122,9 @@ def fit(
         always are; see `pipeline/data/near_duplicates.py`.
     validation : path or sequence of paths, optional
         Labelled vectors of the same encoders to choose C and to measure on, instead of folds.
+    corrections : path or sequence of paths, optional
+        Tables of `id`, `row` and `label`: labels that these rows have instead of their own, see
+        `correct`. Not of `validation`.
     conflicts : str
         What becomes of texts that come with several labels, see `settle`: `keep` them, `drop` all
         their rows, or keep the rows of the label that the `majority` has. Not of `validation`.
@@ -152,7 +160,7 @@ def fit(
     ------
     InputError
         Fewer than two classes have rows, a view is not there, a class has fewer rows than folds, an
-        option is none of those allowed.
+        option is none of those allowed, corrections do not fit the rows.
     FileRefused
         A file is not a feature store, or `validation` is of another encoder.
 
@@ -184,8 +192,15 @@ def fit(
     method = _calibration(calibrate, possible=plan.n_tried > 1 or validation is not None)
 
     with ExitStack() as files:
-        stores, found = settle(files.enter_context(open_joined(features)), conflicts)
-        task = load(files, stores, pooling, plan, options)
+        task = load(
+            files,
+            features,
+            pooling,
+            corrections=corrections,
+            conflicts=conflicts,
+            plan=plan,
+            options=options,
+        )
         loaded = perf_counter()
         if fixed is None:
             outcome = select(task.data, task.target, task.trials, options)
@@ -198,13 +213,6 @@ def fit(
         novelty = fit_novelty(task.data.vectors, task.target.y, len(task.target.labels), held_out)
 
     measured = measured_by(outcome, task.target.labels, method, seed)
-    coef, intercept = folded(
-        solution.coef,
-        solution.intercept,
-        calibration=measured.calibration,
-        fitted=task.target.fitted,
-        stated=task.target.stated,
-    )
     ended = perf_counter()
     seconds = {
         "load": loaded - started,
@@ -212,16 +220,16 @@ def fit(
         "solve": ended - selected,
         "total": ended - started,
     }
-    metadata = metadata_of(task, outcome, solution, measured, options)
-    metadata |= {"conflicts": found.counts(), "seconds": seconds}
+    metadata = metadata_of(task, outcome, solution, measured, options) | {"seconds": seconds}
     return FitResult(
-        Head(task.target.labels, coef, intercept, task.sources, metadata, novelty),
+        _head(task, solution, measured, metadata, novelty),
         measured.metrics,
         task.trials.measured_on,
         outcome.candidates if fixed is None else (),
         task.rows.unlabelled,
-        task.matching,
-        found,
+        task.stores.matching,
+        task.corrections,
+        task.conflicts,
         solution.gap,
         solution.converged,
         seconds,
@@ -267,3 +275,21 @@ def _solve_fixed(task: Task, C: float, options: Options) -> tuple[Outcome, Solut
     problems = [Problem(C, one, options.tol) for one in sets]
     *judges, solution = solve(task.data, problems, max_iter=options.max_iter)
     return judge((C,), judges, task.target, task.trials, options), solution
+
+
+def _head(
+    task: Task,
+    solution: Solution,
+    measured: Measured,
+    metadata: Mapping[str, Any],
+    novelty: Novelty | None,
+) -> Head:
+    """Fold calibration and prior into the weights."""
+    coef, intercept = folded(
+        solution.coef,
+        solution.intercept,
+        calibration=measured.calibration,
+        fitted=task.target.fitted,
+        stated=task.target.stated,
+    )
+    return Head(task.target.labels, coef, intercept, task.sources, metadata, novelty)

@@ -152,6 +152,7 @@ ARROWS = {
         "features.base",
         "features.spec",
         "features.store",
+        "features.tweets",
         "pipeline.head",
         "pipeline.solver",
     ],
@@ -327,6 +328,7 @@ PUBLIC_FACES = {
     "features/extraction/extract.py extract",
     "pipeline/compare.py compare",
     "pipeline/fit.py fit",
+    "pipeline/labelling/suspects.py suspects",
     "pipeline/solver/estimator.py MultinomialLogisticRegression.__init__",
 }
 MOST_LINES, MOST_PARAMETERS = 60, 8

@@ -161,6 +161,11 @@ class FeatureStore:
             file.close()
 
     @property
+    def starts(self) -> list[int]:
+        """Numbers of the first rows of the shards."""
+        return [int(start) for start in self._starts[:-1]]
+
+    @property
     def fingerprint(self) -> str:
         """The fingerprint of the encoder."""
         return self.spec.fingerprint

@@ -209,7 +209,7 @@ class TweetReader:
     def _read_file(self, path: str, suffix: str) -> Iterator[Tweet | Reject]:
         with ExitStack() as stack:
             source = self._open(path, stack)
-            stack.enter_context(_readable(source.name))
+            stack.enter_context(readable(source.name))
             suffix = suffix or format_by_content(source, self._asked, self._written)
             rows = FORMATS[suffix].read(source, self._written, stack)
             step = 1 if source.path is None or source.path.stat().st_size < _LARGE else _STEP
@@ -251,7 +251,7 @@ class TweetReader:
             self._raw = None
             raw = LookAhead(stack.enter_context(_standard_input()), self._max_line_bytes // 16)
             return self._source("standard input", None, raw)
-        with _readable(path):
+        with readable(path):
             self._raw = Path(path).open("rb")  # noqa: SIM115 - the stack closes it
         return self._source(path, Path(path), stack.enter_context(self._raw))
 
@@ -455,16 +455,16 @@ def _text_of(path: Path) -> str:
 
 def _count_lines(path: Path, encoding: str | None) -> int:
     with (
-        _readable(str(path)),
+        readable(str(path)),
         path.open("rb") as raw,
         Source(str(path), path, raw, encoding).lines_again() as lines,
     ):
         return sum(1 for _ in lines)
-    raise AssertionError("_readable lets no error pass")
+    raise AssertionError("readable lets no error pass")
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
+def readable(name: str) -> Iterator[None]:
     """Say in one line why a file can't be read."""
     try:
         yield

@@ -71,6 +71,7 @@ from pipeline.scoring.predict import is_store
     metavar="FEATURES",
     help="Choose C and measure on these vectors instead.",
 )
+@options.corrections
 @options.conflicts
 @options.metric
 @click.option(
@@ -102,6 +103,7 @@ def fit_command(
     output: Path,
     pooling: Sequence[str],
     validation: Sequence[Path],
+    corrections: Sequence[Path],
     json_file: Path | None,
     **chosen: Any,
 ) -> None:
@@ -110,14 +112,20 @@ def fit_command(
     Files of one encoder are shards; those of different encoders, over the same tweets, are put side
     by side, and 2:mean is the view mean of the second one.
     """
-    inputs: list[str | Path | None] = [*features, *validation]
+    inputs: list[str | Path | None] = [*features, *validation, *corrections]
     check_replaceable(output, inputs)
     if is_store(output):
         raise InputError(
             f"{output} is, or is named as, cached vectors; name a head, e.g. head.joblib"
         )
     check_json(json_file, [*inputs, output])
-    result = fit(features, pooling=pooling or None, validation=validation or None, **chosen)
+    result = fit(
+        features,
+        pooling=pooling or None,
+        validation=validation or None,
+        corrections=corrections,
+        **chosen,
+    )
     save_head(result.head, output)
     write_json(json_file, result.head.metadata)
     click.echo(f"{fit_text(result)}\n\n{printable(str(output))} written")
@@ -135,6 +143,7 @@ def fit_command(
 @click.option(
     "--cv", type=int, default=FOLDS, show_default=True, metavar="K", help="Folds, the same for all."
 )
+@options.corrections
 @options.conflicts
 @options.metric
 @options.class_weight
@@ -152,6 +161,7 @@ def fit_command(
 def compare_command(
     features: Sequence[str],
     combine: Sequence[str],
+    corrections: Sequence[Path],
     plot: Path | None,
     json_file: Path | None,
     **chosen: Any,
@@ -160,12 +170,13 @@ def compare_command(
 
     Says which view is best, and which ones can't be told apart from it.
     """
-    check_json(plot, list(features))
-    check_json(json_file, [*features, plot])
+    inputs = [*features, *corrections]
+    check_json(plot, inputs)
+    check_json(json_file, [*inputs, plot])
     check_plot(plot)
     with progress.lines() as show:
         lines = "auto" if combine == ("auto",) else [views.split(",") for views in combine]
-        result = compare(features, combine=lines, progress=show, **chosen)
+        result = compare(features, combine=lines, corrections=corrections, progress=show, **chosen)
     if plot is not None:
         write_plot(comparison_plot(result), plot)
     write_json(json_file, result.to_dict())

@@ -28,6 +28,7 @@ from pipeline.scoring.output_files import check_output, write_table
 @click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
 @options.table
 @options.number
+@options.corrections
 @click.option(
     "--cv", type=int, default=FOLDS, show_default=True, metavar="K", help="Folds of each repeat."
 )
@@ -43,7 +44,12 @@ from pipeline.scoring.output_files import check_output, write_table
 @options.memory
 @options.excel_safe
 def suspects_command(
-    head: Path, features: Sequence[str], output: str, excel_safe: bool, **chosen: Any
+    head: Path,
+    features: Sequence[str],
+    output: str,
+    corrections: Sequence[Path],
+    excel_safe: bool,
+    **chosen: Any,
 ) -> None:
     """List the labels that are probably wrong, the most doubtful first.
 
@@ -52,8 +58,8 @@ def suspects_command(
     """
     check_output(output, excel_safe=excel_safe)
     if output != "-":
-        check_replaceable(Path(output), [head, *features])
-    found = suspects(load_head(head), features, **chosen)
+        check_replaceable(Path(output), [head, *features, *corrections])
+    found = suspects(load_head(head), features, corrections=corrections, **chosen)
     write_table(OF_SUSPECTS, found.table(), output, excel_safe=excel_safe, stdout=sys.stdout)
     click.echo(suspects_text(found), err=output == "-")
 
@@ -63,6 +69,7 @@ def suspects_command(
 @click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
 @options.table
 @options.number
+@options.corrections
 @click.option(
     "--tweets",
     multiple=True,
@@ -87,6 +94,7 @@ def label_next_command(
     tweets: Sequence[str],
     excel_safe: bool,
     number: int,
+    corrections: Sequence[Path],
     seed: int,
     memory: str | None,
     **chosen: Any,
@@ -99,12 +107,19 @@ def label_next_command(
     """
     check_output(output, excel_safe=excel_safe)
     if output != "-":
-        check_replaceable(Path(output), [head, *features, *tweets])
+        check_replaceable(Path(output), [head, *features, *tweets, *corrections])
     columns = options.columns_of(chosen)
     if columns.given and not tweets:
         named = ", ".join(f"`{name}`" for name in columns.given)
         raise InputError(f"{named}: which tweets? Give `tweets` as well, or leave it out")
-    found = next_rows(load_head(head), features, number=number, seed=seed, memory=memory)
+    found = next_rows(
+        load_head(head),
+        features,
+        number=number,
+        corrections=corrections,
+        seed=seed,
+        memory=memory,
+    )
     texts = None
     if tweets:
         reader = TweetReader(tweets, columns, written=options.input_format_of(chosen))

@@ -187,6 +187,13 @@ conflicts = click.option(
     help="Texts with several labels: keep them, drop all their rows, or keep the rows of the label "
     "that most have (majority).",
 )
+corrections = click.option(
+    "--corrections",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Take other labels for some rows: a table of id, row and label; repeat for more.",
+)
 fold_seed = click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),

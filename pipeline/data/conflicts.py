@@ -91,7 +91,7 @@ def settle(stores: Joined, handling: str) -> tuple[Joined, Conflicts]:
     if not len(rows):
         return stores, Conflicts(handling)
     codes = stores.codes[rows]
-    text = _numbered(stores.texts()[rows])
+    text = numbered(stores.texts()[rows])
     winner = _winners(text, codes, len(stores.label_names))
     disputed = np.isin(text, text[winner != codes])
     if not disputed.any():
@@ -115,7 +115,7 @@ def settle(stores: Joined, handling: str) -> tuple[Joined, Conflicts]:
     return dataclasses.replace(stores, codes=codes), conflicts
 
 
-def _numbered(texts: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.intp]:
+def numbered(texts: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.intp]:
     """Give equal rows of (n, ·) the same number: (n,)."""
     # As byte strings, which numpy sorts many times faster than rows.
     strings = np.ascontiguousarray(texts).view(f"S{texts.itemsize * texts.shape[1]}").reshape(-1)

@@ -71,7 +71,7 @@ def metadata_of(
     task: Task, outcome: Outcome, solution: Solution, measured: Measured, options: Options
 ) -> dict[str, Any]:
     """Say, as JSON types, what a head is made from, how, and what it is worth."""
-    matching = task.matching
+    matching = task.stores.matching
     return {
         "frostline": __version__,
         "versions": {p: version(p) for p in ("scikit-learn", "numpy")}
@@ -80,6 +80,8 @@ def metadata_of(
         "class_rows": task.target.class_rows,
         "unlabelled": task.rows.unlabelled,
         "matching": None if matching is None else dataclasses.asdict(matching),
+        "corrections": task.corrections.counts() if task.corrections.files else None,
+        "conflicts": task.conflicts.counts(),
         "C": outcome.best.C,
         "view_scales": _view_scales(task),
         "class_weight": options.class_weight,

@@ -1,6 +1,6 @@
 """Gather what a fit takes: rows with labels, what there is to learn, and who judges. No solving.
 
-In come joined stores and what was asked for; out comes a `Task`, whose vectors are ready for the
+In come paths and what was asked for; out comes a `Task`, whose vectors are ready for the
 solver. Nothing is written here.
 """
 
@@ -15,9 +15,10 @@ import numpy as np
 
 from features.errors import InputError
 from features.spec.vector_spec import VectorSpec
+from pipeline.data.conflicts import Conflicts, settle
+from pipeline.data.corrections import Corrections, correct
 from pipeline.data.join import Joined, open_joined
 from pipeline.data.labelled_rows import Labelled, classes_of, labelled_rows, validation_rows
-from pipeline.data.matching import Matching
 from pipeline.data.near_duplicates import group_near
 from pipeline.evaluation.cross_validation import FOLDS
 from pipeline.evaluation.folds import number_texts
@@ -59,11 +60,33 @@ class Plan:
 
 @dataclass(frozen=True)
 class Task:
-    """All that a fit takes from files: rows, what is to be learned from them, and who judges it."""
+    """All that a fit takes from files: rows, what is to be learned from them, and who judges it.
 
+    Attributes
+    ----------
+    opened, stores : Joined
+        The stores as they are, and with the labels of this run.
+    corrections : Corrections
+        Labels that were given by hand.
+    conflicts : Conflicts
+        Texts that come with several labels, and what was done with their rows.
+    sources : tuple of VectorSpec
+        The views to fit on.
+    rows : Labelled
+    target : Target
+    trials : Trials
+    near_identical : float, optional
+        See `Plan`.
+    data : Data
+        The vectors of `rows`, ready for the solver.
+    """
+
+    opened: Joined
+    stores: Joined
+    corrections: Corrections
+    conflicts: Conflicts
     sources: tuple[VectorSpec, ...]
     rows: Labelled
-    matching: Matching | None
     target: Target
     trials: Trials
     near_identical: float | None
@@ -92,12 +115,18 @@ def plan_of(
 
 def load(
     files: ExitStack,
-    stores: Joined,
+    features: str | Path | Sequence[str | Path],
     pooling: str | Sequence[str] | None,
+    *,
+    corrections: str | Path | Sequence[str | Path] | None,
+    conflicts: str,
     plan: Plan,
     options: Options,
 ) -> Task:
     """Take the labelled rows of the views that are asked for, and settle who judges them."""
+    opened = files.enter_context(open_joined(features))
+    corrected, corrections_made = correct(opened, corrections)
+    stores, found = settle(corrected, conflicts)
     sources = stores.choose([pooling] if isinstance(pooling, str) else pooling)
     stores.check_all_taken(sources)
     labels = classes_of(stores)
@@ -111,7 +140,18 @@ def load(
     data = target.prepared(rows.X, options.memory)
     if not plan.is_fixed:
         data = weighed(data, target, [source.width for source in sources], rows.texts)
-    return Task(tuple(sources), rows, stores.matching, target, trials, plan.near_identical, data)
+    return Task(
+        opened,
+        stores,
+        corrections_made,
+        found,
+        tuple(sources),
+        rows,
+        target,
+        trials,
+        plan.near_identical,
+        data,
+    )
 
 
 def _in_folds(rows: Labelled, target: Target, plan: Plan, options: Options) -> Trials:

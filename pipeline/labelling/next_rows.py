@@ -18,6 +18,7 @@ import numpy as np
 from features.base.arrays import Floats, Indices, Mask
 from features.errors import InputError
 from features.tweets.reader import Reject, Tweet
+from pipeline.data.corrections import Corrections, correct
 from pipeline.data.join import Joined, open_joined
 from pipeline.data.labelled_rows import rows_where
 from pipeline.data.matching import Matching
@@ -53,6 +54,8 @@ class NextRows:
         Rows that were left out because they, or others of their text, have one.
     matching : Matching, optional
         What came of joining the stores of several encoders.
+    corrections : Corrections
+        Labels that were given by hand.
     """
 
     ids: list[str]
@@ -62,6 +65,7 @@ class NextRows:
     pool: int
     labelled: int
     matching: Matching | None
+    corrections: Corrections
 
     def table(self, texts: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Give the rows by the columns of `table_columns`; the labels are for a person to give.
@@ -85,6 +89,7 @@ def next_rows(
     features: str | Path | Sequence[str | Path],
     *,
     number: int = 100,
+    corrections: str | Path | Sequence[str | Path] | None = None,
     seed: int = 0,
     memory: int | str | None = None,
 ) -> NextRows:
@@ -98,6 +103,8 @@ def next_rows(
         that those which were labelled since can be given beside the pool.
     number : int
         Rows to choose; fewer are, where the rest of the pool is nearly the same.
+    corrections : path or sequence of paths, optional
+        As for `fit`: rows that have a label in them are left out.
     seed : int
         Of all draws.
     memory : int or str, optional
@@ -113,7 +120,8 @@ def next_rows(
     if number < 1:
         raise InputError(f"`number` is {number}; list at least 1 row")
     rng = np.random.default_rng(seed)
-    with open_joined(features) as stores:
+    with open_joined(features) as opened:
+        stores, corrected = correct(opened, corrections)
         kept = _without_labels(stores)
         if not kept.any():
             raise InputError(
@@ -132,6 +140,7 @@ def next_rows(
             len(pool.x),
             len(kept) - len(pool.x),
             stores.matching,
+            corrected,
         )
 
 

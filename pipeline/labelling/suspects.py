@@ -18,6 +18,7 @@ import numpy as np
 
 from features.base.arrays import Floats, Indices
 from features.errors import InputError
+from pipeline.data.corrections import Corrections, correct
 from pipeline.data.join import open_joined
 from pipeline.data.labelled_rows import Labelled, validation_rows
 from pipeline.data.matching import Matching
@@ -75,6 +76,8 @@ class Suspects:
         Rows that were left out because they have no label.
     matching : Matching, optional
         What came of joining the stores of several encoders.
+    corrections : Corrections
+        Labels that were given by hand.
     C : float
         That of the models.
     measured_on : str
@@ -89,6 +92,7 @@ class Suspects:
     rows: Indices
     unlabelled: int
     matching: Matching | None
+    corrections: Corrections
     C: float
     measured_on: str
 
@@ -122,6 +126,7 @@ def suspects(
     features: str | Path | Sequence[str | Path],
     *,
     number: int = 100,
+    corrections: str | Path | Sequence[str | Path] | None = None,
     cv: int = FOLDS,
     repeats: int = 3,
     seed: int = 0,
@@ -138,7 +143,7 @@ def suspects(
         Labelled vectors of the head's encoders, most often those that it was fitted on.
     number : int
         Rows to list; all, where there are fewer.
-    cv, repeats, seed, max_iter, memory
+    corrections, cv, repeats, seed, max_iter, memory
         As for `fit`; the vectors must fit into `memory`.
 
     Raises
@@ -151,7 +156,8 @@ def suspects(
     """
     if number < 1:
         raise InputError(f"`number` is {number}; list at least 1 row")
-    with open_joined(features) as stores:
+    with open_joined(features) as opened:
+        stores, corrected = correct(opened, corrections)
         rows = validation_rows(stores, head.sources, head.labels)
         evidence = gather(
             head, rows, cv=cv, repeats=repeats, seed=seed, max_iter=max_iter, memory=memory
@@ -169,6 +175,7 @@ def suspects(
             np.flatnonzero(stores.kept[0])[joined] if stores.kept else joined,
             rows.unlabelled,
             stores.matching,
+            corrected,
             inverse_penalty(head),
             evidence.measured_on,
         )

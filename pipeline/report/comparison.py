@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.compare import Comparison
 from pipeline.evaluation.metrics import METRICS
-from pipeline.report.labels import conflicts_text
+from pipeline.report.labels import conflicts_text, corrections_text
 from pipeline.report.layout import table
 from pipeline.report.metrics import prior_in_words
 from pipeline.report.stores_and_heads import matching_text
@@ -42,6 +42,8 @@ def comparison_text(result: Comparison) -> str:
         f"Δ vs best: difference in {metric}, by a paired bootstrap over rows. ~ best: its "
         "interval holds 0,\nso that these rows don't tell the two apart."
     )
+    if corrected := corrections_text(result.corrections):
+        text += f"\n\n{corrected}"
     if warning := conflicts_text(result.conflicts):
         text += f"\n\n{warning}"
     if slow := [line.name for line in result.lines if not line.converged]:

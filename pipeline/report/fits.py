@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.evaluation.choice import Candidate, best_of, plateau
 from pipeline.evaluation.metrics import METRICS
 from pipeline.fit import FitResult
-from pipeline.report.labels import conflicts_text
+from pipeline.report.labels import conflicts_text, corrections_text
 from pipeline.report.layout import counts_text, facts_text, table
 from pipeline.report.metrics import metrics_text
 from pipeline.report.stores_and_heads import matching_text, views_of
@@ -34,6 +34,8 @@ def fit_text(result: FitResult) -> str:
         "seconds": ", ".join(f"{part} {value:.2f}" for part, value in result.seconds.items()),
     }
     text = facts_text(facts)
+    if corrected := corrections_text(result.corrections):
+        text += f"\n\n{corrected}"
     if warning := conflicts_text(result.conflicts):
         text += f"\n\n{warning}"
     if result.candidates:

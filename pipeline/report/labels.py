@@ -5,8 +5,9 @@ from __future__ import annotations
 import textwrap
 from itertools import islice
 
-from features.base.shown import printable, shown
+from features.base.shown import listed, printable, shown
 from pipeline.data.conflicts import Conflicts
+from pipeline.data.corrections import Corrections
 from pipeline.labelling.next_rows import NextRows
 from pipeline.labelling.suspects import Suspects
 from pipeline.report.layout import COLUMNS, counts_text, table
@@ -14,6 +15,31 @@ from pipeline.report.stores_and_heads import matching_text
 
 # Suspects, and pairs of labels, that are shown; the file has all.
 _SHOWN = 5
+
+
+def corrections_text(corrections: Corrections) -> str:
+    """Say what was corrected, and what of the files was not used; nothing without files."""
+    c = corrections
+    if not c.files:
+        return ""
+    changed, empty = sum(c.changed.values()), sum(file.empty for file in c.files)
+    pairs = {f"{a} -> {b}": n for (a, b), n in c.changed.items()}
+    parts = [f"{changed:,} labels changed{counts_text(pairs)}"]
+    parts += [f"{c.labelled:,} given to rows without one"] if c.labelled else []
+    parts += [f"{c.same:,} were there already"] if c.same else []
+    parts += [f"{empty:,} lines without a label"] if empty else []
+    lines = [f"Corrected by {' and '.join(file.name for file in c.files)}: {'; '.join(parts)}"]
+    if c.unknown:
+        lines.append(
+            f"! {len(c.unknown):,} lines are not used: no row has their ids, {listed(c.unknown)}"
+        )
+    if c.twins.corrected:
+        a, b = c.twins.examples[0]
+        lines.append(
+            f"! {c.twins.corrected:,} of these rows have a text that {c.twins.others:,} other rows "
+            f"have with another label, which they keep: e.g. ids {shown(a)} and {shown(b)}"
+        )
+    return "\n".join(textwrap.fill(printable(line), COLUMNS) for line in lines)
 
 
 def conflicts_text(conflicts: Conflicts) -> str:
@@ -47,6 +73,8 @@ def suspects_text(found: Suspects) -> str:
     ]
     if found.matching is not None:
         lines.append(f"Joined: {matching_text(found.matching)}")
+    if corrected := corrections_text(found.corrections):
+        lines.append(corrected)
     wrong = found.doubts.n_wrong
     lines.append(
         f"Confident learning counts {wrong:,} labels ({wrong / rows:.0%}) as wrong or too hard for "
@@ -78,6 +106,8 @@ def next_rows_text(found: NextRows) -> str:
         + (f"; {found.labelled:,} that have one left out" if found.labelled else "")
         + (f"\nJoined: {matching_text(found.matching)}" if found.matching else "")
     )
+    if corrected := corrections_text(found.corrections):
+        text += f"\n{corrected}"
     if len(found.ids) < found.asked:
         text += f"\n{found.asked:,} were asked for: the others are nearly the same as these"
     return text
