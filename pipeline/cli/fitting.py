@@ -170,7 +170,7 @@ def compare_command(
 
     Says which view is best, and which ones can't be told apart from it.
     """
-    inputs = [*features, *corrections]
+    inputs: list[str | Path | None] = [*features, *corrections]
     check_json(plot, inputs)
     check_json(json_file, [*inputs, plot])
     check_plot(plot)
