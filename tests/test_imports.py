@@ -198,6 +198,7 @@ ARROWS = {
         "pipeline.head",
     ],
     "pipeline.facts": [],
+    "pipeline.page": ["pipeline.facts"],
     "pipeline.doctor": ["features.backends", "features.base", "features.encoder", "features.spec"],
     "pipeline.plots": [
         "features.base",
@@ -297,6 +298,7 @@ NEVER = {
     "pipeline/labelling": ["torch", "h5py", "sklearn"],
     "pipeline/scoring": ["torch", "transformers", "h5py", "sklearn"],
     "pipeline/plots": ["torch", "numpy", "h5py", "sklearn", "matplotlib"],
+    "pipeline/page": ["torch", "h5py", "sklearn", "scipy"],
     "pipeline/report": ["torch", "h5py", "sklearn"],
     "pipeline/cli": ["torch", "transformers", "h5py", "sklearn"],
 }
