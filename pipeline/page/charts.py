@@ -73,7 +73,7 @@ def choice(found: Mapping[str, Any]) -> str:
 
 def _part_in_choice(one: Mapping[str, Any]) -> str:
     names = [name for name in ("chosen", "best") if one[name]]
-    return ", ".join(names) or ("on the plateau" if one["plateau"] else "below the plateau")
+    return ", ".join(names) or ("on the plateau" if one["plateau"] else "worse than the plateau")
 
 
 def _size_of(one: Mapping[str, Any]) -> float:

@@ -11,7 +11,6 @@ import base64
 import dataclasses
 import gzip
 import json
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +35,7 @@ class Blocks:
         return len(self.arrays) + len(self.names)
 
 
-def pack(points: Points, labels: Sequence[str], most_characters: int | None) -> Blocks:
+def pack(points: Points, most_characters: int | None) -> Blocks:
     """Pack rows; texts longer than `most_characters` are cut, None cuts none.
 
     The arrays are, one behind the other and little-endian: rows uint32, x uint16, y uint16, label
@@ -54,7 +53,7 @@ def pack(points: Points, labels: Sequence[str], most_characters: int | None) -> 
     texts = points.texts
     if texts is not None:
         texts = [clean(t if most_characters is None else cut(t, most_characters)) for t in texts]
-    names = {"labels": list(labels), "spans": spans, "ids": points.ids, "texts": texts}
+    names = {"spans": spans, "ids": points.ids, "texts": texts}
     return Blocks(
         _packed(b"".join(one.tobytes() for one in arrays)),
         _packed(json.dumps(names, ensure_ascii=False).encode("utf-8", "replace")),

@@ -22,14 +22,22 @@
     return made;
   };
 
+  const labels = JSON.parse($("labels").textContent);
+  const optionsOf = (select) => {
+    select.append(...labels.map((label, code) => new Option(label, code)));
+    return select;
+  };
+
   // ---- Changed labels: of all lists on the page, by the number of the row.
 
   const changes = new Map();
   let downloaded = true;
   let onChange = () => {};
 
-  function change(item, label) {
-    if (label === "" || label === item.label) changes.delete(item.row);
+  // `code` is that of a label, as selects have it: "" where none is chosen.
+  function change(item, code) {
+    const label = code === "" ? item.label : labels[code];
+    if (label === item.label) changes.delete(item.row);
     else changes.set(item.row, { id: item.id, label });
     downloaded = changes.size === 0;
   }
@@ -42,7 +50,7 @@
       const made = changes.get(Number(item.dataset.row));
       item.classList.toggle("is-changed", made !== undefined);
       const select = item.querySelector("select");
-      if (select) select.value = made ? made.label : "";
+      if (select) select.value = made ? labels.indexOf(made.label) : "";
     }
     onChange();
   }
@@ -67,8 +75,10 @@
   function addSelect(place, item) {
     const label = element("label", "field", "Change label to ");
     const select = element("select");
-    select.append($("options").content.cloneNode(true));
-    select.value = changes.get(item.row)?.label ?? "";
+    select.append(new Option("…", ""));
+    optionsOf(select).value = changes.has(item.row)
+      ? labels.indexOf(changes.get(item.row).label)
+      : "";
     select.addEventListener("change", () => {
       change(item, select.value);
       showChanges();
@@ -78,11 +88,11 @@
   }
 
   for (const listed of document.querySelectorAll(".row")) {
-    const { row, id, label } = listed.dataset;
-    const item = { row: Number(row), id, label };
+    const [row, id, label] = ["row", "id", "label"].map((key) => JSON.parse(listed.dataset[key]));
+    const item = { row, id, label };
     const place = listed.querySelector(".change");
     place.querySelector(".accept")?.addEventListener("click", (event) => {
-      change(item, event.currentTarget.dataset.label);
+      change(item, labels.indexOf(JSON.parse(event.currentTarget.dataset.label)));
       showChanges();
     });
     addSelect(place, item);
@@ -136,14 +146,15 @@
   let hovered = -1;
   let path = [];
   const unticked = new Set();
+  optionsOf($("bulk-label"));
   const canvas = $("canvas");
   const context = canvas.getContext("2d", { willReadFrequently: true });
 
-  const nameOf = (code) => (code < 0 ? "nothing" : names.labels[code]);
+  const nameOf = (code) => (code < 0 ? "nothing" : labels[code]);
   const itemOf = (i) => ({
     row: points.row[i],
     id: names.ids[i],
-    label: points.label[i] < 0 ? "" : names.labels[points.label[i]],
+    label: points.label[i] < 0 ? "" : labels[points.label[i]],
   });
   const isWrong = (i) => points.label[i] >= 0 && points.label[i] !== points.predicted[i];
   const isRight = (i) => points.label[i] >= 0 && points.label[i] === points.predicted[i];
@@ -290,7 +301,7 @@
   function colouring() {
     const by = document.querySelector("input[name=colour]:checked").value;
     const rest = rgb("--c-rest");
-    const classes = names.labels.map((_, k) => (k < 8 ? rgb(`--c${k}`) : rest));
+    const classes = labels.map((_, k) => (k < 8 ? rgb(`--c${k}`) : rest));
     if (by === "label") return (i) => (points.label[i] < 0 ? rest : classes[points.label[i]]);
     if (by === "predicted") return (i) => classes[points.predicted[i]];
     const [right, wrong] = [rgb("--c0"), rgb("--c1")];
@@ -330,7 +341,6 @@
     const byError = document.querySelector("input[name=colour]:checked").value === "error";
     const colour = colouring();
     const faint = rgb("--faint");
-    const filtered = isFiltered();
     const stamp = (i, shape, [r, g, b], a) => {
       const [x, y] = place(i, frame);
       const [cx, cy] = [Math.round(x * ratio), Math.round(y * ratio)];
@@ -344,11 +354,11 @@
         pixels[at + 2] += (b - pixels[at + 2]) * a;
       }
     };
-    if (filtered) for (let i = 0; i < n; i++) if (!found[i]) stamp(i, disc, faint, 1);
+    const share = n > 20000 ? 0.45 : 0.7;
+    if (isFiltered()) for (let i = 0; i < n; i++) if (!found[i]) stamp(i, disc, faint, 1);
     for (let i = 0; i < n; i++) {
-      if (found[i] && !(byError && isWrong(i))) stamp(i, disc, colour(i), 0.7);
+      if (found[i]) stamp(i, byError && isWrong(i) ? cross : disc, colour(i), share);
     }
-    if (byError) for (let i = 0; i < n; i++) if (found[i] && isWrong(i)) stamp(i, cross, colour(i), 0.8);
     overlay();
   }
 
@@ -381,9 +391,9 @@
     const by = document.querySelector("input[name=colour]:checked").value;
     const entries =
       by === "error"
-        ? [["c0", "right"], ["c1", "wrong", "×"], ["c-rest", "without a label"]]
-        : names.labels.map((label, k) => [k < 8 ? `c${k}` : "c-rest", label]);
-    if (by === "label" && points.label.some((code) => code < 0)) entries.push(["c-rest", "no label"]);
+        ? [["c0", "right"], ["c1", "wrong", "×"]]
+        : labels.map((label, k) => [k < 8 ? `c${k}` : "c-rest", label]);
+    if (by !== "predicted" && points.label.some((code) => code < 0)) entries.push(["c-rest", "no label"]);
     const space = "http://www.w3.org/2000/svg";
     $("legend").replaceChildren(
       ...entries.map(([colour, text, cross]) => {

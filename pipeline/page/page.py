@@ -52,7 +52,7 @@ def render_page(
         return _checked(page(None, []), max_bytes)
     # What is said of the map comes on top of the page without it.
     around = _size(page(Blocks("", "", len(points.rows)), ["x" * 500]))
-    return _checked(page(*fitted(points, facts["head"]["labels"], max_bytes - around)), max_bytes)
+    return _checked(page(*fitted(points, max_bytes - around)), max_bytes)
 
 
 def _template_of(facts: Mapping[str, Any]) -> Callable[[Blocks | None, list[str]], str]:

@@ -5,7 +5,7 @@ What was cut is said in words that the page shows. Nothing else of the page is m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from pipeline.facts.facts import Points
 from pipeline.page.map_data import Blocks, pack, some_of
@@ -17,9 +17,7 @@ _CUTS = (None, 280, 140, 100, 70)
 _SAMPLE, _FEWEST = 2000, 200
 
 
-def fitted(
-    points: Points, labels: Sequence[str], most_bytes: int
-) -> tuple[Blocks | None, list[str]]:
+def fitted(points: Points, most_bytes: int) -> tuple[Blocks | None, list[str]]:
     """Pack as much of the map as fits, and say what was left out.
 
     Returns
@@ -32,10 +30,10 @@ def fitted(
     rows = len(points.rows)
     for kept, characters in _steps(rows, points.texts is not None):
         # A sample says at once that a step is far too large: packing a million texts takes a while.
-        sample = pack(some_of(points, min(kept, _SAMPLE)), labels, characters)
+        sample = pack(some_of(points, min(kept, _SAMPLE)), characters)
         if sample.n_bytes * 0.7 * kept / max(sample.rows, 1) > most_bytes:
             continue
-        blocks = pack(points if kept == rows else some_of(points, kept), labels, characters)
+        blocks = pack(points if kept == rows else some_of(points, kept), characters)
         if blocks.n_bytes <= most_bytes:
             return blocks, _said(points, kept, characters)
     return None, [f"The map of {count(rows)} rows does not fit into this file."] if rows else []
