@@ -139,6 +139,7 @@
 
   const START = { x: 0.5, y: 0.5, zoom: 1 };
   const PAGE = 20;
+  const COLOURS = 8;
   let points, names, n, found, picked, list, lowered;
   let view = { ...START };
   let shown = 0;
@@ -301,21 +302,23 @@
   function colouring() {
     const by = document.querySelector("input[name=colour]:checked").value;
     const rest = rgb("--c-rest");
-    const classes = labels.map((_, k) => (k < 8 ? rgb(`--c${k}`) : rest));
+    const classes = labels.map((_, k) => (k < COLOURS ? rgb(`--c${k}`) : rest));
     if (by === "label") return (i) => (points.label[i] < 0 ? rest : classes[points.label[i]]);
     if (by === "predicted") return (i) => classes[points.predicted[i]];
     const [right, wrong] = [rgb("--c0"), rgb("--c1")];
     return (i) => (isWrong(i) ? wrong : isRight(i) ? right : rest);
   }
 
-  // Pixels of a dot around its middle; a wrong row is a cross, so colour is not all that tells.
+  // Pixels of a dot around its middle, and how much of each it covers; a wrong row is a cross, so
+  // colour is not all that tells.
   function shapes(radius) {
     const disc = [], cross = [];
     const reach = Math.ceil(radius * 1.5);
+    const add = (shape, dx, dy, covered) => covered > 0 && shape.push([dx, dy, Math.min(1, covered)]);
     for (let dy = -reach; dy <= reach; dy++) {
       for (let dx = -reach; dx <= reach; dx++) {
-        if (dx * dx + dy * dy <= radius * radius) disc.push([dx, dy]);
-        if (Math.abs(Math.abs(dx) - Math.abs(dy)) <= radius * 0.3) cross.push([dx, dy]);
+        add(disc, dx, dy, radius + 0.5 - Math.hypot(dx, dy));
+        add(cross, dx, dy, radius * 0.3 + 0.5 - Math.abs(Math.abs(dx) - Math.abs(dy)) / Math.SQRT2);
       }
     }
     return { disc, cross };
@@ -341,14 +344,15 @@
     const byError = document.querySelector("input[name=colour]:checked").value === "error";
     const colour = colouring();
     const faint = rgb("--faint");
-    const stamp = (i, shape, [r, g, b], a) => {
+    const stamp = (i, shape, [r, g, b], share) => {
       const [x, y] = place(i, frame);
       const [cx, cy] = [Math.round(x * ratio), Math.round(y * ratio)];
       if (cx < -9 || cy < -9 || cx > w + 9 || cy > h + 9) return;
-      for (const [dx, dy] of shape) {
+      for (const [dx, dy, covered] of shape) {
         const px = cx + dx, py = cy + dy;
         if (px < 0 || py < 0 || px >= w || py >= h) continue;
         const at = 4 * (py * w + px);
+        const a = covered * share;
         pixels[at] += (r - pixels[at]) * a;
         pixels[at + 1] += (g - pixels[at + 1]) * a;
         pixels[at + 2] += (b - pixels[at + 2]) * a;
@@ -392,7 +396,8 @@
     const entries =
       by === "error"
         ? [["c0", "right"], ["c1", "wrong", "×"]]
-        : labels.map((label, k) => [k < 8 ? `c${k}` : "c-rest", label]);
+        : labels.slice(0, COLOURS).map((label, k) => [`c${k}`, label]);
+    if (by !== "error" && labels.length > COLOURS) entries.push(["c-rest", "other labels"]);
     if (by !== "predicted" && points.label.some((code) => code < 0)) entries.push(["c-rest", "no label"]);
     const space = "http://www.w3.org/2000/svg";
     $("legend").replaceChildren(

@@ -121,7 +121,7 @@ def _environment() -> Environment:
         words.title,
     ):
         environment.filters[shown.__name__] = shown
-    environment.globals["colour"] = charts.colour
+    environment.globals |= {"colour": charts.colour, "COLOURS": charts.COLOURS}
     for draw in (
         charts.lengths,
         charts.choice,

@@ -8,6 +8,7 @@ import shutil
 import pytest
 from report_examples import HOSTILE, LABELS, example_facts, example_points
 
+from pipeline.data.corrections_file import read_corrections
 from pipeline.page.page import render_page
 from pipeline.page.words import clean, cut
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 
 SIZES = [(390, 844), (1440, 900)]
 # A label that needs quotes in a CSV file, and one that looks like HTML.
-NAMED = ("bad,  very", '<b>"so so"</b>\t', "positive")
+NAMED = ("bad,  very", '<b>"so\tso"</b>', "positive")
 
 
 @pytest.fixture(scope="module")
@@ -339,6 +340,8 @@ def test_corrections_come_down_as_a_csv(opened, named_file, points, tmp_path):
     content = download(page, tmp_path / "corrections.csv")
     assert content.startswith("id,row,label\n")
     read = list(csv.reader(content.splitlines()[1:]))
+    lines = read_corrections(tmp_path / "corrections.csv", NAMED).lines
+    assert [[one.id, str(one.row), one.label] for one in lines] == read
     assert read == [[f'a "b"\x1b, {r}', str(r), expected[r]] for r in sorted(expected)]
 
 
@@ -461,13 +464,56 @@ def test_it_fits_and_has_no_violations(opened, named_file, scheme, width, height
     assert found.violations_count == 0, found.generate_report()
 
 
+@pytest.fixture(scope="module")
+def crowded_file(tmp_path_factory):
+    """A page of thirty classes with long names, as long ids, and texts without blanks."""
+    points = example_points()
+    facts = example_facts(points).to_dict()
+    names = [f"class-{k}-" + "x" * 60 for k in range(30)]
+    facts["head"] |= {"labels": names, "file": "y" * 300 + ".joblib", "prior": [1 / 30] * 30}
+    facts["confusion"] = {"labels": names, "counts": [[12345] * 30] * 30}
+    facts["metrics"]["classes"] = [{**facts["metrics"]["classes"][0], "label": n} for n in names]
+    facts["data"] |= {"classes": [{"name": n, "rows": 10, "share": 1 / 30} for n in names]}
+    facts["precision_recall"] = [{**facts["precision_recall"][0], "label": n} for n in names]
+    facts["provenance"] = {"commands": ["frostline " + "z" * 500], "head": {"a" * 200: "b" * 900}}
+    crowded = dataclasses.replace(
+        points,
+        predicted=(points.rows % 30).astype("int16"),
+        ids=["i" * 300] * 300,
+        texts=["w" * 3000] * 300,
+    )
+    for part in ("mistakes", "uncertain", "suspects"):
+        for one in facts[part]:
+            one |= {"label": names[3], "predicted": names[4], "id": "i" * 300, "text": "w" * 3000}
+            if "suggested" in one:
+                one["suggested"] = names[4]
+    path = tmp_path_factory.mktemp("crowded") / "report.html"
+    path.write_text(render_page(facts, crowded), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_many_classes_and_long_names_fit(opened, crowded_file, width, height):
+    page = opened(crowded_file, width=width, height=height)
+    page.locator("#suspects .accept").first.click()
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    legend = page.locator("#legend li").all_inner_texts()
+    assert [text.strip()[:7] for text in legend] == [
+        *(f"class-{k}" for k in range(8)),
+        "other l",
+        "no labe",
+    ]
+
+
 def test_prints_light_without_controls(opened, file, tmp_path):
-    page = opened(file, color_scheme="dark")
+    page = opened(file, color_scheme="dark", width=700)
     page.emulate_media(media="print")
     paper = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--paper')")
     assert paper.strip() == "#ffffff"
     for hidden in ("#found", ".zoom", ".contents", ".tools", "#mistakes select"):
         assert page.locator(hidden).first.is_hidden(), hidden
+    ends = "[...document.querySelectorAll('main *')].map((e) => e.getBoundingClientRect().right)"
+    assert max(page.evaluate(ends)) <= 700
     page.wait_for_timeout(100)
     corner = "document.getElementById('canvas').getContext('2d').getImageData(2, 2, 1, 1).data[0]"
     assert page.evaluate(corner) == 255
