@@ -4,7 +4,7 @@
 (() => {
   const $ = (id) => document.getElementById(id);
   const number = (n) => n.toLocaleString("en-US");
-  const percent = (p) => `${(100 * p).toFixed(1)} %`;
+  const percent = (p) => `${(100 * p).toFixed(1)}%`;
   const element = (name, classes, text) => {
     const made = document.createElement(name);
     if (classes) made.className = classes;

@@ -78,7 +78,7 @@ def _checked(html: str, max_bytes: int) -> str:
     if _size(html) > max_bytes:
         raise InputError(
             f"the report has {_size(html):,} bytes without the map, and {max_bytes:,} are allowed; "
-            f"give `max_bytes={_size(html)}` or more"
+            f"give `max_size={_size(html)}` or more"
         )
     return html
 
@@ -121,6 +121,8 @@ def _environment() -> Environment:
         words.title,
     ):
         environment.filters[shown.__name__] = shown
+    # What is HTML already; autoescaping would show its tags.
+    environment.filters["with_code"] = lambda text: Markup(words.with_code(text))
     environment.globals |= {"colour": charts.colour, "COLOURS": charts.COLOURS}
     for draw in (
         charts.lengths,
@@ -130,6 +132,5 @@ def _environment() -> Environment:
         charts.learning_curve,
         charts.differences,
     ):
-        # Drawings escape what they write; autoescaping would show their tags.
         environment.globals[f"draw_{draw.__name__}"] = lambda *a, draw=draw: Markup(draw(*a))
     return environment

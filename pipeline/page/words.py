@@ -30,6 +30,17 @@ def escaped(text: object) -> str:
     return escape(clean(str(text)))
 
 
+def with_code(text: str) -> str:
+    """Write a text as HTML, with what stands between backticks as code.
+
+    Examples
+    --------
+    >>> with_code("give `--C` < 1")
+    'give <code>--C</code> &lt; 1'
+    """
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escaped(text))
+
+
 def cut(text: str, most: int = MOST_LISTED) -> str:
     """Give a text, or its beginning and how long it is.
 
@@ -42,8 +53,14 @@ def cut(text: str, most: int = MOST_LISTED) -> str:
 
 
 def percent(value: float, digits: int = 1) -> str:
-    """Write a share in percent, with a space at which no line is broken."""
-    return f"{100 * value:.{digits}f}\u00a0%"
+    """Write a share in percent.
+
+    Examples
+    --------
+    >>> percent(0.7126), percent(0.5, 0)
+    ('71.3%', '50%')
+    """
+    return f"{100 * value:.{digits}f}%"
 
 
 def points(value: float) -> str:
@@ -97,7 +114,13 @@ def is_share(metric: str) -> bool:
 
 
 def figure(value: float, metric: str) -> str:
-    """Write a metric's value: in percent where it is a share."""
+    """Write a metric's value: in percent where it is a share.
+
+    Examples
+    --------
+    >>> figure(0.7126, "macro-recall"), figure(0.71264, "log_loss")
+    ('71.3%', '0.713')
+    """
     return percent(value) if is_share(metric) else f"{value:.3f}"
 
 

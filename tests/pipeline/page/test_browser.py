@@ -186,7 +186,7 @@ def test_hover_shows_the_text(page, points):
     tip = page.locator("#tip")
     assert tip.locator(".tweet").inner_text() == points.texts[row]
     assert f"row {row}, id {points.ids[row]}" in tip.inner_text()
-    assert f"{100 * round(points.probability[row] * 255) / 255:.1f} %" in tip.inner_text()
+    assert f"{100 * round(points.probability[row] * 255) / 255:.1f}%" in tip.inner_text()
     page.mouse.move(5, 5)
     assert tip.is_hidden()
 

@@ -85,7 +85,7 @@ def test_metrics_are_those_of_the_facts(tree, facts):
     assert sorted(tree.numbers("metrics")) == sorted(numbers_in(metrics))
     assert tree.numbers("confusion") == numbers_in(confusion) == numbers_in(facts.confusion.counts)
     said = next(one["text"] for one in tree.all("span") if one["attrs"].get("class") == "between")
-    assert said.replace("\xa0", "") == f"{100 * interval[0]:.1f}% to {100 * interval[1]:.1f}%"
+    assert said == f"{100 * interval[0]:.1f}% to {100 * interval[1]:.1f}%"
 
 
 def test_figures_are_those_of_the_facts(tree, facts):
@@ -160,7 +160,7 @@ def test_hostile_texts_are_text(points):
 
 
 def test_hostile_names_are_text(facts, points):
-    hostile = '"><script>alert(1)</script>\x1b'
+    hostile = '"><script>alert(1)</script>\x1b\ud83d`<b>`'
     content = json.loads(json.dumps(facts.to_dict()))
     content["verdict"] = hostile
     content["head"] |= {"file": hostile, "labels": [hostile, "b", "c"]}
@@ -176,6 +176,8 @@ def test_hostile_names_are_text(facts, points):
     tree = Tree(render_page(content, points))
     assert len(tree.all("script")) == 4
     assert tree.all("h1")[0]["text"] == clean(hostile)
+    cure = next(o for o in tree.all("p", "checks") if o["attrs"].get("class") == "cure")
+    assert cure["text"] == "What to do: " + clean(hostile).replace("`", "")
     first = next(one for one in tree.found if one["attrs"].get("class") == "row")
     assert json.loads(first["attrs"]["data-id"]) == hostile
 
@@ -253,7 +255,7 @@ def test_a_page_keeps_to_its_size_and_says_what_is_cut(facts, max_bytes):
 def test_a_page_that_is_too_large_anyhow_names_a_size_that_works(facts, points):
     with pytest.raises(InputError, match="without the map") as caught:
         render_page(facts.to_dict(), points, max_bytes=20_000)
-    enough = int(re.search(r"`max_bytes=(\d+)`", str(caught.value))[1])
+    enough = int(re.search(r"`max_size=(\d+)`", str(caught.value))[1])
     html = render_page(facts.to_dict(), points, max_bytes=enough)
     assert len(html.encode()) == enough
     assert left_out(html)[1] == "The map of 300 rows does not fit into this file."
