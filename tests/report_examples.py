@@ -105,7 +105,7 @@ def example_facts(points=None):
                 CurvePoint(n, 0.65 - 0.5 / n**0.5, 0.64 - 0.6 / n**0.5, 0.66 - 0.4 / n**0.5)
                 for n in (15, 30, 60, 120, 240)
             ),
-            Forecast(480, 0.627, 0.615, 0.64, 0.012),
+            Forecast(480, 0.627, 0.615, 0.64, 0.012, 0.004, 0.02),
         ),
         mistakes=tuple(_listed(points, i) for i in wrong[:20]),
         uncertain=tuple(_listed(points, i) for i in by_probability[:20]),

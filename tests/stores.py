@@ -43,6 +43,7 @@ def write_store(
     *,
     texts=None,
     ids=None,
+    flags=None,
     spec=SPEC,
     store_dtype="float32",
     precision="float32",
@@ -56,7 +57,7 @@ def write_store(
         "label": np.asarray(y, np.int32),
         "digest": digests_of(texts or [f"text {i}" for i in range(n_rows)]),
         "n_tokens": np.full(n_rows, 5, np.int32),
-        "flags": np.zeros(n_rows, np.uint8),
+        "flags": np.zeros(n_rows, np.uint8) if flags is None else np.asarray(flags, np.uint8),
         **views,
     }
     widths = {view: matrix.shape[1] for view, matrix in views.items()}

@@ -1,6 +1,15 @@
 """Gather all commands: importing this defines them; `main` runs the one that is asked for."""
 
-from pipeline.cli import demo, extraction, fitting, inspection, labelling, scoring
+from pipeline.cli import demo, extraction, fitting, inspection, labelling, reporting, scoring
 from pipeline.cli.group import main
 
-__all__ = ["demo", "extraction", "fitting", "inspection", "labelling", "main", "scoring"]
+__all__ = [
+    "demo",
+    "extraction",
+    "fitting",
+    "inspection",
+    "labelling",
+    "main",
+    "reporting",
+    "scoring",
+]

@@ -93,9 +93,14 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Forecast(CurvePoint):
-    """What more rows would probably be worth; `gain` is to what the rows there are give."""
+    """What more rows would probably be worth.
+
+    `gain` is to what all rows that there are give, with the ends of its own 95 % interval.
+    """
 
     gain: float
+    gain_low: float
+    gain_high: float
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.base.arrays import Array, Codes, Floats
+from features.base.arrays import Array, Codes, Floats, Indices
 from features.errors import InputError
 from pipeline.evaluation.folds import number_texts
 from pipeline.solver.blocks import Centred
@@ -74,7 +74,14 @@ def directions(x: Array) -> Array:
     return np.asarray(x / np.where(length > 0, length, 1))
 
 
-def share_of_others(directions: Array, y: Codes, text: Codes, n: int = NEIGHBOURS) -> Floats:
+def share_of_others(
+    directions: Array,
+    y: Codes,
+    text: Codes,
+    n: int = NEIGHBOURS,
+    *,
+    asked: Indices | None = None,
+) -> Floats:
     """Give the share of the n nearest rows of other texts that have another label, by cosine.
 
     Parameters
@@ -84,21 +91,25 @@ def share_of_others(directions: Array, y: Codes, text: Codes, n: int = NEIGHBOUR
     y, text : int arrays (N,)
     n : int
         All other rows, where there are fewer.
+    asked : int array (A,), optional
+        The rows that it is given for; default all.
 
     Returns
     -------
-    float64 array (N,)
+    float64 array (A,)
         0.5 where no row lies in a like direction.
     """
     n = min(n, len(y) - 1)
-    found = np.empty(len(y))
-    for start in range(0, len(y), _TILE):
-        at = slice(start, start + _TILE)
+    asked = np.arange(len(y)) if asked is None else asked
+    found = np.empty(len(asked))
+    for start in range(0, len(asked), _TILE):
+        here = slice(start, start + _TILE)
+        at = asked[here]
         cosine = directions[at] @ directions.T
         cosine[text[at, None] == text] = -1.0
         near = np.argpartition(-cosine, n - 1, axis=1)[:, :n]
         weight = np.maximum(np.take_along_axis(cosine, near, axis=1), 0).astype(np.float64)
         total = weight.sum(axis=1)
         other = (weight * (y[near] != y[at, None])).sum(axis=1)
-        found[at] = np.where(total > 0, other / np.where(total > 0, total, 1.0), 0.5)
+        found[here] = np.where(total > 0, other / np.where(total > 0, total, 1.0), 0.5)
     return found

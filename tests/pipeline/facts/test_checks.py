@@ -1,0 +1,142 @@
+"""Each check of a report fires on rows that were made to have its fault, and on no others."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from stores import LABELS, blobs, write_store
+
+from pipeline.data.join import open_joined
+from pipeline.facts.gather import Source, gather
+from pipeline.fit import fit
+from pipeline.head.head import Head
+
+N = 600
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory):
+    store = write_store(tmp_path_factory.mktemp("checks") / "s.h5", *blobs(N, 8, 3, seed=1))
+    return fit(store).head
+
+
+def checks_of(head, path):
+    with open_joined(path) as stores:
+        facts, _ = gather(head, stores, Source("head.joblib", (str(path),), "frostline report"))
+    return {one.id: one for one in facts.checks}
+
+
+def fresh(tmp_path, rows=N, seed=2, change=lambda X, y: (X, y), **given):
+    X, y = blobs(rows, 8, 3, seed=seed)
+    X, y = change(X, y)
+    return write_store(tmp_path / "new.h5", X, y, **given)
+
+
+def test_nothing_is_wrong_with_rows_of_the_same_kind(head, tmp_path):
+    found = checks_of(head, fresh(tmp_path))
+    assert {one.status for one in found.values()} <= {"good", "skipped"}, found
+    assert all(not one.cure for one in found.values() if one.status == "good")
+    assert set(found) == {
+        "duplicates-with-training",
+        "conflicting-labels",
+        "c-at-edge",
+        "no-better-than-prior",
+        "label-shift",
+        "truncation",
+        "small-classes",
+        "calibration",
+        "out-of-depth",
+        "few-rows",
+    }
+
+
+def fired(found, name, *statuses):
+    assert found[name].status in (statuses or ("warning", "problem")), found[name]
+    assert found[name].cure
+    return found[name]
+
+
+def test_conflicting_labels(head, tmp_path):
+    texts = [f"text {i}" for i in range(N)]
+    store = fresh(tmp_path, texts=[*texts[:-1], texts[0]], change=differ)
+    assert "1 texts" in fired(checks_of(head, store), "conflicting-labels").finding
+
+
+def differ(X, y):
+    y[0], y[-1] = 0, 1
+    return X, y
+
+
+def test_truncation(head, tmp_path):
+    store = fresh(tmp_path, flags=np.arange(N) % 4 == 0)
+    assert "25.0%" in fired(checks_of(head, store), "truncation", "problem").finding
+
+
+def test_small_classes_and_few_rows(head, tmp_path):
+    def few(X, y):
+        kept = np.concatenate([np.flatnonzero(y == 0)[:3], np.flatnonzero(y > 0)[:40]])
+        return X[kept], y[kept]
+
+    found = checks_of(head, fresh(tmp_path, change=few))
+    assert "'negative' (3)" in fired(found, "small-classes", "problem").finding
+    fired(found, "few-rows", "problem")
+
+
+def test_label_shift(head, tmp_path):
+    def shift(X, y):
+        kept = np.concatenate([np.flatnonzero(y == 0), np.flatnonzero(y == 2)[:30]])
+        return X[kept], y[kept]
+
+    found = checks_of(head, fresh(tmp_path, rows=2000, change=shift))
+    assert "--prior estimate" in fired(found, "label-shift", "problem").cure
+
+
+def test_out_of_depth(head, tmp_path):
+    found = checks_of(head, fresh(tmp_path, change=lambda X, y: (X * 4, y)))
+    fired(found, "out-of-depth", "problem")
+
+
+def test_calibration(head, tmp_path):
+    sure = dataclasses.replace(head, coef=head.coef * 5, intercept=head.intercept * 5)
+    fired(checks_of(sure, fresh(tmp_path)), "calibration")
+
+
+def test_no_better_than_the_prior(head, tmp_path):
+    rng = np.random.default_rng(0)
+    found = checks_of(head, fresh(tmp_path, change=lambda X, y: (X, rng.permutation(y))))
+    assert "frostline compare" in fired(found, "no-better-than-prior", "problem").cure
+
+
+def test_noise_is_no_better_than_the_prior_out_of_fold(tmp_path):
+    rng = np.random.default_rng(3)
+    store = fresh(tmp_path, change=lambda X, y: (X, rng.permutation(y)))
+    found = checks_of(fit(store, C=0.01, cv=5).head, store)
+    fired(found, "no-better-than-prior", "problem")
+
+
+@pytest.mark.parametrize(("C", "cure"), [(0.0001, "--C 1e-05"), (100.0, "--C 1000")])
+def test_c_at_the_edge(head, tmp_path, C, cure):
+    at_edge = dataclasses.replace(head, metadata={**head.metadata, "C": C})
+    assert cure in fired(checks_of(at_edge, fresh(tmp_path)), "c-at-edge", "warning").cure
+
+
+def test_a_head_that_says_little_is_shown_as_well(head, tmp_path):
+    silent = Head(head.labels, head.coef, head.intercept, head.sources, {})
+    found = checks_of(silent, fresh(tmp_path))
+    for name in ("c-at-edge", "label-shift", "out-of-depth"):
+        assert found[name].status == "skipped"
+
+
+@pytest.mark.parametrize("metadata", [{"grid": [1, 2], "metric": "accuracy"}, {"calibration": 3}])
+def test_a_head_that_says_nonsense_is_shown_as_well(head, tmp_path, metadata):
+    odd = dataclasses.replace(head, metadata={**head.metadata, **metadata})
+    assert checks_of(odd, fresh(tmp_path))["small-classes"].status == "good"
+
+
+def test_own_rows_of_a_class_too_small_for_folds(tmp_path):
+    X, y = blobs(N, 8, 3, seed=1)
+    y = np.where(y == 0, 1, y)
+    y[:3] = 0
+    store = write_store(tmp_path / "s.h5", X, y, LABELS)
+    head = fit(store, C=0.01, cv=3).head
+    fired(checks_of(head, store), "duplicates-with-training", "problem")
