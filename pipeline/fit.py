@@ -7,6 +7,7 @@ by. It never reads tweets and never runs a model. The steps that `compare` takes
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,11 +23,12 @@ from pipeline.evaluation.choice import Candidate
 from pipeline.evaluation.cross_validation import Outcome, judge, select
 from pipeline.evaluation.metrics import Metrics
 from pipeline.evaluation.options import Options, bytes_of
+from pipeline.fitting.changes import Changes, changes_of, earlier
 from pipeline.fitting.record import Measured, measured_by, metadata_of
 from pipeline.fitting.task import Task, load, plan_of
 from pipeline.head.calibration import METHODS, TEMPERATURE, folded
-from pipeline.head.head import Head
-from pipeline.head.novelty import Novelty, fit_novelty
+from pipeline.head.head import Head, load_head
+from pipeline.head.novelty import fit_novelty
 from pipeline.solver.solve import Problem, Solution, mixed, solve
 
 
@@ -52,13 +54,15 @@ class FitResult:
         Labels that were given by hand, and what is to be said of them.
     conflicts : Conflicts
         Texts that come with several labels, and what was done with their rows.
+    changes : Changes, optional
+        What has changed against an earlier head, if one was given.
     gap : float
         The certificate of the head: how far it can be from the optimum, relative to the objective.
     converged : bool
         False if `max_iter`, or rounding, ended the fit before `tol` was reached.
     seconds : dict of str to float
         `load`, `select`, `solve`, `total`. With a fixed C the models that are measured are solved
-        together with the head's, in `solve`.
+        together with the head's, in `solve`. What `against` takes is in `total` alone.
     """
 
     head: Head
@@ -69,6 +73,7 @@ class FitResult:
     matching: Matching | None
     corrections: Corrections
     conflicts: Conflicts
+    changes: Changes | None
     gap: float
     converged: bool
     seconds: dict[str, float]
@@ -94,6 +99,7 @@ def fit(
     max_iter: int = 1000,
     tol: float = 1e-6,
     memory: int | str | None = None,
+    against: str | Path | None = None,
 ) -> FitResult:
     """Fit a multinomial logistic regression on cached vectors.
 
@@ -155,6 +161,9 @@ def fit(
     memory : int or str, optional
         Bytes of vectors to hold, e.g. `2GiB`; default a quarter of the memory that is free. A store
         that takes more, in float32, is read anew in each pass.
+    against : path, optional
+        An earlier head to measure the new one against, on the same rows and by the labels of now;
+        see `pipeline/fitting/changes.py`.
 
     Raises
     ------
@@ -176,6 +185,7 @@ def fit(
     (True, True)
     """
     started = perf_counter()
+    old = None if against is None else load_head(against)
     fixed = None if C == "auto" else _number(C)
     options = Options(
         metric=metric,
@@ -201,28 +211,24 @@ def fit(
             plan=plan,
             options=options,
         )
+        before = None if old is None else earlier(old, str(against), task)
         loaded = perf_counter()
-        if fixed is None:
-            outcome = select(task.data, task.target, task.trials, options)
-            selected = perf_counter()
-            solution = _solve_best(task, outcome, options)
-        else:
-            outcome, solution = _solve_fixed(task, fixed, options)
-            selected = loaded
-        held_out = task.trials.training[0].held_out
-        novelty = fit_novelty(task.data.vectors, task.target.y, len(task.target.labels), held_out)
+        outcome, solution, selected = _solved(task, fixed, options)
+        measured = measured_by(outcome, task.target.labels, method, seed)
+        metadata = metadata_of(task, outcome, solution, measured, options)
+        head = _head(task, solution, measured, metadata)
+        ended = perf_counter()
+        changes = None if before is None else changes_of(before, head, task, options)
 
-    measured = measured_by(outcome, task.target.labels, method, seed)
-    ended = perf_counter()
     seconds = {
         "load": loaded - started,
         "select": selected - loaded,
         "solve": ended - selected,
-        "total": ended - started,
+        "total": perf_counter() - started,
     }
-    metadata = metadata_of(task, outcome, solution, measured, options) | {"seconds": seconds}
+    said = {"changes": None if changes is None else changes.to_dict(), "seconds": seconds}
     return FitResult(
-        _head(task, solution, measured, metadata, novelty),
+        dataclasses.replace(head, metadata=metadata | said),
         measured.metrics,
         task.trials.measured_on,
         outcome.candidates if fixed is None else (),
@@ -230,6 +236,7 @@ def fit(
         task.stores.matching,
         task.corrections,
         task.conflicts,
+        changes,
         solution.gap,
         solution.converged,
         seconds,
@@ -261,6 +268,16 @@ def _calibration(asked: str | None, *, possible: bool) -> str:
     return asked
 
 
+def _solved(task: Task, fixed: float | None, options: Options) -> tuple[Outcome, Solution, float]:
+    """Choose C, unless it is given, and solve for the head; also when the choice was made."""
+    if fixed is not None:
+        started = perf_counter()
+        return *_solve_fixed(task, fixed, options), started
+    outcome = select(task.data, task.target, task.trials, options)
+    selected = perf_counter()
+    return outcome, _solve_best(task, outcome, options), selected
+
+
 def _solve_best(task: Task, outcome: Outcome, options: Options) -> Solution:
     """Fit the head on all rows, from the mean of the models that chose its C."""
     start = mixed(outcome.solutions)
@@ -277,14 +294,8 @@ def _solve_fixed(task: Task, C: float, options: Options) -> tuple[Outcome, Solut
     return judge((C,), judges, task.target, task.trials, options), solution
 
 
-def _head(
-    task: Task,
-    solution: Solution,
-    measured: Measured,
-    metadata: Mapping[str, Any],
-    novelty: Novelty | None,
-) -> Head:
-    """Fold calibration and prior into the weights."""
+def _head(task: Task, solution: Solution, measured: Measured, metadata: Mapping[str, Any]) -> Head:
+    """Fold calibration and prior into the weights, and learn the kind of the rows."""
     coef, intercept = folded(
         solution.coef,
         solution.intercept,
@@ -292,4 +303,6 @@ def _head(
         fitted=task.target.fitted,
         stated=task.target.stated,
     )
+    held_out = task.trials.training[0].held_out
+    novelty = fit_novelty(task.data.vectors, task.target.y, len(task.target.labels), held_out)
     return Head(task.target.labels, coef, intercept, task.sources, metadata, novelty)

@@ -72,6 +72,12 @@ from pipeline.scoring.predict import is_store
     help="Choose C and measure on these vectors instead.",
 )
 @options.corrections
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="HEAD",
+    help="Say what has changed against an earlier head, on the same rows.",
+)
 @options.conflicts
 @options.metric
 @click.option(
@@ -104,6 +110,7 @@ def fit_command(
     pooling: Sequence[str],
     validation: Sequence[Path],
     corrections: Sequence[Path],
+    against: Path | None,
     json_file: Path | None,
     **chosen: Any,
 ) -> None:
@@ -112,7 +119,7 @@ def fit_command(
     Files of one encoder are shards; those of different encoders, over the same tweets, are put side
     by side, and 2:mean is the view mean of the second one.
     """
-    inputs: list[str | Path | None] = [*features, *validation, *corrections]
+    inputs: list[str | Path | None] = [*features, *validation, *corrections, against]
     check_replaceable(output, inputs)
     if is_store(output):
         raise InputError(
@@ -124,6 +131,7 @@ def fit_command(
         pooling=pooling or None,
         validation=validation or None,
         corrections=corrections,
+        against=against,
         **chosen,
     )
     save_head(result.head, output)

@@ -75,6 +75,8 @@ class Task:
     rows : Labelled
     target : Target
     trials : Trials
+    held : Joined, optional
+        The stores of `Plan.validation`.
     near_identical : float, optional
         See `Plan`.
     data : Data
@@ -89,6 +91,7 @@ class Task:
     rows: Labelled
     target: Target
     trials: Trials
+    held: Joined | None
     near_identical: float | None
     data: Data
 
@@ -133,10 +136,10 @@ def load(
     rows = labelled_rows(stores, sources, labels)
     target = target_of(rows.y, labels, options)
     if plan.validation is None:
-        trials = _in_folds(rows, target, plan, options)
+        held, trials = None, _in_folds(rows, target, plan, options)
     else:
-        held_stores = files.enter_context(open_joined(plan.validation))
-        trials = _on_validation(held_stores, sources, target)
+        held = files.enter_context(open_joined(plan.validation))
+        trials = _on_validation(held, sources, target)
     data = target.prepared(rows.X, options.memory)
     if not plan.is_fixed:
         data = weighed(data, target, [source.width for source in sources], rows.texts)
@@ -149,6 +152,7 @@ def load(
         rows,
         target,
         trials,
+        held,
         plan.near_identical,
         data,
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from features.base.shown import printable
 from pipeline.evaluation.choice import Candidate, best_of, plateau
 from pipeline.evaluation.metrics import METRICS
 from pipeline.fit import FitResult
+from pipeline.fitting.changes import Change, Changes
 from pipeline.report.labels import conflicts_text, corrections_text
-from pipeline.report.layout import counts_text, facts_text, table
+from pipeline.report.layout import COLUMNS, counts_text, facts_text, table
 from pipeline.report.metrics import metrics_text
 from pipeline.report.stores_and_heads import matching_text, views_of
 
@@ -42,7 +45,8 @@ def fit_text(result: FitResult) -> str:
         text += "\n\n" + table(_candidates(result.candidates, meta))
     if not result.converged:
         text += f"\n\n{_not_converged(meta)}"
-    return text + "\n\n" + metrics_text(result.metrics, result.measured_on, meta["prior"])
+    text += "\n\n" + metrics_text(result.metrics, result.measured_on, meta["prior"])
+    return text if result.changes is None else f"{text}\n\n{_changes(result.changes)}"
 
 
 def _not_converged(meta: Mapping[str, Any]) -> str:
@@ -77,6 +81,48 @@ def _candidates(candidates: Sequence[Candidate], meta: Mapping[str, Any]) -> lis
             ]
         )
     return rows
+
+
+def _changes(found: Changes) -> str:
+    """Lay out both heads in tables."""
+    said = [
+        f"Against {found.against}, which had other labels for {found.corrections:,} rows, on "
+        f"{found.measured_on}",
+        *(f"! {remark}" for remark in found.remarks),
+    ]
+    parts = ["\n".join(textwrap.fill(printable(line), COLUMNS) for line in said)]
+    parts.append(table(_compared(found.metrics)))
+    if (undisputed := found.undisputed) is not None:
+        parts.append(
+            textwrap.fill(
+                f"On the {undisputed.rows:,} of these rows whose label was not changed. By labels "
+                "that were, a head which has learned from them is ahead, right or wrong",
+                COLUMNS,
+            )
+        )
+        parts.append(table(_compared(undisputed.metrics)))
+    last = (
+        f"{found.flipped:,} of the {found.rows:,} rows are predicted differently. Δ by a paired "
+        "bootstrap over rows; ~ same: its interval holds 0"
+    )
+    return "\n\n".join([*parts, textwrap.fill(last, COLUMNS)])
+
+
+def _compared(metrics: Sequence[Change]) -> list[list[object]]:
+    """Lay out figures of two heads; `~ same` marks what the rows can't tell apart."""
+    head: list[object] = ["", "before", "after", "Δ", "95 % interval", ""]
+    rows: list[list[object]] = [
+        [
+            METRICS[one.name].label,
+            f"{one.before:.4f}",
+            f"{one.after:.4f}",
+            f"{one.difference:+.4f}",
+            f"{one.low:+.4f} to {one.high:+.4f}",
+            "~ same" if one.low <= 0 <= one.high else "",
+        ]
+        for one in metrics
+    ]
+    return [head, *rows]
 
 
 def _calibration(found: Mapping[str, Any]) -> str:
