@@ -313,7 +313,7 @@
   // colour is not all that tells.
   function shapes(radius) {
     const disc = [], cross = [];
-    const reach = Math.ceil(radius * 1.5);
+    const reach = Math.ceil(radius * 1.1);
     const add = (shape, dx, dy, covered) => covered > 0 && shape.push([dx, dy, Math.min(1, covered)]);
     for (let dy = -reach; dy <= reach; dy++) {
       for (let dx = -reach; dx <= reach; dx++) {

@@ -220,6 +220,45 @@ def test_lasso_lists_what_is_inside(page, points):
     assert title(page) == f"{len(all_below)} of 300 rows"
 
 
+def test_fingers_list_rows_and_draw_around_them(opened, file, points):
+    page = opened(file, width=390, height=844, has_touch=True, is_mobile=True)
+    lasso_button = page.locator("#lasso")
+    assert lasso_button.get_attribute("aria-pressed") == "false"
+    touching = "getComputedStyle(document.getElementById('canvas')).touchAction"
+    assert page.evaluate(touching) == "pan-y"
+    page.locator("#canvas").scroll_into_view_if_needed()
+    box = page.locator("#canvas").bounding_box()
+    row = lonely(points)
+    x, y = place_of(page, points, row)
+    page.touchscreen.tap(box["x"] + 1 + x, box["y"] + 1 + y)
+    assert rows(page) == [row]
+    assert page.locator("#tip .tweet").inner_text() == points.texts[row]
+    page.get_by_role("button", name="Show all rows").tap()
+    lasso_button.tap()
+    assert page.evaluate(touching) == "none"
+    lasso(page, [(0.05, 0.95), (0.05, 0.2), (0.95, 0.2), (0.95, 0.95)])
+    assert title(page).endswith(" of 300 rows")
+
+
+def test_zoom_and_move(page, points):
+    row = lonely(points)
+    page.locator("#lasso").click()
+    before = page.locator("#canvas").evaluate("c => c.toDataURL()")
+    page.get_by_role("button", name="Zoom in").click()
+    assert page.locator("#canvas").evaluate("c => c.toDataURL()") != before
+    page.get_by_role("button", name="Whole map").click()
+    assert page.locator("#canvas").evaluate("c => c.toDataURL()") == before
+    hover(page, points, row)
+    page.mouse.down()
+    box = page.locator("#canvas").bounding_box()
+    x, y = place_of(page, points, row)
+    page.mouse.move(box["x"] + 1 + x - 120, box["y"] + 1 + y - 60, steps=3)
+    page.mouse.up()
+    page.mouse.move(box["x"] + 1 + x - 120, box["y"] + 1 + y - 60)
+    assert page.locator("#tip .tweet").inner_text() == points.texts[row]
+    assert title(page) == "All 300 rows"
+
+
 def test_search_finds_texts_and_ids(page):
     page.get_by_label("Search").fill("NUMBER 29")
     api.expect(page.locator("#found-title")).to_have_text("11 of 300 rows")

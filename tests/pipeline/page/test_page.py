@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import hashlib
 import json
+import random
 import re
 from html.parser import HTMLParser
 
@@ -94,7 +95,8 @@ def test_figures_are_those_of_the_facts(tree, facts):
     grid = [[one[key] for key in ("C", "score", "delta", "log_loss")] for one in _grid(content)]
     assert tree.numbers("choice") == numbers_in(grid)
     curve = content["learning_curve"]
-    forecast = [curve["forecast"]["rows"], curve["forecast"]["gain"]]
+    order = ("rows", "gain", "gain_low", "gain_high", "value", "low", "high")
+    forecast = [curve["forecast"][key] for key in order]
     assert tree.numbers("learning") == numbers_in([forecast, curve["points"]])
     average = [one["average_precision"] for one in content["precision_recall"]]
     assert tree.numbers("precision-recall") == average
@@ -250,6 +252,17 @@ def test_a_page_keeps_to_its_size_and_says_what_is_cut(facts, max_bytes):
     assert 0.7 * max_bytes < len(html.encode()) <= max_bytes
     assert left_out(html)[0] == facts.left_out[0]
     assert "characters" in left_out(html)[1]
+
+
+def test_as_many_tweets_as_tweeteval_has_fit_into_the_default(facts):
+    points = example_points(45_616)
+    rng = random.Random(0)
+    words = ["".join(rng.choices("etaoinshrdlu", k=rng.randint(2, 9))) for _ in range(20_000)]
+    points.texts[:] = [" ".join(rng.choices(words, k=18)) for _ in points.texts]
+    assert 100 < sum(map(len, points.texts)) / len(points.texts) < 130
+    html = render_page(facts.to_dict(), points)
+    assert len(html.encode()) <= 4_000_000
+    assert [one for one in left_out(html)[1:] if "rows, drawn at random" in one] == []
 
 
 def test_a_page_that_is_too_large_anyhow_names_a_size_that_works(facts, points):
