@@ -8,12 +8,14 @@ what they mean beyond the rounding of their precision.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 # How torch computes linear layers: laid out for oneDNN once and fused, or as torch does by itself.
 PREPACKED, PLAIN = "prepacked", "plain"
+# How torch attends within texts on the CPU, where it is not by its fused kernel.
+BY_PRODUCTS = "products"
 HALF = ("bfloat16", "float16")
 
 
@@ -29,14 +31,21 @@ class Candidate:
         `float32`, `bfloat16`, `float16` or `int8`.
     kernels : str
         Of torch: `prepacked` or `plain`; empty for other backends.
+    attention : str
+        Of torch: `products` where it was measured to be faster; empty for its fused kernel.
     """
 
     backend: str
     dtype: str
     kernels: str = ""
+    attention: str = ""
 
     def __str__(self) -> str:
         return f"{self.backend} {self.dtype}" + (f" {PLAIN}" if self.kernels == PLAIN else "")
+
+    def is_of(self, allowed: Iterable[Candidate]) -> bool:
+        """Tell whether it is one of these, however it attends."""
+        return dataclasses.replace(self, attention="") in allowed
 
     @property
     def precision(self) -> str:

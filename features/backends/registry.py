@@ -165,6 +165,7 @@ def make_backend(
             device=device,
             dtype=getattr(torch, candidate.dtype),
             kernels=candidate.kernels or PREPACKED,
+            attention=candidate.attention,
         )
     from features.backends.exported.export import make_exported
 

@@ -214,6 +214,10 @@ def _no_collections() -> Iterator[None]:
             gc.enable()
 
 
+# Raised where there are new ways to run a model, so that all are measured anew.
+_WAYS = 2
+
+
 @dataclass(frozen=True)
 class Memory:
     """The memory of an encoder on this machine: the choice, and what was exported.
@@ -234,6 +238,7 @@ class Memory:
     def of(cls, spec: EncoderSpec, poolings: Sequence[Pooling], runtime: Runtime) -> Memory:
         """Give the memory of an encoder."""
         key = {
+            "ways": _WAYS,
             "machine": machine(KERNEL_PACKAGES),
             "model": ExportPlace.of(spec).model,
             "max_length": spec.max_length,

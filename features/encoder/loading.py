@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from features.backends import registry
-from features.backends.choice import PLAIN, PREPACKED, Candidate, Choice, Runtime
+from features.backends.choice import BY_PRODUCTS, PLAIN, PREPACKED, Candidate, Choice, Runtime
 from features.backends.devices import choose_devices, default_batch_tokens, half_dtypes
+from features.backends.eager.product_rates import products_attend_faster
 from features.backends.eager.reference import Reference
 from features.backends.eager.stock_model import StockModel, load
 from features.backends.exported.export_files import ExportPlace
@@ -178,8 +179,10 @@ def _chosen(
     keeps = partial(_keeps_vectors, runtime, _Exact(model))
     found: tuple[Choice, Backend] | None = None
     for known in (runtime.begun, memory.choice()):
-        if found is None and known is not None and known.candidate in allowed:
+        if found is None and known is not None and known.candidate.is_of(allowed):
             found = _again(known, make)
+    if found is None and device.type == "cpu":
+        allowed = [_attending(candidate, model.stock) for candidate in allowed]
     if found is None and device.type != "cpu":
         found = _first_that_keeps(allowed, budget, make, keeps)
     elif found is None and len(allowed) == 1:
@@ -236,6 +239,15 @@ def candidates(runtime: Runtime, device: torch.device, *, has_layers: bool) -> l
         dtype = runtime.dtype if runtime.dtype != "auto" else "half precision"
         raise unsupported_dtype(names[0], dtype)
     return found
+
+
+def _attending(candidate: Candidate, stock: StockModel) -> Candidate:
+    """Let a candidate of torch in half precision, or beside int8, attend as is faster here."""
+    if candidate.backend != "torch" or candidate.dtype == "float32" or stock.heads is None:
+        return candidate
+    dtype = torch.bfloat16 if candidate.dtype == "int8" else getattr(torch, candidate.dtype)
+    faster = products_attend_faster(dtype, stock.heads, stock.hidden_size // stock.heads)
+    return replace(candidate, attention=BY_PRODUCTS if faster else "")
 
 
 def _check_int8(stock: StockModel, device: torch.device) -> None:

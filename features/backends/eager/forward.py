@@ -21,7 +21,14 @@ from torch import nn
 from features.backends.choice import PREPACKED
 from features.backends.eager.fused_layers import Prepacked, can_fuse, fuse
 from features.backends.eager.int8 import Quantized
-from features.backends.eager.packed_attention import PACKED, join, packing
+from features.backends.eager.packed_attention import (
+    ATTENTION,
+    Attend,
+    attend_fused,
+    implementation,
+    join,
+    packing,
+)
 from features.backends.eager.product_rates import attention_seconds
 from features.backends.eager.stock_model import DeepestReached, LayerTaps, StockModel
 from features.backends.padding import pad
@@ -52,6 +59,8 @@ class TorchBackend:
     kernels : str
         On the CPU: `prepacked` for linear layers that are laid out for oneDNN once and fused, where
         that can be; `plain` for torch's own.
+    attention : str
+        On the CPU: `products`, or empty for torch's fused kernel.
 
     Attributes
     ----------
@@ -70,6 +79,7 @@ class TorchBackend:
         device: torch.device,
         dtype: torch.dtype,
         kernels: str = PREPACKED,
+        attention: str = "",
     ) -> None:
         self._layers, self._pooler, self._device = tuple(layers), pooler, device
         self._n_layers, self._padding_id = stock.n_layers, stock.padding_id
@@ -88,11 +98,11 @@ class TorchBackend:
         self.streams = {"cpu": torch.get_num_threads(), "cuda": 2}.get(device.type, 1)
         self.model = _copied(stock.module, device, torch.float32 if dtype == torch.int8 else dtype)
         if dtype == torch.int8:
-            self._quantize(stock)
+            self._quantize(stock, ATTENTION[attention])
         elif fused and can_fuse(dtype):
             self._fuse(stock, dtype)
         if self.packs:
-            self.model.set_attn_implementation(PACKED)
+            self.model.set_attn_implementation(implementation(attention))
         self._taps = None if stock.layers is None else LayerTaps(stock.layers_of(self.model))
 
     def forward(self, ids: Sequence[npt.NDArray[np.int32]]) -> Iterator[BatchPart]:
@@ -174,7 +184,7 @@ class TorchBackend:
         if not torch.cosine_similarity(run(), expected, dim=-1).min() >= _LEAST_COSINE:
             self.model = _copied(stock.module, self._device, dtype)
 
-    def _quantize(self, stock: StockModel) -> None:
+    def _quantize(self, stock: StockModel, attend: Attend) -> None:
         """Replace the linear layers by products of 8-bit integers; the rest stays in float32."""
         if self._device.type != "cpu":
             raise InputError(
@@ -185,19 +195,19 @@ class TorchBackend:
                 "dtype int8: the layers of this model are not known; give `dtype=auto`"
             )
         samples = stock.samples or (stock.probe,)
-        products = Quantized(self.model, samples, self._attention_dtype(stock))
+        products = Quantized(self.model, samples, self._attention_dtype(stock, attend))
         fuse(self.model, stock.layers, partial(self._watched, stock.probe), products)
 
-    def _attention_dtype(self, stock: StockModel) -> torch.dtype:
+    def _attention_dtype(self, stock: StockModel, half: Attend) -> torch.dtype:
         """Choose the dtype of queries, keys and values beside 8-bit products: the faster one."""
-        if not self.packs:
+        if not self.packs or stock.heads is None:
             return torch.float32
-        heads = getattr(stock.module.config, "num_attention_heads", None)
-        if not isinstance(heads, int) or heads < 1 or stock.hidden_size % heads:
-            return torch.float32
-        types = (torch.float32, torch.bfloat16)
-        seconds = {dtype: attention_seconds(dtype, stock.hidden_size, heads) for dtype in types}
-        return min(types, key=lambda dtype: seconds[dtype])
+        ways = {torch.float32: attend_fused, torch.bfloat16: half}
+        seconds = {
+            dtype: attention_seconds(dtype, stock.hidden_size, stock.heads, attend)
+            for dtype, attend in ways.items()
+        }
+        return min(ways, key=lambda dtype: seconds[dtype])
 
     def _watched(self, text: Sequence[int]) -> torch.Tensor:
         """Run one text without padding, and give its last hidden states (1, T, H)."""

@@ -1,9 +1,9 @@
 """Attend within texts that are laid end to end, without padding, in stock transformers models.
 
 A batch is one sequence, (1, T) tokens of B texts; `packed_attention` lets each token see its own
-text only. It is registered under `PACKED` in transformers' attention registry, so that every model
-that asks the registry can run packed. The border between texts comes from `packing`, not from a
-mask: stock `sdpa` and `eager` would let all texts of the sequence see each other, without a word.
+text only. It is registered in transformers' attention registry (`implementation`), so that every
+model that asks the registry can run packed. The border between texts comes from `packing`, not from
+a mask: stock `sdpa` and `eager` would let all texts of the sequence see each other, without a word.
 
 Whether a model keeps to the registry is not known here: `features/backends/eager/stock_model.py`
 proves it by running.
@@ -11,11 +11,11 @@ proves it by running.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import accumulate, groupby
 from typing import Any
 
@@ -23,12 +23,20 @@ import torch
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 
-PACKED = "frostline_packed"
+from features.backends.choice import BY_PRODUCTS
 
 # On the CPU a text's keys are read up to a multiple of this, and what is not its own is masked:
 # torch's kernel takes what is left of a vector of 16 one by one, so that texts of 30 tokens take
 # twice as long as those of 32. See `python benchmarks/attention.py`.
 _KEYS_STEP = 16
+# Scores of longer texts fall out of the cache between the two products.
+_LONGEST_BY_PRODUCTS = 128
+
+# From queries (n, heads, T, d), keys and values (n, heads, keys, d), what is added to the scores
+# (T, keys) and the scaling to what is attended to, (n, heads, T, d).
+Attend = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, float | None], torch.Tensor
+]
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,54 @@ def packing(texts: Packing) -> Iterator[None]:
         _packing.reset(token)
 
 
+def attend_fused(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    added: torch.Tensor | None,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Attend by torch's fused kernel."""
+    return functional.scaled_dot_product_attention(
+        query, key, value, added, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
+    )
+
+
+def attend_by_products(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    added: torch.Tensor | None,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Attend by two batched products, for which some processors have instructions.
+
+    In half precision that can take half the time of the fused kernel, which is taken in float32.
+    Scores are rounded to the precision of the queries.
+    """
+    n, heads, length, width = query.shape
+    shared = heads != key.shape[1]
+    if query.dtype == torch.float32 or shared or key.shape[2] > _LONGEST_BY_PRODUCTS:
+        return attend_fused(query, key, value, added, scaling)
+    q, k, v = (states.reshape(n * heads, *states.shape[2:]) for states in (query, key, value))
+    scale = width**-0.5 if scaling is None else scaling
+    # The sum is fused with the product.
+    plus = query.new_zeros(()) if added is None else added
+    scores = torch.baddbmm(
+        plus.expand(n * heads, length, key.shape[2]), q, k.transpose(1, 2), alpha=scale
+    )
+    return torch.bmm(scores.softmax(-1), v).view(n, heads, length, -1)
+
+
+# Ways to attend on the CPU, by `Candidate.attention`.
+ATTENTION: dict[str, Attend] = {"": attend_fused, BY_PRODUCTS: attend_by_products}
+
+
+def implementation(attention: str) -> str:
+    """Name packed attention in transformers' registry."""
+    return f"frostline_packed_{attention or 'fused'}"
+
+
 def packed_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -94,6 +150,7 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    attend: Attend = attend_fused,
     **unused: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend within each text; the signature is that of transformers' registry.
@@ -108,6 +165,8 @@ def packed_attention(
         Default: 1 / sqrt(d).
     sliding_window : int, optional
         A token sees those that are less than this far away.
+    attend : callable
+        On the CPU.
 
     Returns
     -------
@@ -121,7 +180,6 @@ def packed_attention(
     if attention_mask is not None:
         raise NotPackable(f"{type(module).__name__} brings a mask or a bias of its own")
     texts = _packing.get()
-    shared = query.shape[1] != key.shape[1]
     if query.is_cuda:
         from torch.nn.attention.varlen import varlen_attn
 
@@ -130,7 +188,7 @@ def packed_attention(
         q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))  # (T, heads, d)
         attended = varlen_attn(
             q, k, v, bounds, bounds, longest, longest, scale=scaling, window_size=(reach, reach),
-            enable_gqa=shared,
+            enable_gqa=query.shape[1] != key.shape[1],
         )  # fmt: skip
         assert isinstance(attended, torch.Tensor)  # a pair only where more is asked for
         return attended[None], None
@@ -146,13 +204,12 @@ def packed_attention(
                 continue
             start, stop = tokens.start + first * length, tokens.start + behind * length
             reach = sliding_window if sliding_window and length > sliding_window else length
-            attended = functional.scaled_dot_product_attention(
+            attended = attend(
                 _texts(query, start, behind - first, length, length),
                 _texts(key, start, behind - first, length, keys),
                 _texts(value, start, behind - first, length, keys),
-                attn_mask=_own_keys(length, keys, reach, query.dtype),
-                scale=scaling,
-                enable_gqa=shared,
+                _own_keys(length, keys, reach, query.dtype),
+                scaling,
             )
             own = out[0, start:stop].view(-1, length, *out.shape[2:])
             own.copy_(attended.transpose(1, 2))
@@ -187,8 +244,10 @@ def _no_mask(*args: Any, **kwargs: Any) -> None:
     """Give the mask of packed texts, in transformers' mask registry: none."""
 
 
-AttentionInterface.register(PACKED, packed_attention)
-AttentionMaskInterface.register(PACKED, _no_mask)
+for _attention, _attend in ATTENTION.items():
+    _name = implementation(_attention)
+    AttentionInterface.register(_name, partial(packed_attention, attend=_attend))
+    AttentionMaskInterface.register(_name, _no_mask)
 
 
 def join(ids: Sequence[Any]) -> tuple[torch.Tensor, Packing]:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch.nn import functional
 
 from features.backends.choice import PLAIN, PREPACKED
 from features.backends.eager.int8_ranges import ZERO
+from features.backends.eager.packed_attention import Attend, attend_by_products, attend_fused
 
 # Rows and share of the columns of what is multiplied, one after the other.
 _STEPS = ((16, 0.125), (64, 0.5), (256, 1.0))
@@ -30,6 +31,8 @@ _REPEATS = 4
 _ATTENTION = (32, 32)
 # A reference kernel is hundreds of times slower on the same tiny product.
 _STANDING_STILL = 20
+# Another way to attend must be so much faster to be taken: it rounds more.
+_CLEARLY = 1.1
 # Rows of extreme integers, whose sums of two products do not fit in 16 bits.
 _EXTREMES = (255, 127)
 
@@ -163,7 +166,39 @@ def int8_is_exact() -> bool:
     return bool((product == (unsigned - ZERO) * signed * columns).all())
 
 
-def attention_seconds(dtype: torch.dtype, hidden_size: int, heads: int) -> float:
+@lru_cache(maxsize=8)
+def products_attend_faster(dtype: torch.dtype, heads: int, width: int) -> bool:
+    """Tell whether two products are clearly faster than torch's fused kernel, in texts as tweets.
+
+    Parameters
+    ----------
+    dtype : dtype
+        In half precision.
+    heads, width : int
+        Heads that attend, and columns of each.
+    """
+    texts, tokens = _ATTENTION
+    seconds: dict[Attend, float] = {}
+    with _one_core():
+        # A few texts first: what stands still on them is not tried on more.
+        for n in (1, texts):
+            ones = torch.ones(n, heads, tokens, width, dtype=dtype)
+            for attend in (attend_fused, attend_by_products):
+                product = partial(attend, ones, ones, ones, None, None)
+                try:
+                    product()  # kernels are generated when they are first needed
+                except RuntimeError:  # none for this processor
+                    return False
+                seconds[attend] = min(_seconds(product) for _ in range(_REPEATS))
+            fused, products = seconds[attend_fused], seconds[attend_by_products]
+            if products > _STANDING_STILL * fused:
+                return False
+    return products * _CLEARLY < fused
+
+
+def attention_seconds(
+    dtype: torch.dtype, hidden_size: int, heads: int, attend: Attend = attend_fused
+) -> float:
     """Time what lies between 8-bit products in a model: queries, keys, values, and attention.
 
     Parameters
@@ -172,6 +207,8 @@ def attention_seconds(dtype: torch.dtype, hidden_size: int, heads: int) -> float
         Of what an 8-bit product gives to attention.
     hidden_size, heads : int
         Of the model.
+    attend : callable
+        See `packed_attention`.
 
     Returns
     -------
@@ -185,14 +222,14 @@ def attention_seconds(dtype: torch.dtype, hidden_size: int, heads: int) -> float
     x = torch.full((texts * tokens, hidden_size), 200, dtype=torch.uint8)
     product = _int8_product(x, torch.ones(3 * hidden_size, hidden_size, dtype=torch.int8), dtype)
 
-    def attend() -> None:
-        parts = product().view(texts, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
-        functional.scaled_dot_product_attention(*parts)
+    def run() -> None:
+        query, key, value = product().view(texts, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        attend(query, key, value, None, None)
 
     try:
         with _one_core():
-            attend()
-            return min(_seconds(attend) for _ in range(_REPEATS))
+            run()
+            return min(_seconds(run) for _ in range(_REPEATS))
     except RuntimeError:  # no such operator for this processor
         return float("inf")
 

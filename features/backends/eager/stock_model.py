@@ -19,7 +19,7 @@ import torch
 import transformers
 from torch import nn
 
-from features.backends.eager.packed_attention import PACKED, join, packing
+from features.backends.eager.packed_attention import implementation, join, packing
 from features.errors import FileRefused, InputError, foreign
 from features.spec.checkpoint import Checkpoint
 from features.spec.weights import wrapper_of
@@ -85,6 +85,13 @@ class StockModel:
         if widest is None:
             return self.hidden_size, self.hidden_size
         return widest.in_features, widest.out_features
+
+    @property
+    def heads(self) -> int | None:
+        """How many heads attend, each to H / heads columns; None where that is not known."""
+        heads = getattr(self.module.config, "num_attention_heads", None)
+        known = isinstance(heads, int) and heads > 0 and self.hidden_size % heads == 0
+        return heads if known else None
 
     def flops_per_token(self, deepest: int) -> float:
         """Count multiplications and additions a token, in linear layers up to state `deepest`.
@@ -196,7 +203,7 @@ def _first_position(module: Any, probe: Sequence[int], padding_id: int) -> int |
         )
         ids, borders = join(texts)
         try:
-            module.set_attn_implementation(PACKED)
+            module.set_attn_implementation(implementation(""))
             for first in (0, padding_id + 1):
                 with packing(borders):
                     together = module(

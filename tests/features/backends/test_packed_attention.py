@@ -5,7 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.backends.eager import product_rates
 from features.backends.eager.packed_attention import (
+    ATTENTION,
     NotPackable,
     Packing,
     join,
@@ -14,6 +16,8 @@ from features.backends.eager.packed_attention import (
 )
 
 WIDTH = 8
+# How far a value of about 1 may be off.
+PRECISION = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 0.1}
 
 
 def states(lengths, *, heads=4, shared_by=1, device="cpu", dtype=torch.float32, seed=0):
@@ -61,22 +65,46 @@ def together(lengths, qkv, **options):
     shared_by=st.sampled_from([1, 2, 4]),
     scaling=st.sampled_from([None, 0.25, 1.0]),
     window=st.sampled_from([None, 1, 2, 5, 16, 100]),
+    attend=st.sampled_from(list(ATTENTION.values())),
+    dtype=st.sampled_from(list(PRECISION)),
 )
-def test_each_text_attends_as_if_it_were_alone(lengths, shared_by, scaling, window):
-    qkv = states(lengths, shared_by=shared_by)
-    found = together(lengths, qkv, scaling=scaling, sliding_window=window)
-    expected = apart(lengths, qkv, scaling=scaling, window=window)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+def test_each_text_attends_as_if_it_were_alone(lengths, shared_by, scaling, window, attend, dtype):
+    qkv = states(lengths, shared_by=shared_by, dtype=dtype)
+    found = together(lengths, qkv, scaling=scaling, sliding_window=window, attend=attend)
+    assert found.dtype == dtype
+    expected = apart(lengths, [one.double() for one in qkv], scaling=scaling, window=window)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=PRECISION[dtype])
 
 
-def test_a_neighbour_moves_nothing():
-    lengths = [3, 3, 5]
-    first, second = states(lengths), states(lengths, seed=1)
+def test_long_texts_attend_alike_by_products():
+    lengths = [127, 128, 129, 200]
+    qkv = states(lengths, dtype=torch.float64)
+    found = together(lengths, qkv, attend=ATTENTION["products"])
+    torch.testing.assert_close(found, apart(lengths, qkv), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", PRECISION)
+@pytest.mark.parametrize("attention", ATTENTION)
+def test_a_neighbour_moves_nothing(attention, dtype):
+    lengths, attend = [3, 3, 5], ATTENTION[attention]
+    first, second = states(lengths, dtype=dtype), states(lengths, dtype=dtype, seed=1)
     for mine, theirs in zip(first, second, strict=True):
         theirs[:, :, 3:6] = mine[:, :, 3:6]  # the text in the middle
-    found = [together(lengths, qkv)[0, 3:6] for qkv in (first, second)]
+    found = [together(lengths, qkv, attend=attend)[0, 3:6] for qkv in (first, second)]
     assert torch.equal(*found)
-    assert not torch.equal(together(lengths, first), together(lengths, second))
+    whole = [together(lengths, qkv, attend=attend) for qkv in (first, second)]
+    assert not torch.equal(*whole)
+
+
+@pytest.mark.parametrize(
+    ("fused", "products", "expected"),
+    [(1.0, 0.5, True), (1.0, 0.95, False), (0.5, 1.0, False), (1.0, 100.0, False)],
+)
+def test_products_are_taken_where_they_are_clearly_faster(monkeypatch, fused, products, expected):
+    seconds = {"attend_fused": fused, "attend_by_products": products}
+    monkeypatch.setattr(product_rates, "_seconds", lambda call: seconds[call.func.__name__])
+    measure = product_rates.products_attend_faster.__wrapped__  # without its memory
+    assert measure(torch.bfloat16, 2, 8) is expected
 
 
 def test_a_window_of_the_text_or_more_is_none():

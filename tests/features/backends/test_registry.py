@@ -26,7 +26,7 @@ from contracts import assert_same, check_backend_contract, states, with_other_ne
 
 from features import FrozenEncoder
 from features.backends.choice import PLAIN, PREPACKED, Candidate
-from features.backends.eager.packed_attention import PACKED
+from features.backends.eager.packed_attention import ATTENTION, implementation
 from features.backends.eager.stock_model import StockModel
 from features.backends.exported.runtime import runtime
 from features.backends.registry import (
@@ -53,11 +53,18 @@ def skip_without(name: str) -> None:
 
 
 def make(
-    name: str, stock: StockModel, layers=EVERY, *, pooler=False, dtype="float32", kernels=""
+    name: str,
+    stock: StockModel,
+    layers=EVERY,
+    *,
+    pooler=False,
+    dtype="float32",
+    kernels="",
+    attention="",
 ) -> Backend:
     """A backend of the table on the CPU; skips where its package is not installed."""
     skip_without(name)
-    candidate = Candidate(name, dtype, kernels)
+    candidate = Candidate(name, dtype, kernels, attention)
     return make_backend(candidate, stock, layers, pooler=pooler, device=CPU)
 
 
@@ -122,6 +129,21 @@ def test_torch_gives_the_same_packed(case, architecture, kernels):
     assert_same(states(backend, its.ids), [dict(enumerate(text.states)) for text in its.plain])
 
 
+@pytest.mark.parametrize("attention", ATTENTION)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_half_precision_is_that_of_the_model_however_it_attends(case, architecture, attention):
+    its = case("torch", architecture)
+    backend = make("torch", its.stock, dtype="bfloat16", attention=attention)
+    if backend.packs:
+        assert backend.model.config._attn_implementation == implementation(attention)
+    for found, text in zip(states(backend, its.ids), its.plain, strict=True):
+        for number, state in found.items():
+            cosine = torch.cosine_similarity(
+                torch.as_tensor(state).float(), torch.as_tensor(text.states[number]), dim=-1
+            )
+            assert cosine.min() > 0.995
+
+
 @pytest.mark.parametrize("layers", [[0], [1, 3], [0, 4]], ids=str)
 @pytest.mark.parametrize("name", BACKENDS)
 def test_the_layers_that_were_asked_for_and_no_others(case, name, layers):
@@ -141,7 +163,7 @@ def test_the_contract_sees_a_leak(case):
     """Stock attention lets all texts of a packed batch see each other: so the trap is armed."""
     its = case("torch", "bert")
     backend = make("torch", its.stock)
-    assert backend.model.config._attn_implementation == PACKED
+    assert backend.model.config._attn_implementation == implementation("")
     backend.model.set_attn_implementation("sdpa")
     together = states(backend, its.ids)
     after = states(backend, with_other_neighbours(its.ids, 0))

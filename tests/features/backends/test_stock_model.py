@@ -28,7 +28,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from features import FrozenEncoder
-from features.backends.eager.packed_attention import PACKED, packed_attention
+from features.backends.eager.packed_attention import implementation, packed_attention
 from features.backends.eager.stock_model import DeepestReached, LayerTaps
 from features.errors import FileRefused, FrostlineError, InputError
 
@@ -82,7 +82,7 @@ def test_who_runs_packed_and_where_positions_begin(tiny_model, architecture):
     stock = stock_model(tiny_model(architecture))
     assert stock.heeds_padding
     assert stock.first_position == FIRST_POSITION[architecture]
-    assert stock.module.config._attn_implementation != PACKED, "as it was before"
+    assert stock.module.config._attn_implementation != implementation(""), "as it was before"
 
 
 def blind_to_windows(*args, sliding_window=None, **kwargs):
@@ -107,10 +107,12 @@ def failing(*args, **kwargs):
     ],
 )
 def test_a_packed_attention_that_is_wrong_is_not_used(tiny_model, monkeypatch, attention, refused):
-    monkeypatch.setitem(AttentionInterface._global_mapping, PACKED, attention)
+    monkeypatch.setitem(AttentionInterface._global_mapping, implementation(""), attention)
     found = {a: stock_model(tiny_model(a)) for a in ("bert", "roberta", "modernbert")}
     assert [name for name, stock in found.items() if stock.first_position is None] == refused
-    assert PACKED not in {stock.module.config._attn_implementation for stock in found.values()}
+    assert implementation("") not in {
+        stock.module.config._attn_implementation for stock in found.values()
+    }
 
 
 # Multiplications and additions of a layer, 2 a weight: query, key, value and output are 32 by 32,
