@@ -17,8 +17,6 @@ from pipeline.facts.facts import (
 )
 from pipeline.facts.figures import (
     Bin,
-    Change,
-    Changes,
     Choice,
     Confusion,
     CurvePoint,
@@ -28,6 +26,7 @@ from pipeline.facts.figures import (
     Reliability,
     TriedC,
 )
+from pipeline.fitting.changes import Change, Changes, Undisputed
 
 LABELS = ("negative", "neutral", "positive")
 HOSTILE = (
@@ -126,6 +125,10 @@ def example_facts(points=None):
             ),
             14,
             6,
+            240,
+            Undisputed(234, (Change("macro-recall", 0.62, 0.626, 0.006, -0.002, 0.014),)),
+            "5-fold cross-validation, each text by a model that did not see it",
+            (),
         ),
         provenance={
             "versions": {"frostline": "0.0", "numpy": "2.0", "python": "3.11"},

@@ -11,8 +11,10 @@ import click
 from features.base.paths import check_replaceable
 from features.base.shown import printable
 from features.errors import InputError
+from features.tweets.reader import TweetReader
 from pipeline.cli import options, progress
 from pipeline.cli.group import main
+from pipeline.cli.reporting import Asked, check_reports, make_reports
 from pipeline.cli.results import check_json, write_json
 from pipeline.compare import compare
 from pipeline.evaluation.cross_validation import FOLDS
@@ -104,6 +106,20 @@ from pipeline.scoring.predict import is_store
 )
 @options.memory
 @options.json_file
+@click.option(
+    "--report",
+    "reports",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a report on the head as well, .html, .json or .md; repeat for more.",
+)
+@click.option(
+    "--tweets",
+    multiple=True,
+    metavar="INPUT",
+    help="The tweets that FEATURES were extracted from, for the report; repeat for more.",
+)
 def fit_command(
     features: Sequence[str],
     output: Path,
@@ -112,6 +128,8 @@ def fit_command(
     corrections: Sequence[Path],
     against: Path | None,
     json_file: Path | None,
+    reports: Sequence[Path],
+    tweets: Sequence[str],
     **chosen: Any,
 ) -> None:
     """Fit a head on cached vectors, and measure it on rows that it has not seen.
@@ -119,13 +137,17 @@ def fit_command(
     Files of one encoder are shards; those of different encoders, over the same tweets, are put side
     by side, and 2:mean is the view mean of the second one.
     """
-    inputs: list[str | Path | None] = [*features, *validation, *corrections, against]
+    inputs: list[str | Path | None] = [*features, *validation, *corrections, against, *tweets]
     check_replaceable(output, inputs)
     if is_store(output):
         raise InputError(
             f"{output} is, or is named as, cached vectors; name a head, e.g. head.joblib"
         )
     check_json(json_file, [*inputs, output])
+    asked = Asked(reports, output, features, tweets, corrections, against, memory=chosen["memory"])
+    if tweets and not reports:
+        raise InputError("`tweets` are for a report: give `report=head.html` as well")
+    other = check_reports(asked)
     result = fit(
         features,
         pooling=pooling or None,
@@ -137,6 +159,9 @@ def fit_command(
     save_head(result.head, output)
     write_json(json_file, result.head.metadata)
     click.echo(f"{fit_text(result)}\n\n{printable(str(output))} written")
+    if reports:
+        click.echo()
+        make_reports(result.head, asked, TweetReader(tweets) if tweets else None, other)
 
 
 @main.command("compare")

@@ -27,6 +27,7 @@ from pipeline.data.join import open_joined
 from pipeline.facts.facts import Facts, Points
 from pipeline.facts.gather import Against, Source, gather
 from pipeline.facts.markdown import markdown_of
+from pipeline.fitting.changes import known_to
 from pipeline.head.head import Head, load_head
 from pipeline.scoring.predict import is_store
 
@@ -104,7 +105,7 @@ class Asked:
     "--against",
     type=click.Path(path_type=Path),
     metavar="HEAD",
-    help="Show what has changed since this head, on the same rows.",
+    help="Say what has changed against an earlier head, on the same rows.",
 )
 @click.option(
     "--max-size",
@@ -139,7 +140,7 @@ def report_command(
     if not stores:
         raise InputError(f"{', '.join(features)}: no cached vectors; give a .h5 file of extract")
     asked = Asked(outputs, head, stores, files, corrections, against, max_size, no_text, memory)
-    check_reports(asked)
+    other = check_reports(asked)
     columns = options.columns_of(chosen)
     if columns.given and not files:
         named = ", ".join(f"`{name}`" for name in columns.given)
@@ -147,11 +148,11 @@ def report_command(
     reader = None
     if files:
         reader = TweetReader(files, columns, written=options.input_format_of(chosen))
-    make_reports(load_head(head), asked, reader)
+    make_reports(load_head(head), asked, reader, other)
 
 
-def check_reports(asked: Asked) -> None:
-    """Refuse what can't be written, before the work."""
+def check_reports(asked: Asked) -> Head | None:
+    """Refuse what can't be written, before the work, and read the head to compare with."""
     inputs = [asked.head, *asked.features, *asked.tweets, *asked.corrections, asked.against]
     for n, path in enumerate(asked.outputs):
         if path.suffix.lower() not in SUFFIXES:
@@ -162,6 +163,7 @@ def check_reports(asked: Asked) -> None:
         if path in asked.outputs[:n]:
             raise InputError(f"{path} is given twice; give each report a name of its own")
     bytes_of_page(asked.max_size)
+    return None if asked.against is None else load_head(asked.against)
 
 
 def bytes_of_page(text: str) -> int:
@@ -173,7 +175,9 @@ def bytes_of_page(text: str) -> int:
     return int(float(found[1]) * base ** " kmg".index((found[2] or " ").lower()))
 
 
-def make_reports(head: Head, asked: Asked, reader: Iterable[Tweet | Reject] | None) -> None:
+def make_reports(
+    head: Head, asked: Asked, reader: Iterable[Tweet | Reject] | None, other: Head | None
+) -> None:
     """Gather the facts, write all files and say what matters most.
 
     Parameters
@@ -183,19 +187,21 @@ def make_reports(head: Head, asked: Asked, reader: Iterable[Tweet | Reject] | No
         Checked by `check_reports`.
     reader : iterable of Tweet or Reject, optional
         The tweets of `asked.tweets`.
+    other : Head, optional
+        That of `asked.against`.
     """
-    other = None if asked.against is None else load_head(asked.against)
     with open_joined(asked.features) as opened:
         if opened.matching is not None:
             say_matching(opened.matching)
         stores, corrected = correct(opened, asked.corrections)
+        before, had = correct(opened, known_to(other, corrected))
         source = Source(
             str(asked.head),
             tuple(asked.features),
             asked.command,
             None if asked.no_text else reader,
-            None if other is None else Against(other, str(asked.against), opened),
-            corrected.rows,
+            None if other is None else Against(other, str(asked.against), before),
+            corrected.rows - had.rows,
             asked.memory,
         )
         facts, points = gather(head, stores, source)

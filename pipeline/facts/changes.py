@@ -1,7 +1,10 @@
 """Compare a head with another one on the same rows: what each says of them in, differences out.
 
-Intervals are paired: what makes a row hard for both heads cancels. They come from the influence of
-each text on a figure, see `influence` of `pipeline/evaluation/metrics.py`.
+The records are those of `fit --against`, and so is what is measured: all rows that have a label,
+and by themselves those whose label is the one that the other head had; see
+`pipeline/fitting/changes.py`. Intervals are paired as well: what makes a row hard for both heads
+cancels. Here they come from the influence of each text on a figure, see `influence` of
+`pipeline/evaluation/metrics.py`, which costs much less than drawing the rows again.
 """
 
 from __future__ import annotations
@@ -11,10 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.base.arrays import Codes, Floats
+from features.base.arrays import Codes, Floats, Mask
 from features.errors import InputError
 from pipeline.evaluation.metrics import METRICS, influence, score
-from pipeline.facts.figures import Change, Changes
+from pipeline.fitting.changes import Change, Changes, Undisputed
+from pipeline.head.priors import importance
 
 # Standard errors of half a 95 % interval.
 _95 = 1.96
@@ -59,18 +63,24 @@ class Truth:
         Their numbers among all rows.
     y : int array (n,)
         Codes into the labels of the head that is reported on.
+    before : int array (n,)
+        The labels that the other head had; -1 where there was none.
     text : int array (n,)
         Equal numbers are one text.
-    weight : float64 array (n,)
+    prior : float64 array (K,)
+        That figures are for.
     """
 
     at: Codes
     y: Codes
+    before: Codes
     text: Codes
-    weight: Floats
+    prior: Floats
 
 
-def changes_of(old: Said, new: Said, truth: Truth, *, against: str, corrections: int) -> Changes:
+def changes_of(
+    old: Said, new: Said, truth: Truth, *, against: str, corrections: int, measured_on: str
+) -> Changes:
     """Say what has changed.
 
     Parameters
@@ -82,20 +92,39 @@ def changes_of(old: Said, new: Said, truth: Truth, *, against: str, corrections:
         The file of the other head.
     corrections : int
         Rows whose label was corrected since.
+    measured_on : str
 
     Raises
     ------
     InputError
         The heads have other classes.
     """
-    before, after = old.in_order(new.labels), new.proba
-    changes = []
+    pair = (old.in_order(new.labels)[truth.at], new.proba[truth.at])
+    every = np.ones(len(truth.y), bool)
+    same = (truth.before == truth.y) | (truth.before < 0)
+    n_classes = len(truth.prior)
+    is_shown = not same.all() and np.bincount(truth.y[same], minlength=n_classes).all()
+    return Changes(
+        against,
+        _compared(pair, truth, every),
+        int((pair[0].argmax(axis=1) != pair[1].argmax(axis=1)).sum()),
+        corrections,
+        len(truth.y),
+        Undisputed(int(same.sum()), _compared(pair, truth, same)) if is_shown else None,
+        measured_on,
+        (),
+    )
+
+
+def _compared(pair: tuple[Floats, Floats], truth: Truth, some: Mask) -> tuple[Change, ...]:
+    """Compare every figure of some of the rows."""
+    y, text = truth.y[some], truth.text[some]
+    weight = importance(y, truth.prior)
+    found = []
     for metric in METRICS:
-        pair = [(metric, truth.y, one[truth.at], truth.weight) for one in (before, after)]
-        old_value, new_value = (score(*one) for one in pair)
-        moves = influence(*pair[1]) - influence(*pair[0])
-        half = _95 * float(np.sqrt(np.square(np.bincount(truth.text, moves)).sum()))
-        gain = new_value - old_value
-        changes.append(Change(metric, old_value, new_value, gain, gain - half, gain + half))
-    flipped = int((before.argmax(axis=1) != after.argmax(axis=1)).sum())
-    return Changes(against, tuple(changes), flipped, corrections)
+        before, after = (score(metric, y, one[some], weight) for one in pair)
+        moves = [influence(metric, y, one[some], weight) for one in pair]
+        squares = np.square(np.bincount(text, moves[1] - moves[0]))
+        gain, half = after - before, _95 * float(np.sqrt(squares.sum()))
+        found.append(Change(metric, before, after, gain, gain - half, gain + half))
+    return tuple(found)

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.facts.figures import (
-    Changes,
     Choice,
     Confusion,
     LearningCurve,
     PrecisionRecall,
     Reliability,
 )
+from pipeline.fitting.changes import Changes
 
 FORMAT, VERSION = "frostline report", 1
 GOOD, WARNING, PROBLEM, SKIPPED = STATUSES = ("good", "warning", "problem", "skipped")

@@ -110,39 +110,3 @@ class LearningCurve:
     metric: str
     points: tuple[CurvePoint, ...]
     forecast: Forecast | None
-
-
-@dataclass(frozen=True)
-class Change:
-    """A metric of another head and of this one, on the same rows.
-
-    The difference, this one's less the other's, has a 95 % interval.
-    """
-
-    name: str
-    before: float
-    after: float
-    difference: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What has changed since another head.
-
-    Attributes
-    ----------
-    against : str
-        Its file.
-    metrics : tuple of Change
-    flipped : int
-        Rows that get another label.
-    corrections : int
-        Labels that this head was told to change.
-    """
-
-    against: str
-    metrics: tuple[Change, ...]
-    flipped: int
-    corrections: int

@@ -21,7 +21,7 @@ from pipeline.facts.checks.checks import checks_of
 from pipeline.facts.checks.subject import Subject
 from pipeline.facts.curves import confusion_of, precision_recall, reliability
 from pipeline.facts.facts import ClassRows, DataFacts, Duplicates, Facts, Lengths, Points
-from pipeline.facts.figures import Changes, LearningCurve
+from pipeline.facts.figures import LearningCurve
 from pipeline.facts.judges.doubts import doubts_of
 from pipeline.facts.judges.judged import Judged, judge_rows
 from pipeline.facts.judges.scored_rows import ScoredRows, score_rows
@@ -31,6 +31,7 @@ from pipeline.facts.plane import on_plane
 from pipeline.facts.provenance import choice_of, head_facts, provenance_of
 from pipeline.facts.scripts import scripts_of
 from pipeline.facts.verdict import verdict_of
+from pipeline.fitting.changes import Changes
 from pipeline.head.head import Head
 from pipeline.labelling.next_rows import texts_of
 
@@ -140,11 +141,16 @@ def _sheet(
     """Put together what is said of all rows: by the judges of labelled ones, else by the head."""
     proba = scored.proba.copy()
     proba[judged.at] = judged.proba
-    code = np.array(
-        [*(head.labels.index(n) if n in head.labels else -1 for n in stores.label_names), -1, -1]
-    )
-    label = code[stores.codes]
+    label = _codes(head, stores)
     return Sheet(head.labels, label, proba, scored.numbers, scored.ids, scored.text, texts)
+
+
+def _codes(head: Head, stores: Joined) -> Codes:
+    """Give the labels of all rows as codes into the head's; -1 where there is none."""
+    known = {label: code for code, label in enumerate(head.labels)}
+    # Codes below 0, no label and `LEFT_OUT`, count from the end.
+    codes = np.array([*(known.get(name, -1) for name in stores.label_names), -1, -1])
+    return codes[stores.codes]
 
 
 def _curve(head: Head, judged: Judged) -> tuple[LearningCurve | None, tuple[str, ...]]:
@@ -212,15 +218,24 @@ def _changes(head: Head, judged: Judged, sheet: Sheet, source: Source) -> Change
         return None
     other, stores = source.against.head, source.against.stores
     scored = score_rows(other, stores)
-    of_other = judge_rows(other, stores, scored, bytes_of(source.memory))
     before: Floats = scored.proba.copy()
-    before[of_other.at] = of_other.proba
+    if (stores.codes >= 0).any():
+        of_other = judge_rows(other, stores, scored, bytes_of(source.memory))
+        before[of_other.at] = of_other.proba
+    prior = np.full(len(head.labels), 1 / len(head.labels)) if head.prior is None else head.prior
     return changes_of(
         Said(other.labels, before),
         Said(head.labels, sheet.proba),
-        Truth(judged.at, judged.rows.y, number_texts(judged.rows.texts), judged.weight),
+        Truth(
+            judged.at,
+            judged.rows.y,
+            _codes(head, stores)[judged.at],
+            number_texts(judged.rows.texts),
+            prior,
+        ),
         against=source.against.file,
         corrections=source.corrections,
+        measured_on=judged.measured_on,
     )
 
 

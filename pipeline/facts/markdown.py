@@ -192,9 +192,17 @@ def _changes(changes: Mapping[str, Any] | None) -> Iterator[str]:
         return
     yield "## What has changed"
     yield (
-        f"Against {escaped(changes['against'], None)}: {changes['flipped']:,} rows get another "
-        f"label; {changes['corrections']:,} labels were corrected."
+        f"Against {escaped(changes['against'], None)}: {changes['flipped']:,} of "
+        f"{changes['rows']:,} rows get another label; {changes['corrections']:,} labels were "
+        "corrected."
     )
+    yield _differences(changes["metrics"])
+    if (rows := changes["undisputed"]) is not None:
+        yield f"On the {rows['rows']:,} rows whose label was not changed:"
+        yield _differences(rows["metrics"])
+
+
+def _differences(changes: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         [
             METRICS[one["name"]].label,
@@ -203,9 +211,9 @@ def _changes(changes: Mapping[str, Any] | None) -> Iterator[str]:
             one["difference"],
             f"{one['low']:+.4f} to {one['high']:+.4f}",
         ]
-        for one in changes["metrics"]
+        for one in changes
     ]
-    yield table(["metric", "before", "after", "difference", "95 % interval"], rows)
+    return table(["metric", "before", "after", "difference", "95 % interval"], rows)
 
 
 def _rows(title: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

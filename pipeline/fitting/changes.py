@@ -24,7 +24,7 @@ from features.base.arrays import Floats, Indices
 from features.base.shown import listed
 from features.errors import InputError
 from pipeline.data.conflicts import settle
-from pipeline.data.corrections import correct
+from pipeline.data.corrections import Corrections, correct
 from pipeline.data.labelled_rows import validation_rows
 from pipeline.evaluation.bootstrap import interval, resampled
 from pipeline.evaluation.metrics import METRICS, score
@@ -148,8 +148,8 @@ def earlier(head: Head, name: str, task: Task) -> Earlier:
     else:
         task.held.like(head.sources)
     recorded = _digests(head)
-    given = {file.digest: file.name for file in task.corrections.files}
-    stores, had = correct(task.opened, [given[one] for one in recorded if one in given])
+    given = {file.digest for file in task.corrections.files}
+    stores, had = correct(task.opened, known_to(head, task.corrections))
     settled, _ = settle(stores, task.conflicts.handling)
     known = np.array(
         [*(labels.index(n) if n in labels else -1 for n in settled.label_names), -1, -1]
@@ -163,6 +163,12 @@ def earlier(head: Head, name: str, task: Task) -> Earlier:
         )
     remarks = _remarks(head, name, rows, labels, [one for one in recorded if one not in given])
     return Earlier(head, name, y, task.corrections.rows - had.rows, remarks)
+
+
+def known_to(head: Head | None, corrections: Corrections) -> list[str]:
+    """Name those of the files of corrections that a head was fitted with."""
+    recorded = [] if head is None else _digests(head)
+    return [file.name for file in corrections.files if file.digest in recorded]
 
 
 def _digests(head: Head) -> list[str]:

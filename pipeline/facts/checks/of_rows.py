@@ -50,13 +50,16 @@ def conflicting_labels(subject: Subject) -> Check:
     if not found.texts:
         return Check(name, GOOD, title, "No text comes with several labels.", "")
     share = found.rows / len(subject.judged.rows.y)
+    status = graded(share, *_CONFLICTS)
     return Check(
         name,
-        graded(share, *_CONFLICTS),
+        status,
         title,
         f"{found.texts:,} texts come with several labels, in {found.rows:,} labelled rows "
         f"({share:.2%}). At most one label of each can be right.",
-        "Correct the labels, or leave the rows out: `frostline fit --conflicts majority` or "
+        ""
+        if status == GOOD
+        else "Correct the labels, or leave the rows out: `frostline fit --conflicts majority` or "
         "`--conflicts drop`.",
     )
 

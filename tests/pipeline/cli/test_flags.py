@@ -273,7 +273,7 @@ def texts_of(path):
 
 def test_the_library_names_no_flag():
     """Only what is shown on a terminal does: the commands, and the texts of their results."""
-    shown = {ROOT / "pipeline" / room for room in ("cli", "report")}
+    shown = {ROOT / "pipeline" / room for room in ("cli", "facts", "report")}
     modules = [
         path
         for package in ("features", "pipeline")

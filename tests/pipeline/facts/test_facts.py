@@ -12,7 +12,7 @@ KEYS = {
     "choice": "metric grid",
     "reliability": "before after",
     "learning_curve": "metric points forecast",
-    "changes": "against metrics flipped corrections",
+    "changes": "against metrics flipped corrections rows undisputed measured_on remarks",
 }
 OF_EACH = {
     "checks": "id status title finding cure",
