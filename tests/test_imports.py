@@ -104,6 +104,12 @@ def test_what_needs_no_solver_does_without_sklearn(command, files):
     assert loaded(COMMAND, *arguments, names=["sklearn", "joblib"]) == []
 
 
+@pytest.mark.parametrize("command", ["fit", "evaluate", "help of fit"])
+def test_what_draws_no_page_loads_none_of_its_libraries(command, files):
+    arguments = [str(files / a) if "." in a else a for a in COMMANDS[command]]
+    assert loaded(COMMAND, *arguments, names=["jinja2", "matplotlib", "pipeline.page"]) == []
+
+
 def test_the_probe_sees_what_is_loaded():
     assert loaded("import sklearn", names=["sklearn", "torch"]) == ["sklearn"]
 

@@ -14,7 +14,8 @@ from pipeline.page.axes import BOTTOM, LEFT, RIGHT, TOP
 
 # Colours that the style sheet has for classes; those beyond share one.
 COLOURS = 8
-_LINE = 30
+# Of the drawing of changes: how high a line is, and from where to where changes are drawn.
+_LINE, _CHANGES = 30, (150, 340)
 
 
 def colour(k: int) -> str:
@@ -169,13 +170,14 @@ def _some_of(rows: Sequence[float]) -> list[float]:
 
 
 def differences(found: Sequence[Mapping[str, Any]]) -> str:
-    """Draw the change of each metric with its interval, zero upright; each line has its scale."""
+    """Draw the change of each metric with its interval; shares have one scale, losses another."""
     height = _LINE * len(found) + 8
     parts = []
     for n, one in enumerate(found):
         y = _LINE * (n + 0.5) + 4
-        most = max(abs(one["low"]), abs(one["high"]), abs(one["difference"])) or 1.0
-        x = axes.Axis(-most, most, 150, 340)
+        x = _scale_of(
+            [o for o in found if words.is_share(o["name"]) == words.is_share(one["name"])]
+        )
         low, high, at = x.at(one["low"]), x.at(one["high"]), x.at(one["difference"])
         tip = words.difference(one["difference"], one["name"])
         parts += [
@@ -183,6 +185,12 @@ def differences(found: Sequence[Mapping[str, Any]]) -> str:
             f'<path class="interval" d="M{low:.1f} {y:.1f}H{high:.1f}"/>',
             axes.dot(at, y, "mark chosen", tip),
         ]
-    zero = f'<path class="axis" d="M245 2V{height - 2}"/>'
+    zero = f'<path class="axis" d="M{axes.Axis(-1, 1, *_CHANGES).at(0):.1f} 2V{height - 2}"/>'
     said = "; ".join(f"{o['name']} {words.difference(o['difference'], o['name'])}" for o in found)
     return axes.drawing("What changed", said, zero, *parts, height=height)
+
+
+def _scale_of(found: Sequence[Mapping[str, Any]]) -> axes.Axis:
+    """Give the axis, with zero in its middle, that all these changes fit on."""
+    most = max(abs(one[end]) for one in found for end in ("low", "high", "difference")) or 1.0
+    return axes.Axis(-most, most, *_CHANGES)

@@ -620,6 +620,7 @@
     points = readArrays(arrays, n);
     found = new Uint8Array(n);
     picked = null;
+    if (!names.texts) $("search").placeholder = "ids";
     setLasso(matchMedia("(pointer: fine)").matches);
     listen();
     showLegend();

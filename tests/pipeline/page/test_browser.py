@@ -437,6 +437,21 @@ def test_labels_can_be_changed_without_a_map(opened, points, tmp_path):
     )
 
 
+def test_without_texts_ids_are_searched_and_labels_change(opened, tmp_path):
+    points = example_points(with_text=False)
+    path = tmp_path / "private.html"
+    path.write_text(render_page(example_facts(points).to_dict(), points), encoding="utf-8")
+    page = opened(path)
+    hover(page, points, lonely(points))
+    assert page.locator("#tip .tweet").inner_text() == "text not included"
+    assert page.get_by_label("Search").get_attribute("placeholder") == "ids"
+    page.get_by_label("Search").fill("id-123")
+    api.expect(page.locator("#found-title")).to_have_text("1 of 300 rows")
+    label = LABELS[(points.label[123] + 1) % 3]
+    page.locator("#list select").select_option(label=label)
+    assert download(page, tmp_path / "c.csv") == f"id,row,label\nid-123,123,{label}\n"
+
+
 def test_the_map_works_by_keys(page):
     page.locator("#canvas").focus()
     page.keyboard.press("ArrowRight")

@@ -120,6 +120,18 @@ def test_differences_put_gains_right_of_zero(facts):
     assert loss < float(zero.get("d")[1:].split()[0]) < gain
 
 
+def test_differences_of_shares_have_one_scale_and_losses_another():
+    def change(name, difference):
+        return {"name": name, "difference": difference, "low": 0.0, "high": difference}
+
+    svg = charts.differences(
+        [change("accuracy", 0.02), change("macro-f1", 0.01), change("log-loss", 0.5)]
+    )
+    assert [x for x, _ in circles(svg)] == [340, (245 + 340) / 2, 340]
+    still = charts.differences([change("accuracy", 0.0)])
+    assert [x for x, _ in circles(still)] == [245]
+
+
 def test_names_from_files_are_escaped(facts):
     curves = [{**facts["precision_recall"][0], "label": HOSTILE}]
     assert "<script>alert" in drawn(charts.precision_recall(curves)).get("aria-label")
