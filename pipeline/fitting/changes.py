@@ -147,6 +147,7 @@ def earlier(head: Head, name: str, task: Task) -> Earlier:
         task.stores.like(head.sources)
     else:
         task.held.like(head.sources)
+        _moved(head, task)
     recorded = _digests(head)
     given = {file.digest for file in task.corrections.files}
     stores, had = correct(task.opened, known_to(head, task.corrections))
@@ -225,7 +226,7 @@ def changes_of(before: Earlier, after: Head, task: Task, options: Options) -> Ch
         )
     else:
         held = validation_rows(task.held, before.head.sources, before.head.labels)
-        old = before.head.with_prior(dict(zip(after.labels, prior.tolist(), strict=True)))
+        old = _moved(before.head, task)
         columns = [old.labels.index(label) for label in after.labels]
         assert task.trials.validation is not None
         probas = [_scored(old, held.X)[:, columns], _scored(after, task.trials.validation)]
@@ -242,6 +243,11 @@ def changes_of(before: Earlier, after: Head, task: Task, options: Options) -> Ch
         measured_on,
         before.remarks,
     )
+
+
+def _moved(head: Head, task: Task) -> Head:
+    """Move an earlier head to the prior of the new one."""
+    return head.with_prior(dict(zip(task.target.labels, task.target.stated.tolist(), strict=True)))
 
 
 def _undisputed(

@@ -262,6 +262,16 @@ def test_what_can_not_be_compared(clean, tmp_path):
             fit(store, against=old)
 
 
+def test_a_head_without_a_prior_is_refused_before_the_work(clean, tmp_path):
+    folder, _, _ = clean
+    head = load_head(folder / "head.joblib")
+    rest = {name: value for name, value in head.metadata.items() if name != "prior"}
+    save_head(dataclasses.replace(head, metadata=rest), tmp_path / "old.joblib")
+    held = write_store(tmp_path / "held.h5", *blobs(90, 8, 3, seed=1))
+    with pytest.raises(InputError, match="does not say which prior"):
+        fit(folder / "train.h5", validation=held, against=tmp_path / "old.joblib")
+
+
 @pytest.mark.parametrize("record", [None, [], {"files": 3}, {"files": [3, {"sha256": []}]}])
 def test_odd_records_of_corrections_are_none(record, clean, tmp_path):
     folder, _, _ = clean
