@@ -35,6 +35,16 @@ def blobs(n_rows=150, width=8, n_classes=3, *, seed=0, spread=1.0):
     return X.astype(np.float16).astype(np.float32), y
 
 
+def blobs_with_shares(n_rows, shares, seed):
+    """Rows of the problem of `blobs`, whose classes overlap and have these shares."""
+    n_classes = len(shares)
+    X, y = blobs(20 * n_rows, 8, n_classes, seed=seed, spread=0.8)
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(n_classes, n_rows, p=shares)
+    rows = [int(rng.choice(np.flatnonzero(y == k))) for k in chosen]
+    return X[rows], y[rows]
+
+
 def write_store(
     path,
     X,

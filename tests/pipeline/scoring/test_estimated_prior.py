@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from stores import LABELS, blobs, make_head, write_store
+from stores import LABELS, blobs, blobs_with_shares, make_head, write_store
 
 from features.errors import InputError
 from pipeline.cli.commands import main
@@ -26,15 +26,6 @@ from pipeline.scoring.predict import score_stores
 TRUE = np.array([0.7, 0.1, 0.2])
 
 
-def drawn(n_rows, shares, seed):
-    """Rows of the made-up problem, of which the classes have these shares."""
-    X, y = blobs(20 * n_rows, 8, 3, seed=seed, spread=0.8)
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(3, n_rows, p=shares)
-    rows = [int(rng.choice(np.flatnonzero(y == k))) for k in chosen]
-    return X[rows], y[rows]
-
-
 def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
@@ -50,7 +41,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shares")
     write_store(folder / "train.h5", *blobs(1500, 8, 3, spread=0.8))
     save_head(fit(folder / "train.h5", C=0.1, cv=5).head, folder / "head.joblib")
-    write_store(folder / "new.h5", *drawn(1200, TRUE, 5))
+    write_store(folder / "new.h5", *blobs_with_shares(1200, TRUE, 5))
     return folder
 
 
@@ -159,7 +150,7 @@ def test_predict_to_standard_output_moves_too(folder, tmp_path):
     assert len(result.stdout.splitlines()) == 1200
     assert "Shares of the classes" in result.stderr
     assert "Shares of the classes" not in result.stdout
-    few = write_store(tmp_path / "few.h5", *drawn(50, TRUE, 6))
+    few = write_store(tmp_path / "few.h5", *blobs_with_shares(50, TRUE, 6))
     result = done("predict", folder / "head.joblib", few, "--prior", "estimate")
     assert "fewer than 200 rows: the shares were not estimated" in result.stderr
 

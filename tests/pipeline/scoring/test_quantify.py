@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from stores import LABELS, blobs, make_head, write_store
+from stores import LABELS, blobs, blobs_with_shares, make_head, write_store
 
 from features.errors import InputError
 from pipeline.cli.commands import main
@@ -24,13 +24,6 @@ from pipeline.scoring.evaluate import Scores
 from pipeline.scoring.quantify import COLUMNS, by_stored_label, quantify
 
 SHARES = {"monday": [0.6, 0.2, 0.2], "tuesday": [0.1, 0.3, 0.6]}
-
-
-def drawn(n_rows, shares, seed):
-    X, y = blobs(20 * n_rows, 8, 3, seed=seed, spread=0.8)
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(3, n_rows, p=shares)
-    return X[[int(rng.choice(np.flatnonzero(y == k))) for k in chosen]]
 
 
 def run(*arguments):
@@ -49,7 +42,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quantify")
     write_store(folder / "train.h5", *blobs(1500, 8, 3, spread=0.8))
     save_head(fit(folder / "train.h5", C=0.1, cv=5).head, folder / "head.joblib")
-    parts = [drawn(500, shares, n) for n, shares in enumerate(SHARES.values())]
+    parts = [blobs_with_shares(500, shares, n)[0] for n, shares in enumerate(SHARES.values())]
     days = np.repeat([0, 1, -1], [500, 470, 30])
     write_store(folder / "days.h5", np.concatenate(parts), days, list(SHARES))
     return folder
@@ -68,7 +61,7 @@ def scores_of(head, X, groups=()):
 
 
 def test_each_group_is_what_its_rows_are_alone(head):
-    parts = {day: drawn(300, shares, 7) for day, shares in SHARES.items()}
+    parts = {day: blobs_with_shares(300, shares, 7)[0] for day, shares in SHARES.items()}
     X = np.concatenate(list(parts.values()))
     groups = np.repeat(list(parts), 300).tolist()
     order = np.random.default_rng(0).permutation(600)
@@ -94,7 +87,7 @@ def test_each_group_is_what_its_rows_are_alone(head):
 
 def test_counts_are_adjusted_by_errors_under_the_prior_of_the_held_out_rows(head):
     """A head that was moved to another prior calls other rows by other names."""
-    X = drawn(400, [0.3, 0.3, 0.4], 8)
+    X, _ = blobs_with_shares(400, [0.3, 0.3, 0.4], 8)
     moved = head.with_prior("negative=8,neutral=1,positive=1")
     ours, theirs = (quantify(one, [scores_of(one, X)]) for one in (head, moved))
     assert ours.all.adjusted == theirs.all.adjusted
@@ -103,7 +96,7 @@ def test_counts_are_adjusted_by_errors_under_the_prior_of_the_held_out_rows(head
 
 
 def test_small_groups_are_flagged(head):
-    X = drawn(130, [0.3, 0.3, 0.4], 9)
+    X, _ = blobs_with_shares(130, [0.3, 0.3, 0.4], 9)
     found = quantify(head, [scores_of(head, X, ["a"] * 120 + ["b"] * 10)], by="topic")
     assert [one.is_small for one in found.groups] == [False, True]
     flags = {(row["group"], row["flags"]) for row in found.rows()}
@@ -113,7 +106,7 @@ def test_small_groups_are_flagged(head):
 
 
 def test_groups_in_order_and_rows_without_one(head):
-    X = drawn(6, [0.3, 0.3, 0.4], 9)
+    X, _ = blobs_with_shares(6, [0.3, 0.3, 0.4], 9)
     found = quantify(head, [scores_of(head, X, ["10", "9", None, "x", "9", None])], by="hour")
     assert [one.group for one in found.groups] == ["9", "10", "x"]
     assert [one.shift.rows for one in found.groups] == [2, 1, 1]
@@ -122,7 +115,7 @@ def test_groups_in_order_and_rows_without_one(head):
 
 
 def test_what_can_not_be_quantified(head):
-    X = drawn(5, [0.3, 0.3, 0.4], 9)
+    X, _ = blobs_with_shares(5, [0.3, 0.3, 0.4], 9)
     with pytest.raises(InputError, match="there is nothing to quantify"):
         quantify(head, [])
     with pytest.raises(InputError, match="no row has a value of 'topic'"):
@@ -194,7 +187,9 @@ def test_wrong_calls(options, message, folder, tmp_path, monkeypatch):
 def test_a_picture_of_hostile_names(head):
     """What comes from a file is text in the picture, and no element of it."""
     names = ["<script>alert(1)</script>", '"&', "\x1b[2J", "ü" * 300, "a\ud800"]
-    found = quantify(head, [scores_of(head, drawn(5, [0.3, 0.3, 0.4], 9), names)], by="<b>")
+    found = quantify(
+        head, [scores_of(head, blobs_with_shares(5, [0.3, 0.3, 0.4], 9), names)], by="<b>"
+    )
     picture = svg_text(shares_plot(found).picture)
     root = ET.fromstring(picture)
     kinds = {element.tag.rpartition("}")[2] for element in root.iter()}
@@ -206,6 +201,6 @@ def test_a_picture_of_hostile_names(head):
 
 
 def test_a_picture_of_many_groups_says_what_it_leaves_out(head):
-    X = drawn(150, [0.3, 0.3, 0.4], 9)
+    X, _ = blobs_with_shares(150, [0.3, 0.3, 0.4], 9)
     found = quantify(head, [scores_of(head, X, [str(n) for n in range(150)])], by="day")
     assert f"the first {MOST_GROUPS} of 150" in svg_text(shares_plot(found).picture)
