@@ -187,9 +187,8 @@ def test_wrong_calls(options, message, folder, tmp_path, monkeypatch):
 def test_a_picture_of_hostile_names(head):
     """What comes from a file is text in the picture, and no element of it."""
     names = ["<script>alert(1)</script>", '"&', "\x1b[2J", "ü" * 300, "a\ud800"]
-    found = quantify(
-        head, [scores_of(head, blobs_with_shares(5, [0.3, 0.3, 0.4], 9), names)], by="<b>"
-    )
+    X, _ = blobs_with_shares(5, [0.3, 0.3, 0.4], 9)
+    found = quantify(head, [scores_of(head, X, names)], by="<b>")
     picture = svg_text(shares_plot(found).picture)
     root = ET.fromstring(picture)
     kinds = {element.tag.rpartition("}")[2] for element in root.iter()}
