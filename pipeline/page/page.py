@@ -51,7 +51,7 @@ def render_page(
     if points is None:
         return _checked(page(None, []), max_bytes)
     # What is said of the map comes on top of the page without it.
-    around = _size(page(Blocks("", "", len(points.rows)), ["x" * 500]))
+    around = _size(page(Blocks("", "", len(points.rows)), ["x" * 700]))
     return _checked(page(*fitted(points, max_bytes - around)), max_bytes)
 
 
@@ -69,7 +69,7 @@ def _template_of(facts: Mapping[str, Any]) -> Callable[[Blocks | None, list[str]
     template = _environment().get_template("report.html")
 
     def page(blocks: Blocks | None, left_out: list[str]) -> str:
-        return template.render(fixed, blocks=blocks, left_out=[*facts["left_out"], *left_out])
+        return template.render(fixed, blocks=blocks, left_out_of_map=left_out)
 
     return page
 

@@ -500,6 +500,16 @@ def test_keys_reach_all_that_can_be_done_in_the_order_of_the_page(page):
     assert len(stops) == shown - 2
 
 
+def test_what_has_the_focus_is_not_covered(page):
+    """The bar of changed labels, at the bottom, covers nothing that Tab reaches above it."""
+    page.locator("#suspects .accept").first.click()
+    page.locator("#mistakes select").first.focus()
+    for _ in range(25):
+        page.keyboard.press("Tab")
+        bottom = page.evaluate("document.activeElement.getBoundingClientRect().bottom")
+        assert bottom <= page.locator("#changed").bounding_box()["y"]
+
+
 def test_the_first_key_skips_the_contents(page):
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")

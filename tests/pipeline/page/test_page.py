@@ -252,6 +252,10 @@ def test_a_page_keeps_to_its_size_and_says_what_is_cut(facts, max_bytes):
     assert 0.7 * max_bytes < len(html.encode()) <= max_bytes
     assert left_out(html)[0] == facts.left_out[0]
     assert "characters" in left_out(html)[1]
+    notes = [
+        one["text"] for one in Tree(html).all("p", "map") if one["attrs"].get("class") == "note"
+    ]
+    assert notes[:-1] == left_out(html)[1:]
 
 
 def test_as_many_tweets_as_tweeteval_has_fit_into_the_default(facts):
