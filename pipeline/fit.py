@@ -29,6 +29,7 @@ from pipeline.fitting.task import Task, load, plan_of
 from pipeline.head.calibration import METHODS, TEMPERATURE, folded
 from pipeline.head.head import Head, load_head
 from pipeline.head.novelty import fit_novelty
+from pipeline.head.training_texts import TrainingTexts
 from pipeline.solver.solve import Problem, Solution, mixed, solve
 
 
@@ -295,7 +296,7 @@ def _solve_fixed(task: Task, C: float, options: Options) -> tuple[Outcome, Solut
 
 
 def _head(task: Task, solution: Solution, measured: Measured, metadata: Mapping[str, Any]) -> Head:
-    """Fold calibration and prior into the weights, and learn the kind of the rows."""
+    """Fold calibration and prior into the weights, and learn the kind and texts of the rows."""
     coef, intercept = folded(
         solution.coef,
         solution.intercept,
@@ -305,4 +306,5 @@ def _head(task: Task, solution: Solution, measured: Measured, metadata: Mapping[
     )
     held_out = task.trials.training[0].held_out
     novelty = fit_novelty(task.data.vectors, task.target.y, len(task.target.labels), held_out)
-    return Head(task.target.labels, coef, intercept, task.sources, metadata, novelty)
+    texts = TrainingTexts.of(task.rows.texts)
+    return Head(task.target.labels, coef, intercept, task.sources, metadata, novelty, texts)

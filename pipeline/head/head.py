@@ -11,6 +11,7 @@
                   takes the views of these encoders side by side, in this order
     metadata      how it was fitted, the class prior that it answers for, and its metrics
     novelty       arrays by which it knows the kind of its training rows; not in every head
+    texts         digests by which it knows a sample of its training texts; not in every head
 
 so that the file is useful with scikit-learn alone. `load_head` never unpickles it: it takes the
 arrays and the texts out (`pipeline/head/safe_pickle.py`), validates them and builds a `Head`.
@@ -44,6 +45,7 @@ from pipeline.head.held_out_figures import HeldOutFigures
 from pipeline.head.novelty import Novelty
 from pipeline.head.priors import parse_prior, shift
 from pipeline.head.safe_pickle import ESTIMATOR, Instance, UnpickleError, read_pickle
+from pipeline.head.training_texts import TrainingTexts
 from pipeline.solver.solve import softmax
 
 FORMAT = "frostline-head"
@@ -66,6 +68,8 @@ class Head:
         JSON types: how it was fitted, and its metrics.
     novelty : Novelty, optional
         Tells how far vectors lie from those that it was fitted on.
+    texts : TrainingTexts, optional
+        Tells which texts it was fitted on, of a sample.
     """
 
     labels: tuple[str, ...]
@@ -74,6 +78,7 @@ class Head:
     sources: tuple[VectorSpec, ...]
     metadata: Mapping[str, Any]
     novelty: Novelty | None = None
+    texts: TrainingTexts | None = None
 
     @property
     def prior(self) -> npt.NDArray[np.float64] | None:
@@ -210,6 +215,8 @@ def save_head(head: Head, path: str | Path) -> None:
     }
     if head.novelty is not None:
         content["novelty"] = head.novelty.to_dict()
+    if head.texts is not None:
+        content["texts"] = head.texts.to_dict()
     with replacing(path) as aside:
         joblib.dump(content, aside, protocol=4)
 
@@ -297,9 +304,14 @@ def _validated(content: Any) -> Head:
             np.vstack([-coef / 2, coef / 2]),
             np.hstack([-intercept / 2, intercept / 2]),
         )
-    novelty = Novelty.from_dict(content.get("novelty"), len(labels), width)
     return Head(
-        tuple(labels), coef.astype(float), intercept.astype(float), sources, metadata, novelty
+        tuple(labels),
+        coef.astype(float),
+        intercept.astype(float),
+        sources,
+        metadata,
+        Novelty.from_dict(content.get("novelty"), len(labels), width),
+        TrainingTexts.from_dict(content.get("texts")),
     )
 
 

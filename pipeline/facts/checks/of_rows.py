@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from features.base.shown import listed
 from pipeline.evaluation.label_shift import estimate_shift
 from pipeline.facts.checks.subject import Subject, graded, skipped
 from pipeline.facts.facts import GOOD, PROBLEM, WARNING, Check
@@ -17,6 +18,8 @@ from pipeline.scoring.novelty import is_of_another_kind
 
 # Shares of the rows from which on something is a warning, and a problem.
 _CONFLICTS, _TRUNCATED = (0.001, 0.02), (0.01, 0.1)
+# Of rows whose text the head was fitted on.
+_KNOWN = (0.0, 0.05)
 # Differences of a share from that of the training rows.
 _SHIFT = (0.05, 0.15)
 # Rows of a class: fewer than 50 know its recall to some 14 points at best, fewer than 10 to 30.
@@ -39,8 +42,28 @@ def duplicates_with_training(subject: Subject) -> Check:
     if subject.judged.is_own:
         found = "The rows are those that the head was fitted on, so that the figures flatter it."
         return Check(name, PROBLEM, title, found, "Measure it on tweets that it has not seen.")
-    why = "The head does not keep which texts it was fitted on."
-    return skipped(name, title, why)
+    rows = subject.judged.rows
+    known = None if subject.head.texts is None else subject.head.texts.look_up(rows.texts)
+    if known is None or not known[0].any():
+        why = "The head does not say which texts it was fitted on, or too few rows could be known."
+        return skipped(name, title, why, "Fit it again, and measure it on more rows.")
+    could, is_known = known
+    n = int(is_known.sum())
+    of_all = "" if could.all() else " whose texts it would know"
+    found = (
+        f"{n:,} of {int(could.sum()):,} labelled rows{of_all} have a text that the head was "
+        "fitted on"
+    )
+    if not n:
+        return Check(name, GOOD, title, f"{found}.", "")
+    ids = [subject.scored.ids[row] for row in subject.judged.at[is_known][:3]]
+    return Check(
+        name,
+        graded(n / int(could.sum()), *_KNOWN),
+        title,
+        f"{found}, so that the figures flatter it: ids {listed(ids)}.",
+        "Measure it on tweets that were kept apart; copies of a text belong on one side.",
+    )
 
 
 def conflicting_labels(subject: Subject) -> Check:

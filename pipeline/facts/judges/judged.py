@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.base.arrays import Floats, Indices
+from features.base.arrays import Array, Floats, Indices
 from pipeline.data.conflicts import HANDLINGS, settle
 from pipeline.data.join import Joined
 from pipeline.data.labelled_rows import Labelled, validation_rows
@@ -82,7 +82,7 @@ def judge_rows(head: Head, stores: Joined, scored: ScoredRows, memory: int) -> J
     if head.metadata.get("rows") == len(rows.y):
         options = settings_of(head, memory)
         target, data = prepared(head, rows, options)
-        if _remembers(head, data):
+        if _remembers(head, data, rows.texts):
             texts = texts_of_folds(head, rows, options)
             at = np.flatnonzero(own.codes >= 0)
             if not can_be_folded(rows.y, texts, len(head.labels)):
@@ -99,8 +99,11 @@ def _handling(head: Head) -> str:
     return handling if handling in HANDLINGS else "keep"
 
 
-def _remembers(head: Head, data: Data) -> bool:
-    """Say whether the mean of the rows is that of the rows that the head was fitted on."""
+def _remembers(head: Head, data: Data, texts: Array) -> bool:
+    """Say whether the rows, as many as the head was fitted on, are those rows."""
+    known = None if head.texts is None else head.texts.look_up(texts)
+    if known is not None:
+        return bool(known[1][known[0]].all())
     if head.novelty is None:  # of few rows, or of an earlier frostline: their number has to do
         return True
     moved = (data.vectors.center - head.novelty.center) * data.vectors.inverse_scale

@@ -29,6 +29,7 @@ def checks_of(head, path):
 def fresh(tmp_path, rows=N, seed=2, change=lambda X, y: (X, y), **given):
     X, y = blobs(rows, 8, 3, seed=seed)
     X, y = change(X, y)
+    given.setdefault("texts", [f"new {i}" for i in range(len(y))])
     return write_store(tmp_path / "new.h5", X, y, **given)
 
 
@@ -57,9 +58,32 @@ def fired(found, name, *statuses):
 
 
 def test_conflicting_labels(head, tmp_path):
-    texts = [f"text {i}" for i in range(N)]
+    texts = [f"new {i}" for i in range(N)]
     store = fresh(tmp_path, texts=[*texts[:-1], texts[0]], change=differ)
     assert "1 texts" in fired(checks_of(head, store), "conflicting-labels").finding
+
+
+@pytest.mark.parametrize(("copies", "status"), [(3, "warning"), (300, "problem")])
+def test_texts_of_the_training_rows(head, tmp_path, copies, status):
+    texts = [f"text {i}" if i < copies else f"other {i}" for i in range(N)]
+    found = fired(checks_of(head, fresh(tmp_path, texts=texts)), "duplicates-with-training", status)
+    assert found.finding.startswith(f"{copies} of {N} labelled rows have a text")
+    assert '"row-0", "row-1", "row-2"' in found.finding
+
+
+def test_a_part_of_the_training_rows(head, tmp_path):
+    X, y = blobs(N, 8, 3, seed=1)
+    store = write_store(
+        tmp_path / "half.h5", X[::2], y[::2], texts=[f"text {2 * i}" for i in range(300)]
+    )
+    fired(checks_of(head, store), "duplicates-with-training", "problem")
+
+
+def test_a_head_of_before_knows_its_own_rows_by_their_mean(head, tmp_path):
+    before = dataclasses.replace(head, texts=None)
+    own = checks_of(before, write_store(tmp_path / "own.h5", *blobs(N, 8, 3, seed=1)))
+    assert "are those that the head was fitted on" in own["duplicates-with-training"].finding
+    assert checks_of(before, fresh(tmp_path))["duplicates-with-training"].status == "skipped"
 
 
 def differ(X, y):
