@@ -26,17 +26,18 @@ _ESCAPE = re.compile(
 # Entities with their semicolon only: "AT&T" and "?a=1&copy=2" are not entities.
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
 
-_LINK = re.compile(
+# Names without an underscore are those that others find the same units of a text by.
+LINK = re.compile(
     r"https?://[^\s<>\"“”]*"
     r"|(?<![\w@./-])(?:www\.[^\s<>\"“”]+|(?:pic\.twitter\.com|t\.co)/[^\s<>\"“”]+)",
     re.IGNORECASE,
 )
-_AFTER_LINK = ".,;:!?'’)]}…"
+AFTER_LINK = ".,;:!?'’)]}…"
 
 # Twitter's handles are ASCII. Not after a letter, a digit or another @ (an e-mail address), not
 # before a Latin letter with an accent (then it is no handle), and not an amount or a time: "@5",
 # "@10k", "@7pm". The possessive `++` keeps the look-ahead from being met by a shorter handle.
-_MENTION = re.compile(
+MENTION = re.compile(
     r"(?<![A-Za-z0-9_@\u00c0-\u024f])[@＠]"
     r"(?![0-9]++(?:k|m|bn|x|st|nd|rd|th|am|pm|a|p|h|hrs?|min|usd|eur|gbp|ish)?(?![A-Za-z0-9_]))"
     r"[A-Za-z0-9_]++(?![@\u00c0-\u024f\u0300-\u036f])"
@@ -66,7 +67,7 @@ def _character(match: re.Match[str]) -> str:
 
 def _short_link(match: re.Match[str]) -> str:
     link = match.group()
-    return "http" + link[len(link.rstrip(_AFTER_LINK)) :]
+    return "http" + link[len(link.rstrip(AFTER_LINK)) :]
 
 
 def tweeteval_1(text: str) -> str:
@@ -91,8 +92,8 @@ def tweeteval_1(text: str) -> str:
     if "&" in text:
         text = _ENTITY.sub(_character, text)
     text = unicodedata.normalize("NFC", text)
-    text = _LINK.sub(_short_link, text)
-    return _MENTION.sub("@user", text)
+    text = LINK.sub(_short_link, text)
+    return MENTION.sub("@user", text)
 
 
 def _unchanged(text: str) -> str:

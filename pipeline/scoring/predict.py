@@ -155,15 +155,7 @@ def score_tweets(
         tweets, vectors = _encoded(tweets, encoders, on_rejects)
         if not tweets:
             continue
-        # Rounded as the cached vectors are that the head was fitted on, so that scoring a text and
-        # scoring its cached vector agree.
-        views = [
-            vectors[source.spec.fingerprint][source.view]
-            .astype(source.store_dtype)
-            .astype(np.float32)
-            for source in head.sources
-        ]
-        X = np.hstack(views)
+        X = _side_by_side(head, vectors)
         yield Scores(
             [tweet.id for tweet in tweets],
             [tweet.text for tweet in tweets],
@@ -173,6 +165,30 @@ def score_tweets(
             [tweet.group for tweet in tweets],
             None if head.novelty is None else head.novelty.of(X),
         )
+
+
+def encode_for(head: Head, texts: Sequence[str], encoders: Sequence[FrozenEncoder]) -> Matrix:
+    """Encode texts, all of them together, as they are for scoring: raw vectors (N, D).
+
+    Raises
+    ------
+    NotFinite
+        The vectors of some texts overflow.
+    """
+    return _side_by_side(head, {one.spec.fingerprint: one.encode(texts) for one in encoders})
+
+
+def _side_by_side(head: Head, vectors: dict[str, dict[str, Matrix]]) -> Matrix:
+    """Put the views of a head side by side, (N, D).
+
+    They are rounded as the cached vectors are that the head was fitted on, so that scoring a text
+    and scoring its cached vector agree.
+    """
+    views = [
+        vectors[source.spec.fingerprint][source.view].astype(source.store_dtype).astype(np.float32)
+        for source in head.sources
+    ]
+    return np.hstack(views)
 
 
 def _encoded(

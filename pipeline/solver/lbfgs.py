@@ -85,7 +85,7 @@ def descend(
     x = start.theta.copy()
     now = objective.evaluate(models, x, dtype, scores)
     pairs = _Pairs(x)
-    precondition = _Preconditioner(gram, now.curvature)
+    precondition = Preconditioner(gram, now.curvature)
     state = _Progress.begin(certificate(now), now.value)
     passes = 1
     while True:
@@ -108,7 +108,7 @@ def descend(
         if not models.size:
             return end
         if passes & (passes - 1) == 0:  # at 1, 2, 4, 8, …: it changes most at first
-            precondition = _Preconditioner(gram, now.curvature)
+            precondition = Preconditioner(gram, now.curvature)
         direction = _directions(workers, now.gradient, pairs, precondition)
         slope = _dot(direction, now.gradient)
         trial = x + state.step[:, None, None] * direction
@@ -144,7 +144,7 @@ def newton_step(at: Evaluation) -> Floats:
     return np.linalg.solve(matrix, at.gradient[:, :, :1])[:, :, 0]
 
 
-class _Preconditioner:
+class Preconditioner:
     """Inverse of curvature (x) gram + 1 for each model."""
 
     def __init__(self, gram: Gram, curvature: Floats) -> None:
@@ -189,7 +189,7 @@ class _Pairs:
         useful = accepted & (product > 0)
         self.inverse[self.newest] = np.where(useful, 1 / np.where(useful, product, 1.0), 0.0)
 
-    def direction(self, which: slice, gradient: Floats, precondition: _Preconditioner) -> Floats:
+    def direction(self, which: slice, gradient: Floats, precondition: Preconditioner) -> Floats:
         """Algorithm 7.4 for some of the models; a pair that is not there changes nothing."""
         q = gradient[which].copy()
         order = [(self.newest - back) % _PAIRS for back in range(_PAIRS)]
@@ -205,7 +205,7 @@ class _Pairs:
 
 
 def _directions(
-    workers: Workers, gradient: Floats, pairs: _Pairs, precondition: _Preconditioner
+    workers: Workers, gradient: Floats, pairs: _Pairs, precondition: Preconditioner
 ) -> Floats:
     """Directions of all models; each thread takes some of them."""
     cuts = np.linspace(0, len(gradient), min(workers.count, len(gradient)) + 1).astype(int)
