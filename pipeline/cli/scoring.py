@@ -1,7 +1,9 @@
-"""Define the commands that score tweets or vectors: `predict`, `evaluate` and `quantify`."""
+"""Define the commands that score: `predict`, `evaluate`, `quantify` and `explain`."""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +13,9 @@ from typing import Any
 import click
 
 from features.base.paths import check_replaceable
+from features.base.shown import printable
+from features.errors import InputError
+from features.tweets.reader import TweetReader
 from features.tweets.rejects import RejectLog, rejects_path
 from pipeline.cli import options, progress
 from pipeline.cli.group import main
@@ -21,11 +26,15 @@ from pipeline.cli.results import (
     say_matching,
     shares_of,
     write_json,
+    write_text,
 )
 from pipeline.evaluation.label_shift import LabelShift
+from pipeline.explaining.explain import explain
+from pipeline.explaining.page import explanation_page
 from pipeline.head.head import load_head
 from pipeline.plots.files import check_plot, write_plot
 from pipeline.plots.shares import shares_plot
+from pipeline.report.explanation import explanation_text
 from pipeline.report.label_shift import shift_text
 from pipeline.report.metrics import metrics_text
 from pipeline.report.quantities import quantities_text
@@ -36,6 +45,9 @@ from pipeline.scoring.novelty import check_can_tell, watched
 from pipeline.scoring.output_files import check_output, write_scores, write_table
 from pipeline.scoring.predict import is_store, scored
 from pipeline.scoring.quantify import COLUMNS, by_stored_label, quantify
+
+# Of a tweet on standard input; encoders read no more than its first 10,000 characters.
+_MOST_BYTES = 100_000
 
 
 @main.command("predict")
@@ -246,3 +258,116 @@ def quantify_command(
         write_plot(shares_plot(found), plot)
     write_json(json_file, found.to_dict())
     click.echo(quantities_text(found), err=output == "-")
+
+
+@main.command("explain")
+@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("text")
+@click.option(
+    "--training",
+    multiple=True,
+    metavar="FEATURES",
+    help="The vectors that the head was fitted on, to find the tweets behind it; repeat for more.",
+)
+@click.option(
+    "--tweets",
+    multiple=True,
+    metavar="INPUT",
+    help="The tweets that --training was extracted from, to show their texts; repeat for more.",
+)
+@options.corrections
+@click.option(
+    "-n",
+    "--number",
+    type=int,
+    default=5,
+    show_default=True,
+    help="Training tweets to list that speak for the label, and as many against it.",
+)
+@click.option(
+    "--confirm",
+    type=int,
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="How many of each are confirmed by fits without them.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write the explanation as a page too, .html.",
+)
+@options.json_file
+@options.prior
+@options.models
+@options.machine
+@options.memory
+@options.columns
+@options.dialect
+def explain_command(
+    head: Path,
+    text: str,
+    training: Sequence[str],
+    tweets: Sequence[str],
+    corrections: Sequence[Path],
+    number: int,
+    confirm: int,
+    output: Path | None,
+    json_file: Path | None,
+    prior: str | None,
+    memory: str | None,
+    **chosen: Any,
+) -> None:
+    """Say what a head makes of one tweet, and what moved it.
+
+    TEXT is the tweet; - reads it from standard input. Each word is left out in turn, and what is
+    left is encoded anew; the parts of the vector add up to the logits. With --training, the tweets
+    come along that the label rests on. On a terminal it is a text in colours, in a pipe JSON.
+    """
+    given: list[str | Path | None] = [head, *training, *tweets, *corrections]
+    if output is not None:
+        if output.suffix.lower() != ".html":
+            raise InputError(f"{output}: unknown format; the name of a page must end in .html")
+        check_replaceable(output, given)
+    check_json(json_file, [*given, output])
+    columns = options.columns_of(chosen)
+    for name, is_alone in (
+        ("tweets", tweets and not training),
+        ("corrections", corrections and not training),
+    ):
+        if is_alone:
+            raise InputError(f"`{name}` needs `training`: give both, or leave it out")
+    if columns.given and not tweets:
+        named = ", ".join(f"`{name}`" for name in columns.given)
+        raise InputError(f"{named}: which tweets? Give `tweets` as well, or leave it out")
+    fitted = load_head(head) if prior is None else load_head(head).with_prior(prior)
+    found = explain(
+        fitted,
+        _from_stdin() if text == "-" else text,
+        options.loader_of(chosen, remark)(fitted),
+        training=training or None,
+        corrections=corrections,
+        number=number,
+        confirm=confirm,
+        memory=memory,
+    )
+    if tweets and found.training is not None:
+        reader = TweetReader(tweets, columns, written=options.input_format_of(chosen))
+        found = replace(found, training=found.training.with_texts(reader))
+    if output is not None:
+        write_text(output, explanation_page(found, head.name))
+    write_json(json_file, found.to_dict())
+    if sys.stdout.isatty():
+        colours = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        click.echo(explanation_text(found, colours=colours))
+    else:
+        click.echo(printable(json.dumps(found.to_dict(), ensure_ascii=False)))
+
+
+def _from_stdin() -> str:
+    """Read one tweet from standard input, without the end of its last line."""
+    found = sys.stdin.buffer.read(_MOST_BYTES + 1)
+    if len(found) > _MOST_BYTES:
+        raise InputError(f"standard input holds more than {_MOST_BYTES:,} bytes; give one tweet")
+    return found.decode("utf-8", "replace").removesuffix("\n").removesuffix("\r")

@@ -1,9 +1,9 @@
 """Explain what a head says of one tweet: a head and a text in, an `Explanation` out.
 
-Which words moved it is found by leaving each of them out and encoding what is left, all of it in one
-batch and as `predict` does. What is shown is how much the log-odds of the label fall without the
-word. That is what the head does, and no account of why: words that say the same stand in for each
-other, and a word that is left out leaves a text that nobody wrote.
+Which words moved it is found by leaving each of them out and encoding what is left, all of it in
+one batch and as `predict` does. What is shown is how much the log-odds of the label fall without
+the word. That is what the head does, and no account of why: words that say the same stand in for
+each other, and a word that is left out leaves a text that nobody wrote.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from features.base.arrays import Floating, Floats
+from features.base.arrays import Floats
 from features.base.shown import NOT_UNICODE
 from features.errors import CannotContinue, NotFinite
 from features.spec.normalize import normalizer
 from pipeline.explaining.logits import ViewShares, log_odds, view_shares
 from pipeline.explaining.training import Training, find_training
-from pipeline.explaining.words import words_of, without
+from pipeline.explaining.words import without, words_of
 from pipeline.head.head import Head
 from pipeline.scoring.predict import encode_for
 
@@ -103,6 +103,30 @@ class Explanation:
         """Give the words by the size of their effect, the strongest first."""
         return sorted(self.words, key=lambda one: -abs(one.effect))
 
+    def remarks(self) -> list[str]:
+        """Say what a reader should know before believing it, a line each."""
+        lines = []
+        if self.n_words > len(self.words):
+            lines.append(
+                f"the text has {self.n_words:,} words; the first {len(self.words)} were left out "
+                "one by one, the others were not"
+            )
+        if self.truncated:
+            lines.append("the text is longer than the head's model reads; its end has no effect")
+        if self.novelty is not None and self.novelty > 1:
+            lines.append(
+                f"the text is unlike the training tweets (novelty {self.novelty:.2f}; 1 in 20 of "
+                "their own kind is above 1)"
+            )
+        if self.training is not None and self.training.is_another_fit:
+            lines.append(
+                "the head was not fitted on just these rows and labels: a fit on them gives "
+                f"log-odds of {self.training.of_refit:+.2f}, the head "
+                f"{self.training.of_head:+.2f}; give the files that it was fitted on, and the "
+                "corrections that were made then"
+            )
+        return lines
+
     def to_dict(self) -> dict[str, Any]:
         """Give all of it as JSON types."""
         winner, runner_up = self.winner, self.runner_up
@@ -128,6 +152,7 @@ class Explanation:
             ],
             "words_in_text": self.n_words,
             "truncated": self.truncated,
+            "remarks": self.remarks(),
             "views": {
                 "measured_from": self.views.measured_from,
                 "between": [self.labels[winner], self.labels[runner_up]],
@@ -154,6 +179,7 @@ def explain(
     encoders: Sequence[FrozenEncoder],
     *,
     training: str | Path | Sequence[str | Path] | None = None,
+    corrections: str | Path | Sequence[str | Path] | None = None,
     number: int = 5,
     confirm: int = 2,
     memory: int | str | None = None,
@@ -169,7 +195,7 @@ def explain(
         Those of the head, see `encoders_for`.
     training : path or sequence of paths, optional
         The vectors that the head was fitted on, to find the tweets behind it; see `find_training`.
-    number, confirm, memory
+    corrections, number, confirm, memory
         As for `find_training`.
 
     Raises
@@ -197,7 +223,14 @@ def explain(
     found = None
     if training is not None:
         found = find_training(
-            head, training, X[0], winner, number=number, confirm=confirm, memory=memory
+            head,
+            training,
+            X[0],
+            winner,
+            corrections=corrections,
+            number=number,
+            confirm=confirm,
+            memory=memory,
         )
     return Explanation(
         text,

@@ -75,8 +75,8 @@ def log_odds(logits: Floating, k: int) -> float:
 
     Examples
     --------
-    >>> round(log_odds(np.log([0.75, 0.125, 0.125]), 0), 6) == round(np.log(3), 6)
-    True
+    >>> round(log_odds(np.log([0.75, 0.125, 0.125]), 0), 6)  # log(3)
+    1.098612
     """
     others = np.delete(logits.astype(np.float64), k)
     top = others.max()

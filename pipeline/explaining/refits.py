@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.base.arrays import Floating, Floats, Mask
+from features.errors import CannotContinue
 from pipeline.data.labelled_rows import Labelled
 from pipeline.evaluation.trials import training_set
 from pipeline.explaining.logits import log_odds
@@ -24,7 +25,8 @@ from pipeline.solver.solve import Data, Problem, Solution, prepare, softmax, sol
 from pipeline.solver.view_scales import with_view_scales
 
 # One row of 50,000 changes P by some hundred-thousandths; what is left of a fit must be far below.
-_TOL = 1e-12
+# Rounding may end a fit a little before the first; the second is enough still.
+_TOL, _ENOUGH = 1e-12, 1e-9
 _MOST_PASSES = 1000
 
 
@@ -86,7 +88,7 @@ class Refit:
         ----------
         some : sequence of bool arrays (N,)
         """
-        y, n_classes = self.data.y, self.data.n_classes
+        y, n_classes = self.data.y.astype(np.intp), self.data.n_classes
         weighed = "none" if self.everything.class_weight is None else "balanced"
         there = np.bincount(y, minlength=n_classes) > 0
         possible = [
@@ -104,6 +106,7 @@ class Refit:
         before = log_odds(self.logits(self.solution), self.label)
         falls: list[float | None] = [None] * len(some)
         for n, solution in zip(possible, solutions, strict=True):
+            _check(solution)
             falls[n] = before - log_odds(self.logits(solution), self.label)
         return falls
 
@@ -125,6 +128,8 @@ def refit(head: Head, rows: Labelled, x: Floating, label: int, *, memory: int) -
     ------
     InputError
         The head does not say its C, or scales that can be.
+    CannotContinue
+        The fit does not come near enough to its optimum.
     """
     class_weight = str(head.metadata.get("class_weight", "balanced"))
     everything = training_set(rows.y, len(head.labels), class_weight)
@@ -136,11 +141,21 @@ def refit(head: Head, rows: Labelled, x: Floating, label: int, *, memory: int) -
         class_weight=everything.class_weight,
     )
     data = with_view_scales(data, view_scales(head), widths(head))
-    C, temperature = inverse_penalty(head), _temperature(head)
-    coef, intercept = head.coef * temperature, head.intercept * temperature
-    start = Solution(C, coef, intercept, 0, np.inf, False, np.empty((0, len(head.labels)), "f4"))
-    (solution,) = solve(data, [Problem(C, everything, _TOL, start)], max_iter=_MOST_PASSES)
-    return Refit(head, everything, data, solution, temperature, x.astype(np.float64), label)
+    # Not from the head's weights: on other rows these may be too far off to begin with.
+    problem = Problem(inverse_penalty(head), everything, _TOL)
+    (solution,) = solve(data, [problem], max_iter=_MOST_PASSES)
+    _check(solution)
+    return Refit(head, everything, data, solution, _temperature(head), x.astype(np.float64), label)
+
+
+def _check(solution: Solution) -> None:
+    """Refuse to look for small differences between fits that are not at their optimum."""
+    if solution.gap > _ENOUGH:
+        raise CannotContinue(
+            f"the head's fit, done again, ends {solution.gap:.1e} from its optimum, relatively, "
+            f"where {_ENOUGH:g} is needed to see what a tweet does: leave out `training`, or fit a "
+            "head with a smaller `C`"
+        )
 
 
 def _temperature(head: Head) -> float:

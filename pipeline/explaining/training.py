@@ -3,8 +3,8 @@
 In come a head, the vectors that it was fitted on and the vector in question, out come the tweets
 without which the log-odds of the label would change most. All of them are estimated at once
 (`pipeline/solver/influence.py`); the strongest are confirmed by models that are fitted without
-them, on all the other rows. Rows of one text are one tweet: they go together. The C, the scales of the
-views and the calibration stay the head's. No head is changed, and no model of language runs.
+them, on all the other rows. Rows of one text are one tweet: they go together. The C, the scales of
+the views and the calibration stay the head's. No head is changed, and no encoder runs.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from features.base.arrays import Floating, Floats, Indices
 from features.errors import InputError
 from features.tweets.reader import Reject, Tweet
 from pipeline.data.conflicts import HANDLINGS, settle
+from pipeline.data.corrections import correct
 from pipeline.data.join import Joined, open_joined
 from pipeline.data.labelled_rows import validation_rows
 from pipeline.evaluation.folds import number_texts
@@ -137,6 +138,7 @@ def find_training(
     x: Floating,
     label: int,
     *,
+    corrections: str | Path | Sequence[str | Path] | None = None,
     number: int = 5,
     confirm: int = 2,
     memory: int | str | None = None,
@@ -152,10 +154,12 @@ def find_training(
     x : float array (D,)
     label : int
         Code of a label of the head.
+    corrections : path or sequence of paths, optional
+        Labels that were corrected when the head was fitted; see `correct`.
     number : int
         Tweets to list that speak for the label, and as many that speak against it.
     confirm : int
-        How many of each are confirmed by fits without them, which take some passes over the vectors.
+        How many of each are confirmed, by fits without them.
     memory : int or str, optional
         As for `fit`.
 
@@ -169,16 +173,16 @@ def find_training(
     """
     if number < 1 or confirm < 0:
         raise InputError(
-            f"`number` is {number} and `confirm` {confirm}; list at least 1 tweet, and confirm 0 or "
-            "more"
+            f"`number` is {number} and `confirm` {confirm}; list at least 1 tweet, and confirm 0 "
+            "or more"
         )
     with open_joined(features) as stores:
-        stores, _ = settle(stores, _handling(head))
+        stores, _ = settle(correct(stores, corrections)[0], _handling(head))
         rows = validation_rows(stores, head.sources, head.labels)
         fitted = refit(head, rows, x, label, memory=bytes_of(memory))
         tweets = number_texts(rows.texts)
         # Rows that come together go together: to the first order, their effects add up.
-        effects = np.bincount(tweets, fitted.estimated())
+        effects = np.bincount(tweets, fitted.estimated()).astype(np.float64)
         chosen = _strongest(effects, number)
         above = sum(effects[one] > 0 for one in chosen)
         confirmed = [*chosen[:above][:confirm], *chosen[above:][:confirm]]

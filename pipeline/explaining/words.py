@@ -1,11 +1,11 @@
 """Cut a tweet into words, and leave one out. Pure.
 
 In comes a raw text, out come the places of its words. A word is what a person would take out of a
-tweet in one piece: letters and digits with what stands inside them (`don't`, `well-known`, `10:30`),
-a mention, a link, a hashtag, an e-mail address, an entity such as `&amp;`, an emoticon, an emoji
-with all that is joined to it, or a run of `!` and `?`. Other punctuation is no word and stays where it
-is. Scripts that are written without blanks between words have a word for each character: to cut
-them better would take a dictionary.
+tweet in one piece: letters and digits with what stands inside them (`don't`, `well-known`,
+`10:30`), a mention, a link, a hashtag, an e-mail address, an entity such as `&amp;`, an emoticon,
+an emoji with all that is joined to it, or a run of `!` and `?`. Other punctuation is no word and
+stays where it is. Scripts that are written without blanks between words have a word for each
+character: to cut them better would take a dictionary.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _runs(kinds: str, start: int, stop: int) -> list[Word]:
 
 
 def _kind(character: str) -> str:
-    """Give what a character is to a word: a letter, a digit, a mark, a part of an emoji, nothing."""
+    """Give what a character is to a word: a letter, a mark, a part of an emoji, and so on."""
     if known := _KINDS.get(character):
         return known
     category = unicodedata.category(character)
@@ -82,8 +82,8 @@ def _kind(character: str) -> str:
     if category == "Nd":
         return "0"
     if character.isalnum():
-        lonely = category == "Lo" and character > "\u0e00"
-        return "h" if lonely and unicodedata.name(character, "").startswith(_WITHOUT_BLANKS) else "a"
+        name = unicodedata.name(character, "") if category == "Lo" else ""
+        return "h" if name.startswith(_WITHOUT_BLANKS) else "a"
     if "🇦" <= character <= "🇿":
         return "r"
     return "s" if category == "So" else " "

@@ -2,8 +2,8 @@
 
 To leave row i out of the fit changes P (`pipeline/solver/objective.py`) to P_i, and the weights to
 those where P_i is least. The first step of Newton's method from the old weights theta is
--H_i^-1 dP_i(theta), with H_i the Hessian of P_i. A prediction that is linear in theta, with gradient
-g, so changes by about
+-H_i^-1 dP_i(theta), with H_i the Hessian of P_i. A prediction that is linear in theta, with
+gradient g, so changes by about
 
     -g' H_i^-1 dP_i(theta) ~ -u' (1 + w_i G_i) dP_i(theta),    H u = g
 
@@ -16,7 +16,7 @@ dP_i is exact, and has in it what else a fit without the row does: balanced clas
 of the rows that are left, and so are the standard deviations by which columns are penalised. That
 H_i lacks the row's own curvature, which counts where rows are few, is the factor of the row's own
 residual: w_i G_i = w_i (diag(p_i) - p_i p_i') M_i, where M_i (K, K) is z_i' H^-1 z_i by the
-preconditioner. The full series of which this is the beginning does not converge where that is rough.
+preconditioner. The series of which this is the beginning need not converge where that is rough.
 
 This is an estimate; what a fit without the row says is the truth. No file is read here.
 """
@@ -105,7 +105,7 @@ def influence(
     n = len(data.y)
     by_column = (u[:, 1:] * model.theta[:, 1:]).sum(axis=0)
     of_penalty = by_column.sum() / (n - 1) - of_squares * n / (n - 1) ** 2
-    return _without_rows(model, training, of_class, of_own) + of_penalty
+    return np.asarray(_without_rows(model, training, of_class, of_own) + of_penalty)
 
 
 def _model(data: Data, training: TrainingSet, solution: Solution) -> _Model:
@@ -135,7 +135,7 @@ def _conjugate_gradients(model: _Model, right: Floats) -> Floats:
     """Solve H u = right, both (K, 1 + D); algorithm 5.3 of Nocedal and Wright, 2006."""
 
     def preconditioned(vector: Floats) -> Floats:
-        return model.precondition.apply(slice(0, 1), vector[None])[0]
+        return np.asarray(model.precondition.apply(slice(0, 1), vector[None])[0])
 
     u, residual = np.zeros_like(right), right.copy()
     turned = preconditioned(residual)
@@ -204,11 +204,12 @@ def _of_rows(model: _Model, u: Floats) -> tuple[Floats, Floats, Floats]:
         turned = (z * inverse.astype(z.dtype)) @ eigenvectors
         own = residuals + _own_curvature(model, at, turned, residuals)
         of_class = np.bincount(y[at], (residuals * change).sum(axis=1), n_classes)
-        return of_class, (own * change).sum(axis=1), np.square(wide) @ squares
+        return of_class.astype(np.float64), (own * change).sum(axis=1), np.square(wide) @ squares
 
     parts = list(objective.vectors.sweep(of_block))
     of_class = np.sum([part[0] for part in parts], axis=0)
-    return of_class, *(np.concatenate([part[n] for part in parts]) for n in (1, 2))
+    of_own, of_squares = (np.concatenate([part[n] for part in parts]) for n in (1, 2))
+    return of_class, of_own, of_squares
 
 
 def _own_curvature(model: _Model, at: slice, turned: Array, residuals: Floats) -> Floats:
@@ -223,9 +224,7 @@ def _own_curvature(model: _Model, at: slice, turned: Array, residuals: Floats) -
     return np.asarray(moved * p * model.row_weights[at, None])
 
 
-def _without_rows(
-    model: _Model, training: TrainingSet, of_class: Floats, of_own: Floats
-) -> Floats:
+def _without_rows(model: _Model, training: TrainingSet, of_class: Floats, of_own: Floats) -> Floats:
     """Give u' of the change of the losses' gradient when a row is left out, (N,).
 
     The row's own part goes, and balanced weights of all classes become those of the rows left.

@@ -153,6 +153,7 @@ class Preconditioner:
         self.values = np.maximum(values, 0.0)
 
     def keep(self, left: Mask) -> None:
+        """Forget the other models."""
         self.values, self.basis = self.values[left], self.basis[left]
 
     def apply(self, which: slice, vector: Floats) -> Floats:
