@@ -16,7 +16,7 @@ def verdict_of(metrics: Metrics, judged: Judged, checks: Sequence[Check]) -> str
     who = (
         "out of fold on its own training rows"
         if judged.refits is not None
-        else "on rows that it was fitted on, which flatters it,"
+        else "on rows that it was fitted on, which flatters it"
         if judged.is_own
         else "on these rows"
     )

@@ -11,7 +11,7 @@ import numpy as np
 from features.base.shown import listed
 from pipeline.evaluation.label_shift import estimate_shift
 from pipeline.facts.checks.subject import Subject, graded, skipped
-from pipeline.facts.facts import GOOD, PROBLEM, WARNING, Check
+from pipeline.facts.facts import GOOD, PROBLEM, STATUSES, WARNING, Check
 from pipeline.head.novelty import FALSE_ALARMS
 from pipeline.scoring.estimated_prior import known_of
 from pipeline.scoring.novelty import is_of_another_kind
@@ -24,8 +24,9 @@ _KNOWN = (0.0, 0.05)
 _SHIFT = (0.05, 0.15)
 # Rows of a class: fewer than 50 know its recall to some 14 points at best, fewer than 10 to 30.
 _FEW_OF_A_CLASS, _TOO_FEW_OF_A_CLASS = 50, 10
-# Half the width of the interval of macro recall.
+# Half the width of the interval of macro recall, and rows, as few that are all right have no width.
 _WIDTH = (0.03, 0.08)
+_FEW, _TOO_FEW = 200, 50
 
 
 def duplicates_with_training(subject: Subject) -> Check:
@@ -131,14 +132,13 @@ def few_rows(subject: Subject) -> Check:
     """Say how sure the figures are."""
     name, title = "few-rows", "Enough rows to measure"
     low, high = subject.judged.metrics.macro_recall_interval
-    half = (high - low) / 2
-    status = graded(half, *_WIDTH)
+    half, rows = (high - low) / 2, len(subject.judged.rows.y)
+    status = max(graded(half, *_WIDTH), graded(-rows, 1 - _FEW, 1 - _TOO_FEW), key=STATUSES.index)
     return Check(
         name,
         status,
         title,
-        f"{len(subject.judged.rows.y):,} labelled rows tell macro recall to {half:.3f} more or "
-        "less.",
+        f"{rows:,} labelled rows tell macro recall to {half:.3f} more or less.",
         "" if status == GOOD else "Label more tweets: four times the rows halve the error.",
     )
 

@@ -106,6 +106,11 @@ def test_small_classes_and_few_rows(head, tmp_path):
     fired(found, "few-rows", "problem")
 
 
+def test_a_row_that_is_right_is_no_measure(head, tmp_path):
+    found = checks_of(head, fresh(tmp_path, change=lambda X, y: (X[:1], y[:1])))
+    fired(found, "few-rows", "problem")
+
+
 def test_label_shift(head, tmp_path):
     def shift(X, y):
         kept = np.concatenate([np.flatnonzero(y == 0), np.flatnonzero(y == 2)[:30]])
