@@ -24,8 +24,9 @@ from pipeline.cli.group import main
 from pipeline.cli.results import say_matching, write_text
 from pipeline.data.corrections import correct
 from pipeline.data.join import open_joined
+from pipeline.facts.changes import Against
 from pipeline.facts.facts import Facts, Points
-from pipeline.facts.gather import Against, Source, gather
+from pipeline.facts.gather import Source, gather
 from pipeline.facts.markdown import markdown_of
 from pipeline.fitting.changes import known_to
 from pipeline.head.head import Head, load_head

@@ -7,7 +7,8 @@ Bootstrap", 1993, chapters 8 and 13).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -54,27 +55,66 @@ def resampled(
     >>> figures.shape, bool((figures[:, 0] <= figures[:, 1]).all())
     ((5, 2), True)
     """
-    # Rows of a class lie together, so that it is a slice of them.
-    order = np.argsort(y, kind="stable")
-    y, probas = y[order], [proba[order] for proba in probas]
-    weight = np.ones(len(y)) if weight is None else weight[order]
-    one = METRICS[metric]
-    figures = (
-        _means(one, y, probas, weight)
-        if isinstance(one, MeanOfRows)
-        else _of_confusions(one, y, probas)
-    )
-    rng = np.random.default_rng(seed)
-    n_rows = len(y)
-    at_once = max(1, most_counts // n_rows)
-    found = []
-    for first in range(0, rounds, at_once):
-        drawn = [
-            np.bincount(rng.integers(0, n_rows, n_rows), minlength=n_rows)
-            for _ in range(min(at_once, rounds - first))
-        ]
-        found.append(figures(np.array(drawn, np.float64)))
-    return np.concatenate(found)
+    draws = Draws(None, seed, rounds, most_counts)
+    return draws.figures([metric], y, probas, weight=weight)[metric]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How rows are drawn again.
+
+    Attributes
+    ----------
+    texts : int array (N,), optional
+        Equal numbers are one text: its rows are alike, so that they are drawn together. Without,
+        each row is drawn by itself.
+    seed, rounds : int
+    most_counts : int
+        Drawn rows that are counted at a time, which bounds the memory.
+    """
+
+    texts: Codes | None = None
+    seed: int = 0
+    rounds: int = BOOTSTRAP_ROUNDS
+    most_counts: int = 4_000_000
+
+    def figures(
+        self,
+        metrics: Sequence[str],
+        y: Codes,
+        probas: Sequence[Floating],
+        *,
+        weight: Floats | None = None,
+    ) -> dict[str, Floats]:
+        """Give several figures of V classifiers, each (rounds, V), of the same draws.
+
+        Arguments as for `resampled`.
+        """
+        # Rows of a class lie together, so that it is a slice of them.
+        order = np.argsort(y, kind="stable")
+        y, probas = y[order], [proba[order] for proba in probas]
+        texts = np.arange(len(y))
+        if self.texts is not None:
+            texts = np.unique(self.texts, return_inverse=True)[1][order]
+        weight = np.ones(len(y)) if weight is None else weight[order]
+        of_draws = {name: _figures(name, y, probas, weight) for name in metrics}
+        found: dict[str, list[Floats]] = {name: [] for name in metrics}
+        for times in self._times(texts):
+            for name, figures in of_draws.items():
+                found[name].append(figures(times))
+        return {name: np.concatenate(parts) for name, parts in found.items()}
+
+    def _times(self, texts: Codes) -> Iterator[Floats]:
+        """Give how often each row is drawn, (some rounds, N), until all rounds are drawn."""
+        rng = np.random.default_rng(self.seed)
+        n_texts = int(texts.max()) + 1
+        at_once = max(1, self.most_counts // len(texts))
+        for first in range(0, self.rounds, at_once):
+            drawn = [
+                np.bincount(rng.integers(0, n_texts, n_texts), minlength=n_texts)[texts]
+                for _ in range(min(at_once, self.rounds - first))
+            ]
+            yield np.array(drawn, np.float64)
 
 
 def interval(values: Floats) -> tuple[float, float]:
@@ -85,6 +125,13 @@ def interval(values: Floats) -> tuple[float, float]:
 
 # Each takes how often the rows were drawn, (B, N), and gives the figures, (B, V).
 _Figures = Callable[[Floats], Floats]
+
+
+def _figures(metric: str, y: Codes, probas: Sequence[Floating], weight: Floats) -> _Figures:
+    one = METRICS[metric]
+    if isinstance(one, MeanOfRows):
+        return _means(one, y, probas, weight)
+    return _of_confusions(one, y, probas)
 
 
 def _means(metric: MeanOfRows, y: Codes, probas: Sequence[Floating], weight: Floats) -> _Figures:

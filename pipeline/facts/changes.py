@@ -1,130 +1,131 @@
-"""Compare a head with another one on the same rows: what each says of them in, differences out.
+"""Compare a head with an earlier one on the same rows: both heads in, what has changed out.
 
-The records are those of `fit --against`, and so is what is measured: all rows that have a label,
-and by themselves those whose label is the one that the other head had; see
-`pipeline/fitting/changes.py`. Intervals are paired as well: what makes a row hard for both heads
-cancels. Here they come from the influence of each text on a figure, see `influence` of
-`pipeline/evaluation/metrics.py`, which costs much less than drawing the rows again.
+Where the head is judged by models that did not see the rows, so is the earlier one, in the same
+folds, as in `pipeline/fitting/changes.py`. On other rows each head judges itself, unless they are
+its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
-from features.base.arrays import Codes, Floats, Mask
+from features.base.arrays import Floats, Indices
 from features.errors import InputError
-from pipeline.evaluation.metrics import METRICS, influence, score
-from pipeline.fitting.changes import Change, Changes, Undisputed
-from pipeline.head.priors import importance
-
-# Standard errors of half a 95 % interval.
-_95 = 1.96
-
-
-@dataclass(frozen=True)
-class Said:
-    """What is said of all rows, on behalf of one head.
-
-    Attributes
-    ----------
-    labels : tuple of str, (K,)
-    proba : float64 array (N, K)
-    """
-
-    labels: tuple[str, ...]
-    proba: Floats
-
-    def in_order(self, labels: Sequence[str]) -> Floats:
-        """Give the probabilities with the classes in another order, (N, K).
-
-        Raises
-        ------
-        InputError
-            The classes are others.
-        """
-        if set(labels) != set(self.labels):
-            raise InputError(
-                f"`against` has the labels {', '.join(self.labels)}, the head has "
-                f"{', '.join(labels)}; give a head of the same labels"
-            )
-        return self.proba[:, [self.labels.index(one) for one in labels]]
+from pipeline.data.join import Joined
+from pipeline.evaluation.cross_validation import FOLDS
+from pipeline.evaluation.folds import number_texts
+from pipeline.evaluation.options import Options
+from pipeline.facts.judges.judged import Judged, judge_rows
+from pipeline.facts.judges.refits import left_out
+from pipeline.facts.judges.scored_rows import score_rows
+from pipeline.fitting.changes import BothHeads, Changes
+from pipeline.fitting.out_of_fold import FoldedRows, out_of_fold
+from pipeline.head.head import Head
 
 
 @dataclass(frozen=True)
-class Truth:
-    """Rows that have a label.
+class Against:
+    """Another head, to compare with on the same rows.
 
     Attributes
     ----------
-    at : int array (n,)
-        Their numbers among all rows.
-    y : int array (n,)
-        Codes into the labels of the head that is reported on.
-    before : int array (n,)
-        The labels that the other head had; -1 where there was none.
-    text : int array (n,)
-        Equal numbers are one text.
-    prior : float64 array (K,)
-        That figures are for.
+    head : Head
+    file : str
+    stores : Joined
+        The rows with the labels that it was fitted on, without corrections.
     """
 
-    at: Codes
-    y: Codes
-    before: Codes
-    text: Codes
-    prior: Floats
+    head: Head
+    file: str
+    stores: Joined
 
 
 def changes_of(
-    old: Said, new: Said, truth: Truth, *, against: str, corrections: int, measured_on: str
+    head: Head, stores: Joined, judged: Judged, against: Against, *, corrections: int, memory: int
 ) -> Changes:
     """Say what has changed.
 
     Parameters
     ----------
-    old, new : Said
-        On behalf of the other head, and of this one.
-    truth : Truth
-    against : str
-        The file of the other head.
+    head : Head
+    stores : Joined
+        The rows with their labels of now.
+    judged : Judged
+        Those that have one, as they are judged on behalf of the head.
+    against : Against
     corrections : int
         Rows whose label was corrected since.
-    measured_on : str
+    memory : int
+        Bytes of vectors to hold.
 
     Raises
     ------
     InputError
         The heads have other classes.
     """
-    pair = (old.in_order(new.labels)[truth.at], new.proba[truth.at])
-    every = np.ones(len(truth.y), bool)
-    same = (truth.before == truth.y) | (truth.before < 0)
-    n_classes = len(truth.prior)
-    is_shown = not same.all() and np.bincount(truth.y[same], minlength=n_classes).all()
-    return Changes(
-        against,
-        _compared(pair, truth, every),
-        int((pair[0].argmax(axis=1) != pair[1].argmax(axis=1)).sum()),
-        corrections,
-        len(truth.y),
-        Undisputed(int(same.sum()), _compared(pair, truth, same)) if is_shown else None,
-        measured_on,
-        (),
+    if set(head.labels) != set(against.head.labels):
+        raise InputError(
+            f"`against` has the labels {', '.join(against.head.labels)}, the head has "
+            f"{', '.join(head.labels)}; give a head of the same labels"
+        )
+    before = codes_of(head, against.stores)[judged.at]
+    has_all = np.bincount(before[before >= 0], minlength=len(head.labels)).all()
+    if judged.refits is not None and has_all:
+        own = FoldedRows(
+            _with_labels(stores, judged),
+            tuple(stores.like(head.sources)),
+            judged.refits.target,
+            judged.refits.data,
+            [left_out(one.training) for one in judged.refits.trials.all[:FOLDS]],
+        )
+        both = _by_models(own, judged, judged.refits.options, against.head, before)
+    else:
+        prior = (
+            np.full(len(head.labels), 1 / len(head.labels)) if head.prior is None else head.prior
+        )
+        texts = number_texts(judged.rows.texts)
+        probas = [_by_itself(head, judged, against, memory), judged.proba]
+        both = BothHeads(before, judged.rows.y, probas, texts, prior, seed=0)
+    return both.changes(against.file, corrections, judged.measured_on)
+
+
+def _by_models(
+    rows: FoldedRows, judged: Judged, options: Options, other: Head, before: Indices
+) -> BothHeads:
+    """Let models of the other head's settings and labels judge in the same folds."""
+    return BothHeads(
+        rows.judged(before),
+        rows.judged(judged.rows.y),
+        [out_of_fold(other, before, rows, options), rows.judged(judged.proba)],
+        rows.judged(number_texts(judged.rows.texts)),
+        rows.target.stated,
+        options.seed,
     )
 
 
-def _compared(pair: tuple[Floats, Floats], truth: Truth, some: Mask) -> tuple[Change, ...]:
-    """Compare every figure of some of the rows."""
-    y, text = truth.y[some], truth.text[some]
-    weight = importance(y, truth.prior)
-    found = []
-    for metric in METRICS:
-        before, after = (score(metric, y, one[some], weight) for one in pair)
-        moves = [influence(metric, y, one[some], weight) for one in pair]
-        squares = np.square(np.bincount(text, moves[1] - moves[0]))
-        gain, half = after - before, _95 * float(np.sqrt(squares.sum()))
-        found.append(Change(metric, before, after, gain, gain - half, gain + half))
-    return tuple(found)
+def codes_of(head: Head, stores: Joined) -> Indices:
+    """Give the labels of all rows as codes into the head's; -1 where there is none."""
+    known = {label: code for code, label in enumerate(head.labels)}
+    # Codes below 0, no label and `LEFT_OUT`, count from the end.
+    codes = np.array([*(known.get(name, -1) for name in stores.label_names), -1, -1], np.intp)
+    return codes[stores.codes]
+
+
+def _with_labels(stores: Joined, judged: Judged) -> Joined:
+    """Take the label from the rows that are not judged."""
+    codes = np.full(len(stores.codes), -1, stores.codes.dtype)
+    codes[judged.at] = stores.codes[judged.at]
+    return dataclasses.replace(stores, codes=codes)
+
+
+def _by_itself(head: Head, judged: Judged, against: Against, memory: int) -> Floats:
+    """Give what the other head says of the rows, or models do where it was fitted on them."""
+    scored = score_rows(against.head, against.stores)
+    proba: Floats = scored.proba.copy()
+    if (against.stores.codes >= 0).any():
+        found = judge_rows(against.head, against.stores, scored, memory)
+        proba[found.at] = found.proba
+    return proba[judged.at][:, [against.head.labels.index(label) for label in head.labels]]

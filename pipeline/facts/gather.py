@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.base.arrays import Codes, Floats
+from features.base.arrays import Codes
 from features.tweets.reader import Reject, Tweet
 from pipeline.data.conflicts import Conflicts, settle
 from pipeline.data.join import Joined
-from pipeline.evaluation.folds import number_texts
 from pipeline.evaluation.options import bytes_of
-from pipeline.facts.changes import Said, Truth, changes_of
+from pipeline.facts.changes import Against, changes_of, codes_of
 from pipeline.facts.checks.checks import checks_of
 from pipeline.facts.checks.subject import Subject
 from pipeline.facts.curves import confusion_of, precision_recall, reliability
@@ -37,23 +36,6 @@ from pipeline.labelling.next_rows import texts_of
 
 # Bins of the lengths, about.
 _BINS = 24
-
-
-@dataclass(frozen=True)
-class Against:
-    """Another head, to compare with on the same rows.
-
-    Attributes
-    ----------
-    head : Head
-    file : str
-    stores : Joined
-        The rows with the labels that it was fitted on, without corrections.
-    """
-
-    head: Head
-    file: str
-    stores: Joined
 
 
 @dataclass(frozen=True)
@@ -128,7 +110,7 @@ def gather(head: Head, stores: Joined, source: Source) -> tuple[Facts, Points]:
         mistakes=mistakes(sheet, judged.at),
         uncertain=uncertain(sheet),
         suspects=() if doubts.doubts is None else suspects(sheet, judged.at, doubts.doubts),
-        changes=_changes(head, judged, sheet, source),
+        changes=_changes(head, stores, judged, source),
         provenance=provenance_of(head, source.head_file, stores, source.files, source.command),
         left_out=(*why, *doubts.left_out, *_other_labels(head, judged)),
     )
@@ -141,16 +123,8 @@ def _sheet(
     """Put together what is said of all rows: by the judges of labelled ones, else by the head."""
     proba = scored.proba.copy()
     proba[judged.at] = judged.proba
-    label = _codes(head, stores)
+    label = codes_of(head, stores)
     return Sheet(head.labels, label, proba, scored.numbers, scored.ids, scored.text, texts)
-
-
-def _codes(head: Head, stores: Joined) -> Codes:
-    """Give the labels of all rows as codes into the head's; -1 where there is none."""
-    known = {label: code for code, label in enumerate(head.labels)}
-    # Codes below 0, no label and `LEFT_OUT`, count from the end.
-    codes = np.array([*(known.get(name, -1) for name in stores.label_names), -1, -1])
-    return codes[stores.codes]
 
 
 def _curve(head: Head, judged: Judged) -> tuple[LearningCurve | None, tuple[str, ...]]:
@@ -212,31 +186,12 @@ def _lengths(n_tokens: Codes, truncated: int) -> Lengths:
     return Lengths(tuple(edges), tuple(counts.tolist()), truncated)
 
 
-def _changes(head: Head, judged: Judged, sheet: Sheet, source: Source) -> Changes | None:
+def _changes(head: Head, stores: Joined, judged: Judged, source: Source) -> Changes | None:
     """Compare with another head on the same rows, under the labels of this one."""
     if source.against is None:
         return None
-    other, stores = source.against.head, source.against.stores
-    scored = score_rows(other, stores)
-    before: Floats = scored.proba.copy()
-    if (stores.codes >= 0).any():
-        of_other = judge_rows(other, stores, scored, bytes_of(source.memory))
-        before[of_other.at] = of_other.proba
-    prior = np.full(len(head.labels), 1 / len(head.labels)) if head.prior is None else head.prior
-    return changes_of(
-        Said(other.labels, before),
-        Said(head.labels, sheet.proba),
-        Truth(
-            judged.at,
-            judged.rows.y,
-            _codes(head, stores)[judged.at],
-            number_texts(judged.rows.texts),
-            prior,
-        ),
-        against=source.against.file,
-        corrections=source.corrections,
-        measured_on=judged.measured_on,
-    )
+    memory, corrections = bytes_of(source.memory), source.corrections
+    return changes_of(head, stores, judged, source.against, corrections=corrections, memory=memory)
 
 
 def _points(head: Head, stores: Joined, sheet: Sheet) -> Points:

@@ -20,16 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from features.base.arrays import Floats, Indices
+from features.base.arrays import Floats, Indices, Mask
 from features.base.shown import listed
 from features.errors import InputError
 from pipeline.data.conflicts import settle
 from pipeline.data.corrections import Corrections, correct
 from pipeline.data.labelled_rows import validation_rows
-from pipeline.evaluation.bootstrap import interval, resampled
+from pipeline.evaluation.bootstrap import Draws, interval
 from pipeline.evaluation.metrics import METRICS, score
 from pipeline.evaluation.options import Options
-from pipeline.fitting.out_of_fold import Settings, out_of_fold
+from pipeline.fitting.out_of_fold import FoldedRows, Settings, out_of_fold
 from pipeline.fitting.task import Task
 from pipeline.head.head import Head
 from pipeline.head.priors import importance
@@ -40,7 +40,7 @@ from pipeline.solver.blocks import Rows
 class Change:
     """A figure of `METRICS` of both heads; `difference` is after less before.
 
-    `low` and `high` are its 95 % percentile interval, by a bootstrap over rows that draws the same
+    `low` and `high` are its 95 % percentile interval, by a bootstrap over texts that draws the same
     ones for both.
     """
 
@@ -210,16 +210,21 @@ def changes_of(before: Earlier, after: Head, task: Task, options: Options) -> Ch
     task : Task
     options : Options
     """
-    prior, y = task.target.stated, task.trials.y
+    prior, y, first = task.target.stated, task.trials.y, task.trials.all[: task.trials.n_first]
     if task.held is None:
-        folds = [trial.training.held_out for trial in task.trials.all[: task.trials.n_first]]
-        masks = [fold for fold in folds if fold is not None]
+        folds = [one.training.held_out for one in first]
+        rows = FoldedRows(
+            task.stores,
+            task.sources,
+            task.target,
+            task.data,
+            [fold for fold in folds if fold is not None],
+        )
         probas = [
-            out_of_fold(head, of_head, masks, task, options)
+            out_of_fold(head, of_head, rows, options)
             for head, of_head in ((before.head, before.y), (after, task.target.y))
         ]
-        labels = np.concatenate([before.y[fold] for fold in masks])
-        undisputed = _undisputed(labels, y, probas, prior, options.seed)
+        labels = rows.judged(before.y)
         measured_on = (
             f"{len(y):,} rows with the labels of now, by models of the settings and the labels of "
             "each head that did not see them"
@@ -230,47 +235,74 @@ def changes_of(before: Earlier, after: Head, task: Task, options: Options) -> Ch
         columns = [old.labels.index(label) for label in after.labels]
         assert task.trials.validation is not None
         probas = [_scored(old, held.X)[:, columns], _scored(after, task.trials.validation)]
-        undisputed = None
+        labels = y
         measured_on = f"the {len(y):,} rows of {task.held}, by the heads themselves"
-    flipped = np.count_nonzero(probas[0].argmax(axis=1) != probas[1].argmax(axis=1))
-    return Changes(
-        before.name,
-        _compared(y, probas, prior, options.seed),
-        int(flipped),
-        before.corrections,
-        len(y),
-        undisputed,
-        measured_on,
-        before.remarks,
-    )
+    texts = np.concatenate([one.texts for one in first])
+    judged = BothHeads(labels, y, probas, texts, prior, options.seed)
+    return judged.changes(before.name, before.corrections, measured_on, before.remarks)
+
+
+@dataclass(frozen=True)
+class BothHeads:
+    """Rows, and what is said of them on behalf of two heads.
+
+    Attributes
+    ----------
+    before, now : int arrays (n,)
+        Their labels: those that the earlier head had, -1 where there was none, and the true ones.
+    probas : sequence of two float arrays (n, K)
+        On behalf of the earlier head, and of the new one.
+    texts : int array (n,)
+        Equal numbers are one text.
+    prior : float array (K,)
+        That the probabilities are for.
+    seed : int
+        Of the bootstrap.
+    """
+
+    before: Indices
+    now: Indices
+    probas: Sequence[Floats]
+    texts: Indices
+    prior: Floats
+    seed: int
+
+    def changes(
+        self, against: str, corrections: int, measured_on: str, remarks: tuple[str, ...] = ()
+    ) -> Changes:
+        """Compare both heads; arguments as in `Changes`."""
+        old, new = (proba.argmax(axis=1) for proba in self.probas)
+        same = (self.before == self.now) | (self.before < 0)
+        undisputed = None
+        if not same.all() and np.bincount(self.now[same], minlength=len(self.prior)).all():
+            undisputed = Undisputed(int(same.sum()), self._compared(same))
+        return Changes(
+            against,
+            self._compared(np.ones(len(same), bool)),
+            int(np.count_nonzero(old != new)),
+            corrections,
+            len(same),
+            undisputed,
+            measured_on,
+            remarks,
+        )
+
+    def _compared(self, some: Mask) -> tuple[Change, ...]:
+        """Compare every figure on some of the rows."""
+        y, probas = self.now[some], [proba[some] for proba in self.probas]
+        weight = importance(y, self.prior)
+        draws = Draws(self.texts[some], self.seed).figures(list(METRICS), y, probas, weight=weight)
+        found = []
+        for metric, drawn in draws.items():
+            old, new = (score(metric, y, proba, weight) for proba in probas)
+            between = interval(drawn[:, 1] - drawn[:, 0])
+            found.append(Change(metric, old, new, new - old, *between))
+        return tuple(found)
 
 
 def _moved(head: Head, task: Task) -> Head:
     """Move an earlier head to the prior of the new one."""
     return head.with_prior(dict(zip(task.target.labels, task.target.stated.tolist(), strict=True)))
-
-
-def _undisputed(
-    before: Indices, now: Indices, probas: Sequence[Floats], prior: Floats, seed: int
-) -> Undisputed | None:
-    """Measure the rows whose label was not changed, (n,), if some were."""
-    same = (before == now) | (before < 0)
-    if same.all() or not np.bincount(now[same], minlength=len(prior)).all():
-        return None
-    return Undisputed(
-        int(same.sum()), _compared(now[same], [proba[same] for proba in probas], prior, seed)
-    )
-
-
-def _compared(y: Indices, probas: Sequence[Floats], prior: Floats, seed: int) -> tuple[Change, ...]:
-    """Compare every figure of both heads."""
-    weight = importance(y, prior)
-    found = []
-    for metric in METRICS:
-        old, new = (score(metric, y, proba, weight) for proba in probas)
-        draws = resampled(metric, y, probas, weight=weight, seed=seed)
-        found.append(Change(metric, old, new, new - old, *interval(draws[:, 1] - draws[:, 0])))
-    return tuple(found)
 
 
 def _scored(head: Head, rows: Rows) -> Floats:

@@ -1,7 +1,7 @@
 """Let models stand in for a head: fitted as it was, on labels that are given, and judging by folds.
 
-In come a head, which says how it was fitted, and the task of a fit; out come probabilities of rows
-that no model judges which it was fitted on. Nothing is measured here.
+In come a head, which says how it was fitted, and rows that are cut into folds; out come
+probabilities of rows by models that were not fitted on them. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -9,23 +9,27 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from features.base.arrays import Floats, Indices, Mask
 from features.errors import InputError
 from features.spec.vector_spec import VectorSpec
+from pipeline.data.join import Joined
 from pipeline.data.labelled_rows import rows_where
 from pipeline.evaluation.cross_validation import SELECTION_TOL
 from pipeline.evaluation.options import CLASS_WEIGHTS, Options
-from pipeline.evaluation.trials import training_set
-from pipeline.fitting.task import Task
+from pipeline.evaluation.trials import Target, training_set
 from pipeline.head.calibration import BIAS_CORRECTED, TEMPERATURE, Calibration, fit_calibration
 from pipeline.head.head import Head
 from pipeline.head.priors import fitted_prior, importance, shift
 from pipeline.labelling.settings import inverse_penalty, view_scales
 from pipeline.solver.solve import Data, Problem, prepare, solve
 from pipeline.solver.view_scales import with_view_scales
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -51,30 +55,55 @@ class Settings:
         return cls(inverse_penalty(head), view_scales(head), str(class_weight), str(method))
 
 
-def out_of_fold(
-    head: Head, y: Indices, folds: Sequence[Mask], task: Task, options: Options
-) -> Floats:
+@dataclass(frozen=True)
+class FoldedRows:
+    """N labelled rows of stores, prepared for fits of a head, and who judges them.
+
+    Attributes
+    ----------
+    stores : Joined
+        Its rows with labels are the N.
+    sources : tuple of VectorSpec
+        The views in `data`.
+    target : Target
+        The classes, and the prior that probabilities are for.
+    data : Data
+    folds : sequence of bool arrays (N,)
+        The rows that each model leaves out.
+    """
+
+    stores: Joined
+    sources: tuple[VectorSpec, ...]
+    target: Target
+    data: Data
+    folds: Sequence[Mask]
+
+    def judged(self, values: npt.NDArray[T]) -> npt.NDArray[T]:
+        """Give what N rows have, (N, …), of those in the first fold, then in the next, (n, …)."""
+        return np.concatenate([values[fold] for fold in self.folds])
+
+
+def out_of_fold(head: Head, y: Indices, rows: FoldedRows, options: Options) -> Floats:
     """Give what models of a head's settings say of rows that they did not see.
 
     Parameters
     ----------
     head : Head
     y : int array (N,)
-        The labels to learn from; rows of -1 are learned from by none.
-    folds : sequence of bool arrays (N,)
-        The rows that each model leaves out.
-    task : Task
+        The labels to learn from, each class with rows; rows of -1 are learned from by none.
+    rows : FoldedRows
     options : Options
 
     Returns
     -------
     float64 array (n, K)
-        Of the rows of the first fold, then of the next, for the prior of the task.
+        Of the rows of the first fold, then of the next.
     """
-    settings, prior, n_classes = Settings.of(head), task.target.stated, len(task.target.labels)
+    settings, prior, folds = Settings.of(head), rows.target.stated, rows.folds
+    n_classes = len(prior)
     known = y >= 0
     codes = np.where(known, y, 0)
-    data = _data(settings, tuple(task.stores.like(head.sources)), codes, task, options)
+    data = _data(settings, tuple(rows.stores.like(head.sources)), codes, rows, options)
     sets = [training_set(codes, n_classes, settings.class_weight, fold | ~known) for fold in folds]
     tol = max(options.tol, SELECTION_TOL)
     problems = [Problem(settings.C, one, tol) for one in sets]
@@ -110,22 +139,21 @@ def _data(
     settings: Settings,
     sources: tuple[VectorSpec, ...],
     codes: Indices,
-    task: Task,
+    rows: FoldedRows,
     options: Options,
 ) -> Data:
-    """Give the vectors of a head's views at its scales: those of the task, where these are they."""
+    """Give the vectors of a head's views at its scales: those at hand, where these are they."""
     widths = [source.width for source in sources]
     scale = np.repeat(settings.scales, widths)
-    if sources == task.sources and np.array_equal(
-        scale, np.ones(len(scale)) if task.data.scale is None else task.data.scale
+    if sources == rows.sources and np.array_equal(
+        scale, np.ones(len(scale)) if rows.data.scale is None else rows.data.scale
     ):
-        return dataclasses.replace(task.data, y=codes)
-    rows = rows_where(task.stores, sources, task.stores.codes >= 0)
+        return dataclasses.replace(rows.data, y=codes)
     data = prepare(
-        rows,
+        rows_where(rows.stores, sources, rows.stores.codes >= 0),
         codes,
-        n_classes=len(task.target.labels),
+        n_classes=len(rows.target.labels),
         memory=options.memory,
-        class_weight=task.target.everything.class_weight,
+        class_weight=rows.target.everything.class_weight,
     )
     return with_view_scales(data, settings.scales, widths)

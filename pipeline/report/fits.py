@@ -103,7 +103,7 @@ def _changes(found: Changes) -> str:
         parts.append(table(_compared(undisputed.metrics)))
     last = (
         f"{found.flipped:,} of the {found.rows:,} rows are predicted differently. Δ by a paired "
-        "bootstrap over rows; ~ same: its interval holds 0"
+        "bootstrap over texts; ~ same: its interval holds 0"
     )
     return "\n\n".join([*parts, textwrap.fill(last, COLUMNS)])
 

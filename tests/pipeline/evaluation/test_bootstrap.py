@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.evaluation.bootstrap import interval, resampled
+from pipeline.evaluation.bootstrap import Draws, interval, resampled
 from pipeline.evaluation.metrics import METRICS, score
 
 
@@ -76,3 +76,23 @@ def test_pairing_makes_differences_sure():
     # The difference of a row is 0 or 1: a proportion, whose standard error is known.
     expected = 2 * 1.96 * np.sqrt(difference * (1 - difference) / 2000)
     assert high - low == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_rows_of_one_text_are_drawn_together(metric):
+    """Each row three times over is as sure as the rows by themselves, and no surer."""
+    y, probas = case(3)
+    once = Draws(np.arange(len(y)), seed=1, rounds=50).figures([metric], y, probas)[metric]
+    three = np.tile(np.arange(len(y)) * 7, 3)
+    often = Draws(three, seed=1, rounds=50).figures(
+        [metric], np.tile(y, 3), [np.tile(proba, (3, 1)) for proba in probas]
+    )[metric]
+    np.testing.assert_allclose(often, once, rtol=1e-12)
+
+
+def test_several_figures_are_of_the_same_draws():
+    y, probas = case(5)
+    found = Draws(seed=2, rounds=20).figures(list(METRICS), y, probas)
+    assert list(found) == list(METRICS)
+    for metric, figures in found.items():
+        np.testing.assert_array_equal(figures, resampled(metric, y, probas, seed=2, rounds=20))

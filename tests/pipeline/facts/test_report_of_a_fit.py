@@ -80,14 +80,11 @@ def test_what_has_changed(folder, said):
 
 def test_changes_are_those_that_fit_says(folder, said):
     expected = load_head(folder / "new.joblib").metadata["changes"]
-    assert said["changes"]["flipped"] == pytest.approx(expected["flipped"], abs=4)
+    assert said["changes"]["flipped"] == expected["flipped"]
     for of_rows in (lambda it: it["metrics"], lambda it: it["undisputed"]["metrics"]):
         for ours, theirs in zip(of_rows(said["changes"]), of_rows(expected), strict=True):
-            assert ours["name"] == theirs["name"]
-            for name in ("before", "after"):
-                assert ours[name] == pytest.approx(theirs[name], abs=0.01)
-            for name in ("low", "high"):
-                assert ours[name] == pytest.approx(theirs[name], abs=0.02)
+            # Of the head's own models there are fits to fewer digits.
+            assert ours == pytest.approx(theirs, abs=2e-3)
 
 
 def test_the_report_is_made_again_with_the_corrections(folder, said):
