@@ -25,23 +25,30 @@ TWEETS, NEW_TWEETS = "tweets.csv", "new_tweets.csv"
 
 @main.command("demo")
 @click.argument("folder", type=click.Path(path_type=Path), default="demo")
-def demo_command(folder: Path) -> None:
+@click.option("--report", is_flag=True, help="Write a report on the head as well, report.html.")
+def demo_command(folder: Path, report: bool) -> None:
     """Try it: extract, fit and predict on example tweets that were written for frostline.
 
     FOLDER [demo] is made, and gets the tweets, the vectors, the head, its metrics and the labels.
     """
     _copy_tweets(folder)
     at = {name: str(folder / name) for name in (TWEETS, NEW_TWEETS, "tweets.h5", "head.joblib")}
-    metrics, scored = str(folder / "metrics.json"), str(folder / "scored.csv")
+    metrics, scored, page = (
+        str(folder / name) for name in ("metrics.json", "scored.csv", "report.html")
+    )
     steps = [
         ["extract", at[TWEETS], "-o", at["tweets.h5"]],
         ["fit", at["tweets.h5"], "-o", at["head.joblib"], "--json", metrics],
         ["predict", at["head.joblib"], at[NEW_TWEETS], "--with-text", "-o", scored],
     ]
+    written = [*at.values(), metrics, scored]
+    if report:
+        steps.append(["report", at["head.joblib"], at["tweets.h5"], at[TWEETS], "-o", page])
+        written.append(page)
     for words in steps:
         _run(words)
     click.echo(f"The files lie in {printable(str(folder))}:")
-    for path in [*at.values(), metrics, scored]:
+    for path in written:
         click.echo(f"  {Path(path).stat().st_size:>9,} bytes  {Path(path).name}")
 
 

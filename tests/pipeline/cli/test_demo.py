@@ -18,8 +18,8 @@ EXAMPLES = ROOT / "pipeline" / "examples"
 FILES = ["tweets.csv", "new_tweets.csv", "tweets.h5", "head.joblib", "metrics.json", "scored.csv"]
 
 
-def demo(folder):
-    return CliRunner().invoke(main, ["demo", str(folder)])
+def demo(folder, *options):
+    return CliRunner().invoke(main, ["demo", str(folder), *options])
 
 
 def commands_in(text):
@@ -27,26 +27,30 @@ def commands_in(text):
     return [shlex.split(line)[1:] for line in text.splitlines() if line.startswith("$ ")]
 
 
-def check_demo(text, folder):
+def check_demo(text, folder, *more):
     """Three commands with what they print; their files are in the folder, and no others."""
+    files = [*FILES, *more]
     assert [words[:2] for words in commands_in(text)] == [
         ["frostline", "extract"],
         ["frostline", "fit"],
         ["frostline", "predict"],
+        *([["frostline", "report"]] if more else []),
     ]
-    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(files)
     for heading in ("tweets.h5 written", "class     rows  precision", "label     p_negative"):
         assert heading in text
-    assert [line.split()[-1] for line in text.splitlines()[-len(FILES) :]] == FILES
+    assert [line.split()[-1] for line in text.splitlines()[-len(files) :]] == files
     with (folder / "scored.csv").open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == 60
 
 
 def test_demo_shows_lines_that_run_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = demo("a folder/demo")
+    result = demo("a folder/demo", "--report")
     assert result.exit_code == 0, result.output
-    check_demo(result.stdout, Path("a folder/demo"))
+    check_demo(result.stdout, Path("a folder/demo"), "report.html")
+    page = Path("a folder/demo/report.html").read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
     head = Path("a folder/demo/head.joblib")
     head.unlink()
     fit = commands_in(result.stdout)[1][1:]
@@ -96,13 +100,13 @@ def test_demo_of_an_installed_wheel_in_an_empty_folder(tmp_path):
     installed = subprocess.run(where, env=environment, cwd=empty, capture_output=True, text=True)
     assert Path(installed.stdout.strip()).is_relative_to(site)
     done = subprocess.run(
-        [sys.executable, site / "bin" / "frostline", "demo"],
+        [sys.executable, site / "bin" / "frostline", "demo", "--report"],
         env=environment,
         cwd=empty,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    check_demo(done.stdout, empty / "demo")
+    check_demo(done.stdout, empty / "demo", "report.html")
     for path in EXAMPLES.glob("*.csv"):
         assert (empty / "demo" / path.name).read_bytes() == path.read_bytes()
