@@ -122,6 +122,23 @@ def test_suspects_and_compare_judge_the_corrected_labels(files, tmp_path):
     json.dumps(compared.to_dict())
 
 
+def test_quotes_of_excel_safe_lists_are_taken_off_again(files, tmp_path):
+    """Ids and labels that a spreadsheet would run come back as they were."""
+    X, y = blobs(N, 8, 3, spread=2)
+    names, ids = ["-1", "0", "+1"], [f"=row-{n}" for n in range(N)]
+    store = write_store(tmp_path / "s.h5", X, y, labels=names, ids=ids)
+    save_head(fit(store, C=0.01).head, tmp_path / "head.joblib")
+    listed = tmp_path / "suspects.csv"
+    result = run("suspects", tmp_path / "head.joblib", store, "--excel-safe", "-o", listed)
+    assert result.exit_code == 0, result.output
+    rotated = {"'-1": "0", "0": "'+1", "'+1": "'-1"}
+    edited(listed, lambda row: rotated[row["label"]])
+    assert "'=row-" in listed.read_text(encoding="utf-8-sig")
+    found = fit(store, C=0.01, corrections=listed).corrections
+    assert (sum(found.changed.values()), found.unknown) == (100, ())
+    assert set(found.changed) <= {("-1", "0"), ("0", "+1"), ("+1", "-1")}
+
+
 def saved(head, folder):
     """Bytes of a file of a head, without how long it took, and the corrections that it names."""
     save_head(head, folder / "saved.joblib")
