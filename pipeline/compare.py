@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -168,7 +169,7 @@ def compare(
     seed: int = 0,
     max_iter: int = 1000,
     memory: int | str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[float, int], None] | None = None,
 ) -> Comparison:
     """Measure every view of one store or several in the same cross-validation.
 
@@ -187,7 +188,8 @@ def compare(
     corrections, conflicts, class_weight, prior, seed, max_iter, memory
         As for `fit`. The seed is that of the folds and of the bootstrap.
     progress : callable, optional
-        Called with the number of lines that are done, and of all.
+        Called with the number of lines that are done, with the share of the one that is at work,
+        and of all.
 
     Notes
     -----
@@ -235,9 +237,11 @@ def compare(
         def measure_lines(lines: Sequence[_Line]) -> list[_Measured]:
             found = []
             for number, sources in enumerate(lines):
+                told = None
                 if progress is not None:
                     progress(number, len(lines))
-                found.append(_measure(stores, sources, target, trials, options))
+                    told = partial(_tell, progress, number, len(lines))
+                found.append(_measure(stores, sources, target, trials, options, told))
             return found
 
         measured = measure_lines(asked)
@@ -263,13 +267,14 @@ def _measure(
     target: Target,
     trials: Trials,
     options: Options,
+    told: Callable[[float, int], None] | None,
 ) -> _Measured:
     """Choose C for some views side by side, and take what their held-out rows got."""
     started = perf_counter()
     rows = labelled_rows(stores, sources, target.labels)
     data = target.prepared(rows.X, options.memory)
     data = weighed(data, target, [source.width for source in sources], rows.texts)
-    outcome = select(data, target, trials, options)
+    outcome = select(dataclasses.replace(data, told=told), target, trials, options)
     proba, weight = outcome.nested.calibrated(TEMPERATURE), outcome.nested.weight
     return _Measured(
         tuple(stores.name(source) for source in sources),
@@ -280,6 +285,13 @@ def _measure(
         outcome.converged,
         perf_counter() - started,
     )
+
+
+def _tell(
+    progress: Callable[[float, int], None], line: int, of_lines: int, done: float, of: int
+) -> None:
+    """Tell how far a line is, by its models that are done."""
+    progress(line + done / of, of_lines)
 
 
 def _width(sources: _Line) -> int:

@@ -8,7 +8,7 @@ by. It never reads tweets and never runs a model. The steps that `compare` takes
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +101,7 @@ def fit(
     tol: float = 1e-6,
     memory: int | str | None = None,
     against: str | Path | None = None,
+    progress: Callable[[float, int], None] | None = None,
 ) -> FitResult:
     """Fit a multinomial logistic regression on cached vectors.
 
@@ -165,6 +166,9 @@ def fit(
     against : path, optional
         An earlier head to measure the new one against, on the same rows and by the labels of now;
         see `pipeline/fitting/changes.py`.
+    progress : callable, optional
+        Called with the number of models that are fitted, and of all; the models are those that C
+        is chosen by, and then that of the head.
 
     Raises
     ------
@@ -213,6 +217,7 @@ def fit(
             options=options,
         )
         before = None if old is None else earlier(old, str(against), task)
+        task = dataclasses.replace(task, data=dataclasses.replace(task.data, told=progress))
         loaded = perf_counter()
         outcome, solution, selected = _solved(task, fixed, options)
         measured = measured_by(outcome, task.target.labels, method, seed)

@@ -101,7 +101,7 @@ def test_commands_on_vectors_never_load_a_model_library(command, files):
 )
 def test_what_needs_no_solver_does_without_sklearn(command, files):
     arguments = [str(files / a) if "." in a else a for a in COMMANDS[command]]
-    assert loaded(COMMAND, *arguments, names=["sklearn", "joblib"]) == []
+    assert loaded(COMMAND, *arguments, names=["sklearn", "joblib", "rich"]) == []
 
 
 @pytest.mark.parametrize("command", ["fit", "evaluate", "help of fit"])
@@ -241,6 +241,7 @@ ARROWS = {
     ],
     "pipeline.report": [
         "features",
+        "features.backends",
         "features.base",
         "features.extraction",
         "features.spec",
@@ -256,6 +257,7 @@ ARROWS = {
         "pipeline.labelling",
         "pipeline.scoring",
     ],
+    "pipeline.terminal": ["features.extraction", "pipeline.report"],
     "pipeline": [
         "pipeline.compare",
         "pipeline.evaluation",
@@ -284,6 +286,7 @@ ARROWS = {
         "pipeline.plots",
         "pipeline.report",
         "pipeline.scoring",
+        "pipeline.terminal",
     ],
     "pipeline.__main__": ["pipeline.cli"],
 }

@@ -46,6 +46,8 @@ def lines_in_prose(page):
             yield " ".join(line.split())
 
 
+# What may stand before the name of a command.
+OF_ALL = [name for option in main.params for name in option.opts if option.name != "version"]
 LINES = [(name, line) for name, page in LINKED.items() for line in frostline_lines(page)]
 IN_PROSE = [(name, line) for name, page in LINKED.items() for line in lines_in_prose(page)]
 
@@ -53,7 +55,7 @@ IN_PROSE = [(name, line) for name, page in LINKED.items() for line in lines_in_p
 def arguments_of(line):
     words = shlex.split(line, comments=True)[1:]
     cut = next((n for n, word in enumerate(words) if word in (">", ">>", "<", "&&", ";")), None)
-    return words[:cut]
+    return words[1:cut] if words[0] in OF_ALL else words[:cut]
 
 
 def option_names():
@@ -112,6 +114,11 @@ def test_command_is_documented(name):
 def test_option_is_documented(command, option):
     named = rf"(?<![\w-]){re.escape(option)}(?![\w-])"
     assert re.search(named, section_of(command)), f"{command} {option}"
+
+
+def test_options_of_all_commands_are_documented():
+    section = COMMANDS.partition("\n## Options of all commands\n")[2].partition("\n## ")[0]
+    assert re.findall(r"`(--?[\w-]+)`(?=[^|]*\|[^|]*\|$)", section, re.MULTILINE) == OF_ALL
 
 
 @pytest.mark.parametrize("command", list(main.commands))

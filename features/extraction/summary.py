@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from features.backends.choice import Choice
 from features.extraction.encoding import Encoding
 from features.store.format import EMPTY, REPAIRED, TRUNCATED
 from features.store.reader import FeatureStore
@@ -99,6 +100,8 @@ class ExtractSummary:
     compute, chosen : str
         Device and dtype of the forward pass; what ran it, and the rates by which it was chosen.
         Empty where nothing was encoded.
+    choice : Choice, optional
+        The same as `chosen`, with what was tried and left out; None where nothing was encoded.
     seconds : dict of str to float
         `load`, `read`, `tokenise`, `forward`, `write`, `total`. Reading, the forward pass and
         writing go on at the same time, so that their sum can be more than the total.
@@ -126,6 +129,7 @@ class ExtractSummary:
     precision: str
     compute: str
     chosen: str
+    choice: Choice | None
     seconds: dict[str, float]
     gflops: float
     file_bytes: int
@@ -173,6 +177,7 @@ def summarise(
             precision=store.precision,
             compute=f"{encoder.device}, {encoder.dtype}" if encoder else "",
             chosen=encoder.choice.summary() if encoder else "",
+            choice=encoder.choice if encoder else None,
             seconds=seconds,
             gflops=flops / 1e9 / seconds["forward"] if flops else 0.0,
             file_bytes=sum(path.stat().st_size for path in store.paths),

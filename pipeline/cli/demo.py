@@ -19,6 +19,7 @@ from features.base.paths import check_replaceable
 from features.base.shown import printable
 from features.errors import CannotContinue, InputError, system_reason
 from pipeline.cli.group import main
+from pipeline.terminal.output import show, tell
 
 TWEETS, NEW_TWEETS = "tweets.csv", "new_tweets.csv"
 
@@ -47,9 +48,9 @@ def demo_command(folder: Path, report: bool) -> None:
         written.append(page)
     for words in steps:
         _run(words)
-    click.echo(f"The files lie in {printable(str(folder))}:")
+    show(str, f"The files lie in {printable(str(folder))}:")
     for path in written:
-        click.echo(f"  {Path(path).stat().st_size:>9,} bytes  {Path(path).name}")
+        show(str, f"  {Path(path).stat().st_size:>9,} bytes  {Path(path).name}")
 
 
 def _copy_tweets(folder: Path) -> None:
@@ -83,10 +84,10 @@ def _copy_tweets(folder: Path) -> None:
 
 def _run(words: Sequence[str]) -> None:
     """Show a command line, and run it."""
-    click.echo(f"$ {printable(shlex.join(['frostline', *words]))}")
+    tell(str, f"$ {printable(shlex.join(['frostline', *words]))}")
     name, *arguments = words
     command = main.commands[name]
     whole = click.get_current_context().find_root()
     with command.make_context(name, arguments, parent=whole) as context:
         command.invoke(context)
-    click.echo()
+    tell(str, "")

@@ -16,11 +16,13 @@ from features.spec.checkpoint import DEFAULT_MODEL
 from features.spec.normalize import CURRENT
 from features.spec.pooling import DEFAULT_POOLING
 from features.spec.vector_spec import STORE_DTYPES
-from pipeline.cli import options, progress
+from pipeline.cli import options
 from pipeline.cli.group import in_flags, main
-from pipeline.cli.results import check_json, remark, write_json
+from pipeline.cli.results import check_json, remark, say_choice, write_json
 from pipeline.report.input_check import check_text
 from pipeline.report.stores_and_heads import extract_text
+from pipeline.terminal import progress
+from pipeline.terminal.output import show, tell
 
 
 @main.command("extract")
@@ -102,11 +104,13 @@ def extract_command(
     on standard input. Says first how it reads them. Running it again encodes only texts that are
     new; after an interruption, a crash or a full disk the same command goes on where it was.
     """
-    with progress.progress() as show:
+    with progress.progress() as update:
         summary = extract(
-            inputs, output, pooling=pooling, progress=show, say=remark, on_input=remark, **chosen
+            inputs, output, pooling=pooling, progress=update, say=remark, on_input=remark, **chosen
         )
-    click.echo(extract_text(summary))
+    tell(extract_text, summary)
+    if summary.choice is not None:
+        say_choice(summary.choice)
 
 
 @main.command("check")
@@ -131,17 +135,17 @@ def check_command(
     rows. Ends with exit code 2 where extract would refuse the input.
     """
     check_json(json_file, list(inputs))
-    with progress.share() as show:
+    with progress.share("reading") as update:
         report = check(
             inputs,
             options.columns_of(chosen),
             options.input_format_of(chosen),
             normalize=normalize,
-            progress=show,
+            progress=update,
         )
     report = replace(report, remarks=[in_flags(remark) for remark in report.remarks])
     write_json(json_file, report.to_dict())
-    click.echo(check_text(report))
+    show(check_text, report)
     if report.verdict == "refused" and not chosen["allow_rejects"]:
         raise InputError(
             f"{report.rejected:,} of {report.rows:,} rows can't be used; extract would stop"

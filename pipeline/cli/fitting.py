@@ -12,7 +12,7 @@ from features.base.paths import check_replaceable
 from features.base.shown import printable
 from features.errors import InputError
 from features.tweets.reader import TweetReader
-from pipeline.cli import options, progress
+from pipeline.cli import options
 from pipeline.cli.group import main
 from pipeline.cli.reporting import Asked, check_reports, make_reports
 from pipeline.cli.results import check_json, write_json
@@ -26,6 +26,8 @@ from pipeline.plots.files import check_plot, write_plot
 from pipeline.report.comparison import comparison_text
 from pipeline.report.fits import fit_text
 from pipeline.scoring.predict import is_store
+from pipeline.terminal import progress
+from pipeline.terminal.output import show, tell
 
 
 @main.command("fit")
@@ -148,19 +150,22 @@ def fit_command(
     if tweets and not reports:
         raise InputError("`tweets` are for a report: give `report=head.html` as well")
     other = check_reports(asked)
-    result = fit(
-        features,
-        pooling=pooling or None,
-        validation=validation or None,
-        corrections=corrections,
-        against=against,
-        **chosen,
-    )
+    with progress.models() as update:
+        result = fit(
+            features,
+            pooling=pooling or None,
+            validation=validation or None,
+            corrections=corrections,
+            against=against,
+            progress=update,
+            **chosen,
+        )
     save_head(result.head, output)
     write_json(json_file, result.head.metadata)
-    click.echo(f"{fit_text(result)}\n\n{printable(str(output))} written")
+    tell(fit_text, result)
+    tell(str, f"\n{printable(str(output))} written")
     if reports:
-        click.echo()
+        tell(str, "")
         make_reports(result.head, asked, TweetReader(tweets) if tweets else None, other)
 
 
@@ -207,10 +212,12 @@ def compare_command(
     check_json(plot, inputs)
     check_json(json_file, [*inputs, plot])
     check_plot(plot)
-    with progress.lines() as show:
+    with progress.lines() as update:
         lines = "auto" if combine == ("auto",) else [views.split(",") for views in combine]
-        result = compare(features, combine=lines, corrections=corrections, progress=show, **chosen)
+        result = compare(
+            features, combine=lines, corrections=corrections, progress=update, **chosen
+        )
     if plot is not None:
         write_plot(comparison_plot(result), plot)
     write_json(json_file, result.to_dict())
-    click.echo(comparison_text(result))
+    show(comparison_text, result)

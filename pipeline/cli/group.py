@@ -11,14 +11,18 @@ import gc
 import os
 import sys
 import threading
+from time import perf_counter
 from typing import Any
 
 import click
 
-from features.base.shown import printable
+from features.base.shown import printable, size
 from features.errors import CannotContinue, FrostlineError, system_reason
 from features.version import __version__
 from pipeline.cli.flags import with_flags
+from pipeline.terminal.output import tell_aside
+from pipeline.terminal.streams import look_of
+from pipeline.terminal.volume import Volume, volume
 
 # A process that ends gives all its memory back: looking for garbage first takes a second with
 # torch.
@@ -29,8 +33,12 @@ class _Commands(click.Group):
     """Turn the errors that a user can meet into one line and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        started = perf_counter()
         try:
-            return super().invoke(ctx)
+            given = super().invoke(ctx)
+            if volume().verbose:
+                tell_aside(str, _cost(perf_counter() - started))
+            return given
         except FrostlineError as error:
             message, code = in_flags(str(error)), error.exit_code
         except MemoryError:
@@ -43,7 +51,9 @@ class _Commands(click.Group):
             code = CannotContinue.exit_code
         except KeyboardInterrupt as interrupt:
             message, code = str(interrupt) or "interrupted; no output was changed", 130
-        click.echo(f"Error: {printable(message)}", err=True)
+        look = look_of(sys.stderr)
+        begins = click.style("Error:", fg="red") if look is not None and look.colours else "Error:"
+        click.echo(f"{begins} {printable(message)}", err=True)
         if code == 130:
             _leave_busy_threads(code)
         return ctx.exit(code)
@@ -53,6 +63,17 @@ def in_flags(message: str) -> str:
     """Name parameters as flags, also those of another command than the one at work."""
     parameters = [one for command in main.commands.values() for one in command.params]
     return with_flags(message, parameters)
+
+
+def _cost(seconds: float) -> str:
+    """Say what a command took."""
+    said = f"took {seconds:.2f} s"
+    try:
+        import resource
+    except ImportError:  # not on this system
+        return said
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f"{said}, and {size(most * (1 if sys.platform == 'darwin' else 1024))} of memory at most"
 
 
 def _leave_busy_threads(code: int) -> None:
@@ -65,12 +86,18 @@ def _leave_busy_threads(code: int) -> None:
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="frostline")
-def main() -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Print errors and the results asked for alone.")
+@click.option("-v", "--verbose", is_flag=True, help="Print timings, and what was tried to run it.")
+@click.pass_context
+def main(context: click.Context, quiet: bool, verbose: bool) -> None:
     """Label tweets with frozen BERT vectors and a head that refits in seconds.
 
     \b
-    frostline extract tweets.csv -o tweets.h5        encode once (stage one)
-    frostline compare tweets.h5                      which layer, which pooling?
-    frostline fit tweets.h5 -o head.joblib           fit a head on the vectors (stage two)
-    frostline predict head.joblib new.csv -o out.csv label new tweets
+    frostline extract tweets.csv -o tweets.h5         encode once (stage one)
+    frostline compare tweets.h5                       which layer, which pooling?
+    frostline fit tweets.h5 -o head.joblib            fit a head (stage two)
+    frostline predict head.joblib new.csv -o out.csv  label new tweets
     """  # noqa: D301  # click reads the \b
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose exclude each other: leave one out")
+    context.obj = Volume(quiet, verbose)

@@ -10,7 +10,7 @@ import click
 from features.spec.checkpoint import DEFAULT_MODEL
 from features.store.reader import FeatureStore
 from features.store.verify import verify
-from pipeline.cli import options, progress
+from pipeline.cli import options
 from pipeline.cli.group import in_flags, main
 from pipeline.cli.results import check_json, write_json
 from pipeline.doctor.examine import examine
@@ -19,6 +19,8 @@ from pipeline.report import verification
 from pipeline.report.machine import diagnosis_text
 from pipeline.report.stores_and_heads import head_text, store_text
 from pipeline.scoring.predict import is_store
+from pipeline.terminal import progress
+from pipeline.terminal.output import show
 
 
 @main.command("inspect")
@@ -27,9 +29,9 @@ def inspect_command(file: Path) -> None:
     """Show what a feature file or a head is, where it came from and what it fits."""
     if is_store(file):
         with FeatureStore(file) as store:
-            click.echo(store_text(store))
+            show(store_text, store)
     else:
-        click.echo(head_text(load_head(file), str(file)))
+        show(head_text, load_head(file), str(file))
 
 
 @main.command("verify")
@@ -43,10 +45,10 @@ def verify_command(paths: Sequence[str], json_file: Path | None) -> None:
     check_json(json_file, list(paths))
     found = []
     for path in paths:
-        with progress.share() as show:
-            found.append(verify(path, progress=show))
+        with progress.share("checking") as update:
+            found.append(verify(path, progress=update))
         for line in verification.lines_of(found[-1]):
-            click.echo(line)
+            show(str, line)
     write_json(json_file, [store.to_dict() for store in found])
     verification.check_whole(found)
 
@@ -66,7 +68,7 @@ def doctor_command(model: str, json_file: Path | None) -> None:
     each of its precisions; says what `auto` takes, and why.
     """
     check_json(json_file, [])
-    with progress.share() as show:
-        found = examine(model, progress=show)
+    with progress.share("measuring") as update:
+        found = examine(model, progress=update)
     write_json(json_file, found.to_dict())
-    click.echo(in_flags(diagnosis_text(found)))
+    show(lambda: in_flags(diagnosis_text(found)))

@@ -21,6 +21,8 @@ from pipeline.labelling.suspects import COLUMNS as OF_SUSPECTS
 from pipeline.labelling.suspects import suspects
 from pipeline.report.labels import next_rows_text, suspects_text
 from pipeline.scoring.output_files import check_output, write_table
+from pipeline.terminal import progress
+from pipeline.terminal.output import beside
 
 
 @main.command("suspects")
@@ -59,9 +61,12 @@ def suspects_command(
     check_output(output, excel_safe=excel_safe)
     if output != "-":
         check_replaceable(Path(output), [head, *features, *corrections])
-    found = suspects(load_head(head), features, corrections=corrections, **chosen)
+    with progress.models() as update:
+        found = suspects(
+            load_head(head), features, corrections=corrections, progress=update, **chosen
+        )
     write_table(OF_SUSPECTS, found.table(), output, excel_safe=excel_safe, stdout=sys.stdout)
-    click.echo(suspects_text(found), err=output == "-")
+    beside(output)(suspects_text, found)
 
 
 @main.command("label-next")
@@ -112,18 +117,19 @@ def label_next_command(
     if columns.given and not tweets:
         named = ", ".join(f"`{name}`" for name in columns.given)
         raise InputError(f"{named}: which tweets? Give `tweets` as well, or leave it out")
-    found = next_rows(
-        load_head(head),
-        features,
-        number=number,
-        corrections=corrections,
-        seed=seed,
-        memory=memory,
-    )
+    with progress.share("choosing rows"):
+        found = next_rows(
+            load_head(head),
+            features,
+            number=number,
+            corrections=corrections,
+            seed=seed,
+            memory=memory,
+        )
     texts = None
     if tweets:
         reader = TweetReader(tweets, columns, written=options.input_format_of(chosen))
         texts = texts_of(found.ids, reader)
     rows, names = found.table(texts), table_columns(with_text=bool(tweets))
     write_table(names, rows, output, excel_safe=excel_safe, stdout=sys.stdout)
-    click.echo(next_rows_text(found), err=output == "-")
+    beside(output)(next_rows_text, found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +12,7 @@ from features.backends.choice import Runtime
 from features.backends.registry import BACKENDS
 from features.tweets.columns import LABEL_CASES, Columns
 from features.tweets.table import QUOTINGS, InputFormat
+from pipeline.cli.results import say_choice
 from pipeline.data.conflicts import HANDLINGS
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.options import CLASS_WEIGHTS
@@ -248,4 +248,11 @@ def loader_of(chosen: Mapping[str, Any], say: Callable[[str], None]) -> Callable
         backend=chosen["backend"],
         max_batch_tokens=chosen["max_batch_tokens"],
     )
-    return partial(encoders_for, models=chosen["models"], runtime=runtime, say=say)
+
+    def load(head: Head) -> Any:
+        encoders = encoders_for(head, models=chosen["models"], runtime=runtime, say=say)
+        for encoder in encoders:
+            say_choice(encoder.choice)
+        return encoders
+
+    return load

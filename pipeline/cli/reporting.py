@@ -31,6 +31,8 @@ from pipeline.facts.markdown import markdown_of
 from pipeline.fitting.changes import known_to
 from pipeline.head.head import Head, load_head
 from pipeline.scoring.predict import is_store
+from pipeline.terminal import progress
+from pipeline.terminal.output import tell
 
 SUFFIXES = (".html", ".json", ".md")
 
@@ -191,7 +193,7 @@ def make_reports(
     other : Head, optional
         That of `asked.against`.
     """
-    with open_joined(asked.features) as opened:
+    with open_joined(asked.features) as opened, progress.share("measuring"):
         if opened.matching is not None:
             say_matching(opened.matching)
         stores, corrected = correct(opened, asked.corrections)
@@ -210,11 +212,11 @@ def make_reports(
     contents = [_content(path, facts, points, max_bytes) for path in asked.outputs]
     for path, content in zip(asked.outputs, contents, strict=True):
         write_text(path, content)
-    click.echo(printable(facts.verdict))
+    tell(printable, facts.verdict)
     for one in facts.checks:
         if one.cure:
-            click.echo(printable(f"  {one.status}: {one.finding} {one.cure}"))
-    click.echo("\n".join(f"{printable(str(path))} written" for path in asked.outputs))
+            tell(printable, f"  {one.status}: {one.finding} {one.cure}")
+    tell(str, "\n".join(f"{printable(str(path))} written" for path in asked.outputs))
 
 
 def _content(path: Path, facts: Facts, points: Points, max_bytes: int) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
+from features.backends.choice import Choice
 from features.base.atomic import replacing
 from features.base.paths import check_replaceable
 from features.base.shown import printable
@@ -17,19 +16,38 @@ from pipeline.cli.group import in_flags
 from pipeline.data.matching import Matching
 from pipeline.evaluation.label_shift import LabelShift
 from pipeline.head.head import Head, load_head
+from pipeline.report.machine import choice_text
 from pipeline.report.stores_and_heads import matching_text
 from pipeline.scoring.estimated_prior import ESTIMATE
+from pipeline.scoring.evaluate import Scores
+from pipeline.terminal.output import tell_aside
+from pipeline.terminal.volume import volume
 
 
 def remark(line: str) -> None:
     """Say a line beside the result, on standard error."""
-    click.echo(printable(in_flags(line)), err=True)
+    tell_aside(str, printable(in_flags(line)))
 
 
 def say_matching(matching: Matching) -> None:
     """Say which rows are left out of the output, beside it."""
     if any(matching.left_out.values()):
-        click.echo(matching_text(matching), err=True)
+        tell_aside(matching_text, matching)
+
+
+def say_choice(choice: Choice) -> None:
+    """Say what runs the model, and what else was tried, if much is to be said."""
+    if volume().verbose:
+        tell_aside(choice_text, choice)
+
+
+def counted(scores: Iterable[Scores], update: Callable[[int], None]) -> Iterator[Scores]:
+    """Give all scores, and tell how many rows were taken."""
+    rows = 0
+    for block in scores:
+        yield block
+        rows += len(block.ids)
+        update(rows)
 
 
 def open_head(path: Path, prior: str | None) -> Head:

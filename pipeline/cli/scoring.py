@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,10 +16,11 @@ from features.base.shown import printable
 from features.errors import InputError
 from features.tweets.reader import TweetReader
 from features.tweets.rejects import RejectLog, rejects_path
-from pipeline.cli import options, progress
+from pipeline.cli import options
 from pipeline.cli.group import main
 from pipeline.cli.results import (
     check_json,
+    counted,
     open_head,
     remark,
     say_matching,
@@ -45,6 +45,9 @@ from pipeline.scoring.novelty import check_can_tell, watched
 from pipeline.scoring.output_files import check_output, write_scores, write_table
 from pipeline.scoring.predict import is_store, scored
 from pipeline.scoring.quantify import COLUMNS, by_stored_label, quantify
+from pipeline.terminal import progress
+from pipeline.terminal.output import beside, show, tell
+from pipeline.terminal.streams import look_of
 
 # Of a tweet on standard input; encoders read no more than its first 10,000 characters.
 _MOST_BYTES = 100_000
@@ -111,7 +114,7 @@ def predict_command(
             # What is rejected is on standard error already, line by line.
             say=(lambda line: None) if to_stdout else remark,
         ) as scores,
-        progress.counter(quiet=to_stdout) as show,
+        progress.counter(quiet=to_stdout) as update,
     ):
         scores = watched(scores, warn=remark, live=to_stdout)
         if prior == ESTIMATE and to_stdout:
@@ -126,17 +129,17 @@ def predict_command(
             with_novelty=novelty,
             excel_safe=excel_safe,
             stdout=sys.stdout,
-            progress=show,
+            progress=update,
         )
     write_json(json_file, {"rows": written.counts, **shares_of(fitted, shifts)})
     if not to_stdout:
-        click.echo(predict_text(written, output, rejects.count, rejects.path))
+        tell(predict_text, written, output, rejects.count, rejects.path)
     if prior == ESTIMATE and not shifts:
         remark(
             f"fewer than {LEAST_ROWS} rows: the shares were not estimated, the head's prior stood"
         )
     for shift in shifts:
-        click.echo(f"\n{shift_text(shift)}", err=to_stdout)
+        beside(output)(lambda shift: f"\n{shift_text(shift)}", shift)
 
 
 @main.command("evaluate")
@@ -176,18 +179,20 @@ def evaluate_command(
             on_matching=say_matching,
             say=remark,
         ) as scores,
+        progress.counter() as update,
     ):
-        scores = watched(scores, warn=remark)
+        scores = counted(watched(scores, warn=remark), update)
         if prior == ESTIMATE:
             scores = for_their_shares(fitted, scores, tell=shifts.append, seed=seed)
         metrics, unlabelled = evaluate(fitted, scores, seed=seed, as_they_are=prior == ESTIMATE)
     measured_on, shares = ", ".join(inputs), shares_of(fitted, shifts)
     write_json(json_file, {"measured_on": measured_on, "metrics": metrics.to_dict(), **shares})
-    click.echo(metrics_text(metrics, measured_on, shares["prior"]))
+    show(metrics_text, metrics, measured_on, shares["prior"])
+    true = [one.rows / metrics.rows for one in metrics.classes]
     for shift in shifts:
-        click.echo(f"\n{shift_text(shift, [one.rows / metrics.rows for one in metrics.classes])}")
+        show(lambda shift: f"\n{shift_text(shift, true)}", shift)
     if unlabelled:
-        click.echo(f"\n{unlabelled:,} rows without a label were left out")
+        show(str, f"\n{unlabelled:,} rows without a label were left out")
 
 
 @main.command("quantify")
@@ -246,8 +251,9 @@ def quantify_command(
             on_matching=say_matching,
             say=remark,
         ) as scores,
+        progress.counter() as update,
     ):
-        scores = watched(scores, warn=remark)
+        scores = counted(watched(scores, warn=remark), update)
         if by is not None and of_vectors:
             scores = by_stored_label(scores, by)
         found = quantify(fitted, scores, by=by, seed=seed)
@@ -257,7 +263,10 @@ def quantify_command(
     if plot is not None:
         write_plot(shares_plot(found), plot)
     write_json(json_file, found.to_dict())
-    click.echo(quantities_text(found), err=output == "-")
+    if output is None:
+        show(quantities_text, found)
+    else:
+        beside(output)(quantities_text, found)
 
 
 @main.command("explain")
@@ -342,25 +351,27 @@ def explain_command(
         named = ", ".join(f"`{name}`" for name in columns.given)
         raise InputError(f"{named}: which tweets? Give `tweets` as well, or leave it out")
     fitted = load_head(head) if prior is None else load_head(head).with_prior(prior)
-    found = explain(
-        fitted,
-        _from_stdin() if text == "-" else text,
-        options.loader_of(chosen, remark)(fitted),
-        training=training or None,
-        corrections=corrections,
-        number=number,
-        confirm=confirm,
-        memory=memory,
-    )
+    tweet = _from_stdin() if text == "-" else text
+    with progress.share("explaining"):
+        found = explain(
+            fitted,
+            tweet,
+            options.loader_of(chosen, remark)(fitted),
+            training=training or None,
+            corrections=corrections,
+            number=number,
+            confirm=confirm,
+            memory=memory,
+        )
     if tweets and found.training is not None:
         reader = TweetReader(tweets, columns, written=options.input_format_of(chosen))
         found = replace(found, training=found.training.with_texts(reader))
     if output is not None:
         write_text(output, explanation_page(found, head.name))
     write_json(json_file, found.to_dict())
-    if sys.stdout.isatty():
-        colours = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        click.echo(explanation_text(found, colours=colours))
+    look = look_of(sys.stdout)
+    if look is not None:
+        show(explanation_text, found, colours=look.colours)
     else:
         click.echo(printable(json.dumps(found.to_dict(), ensure_ascii=False)))
 

@@ -9,7 +9,7 @@ scores nothing: it has learned from the labels in question.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,7 @@ def suspects(
     seed: int = 0,
     max_iter: int = 1000,
     memory: int | str | None = None,
+    progress: Callable[[float, int], None] | None = None,
 ) -> Suspects:
     """Rank labels by how probably they are wrong.
 
@@ -145,6 +146,8 @@ def suspects(
         Rows to list; all, where there are fewer.
     corrections, cv, repeats, seed, max_iter, memory
         As for `fit`; the vectors must fit into `memory`.
+    progress : callable, optional
+        Called with the number of models that are fitted, and of all.
 
     Raises
     ------
@@ -160,7 +163,14 @@ def suspects(
         stores, corrected = correct(opened, corrections)
         rows = validation_rows(stores, head.sources, head.labels)
         evidence = gather(
-            head, rows, cv=cv, repeats=repeats, seed=seed, max_iter=max_iter, memory=memory
+            head,
+            rows,
+            cv=cv,
+            repeats=repeats,
+            seed=seed,
+            max_iter=max_iter,
+            memory=memory,
+            progress=progress,
         )
         doubts = find_doubts(rows.y, evidence.proba, evidence.disagreement)
         shown = doubts.order[:number]
@@ -212,6 +222,7 @@ def gather(
     seed: int = 0,
     max_iter: int = 1000,
     memory: int | str | None = None,
+    progress: Callable[[float, int], None] | None = None,
 ) -> Evidence:
     """Fit models as the head was fitted, and let them and the neighbours judge the labels.
 
@@ -225,7 +236,7 @@ def gather(
     head : Head
     rows : Labelled
         Of the head's views, with codes into its labels.
-    cv, repeats, seed, max_iter, memory
+    cv, repeats, seed, max_iter, memory, progress
         As for `suspects`.
     """
     C = inverse_penalty(head)
@@ -243,14 +254,16 @@ def gather(
     target = target_of(rows.y, head.labels, options)
     trials = fold_trials(target, rows.texts, options, n_folds=cv, n_tried=cv, nested=False)
     data = target.prepared(rows.X, options.memory)
-    data = with_view_scales(data, view_scales(head), widths(head))
+    data = replace(with_view_scales(data, view_scales(head), widths(head)), told=progress)
     differing = disagreement(data, rows.texts, memory=options.memory)
-    plain = out_of_fold(data, target, trials, C, options)
+    models = len(trials.training)
+    first = data.telling(0, 2 * models)
+    plain = out_of_fold(first, target, trials, C, options)
     mean = plain.mean(axis=0)
     doubt = doubt_by_joint(rows.y, mean, estimate_joint(rows.y, mean))
-    trusting = replace(data, weight=trust(rows.y, doubt))
+    second = replace(data.telling(models, 2 * models), weight=trust(rows.y, doubt))
     return Evidence(
-        out_of_fold(trusting, target, trials, C, options),
+        out_of_fold(second, target, trials, C, options),
         plain,
         differing,
         f"{trials.measured_on}; {repeats} times over",

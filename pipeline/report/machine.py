@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from features.backends.choice import Choice
 from features.base.shown import printable, size
 from pipeline.doctor.diagnosis import Diagnosis, Place, Taken
 from pipeline.report.layout import table, wrapped_text
@@ -65,6 +66,18 @@ def diagnosis_text(found: Diagnosis) -> str:
         if found.auto.choice is not None and found.auto.choice.left_out:
             sections["What its trial left out"] = wrapped_text(found.auto.choice.left_out)
     return "\n\n".join(f"{printable(title)}\n{text}" for title, text in sections.items())
+
+
+def choice_text(choice: Choice) -> str:
+    """Lay out every way to run a model that was tried, the fastest first, and what is taken."""
+    taken = str(choice.candidate)
+    rates = sorted(choice.rates.items(), key=lambda item: -item[1])
+    rows = [[name, f"{rate:,.0f}", "chosen" if name == taken else ""] for name, rate in rates]
+    if taken not in choice.rates:
+        rows.insert(0, [taken, "-", "chosen"])
+    measured = " (measured in an earlier run)" if choice.remembered else ""
+    text = f"What runs the model{measured}\n{table([['', 'tweets/s', ''], *rows])}"
+    return text + (f"\n{wrapped_text(choice.left_out)}" if choice.left_out else "")
 
 
 def _taken(auto: Taken) -> dict[str, str]:

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from features.base.shown import printable
 from pipeline.evaluation.metrics import METRICS, Metrics
-from pipeline.report.layout import facts_text, table
+from pipeline.report.layout import columns, facts_text, table
+
+# On a terminal more classes have no table of all pairs.
+_MANY_CLASSES = 20
 
 
 def metrics_text(metrics: Metrics, measured_on: str, prior: Sequence[float] | None = None) -> str:
@@ -22,9 +25,12 @@ def metrics_text(metrics: Metrics, measured_on: str, prior: Sequence[float] | No
         [name, f"{c.rows:,}", f"{c.precision:.4f}", f"{c.recall:.4f}", f"{c.f1:.4f}"]
         for name, c in zip(names, metrics.classes, strict=True)
     ]
-    confusion = [["true \\ predicted", *names]] + [
-        [name, *(f"{n:,}" for n in row)] for name, row in zip(names, metrics.confusion, strict=True)
-    ]
+    if columns() is not None and len(names) > _MANY_CLASSES:
+        confusion = _confused_most(names, metrics.confusion)
+    else:
+        counts = zip(names, metrics.confusion, strict=True)
+        confusion = [["true \\ predicted", *names]]
+        confusion += [[name, *(f"{n:,}" for n in row)] for name, row in counts]
     return "\n\n".join(
         [
             f"Measured on {printable(measured_on)} ({metrics.rows:,} rows)\n{facts_text(overall)}",
@@ -32,6 +38,18 @@ def metrics_text(metrics: Metrics, measured_on: str, prior: Sequence[float] | No
             table(confusion),
         ]
     )
+
+
+def _confused_most(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[list[str]]:
+    """Give the pairs of classes that are confused most, instead of a table of all pairs."""
+    pairs = [
+        (n, names[true], names[predicted])
+        for true, row in enumerate(confusion)
+        for predicted, n in enumerate(row)
+        if n and true != predicted
+    ]
+    most = sorted(pairs, key=lambda pair: -pair[0])[:_MANY_CLASSES]
+    return [["true", "predicted", "rows"], *([a, b, f"{n:,}"] for n, a, b in most)]
 
 
 def prior_in_words(labels: Sequence[str], prior: Sequence[float]) -> str:

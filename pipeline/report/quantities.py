@@ -29,9 +29,9 @@ def quantities_text(found: Quantities) -> str:
     if found.by is not None:
         parts.append(_of_groups(found))
     parts.append(
-        "EM and adjusted count take a tweet of a class to look as it did in training, and know\n"
-        "nothing of classes that were not there. Where their intervals do not overlap, that does\n"
-        "not hold."
+        "EM and adjusted count take a tweet of a class to look as it did in training, and\n"
+        "know nothing of classes that were not there. Where their intervals do not\n"
+        "overlap, that does not hold."
     )
     return "\n\n".join([*parts, *warnings_of(shift)])
 

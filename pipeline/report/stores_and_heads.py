@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from features.base.shown import printable, size
@@ -11,7 +11,7 @@ from features.spec.vector_spec import VectorSpec
 from features.store.reader import FeatureStore
 from pipeline.data.matching import Matching
 from pipeline.head.head import Head
-from pipeline.report.layout import counts_text, facts_text, table
+from pipeline.report.layout import columns, counts_text, facts_text, table_with_texts
 from pipeline.report.metrics import prior_in_words
 from pipeline.scoring.output_files import Written
 
@@ -60,22 +60,26 @@ def predict_text(written: Written, output: str, rejected: int, rejects_file: obj
         facts["rejected"] = f"{rejected:,}, listed in {rejects_file}"
     text = f"{printable(output)} written\n" + facts_text(facts)
     if written.first:
-        rows: list[list[object]] = [
-            ["label", *(k for k in written.first[0] if k.startswith("p_")), "tweet"]
-        ]
-        rows += [
-            [
-                printable(row["label"]),
-                *(f"{v:.3f}" for k, v in row.items() if k.startswith("p_")),
-                "  " + _start(row.get("text", row["id"])),
+        named = [name for name in written.first[0] if name.startswith("p_")]
+        if _is_too_wide(named):
+            rows: list[list[object]] = [["label", "p"]]
+            rows += [
+                [row["label"], f"{max(row[name] for name in named):.3f}"] for row in written.first
             ]
-            for row in written.first
-        ]
-        widths = table([row[:-1] for row in rows]).split("\n")
-        text += "\n\n" + "\n".join(
-            f"{left}  {row[-1]}".rstrip() for left, row in zip(widths, rows, strict=True)
-        )
+        else:
+            rows = [["label", *named]]
+            rows += [
+                [row["label"], *(f"{row[name]:.3f}" for name in named)] for row in written.first
+            ]
+        tweets = [_start(row.get("text", row["id"])) for row in written.first]
+        text += "\n\n" + table_with_texts(rows, ["tweet", *(f"  {tweet}" for tweet in tweets)])
     return text
+
+
+def _is_too_wide(named: Sequence[str]) -> bool:
+    """Say whether the probabilities of all classes leave no room for tweets on a terminal."""
+    room = columns()
+    return room is not None and 3 * sum(len(name) + 2 for name in named) > 2 * room
 
 
 def store_text(store: FeatureStore) -> str:

@@ -6,7 +6,7 @@ minimised in `pipeline/solver/objective.py`. Nothing here knows where the vector
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
@@ -61,6 +61,7 @@ def descend(
     max_passes: int,
     dtype: np.dtype[Any],
     scores: Sequence[Array] | None = None,
+    told: Callable[[int], None] = lambda ended: None,
 ) -> Point:
     """Minimise P of all models of an objective.
 
@@ -78,6 +79,8 @@ def descend(
         Of the products.
     scores : sequence of M float arrays, optional
         Take the probabilities of the rows that the models leave out, where they end.
+    told : callable
+        Called after each pass with the number of models that have ended.
     """
     workers = objective.vectors.workers
     end = Point(start.theta.copy(), start.gap.copy(), start.passes.copy())
@@ -105,6 +108,7 @@ def descend(
             models, x, now, state = models[left], x[left], _taken(now, left), _taken(state, left)
             pairs.keep(left)
             precondition.keep(left)
+        told(len(tol) - models.size)
         if not models.size:
             return end
         if passes & (passes - 1) == 0:  # at 1, 2, 4, 8, …: it changes most at first

@@ -28,7 +28,7 @@ here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,6 +42,8 @@ from pipeline.solver.objective import Objective, TrainingSet, mean_gram
 
 # Columns of the weights of models that are solved together; beyond it products gain no more.
 _COLUMNS = 512
+# Of a model's work, roughly: what passes in float32 do, before one in float64 certifies it.
+_SHARE_OF_SINGLE = 0.9
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 
@@ -104,7 +106,8 @@ class Data:
     """Vectors and classes, prepared for any number of fits by `prepare`.
 
     With `scale`, (D,), standardised columns are multiplied by it before they are penalised: a
-    column of scale 2 pays a quarter of the penalty. `gram` is that of the columns so scaled.
+    column of scale 2 pays a quarter of the penalty. `gram` is that of the columns so scaled. `told`
+    is called after each pass with the number of models that are done, and of all.
     """
 
     vectors: Centred
@@ -113,6 +116,19 @@ class Data:
     n_classes: int
     gram: Gram
     scale: Floats | None = None
+    told: Callable[[float, int], None] | None = None
+
+    def tell(self, done: float, of: int) -> None:
+        """Call `told`, where there is one."""
+        if self.told is not None:
+            self.told(done, of)
+
+    def telling(self, before: int, of: int) -> Data:
+        """Give the same data for a part of the models, which `before` others were done before."""
+        told = self.told
+        if told is None:
+            return self
+        return replace(self, told=lambda done, _: told(before + done, of))
 
 
 def prepare(
@@ -167,7 +183,8 @@ def solve(data: Data, problems: Sequence[Problem], *, max_iter: int = 1000) -> l
     at_once = max(1, _COLUMNS // data.n_classes)
     solutions: list[Solution] = []
     for first in range(0, len(problems), at_once):
-        solutions += _solve(data, problems[first : first + at_once], max_iter)
+        part = data.telling(first, len(problems))
+        solutions += _solve(part, problems[first : first + at_once], max_iter)
     return solutions
 
 
@@ -201,7 +218,8 @@ def solve_grid(
             for n in part
             for t, one in enumerate(training)
         ]
-        solutions = solve(data, problems, max_iter=max_iter)
+        told = data.telling(len(found) * len(training), len(grid) * len(training))
+        solutions = solve(told, problems, max_iter=max_iter)
         at = range(0, len(solutions), len(training))
         found |= {n: solutions[i : i + len(training)] for n, i in zip(part, at, strict=True)}
     return [solution for n in range(len(grid)) for solution in found[n]]
@@ -241,13 +259,29 @@ def _solve(data: Data, problems: Sequence[Problem], max_iter: int) -> list[Solut
     tol = np.array([p.tol for p in problems])
     scores = [np.empty((one.n_held_out, data.n_classes), np.float32) for one in training]
     point = _start(data, objective, problems)
+
+    n, share = len(problems), 0.0
     if data.vectors.center.dtype == np.float32 and max_iter > 1:
-        # Half of tol, so that the float64 pass hardly ever finds a gap above it.
+        share = _SHARE_OF_SINGLE
         point = descend(
-            objective, data.gram, point, tol=tol / 2, max_passes=max_iter - 1, dtype=_SINGLE
+            objective,
+            data.gram,
+            point,
+            # Half of tol, so that the float64 pass hardly ever finds a gap above it.
+            tol=tol / 2,
+            max_passes=max_iter - 1,
+            dtype=_SINGLE,
+            told=lambda ended: data.tell(share * ended, n),
         )
     point = descend(
-        objective, data.gram, point, tol=tol, max_passes=max_iter, dtype=_DOUBLE, scores=scores
+        objective,
+        data.gram,
+        point,
+        tol=tol,
+        max_passes=max_iter,
+        dtype=_DOUBLE,
+        scores=scores,
+        told=lambda ended: data.tell(share * n + (1 - share) * ended, n),
     )
     center = data.vectors.center.astype(np.float64)
     solutions = []

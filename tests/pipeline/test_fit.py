@@ -619,3 +619,17 @@ def test_rows_of_two_encoders_that_share_none(store, tmp_path):
     other = write_store(tmp_path / "other.h5", *blobs(30, 8, 3), spec=spec, ids=ids)
     with pytest.raises(InputError, match=r"share no row: .*max_length: 64 here, 128 there"):
         fit([store, other])
+
+
+@pytest.mark.parametrize("C", ["auto", 0.1])
+def test_progress_counts_models(C, store):
+    seen = []
+    result = fit(store, C=C, progress=lambda done, of: seen.append((done, of)))
+    for of in {of for _, of in seen}:
+        done = [one for one, all_of_them in seen if all_of_them == of]
+        assert done == sorted(done)
+        assert done[-1] == of
+    # 13 C without each of 5 folds and each pair of them, and then the head; or the head together
+    # with one model that is measured.
+    assert list(dict.fromkeys(of for _, of in seen)) == ([195, 1] if C == "auto" else [2])
+    assert untimed(fit(store, C=C)) == untimed(result)

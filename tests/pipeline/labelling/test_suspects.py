@@ -182,3 +182,13 @@ def test_stores_that_do_not_fit_are_refused(fitted, tmp_path):
     one_class = write_store(tmp_path / "one.h5", X, np.zeros(N, int))
     with pytest.raises(InputError, match="'neutral' has 0 labelled rows"):
         suspects(head, one_class)
+
+
+def test_progress_counts_the_models_of_both_rounds(fitted):
+    folder, head, _ = fitted
+    seen = []
+    suspects(head, folder / "s.h5", repeats=2, progress=lambda done, of: seen.append((done, of)))
+    done, of = zip(*seen, strict=True)
+    assert set(of) == {20}
+    assert list(done) == sorted(done)
+    assert {10, 20} <= set(done)
