@@ -18,6 +18,7 @@ from features.errors import InputError
 from pipeline.cli.commands import main
 from pipeline.compare import Compared, Comparison, compare
 from pipeline.data.conflicts import Conflicts
+from pipeline.data.corrections import Corrections
 from pipeline.evaluation.metrics import Metrics
 from pipeline.plots.comparison import MOST_VIEWS, _contrast, _shade, _ticks, comparison_plot
 from pipeline.plots.files import write_plot
@@ -47,9 +48,17 @@ def comparison(figures, metric="macro-recall", **changed):
         interval = (difference - half, difference + half)
         views = tuple(name.split(" + "))
         lines.append(Compared(views, 8, 0.1, metrics, difference, interval, True, 1.0))
-    conflicts = Conflicts(0, 0, "keep", 0, 0, ())
     found = Comparison(
-        tuple(lines), metric, LABELS, (1 / 3,) * 3, 300, 0, None, conflicts, "5 folds"
+        lines=tuple(lines),
+        metric=metric,
+        labels=LABELS,
+        prior=(1 / 3,) * 3,
+        rows=300,
+        unlabelled=0,
+        matching=None,
+        corrections=Corrections(),
+        conflicts=Conflicts("keep"),
+        measured_on="5 folds",
     )
     return dataclasses.replace(found, **changed)
 
