@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pipeline.page.words import escaped
 
 # Of all drawings, in units of about a pixel: as wide as a phone has room for.
-WIDTH, HEIGHT = 360, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 338, 12, 206
+WIDTH, HEIGHT = 360, 272
+LEFT, RIGHT, TOP, BOTTOM = 52, 338, 34, 228
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,12 @@ def below(axis: Axis, ticks: Sequence[float], title: str, shown: Callable[[float
     return "".join(parts)
 
 
-def beside(axis: Axis, ticks: Sequence[float], shown: Callable[[float], str]) -> str:
-    """Draw a vertical axis left of the drawing's field, with a line across at each tick."""
-    parts = []
+def beside(axis: Axis, ticks: Sequence[float], title: str, shown: Callable[[float], str]) -> str:
+    """Draw a vertical axis left of the drawing's field, with a line across at each tick.
+
+    Its title is above it: upright letters are hard to read on a phone.
+    """
+    parts = [label(4, 14, title)]
     for tick in ticks:
         y = axis.at(tick)
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{RIGHT}"/>')

@@ -38,7 +38,7 @@ def lengths(found: Mapping[str, Any]) -> str:
     return axes.drawing(
         "Lengths of the tweets",
         f"From {edges[0]:g} to {edges[-1]:g} tokens, {found['truncated']:,} cut off.",
-        axes.beside(y, axes.round_ticks(0, y.high, 5), words.count),
+        axes.beside(y, axes.round_ticks(0, y.high, 5), "tweets", words.count),
         *bars,
         axes.below(x, axes.round_ticks(x.low, x.high), "tokens in a tweet", words.count),
     )
@@ -65,11 +65,22 @@ def choice(found: Mapping[str, Any]) -> str:
     return axes.drawing(
         f"{words.title(metric)} by C",
         said,
-        axes.beside(y, axes.round_ticks(y.low, y.high, 5), lambda v: words.figure(v, metric)),
+        _beside_metric(y, metric),
         axes.line([(x.at(one["C"]), y.at(one["score"])) for one in grid], "thread"),
         *marks,
         axes.below(x, axes.decades(x.low, x.high), "C, the inverse of the penalty", words.short),
     )
+
+
+def _beside_metric(y: axes.Axis, metric: str) -> str:
+    """Draw the axis of a metric's values."""
+    ticks = axes.round_ticks(y.low, y.high, 5)
+    return axes.beside(y, ticks, words.spoken(metric), lambda v: words.figure(v, metric))
+
+
+def _beside_shares(y: axes.Axis, title: str) -> str:
+    """Draw an axis from 0 to 100 %."""
+    return axes.beside(y, axes.round_ticks(0, 1, 6), title, lambda v: words.percent(v, 0))
 
 
 def _part_in_choice(one: Mapping[str, Any]) -> str:
@@ -99,7 +110,7 @@ def precision_recall(curves: Sequence[Mapping[str, Any]]) -> str:
     return axes.drawing(
         "Precision over recall",
         said,
-        axes.beside(y, axes.round_ticks(0, 1, 6), lambda v: words.percent(v, 0)),
+        _beside_shares(y, "precision"),
         *lines,
         axes.below(x, axes.round_ticks(0, 1, 6), "recall", lambda v: words.percent(v, 0)),
     )
@@ -124,7 +135,7 @@ def reliability(bins: Sequence[Mapping[str, Any]], name: str) -> str:
     return axes.drawing(
         f"Reliability {name}",
         "Accuracy of predictions by their confidence; on the diagonal, both are the same.",
-        axes.beside(y, axes.round_ticks(0, 1, 6), lambda v: words.percent(v, 0)),
+        _beside_shares(y, "right among predictions of that confidence"),
         axes.line([(LEFT, BOTTOM), (RIGHT, TOP)], "guide"),
         axes.line(through, "thread") if through else "",
         *dots,
@@ -154,7 +165,7 @@ def learning_curve(found: Mapping[str, Any]) -> str:
     return axes.drawing(
         f"{words.title(metric)} by training rows",
         "With its interval, and what is expected of more rows.",
-        axes.beside(y, axes.round_ticks(y.low, y.high, 5), lambda v: words.figure(v, metric)),
+        _beside_metric(y, metric),
         *parts,
         axes.below(x, _some_of(rows), "labelled rows", words.count),
     )

@@ -118,6 +118,7 @@ def _environment() -> Environment:
         words.cut,
         words.figure,
         words.difference,
+        words.spoken,
         words.title,
     ):
         environment.filters[shown.__name__] = shown

@@ -135,6 +135,17 @@ def difference(value: float, metric: str) -> str:
     return f"{points(value)} points" if is_share(metric) else signed(value, 3)
 
 
+def spoken(name: str) -> str:
+    """Write the name of a metric as it is within a sentence.
+
+    Examples
+    --------
+    >>> spoken("macro_f1"), spoken("log-loss")
+    ('macro F1', 'log loss')
+    """
+    return name.replace("_", " ").replace("-", " ").replace("f1", "F1")
+
+
 def title(name: str) -> str:
     """Write the name of a metric, or of another fact, as a reader would.
 
@@ -143,5 +154,5 @@ def title(name: str) -> str:
     >>> title("macro_f1"), title("log-loss")
     ('Macro F1', 'Log loss')
     """
-    words = name.replace("_", " ").replace("-", " ").replace("f1", "F1")
+    words = spoken(name)
     return words[:1].upper() + words[1:]

@@ -528,6 +528,23 @@ def test_it_fits_and_has_no_violations(opened, named_file, scheme, width, height
     assert found.violations_count == 0, found.generate_report()
 
 
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_words_on_charts_are_large_enough_and_within(opened, file, width, height):
+    page = opened(file, width=width, height=height)
+    words = page.evaluate(
+        """() => [...document.querySelectorAll(".chart text")].map((text) => {
+          const svg = text.ownerSVGElement, box = text.getBBox(), field = svg.viewBox.baseVal;
+          return {
+            text: text.textContent,
+            high: svg.getScreenCTM().a * parseFloat(getComputedStyle(text).fontSize),
+            within: box.x >= 0 && box.y >= 0 && box.x + box.width <= field.width
+              && box.y + box.height <= field.height };
+        })"""
+    )
+    assert len(words) > 40
+    assert [one for one in words if one["high"] < 12 or not one["within"]] == []
+
+
 @pytest.fixture(scope="module")
 def crowded_file(tmp_path_factory):
     """A page of thirty classes with long names, as long ids, and texts without blanks."""

@@ -113,6 +113,22 @@ def test_more_classes_than_colours_share_one():
     assert [charts.colour(k) for k in (0, 7, 8, 99)] == ["c0", "c7", "c-rest", "c-rest"]
 
 
+def test_both_axes_are_named(facts):
+    curve = {**facts["learning_curve"], "metric": "macro_f1"}
+    named = {
+        charts.lengths(facts["data"]["lengths"]): {"tweets", "tokens in a tweet"},
+        charts.choice(facts["choice"]): {"macro recall", "C, the inverse of the penalty"},
+        charts.precision_recall(facts["precision_recall"]): {"precision", "recall"},
+        charts.reliability(facts["reliability"]["after"], ""): {
+            "right among predictions of that confidence",
+            "confidence",
+        },
+        charts.learning_curve(curve): {"macro F1", "labelled rows"},
+    }
+    for svg, titles in named.items():
+        assert titles <= set(texts(svg))
+
+
 def test_differences_put_gains_right_of_zero(facts):
     svg = charts.differences(facts["changes"]["metrics"])
     (gain, _), (loss, _) = circles(svg)
