@@ -13,7 +13,7 @@ from pipeline.evaluation.label_shift import estimate_shift
 from pipeline.facts.checks.subject import Subject, graded, skipped
 from pipeline.facts.facts import GOOD, PROBLEM, STATUSES, WARNING, Check
 from pipeline.head.novelty import FALSE_ALARMS
-from pipeline.scoring.estimated_prior import known_of
+from pipeline.scoring.estimated_prior import LEAST_ROWS, known_of
 from pipeline.scoring.novelty import is_of_another_kind
 
 # Shares of the rows from which on something is a warning, and a problem.
@@ -146,18 +146,21 @@ def few_rows(subject: Subject) -> Check:
 def label_shift(subject: Subject) -> Check:
     """Compare the shares of the classes with those of the training rows."""
     name, title = "label-shift", "Shares of the classes"
-    head = subject.head
+    head, proba = subject.head, subject.scored.proba
     if subject.judged.is_own:
-        return Check(name, GOOD, title, "The rows are the training rows themselves.", "")
+        proba = np.delete(proba, subject.judged.at, axis=0)
+        if len(proba) < LEAST_ROWS:
+            return Check(name, GOOD, title, "The rows are the training rows themselves.", "")
     if head.prior is None or head.metadata.get("class_rows") is None:
         return skipped(name, title, "The head does not say which shares it was fitted for.")
-    found = estimate_shift(subject.scored.proba, known_of(head))
+    found = estimate_shift(proba, known_of(head))
+    where = "in the rows without a label" if subject.judged.is_own else "here"
     moves = np.subtract(found.shares, found.training)
     at = int(np.abs(moves).argmax())
     largest = float(np.abs(moves[at]))
     what = (
-        f"{found.labels[at]!r} has a share of {found.shares[at]:.1%} here, by its probabilities, "
-        f"and {found.training[at]:.1%} in the training rows"
+        f"{found.labels[at]!r} has a share of {found.shares[at]:.1%} {where}, by its "
+        f"probabilities, and {found.training[at]:.1%} in the training rows"
     )
     if not found.is_significant:
         what += f": no more than chance (p = {found.p_value:.2f})."

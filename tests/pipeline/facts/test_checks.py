@@ -120,6 +120,16 @@ def test_label_shift(head, tmp_path):
     assert "--prior estimate" in fired(found, "label-shift", "problem").cure
 
 
+def test_label_shift_of_the_rows_without_a_label(tmp_path):
+    X, y = blobs(N, 8, 3, seed=1)
+    more, hidden = blobs(2000, 8, 3, seed=2)
+    pool = more[hidden == 0]
+    codes = np.append(y, np.full(len(pool), -1))
+    store = write_store(tmp_path / "s.h5", np.concatenate([X, pool]), codes)
+    found = checks_of(fit(store, C=0.01, cv=5).head, store)
+    assert "without a label" in fired(found, "label-shift", "problem").finding
+
+
 def test_out_of_depth(head, tmp_path):
     found = checks_of(head, fresh(tmp_path, change=lambda X, y: (X * 4, y)))
     fired(found, "out-of-depth", "problem")

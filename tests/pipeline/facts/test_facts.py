@@ -1,6 +1,7 @@
 """The facts of a report are JSON, with the keys that its readers know."""
 
 import json
+from pathlib import Path
 
 from report_examples import example_facts, example_points
 
@@ -37,3 +38,11 @@ def test_the_example_holds_together():
     facts = example_facts(points)
     assert sum(map(sum, facts.confusion.counts)) == facts.data.labelled
     assert example_facts(example_points(with_text=False)).mistakes[0].text is None
+
+
+def test_the_keys_are_documented():
+    page = (Path(__file__).parents[3] / "docs" / "report.md").read_text(encoding="utf-8")
+    _, _, section = page.partition("## report.json")
+    for keys in [*KEYS.values(), *OF_EACH.values()]:
+        for key in keys.split():
+            assert f"`{key}`" in section or f"`{key}` " in section, key
