@@ -25,9 +25,9 @@ from pipeline.data.labelled_rows import validation_rows
 from pipeline.evaluation.metrics import score
 from pipeline.evaluation.trials import training_set
 from pipeline.head.head import Head
+from pipeline.head.settings import inverse_penalty
 from pipeline.labelling.diversity import Pool, typical, uncertain
 from pipeline.labelling.next_rows import FEW, choose
-from pipeline.labelling.settings import inverse_penalty
 from pipeline.solver.blocks import Rows
 from pipeline.solver.solve import Problem, Solution, prepare, solve
 

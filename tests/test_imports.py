@@ -185,7 +185,6 @@ ARROWS = {
         "pipeline.data",
         "pipeline.evaluation",
         "pipeline.head",
-        "pipeline.labelling",
         "pipeline.solver",
     ],
     "pipeline.fit": [

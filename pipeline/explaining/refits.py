@@ -18,7 +18,7 @@ from pipeline.data.labelled_rows import Labelled
 from pipeline.evaluation.trials import training_set
 from pipeline.explaining.logits import log_odds
 from pipeline.head.head import Head
-from pipeline.labelling.settings import inverse_penalty, view_scales, widths
+from pipeline.head.settings import inverse_penalty, view_scales, widths
 from pipeline.solver.influence import influence
 from pipeline.solver.objective import TrainingSet
 from pipeline.solver.solve import Data, Problem, Solution, prepare, softmax, solve

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from features.base.arrays import Array, Floats
 from pipeline.data.join import Joined
 from pipeline.head.head import Head
-from pipeline.labelling.settings import view_scales, widths
+from pipeline.head.settings import view_scales, widths
 
 # Rows, taken evenly, that the components are found from.
 _ROWS = 4000

@@ -25,7 +25,7 @@ from pipeline.evaluation.trials import Target, training_set
 from pipeline.head.calibration import BIAS_CORRECTED, TEMPERATURE, Calibration, fit_calibration
 from pipeline.head.head import Head
 from pipeline.head.priors import fitted_prior, importance, shift
-from pipeline.labelling.settings import inverse_penalty, view_scales
+from pipeline.head.settings import inverse_penalty, view_scales
 from pipeline.solver.solve import Data, Problem, prepare, solve
 from pipeline.solver.view_scales import with_view_scales
 

@@ -25,9 +25,9 @@ from pipeline.data.matching import Matching
 from pipeline.evaluation.folds import number_texts
 from pipeline.evaluation.options import bytes_of
 from pipeline.head.head import Head
+from pipeline.head.settings import view_scales, widths
 from pipeline.labelling.diversity import Pool, at_random, typical, uncertain
 from pipeline.labelling.neighbours import standardised
-from pipeline.labelling.settings import view_scales, widths
 from pipeline.solver.blocks import Workers, centred
 
 # Rows of its smallest class below which a head knows too little to say what it is unsure about.

@@ -29,6 +29,7 @@ from pipeline.evaluation.trials import Target, Trials, fold_trials, target_of
 from pipeline.head.calibration import TEMPERATURE
 from pipeline.head.head import Head
 from pipeline.head.priors import shift
+from pipeline.head.settings import inverse_penalty, view_scales, widths
 from pipeline.labelling.label_noise import (
     Doubts,
     doubt_by_joint,
@@ -37,7 +38,6 @@ from pipeline.labelling.label_noise import (
     trust,
 )
 from pipeline.labelling.neighbours import disagreement
-from pipeline.labelling.settings import inverse_penalty, view_scales, widths
 from pipeline.solver.solve import Data, Problem, solve
 from pipeline.solver.view_scales import with_view_scales
 

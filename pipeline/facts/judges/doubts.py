@@ -17,6 +17,7 @@ from pipeline.evaluation.folds import number_texts
 from pipeline.facts.judges.judged import Judged
 from pipeline.facts.judges.refits import Refits
 from pipeline.head.head import Head
+from pipeline.head.settings import view_scales, widths
 from pipeline.labelling.label_noise import (
     Doubts,
     doubt_by_joint,
@@ -25,7 +26,6 @@ from pipeline.labelling.label_noise import (
     trust,
 )
 from pipeline.labelling.neighbours import directions, share_of_others, standardised
-from pipeline.labelling.settings import view_scales, widths
 from pipeline.labelling.suspects import out_of_fold
 from pipeline.solver.blocks import Workers, centred
 

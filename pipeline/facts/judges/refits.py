@@ -23,7 +23,7 @@ from pipeline.evaluation.trials import Target, Trials, fold_trials, target_of, t
 from pipeline.head.calibration import BIAS_CORRECTED, TEMPERATURE
 from pipeline.head.head import Head
 from pipeline.head.priors import shift
-from pipeline.labelling.settings import inverse_penalty, view_scales, widths
+from pipeline.head.settings import inverse_penalty, view_scales, widths
 from pipeline.solver.objective import TrainingSet
 from pipeline.solver.solve import Data, Problem, softmax, solve
 from pipeline.solver.view_scales import with_view_scales
