@@ -31,7 +31,7 @@ from pipeline.facts.gather import Source, gather
 from pipeline.facts.judges.refits import prepared, refit, settings_of
 from pipeline.facts.learning_curve import learning_curve
 from pipeline.head.head import Head
-from pipeline.labelling.settings import inverse_penalty
+from pipeline.head.settings import inverse_penalty
 from pipeline.page.page import render_page
 from pipeline.solver.blocks import Rows, default_memory
 from pipeline.solver.solve import Data, Problem, softmax, solve
