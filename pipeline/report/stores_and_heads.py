@@ -118,6 +118,8 @@ def head_text(head: Head, path: str) -> str:
         f"{meta.get('rows', 0):,} rows, C = {meta.get('C')}, "
         f"class weight {meta.get('class_weight')}"
     )
+    if isinstance(record := meta.get("corrections"), dict):
+        facts["corrected"] = _corrected(record)
     if isinstance(meta.get("gap"), float):
         facts["certificate"] = f"within {meta['gap']:.1e} of the optimum, relatively"
     if head.prior is not None:
@@ -133,6 +135,18 @@ def head_text(head: Head, path: str) -> str:
         f"{printable(path)}: a fitted head\n{facts_text(facts)}\n\n"
         f"It fits vectors of encoder {encoders}."
     )
+
+
+def _corrected(record: Mapping[str, Any]) -> str:
+    """Say how many labels were corrected, and by which files; a stranger may have written it."""
+    rows = [record.get(name) for name in ("changed", "labelled")]
+    files = record.get("files")
+    named = [
+        f"{one.get('name')} (SHA-256 {str(one.get('sha256'))[:12]})"
+        for one in (files if isinstance(files, list) else [])
+        if isinstance(one, dict)
+    ]
+    return f"{rows[0]} labels changed, {rows[1]} given, by {', '.join(named) or 'no file'}"
 
 
 def matching_text(matching: Matching) -> str:

@@ -77,6 +77,9 @@ def test_suspects_with_labels_put_right_go_into_fit(files, tmp_path):
     assert corrected["files"] == [{"name": "suspects.csv", "sha256": digest, "lines": 60}]
     assert json.loads((tmp_path / "m.json").read_text())["corrections"] == corrected
     assert f"{corrected['changed']} labels changed" in " ".join(result.output.split())
+    said = " ".join(run("inspect", new).output.split())
+    assert f"corrected {corrected['changed']} labels changed, 0 given, by suspects.csv" in said
+    assert digest[:12] in said
     # The head is the one of a store with these labels.
     rows = np.loadtxt(listed, str, delimiter=";", encoding="utf-8-sig", skiprows=1)[:, 2]
     y = codes.copy()
