@@ -41,13 +41,15 @@ def say_choice(choice: Choice) -> None:
         tell_aside(choice_text, choice)
 
 
-def counted(scores: Iterable[Scores], update: Callable[[int], None]) -> Iterator[Scores]:
-    """Give all scores, and tell how many rows were taken."""
+def counted(
+    scores: Iterable[Scores], update: Callable[[float | None, int], None]
+) -> Iterator[Scores]:
+    """Give all scores, and tell the share of the input and the rows that were taken."""
     rows = 0
     for block in scores:
         yield block
         rows += len(block.ids)
-        update(rows)
+        update(block.share, rows)
 
 
 def open_head(path: Path, prior: str | None) -> Head:

@@ -116,7 +116,7 @@ def predict_command(
         ) as scores,
         progress.counter(quiet=to_stdout) as update,
     ):
-        scores = watched(scores, warn=remark, live=to_stdout)
+        scores = counted(watched(scores, warn=remark, live=to_stdout), update)
         if prior == ESTIMATE and to_stdout:
             scores = for_last_shares(fitted, scores, tell=shifts.append)
         elif prior == ESTIMATE:
@@ -129,7 +129,6 @@ def predict_command(
             with_novelty=novelty,
             excel_safe=excel_safe,
             stdout=sys.stdout,
-            progress=update,
         )
     write_json(json_file, {"rows": written.counts, **shares_of(fitted, shifts)})
     if not to_stdout:

@@ -233,7 +233,7 @@ def _legend(y: float) -> Iterator[Mark]:
 
 def _ticks(low: float, high: float) -> list[float]:
     """Give round numbers, evenly spaced, from at most `low` to at least `high`: three to eight."""
-    span = high - low or 0.01
+    span = high - low if high - low > 1e-9 else 0.01
     power = 10.0 ** math.floor(math.log10(span / 5))
     step = next(n * power for n in (1, 2, 5, 10) if n * power >= span / 5)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

@@ -32,6 +32,8 @@ class Scores:
         Those of the input, where a column of groups was asked for.
     novelty : float64 array (rows,), optional
         Distances to the training rows, above 1 where they are far; None where the head can't tell.
+    share : float, optional
+        Of the input that is scored, with these rows; None where its size is unknown.
     """
 
     ids: list[str]
@@ -41,6 +43,7 @@ class Scores:
     flags: list[str]
     groups: list[str | None] = field(default_factory=list)
     novelty: npt.NDArray[np.float64] | None = None
+    share: float | None = None
 
 
 def evaluate(

@@ -46,7 +46,6 @@ def write_scores(
     with_novelty: bool = False,
     excel_safe: bool = False,
     stdout: TextIO | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> Written:
     """Write scores as CSV, TSV or JSON Lines.
 
@@ -64,8 +63,6 @@ def write_scores(
     excel_safe : bool
         Whether cells of `.csv` and `.tsv` that a spreadsheet would take for a formula get a `'`
         before them.
-    progress : callable, optional
-        Called after each block with the number of rows so far.
     """
     suffix = check_output(output, excel_safe=excel_safe)
     columns = ["id", *(["text"] if with_text else []), "label", *(f"p_{n}" for n in head.labels)]
@@ -83,8 +80,6 @@ def write_scores(
             first.extend(rows[: 5 - len(first)])
             for row in rows:
                 counts[row["label"]] += 1
-            if progress is not None:
-                progress(sum(counts.values()))
         if not sum(counts.values()):
             raise InputError("no usable tweet in the input; the output is as it was")
     return Written(counts, first)

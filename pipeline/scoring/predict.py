@@ -223,6 +223,7 @@ def score_stores(head: Head, stores: Joined) -> Iterator[Scores]:
             head.predict_proba(block),
             [_marks(bool(f & EMPTY), bool(f & REPAIRED)) for f in stores.flags(rows).tolist()],
             novelty=None if head.novelty is None else head.novelty.of(block),
+            share=rows.stop / stores.n_rows,
         )
         start = rows.stop
 
@@ -298,7 +299,11 @@ def _settling(
     say: Callable[[str], None],
 ) -> Iterator[Scores]:
     """Give all scores; say and check what is known at their end, before a file has its name."""
-    yield from scores
+    rows = 0
+    for block in scores:
+        rows += len(block.ids)
+        read, done = reader.fraction_read(), (rows + rejects.count) / reader.rows_read
+        yield replace(block, share=None if read is None else min(1.0, read * done))
     for line in rejects.closing_remarks(reader):
         say(line)
     rejects.settle()

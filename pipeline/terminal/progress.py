@@ -32,7 +32,7 @@ def progress() -> Iterator[Callable[[Progress], None]]:
 
         def show(now: Progress) -> None:
             bar.begin("encoding")
-            bar.advance(now.fraction, _rate(now.rows, bar.seconds, "tweets"))
+            bar.advance(now.fraction, _rate(now.rows, bar.seconds))
 
         yield show
 
@@ -68,14 +68,14 @@ def models() -> Iterator[Callable[[float, int], None]]:
 
 
 @contextmanager
-def counter(*, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show the rows and their rate; nothing where rows are written to the same terminal."""
+def counter(*, quiet: bool = False) -> Iterator[Callable[[float | None, int], None]]:
+    """Show the rows that are scored; nothing where they are written to the same terminal."""
     with _bar("scoring", hidden=quiet) as bar:
-        yield lambda rows: bar.advance(None, _rate(rows, bar.seconds, "tweets"))
+        yield lambda share, rows: bar.advance(share, _rate(rows, bar.seconds))
 
 
-def _rate(n: int, seconds: float, of: str) -> str:
-    return f"{n:,} {of}, {n / max(1.0, seconds):,.0f}/s"
+def _rate(tweets: int, seconds: float) -> str:
+    return f"{tweets:,} tweets, {tweets / max(1.0, seconds):,.0f}/s"
 
 
 class _Bar:
@@ -145,7 +145,7 @@ class _Bar:
             drawn = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}", markup=False),
-                BarColumn(16),
+                BarColumn(10),
                 TaskProgressColumn(),
                 TextColumn("{task.fields[note]}", markup=False),
                 TimeElapsedColumn(),

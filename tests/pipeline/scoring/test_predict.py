@@ -773,3 +773,16 @@ def test_shares_of_tweets_by_a_column(folder, tmp_path):
     assert result.exit_code == 2
     assert "no column 'day' is there" in result.stderr
     assert "choose one with --by" in result.stderr
+
+
+def test_scores_say_what_share_of_the_input_is_done(head, made_up, tmp_path):
+    fitted, store, *_ = made_up
+    with scored(fitted, [store], rejects=RejectLog(None)) as scores:
+        shares = [block.share for block in scores]
+    assert shares == sorted(shares) and shares[-1] == 1.0
+    rows = [(n, f"tweet {n}" if n % 7 else "") for n in range(60)]
+    with scored(
+        head, [write_csv(tmp_path / "in.csv", rows)], rejects=RejectLog(None, allowed=True)
+    ) as scores:
+        shares = [block.share for block in scores]
+    assert shares == sorted(shares) and shares[-1] == 1.0
