@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shlex
 from collections.abc import Sequence
@@ -84,6 +85,10 @@ def choice_of(head: Head) -> Choice | None:
         ]
     except (KeyError, TypeError, ValueError):  # a head of an earlier frostline
         return None
+    if not np.isfinite(
+        [(one.C, one.score, one.difference_error, one.log_loss) for one in tried]
+    ).all():
+        return None
     higher = METRICS[metric].higher_is_better
     best = best_of(tried, higher_is_better=higher)
     near = plateau(tried, higher_is_better=higher)
@@ -124,7 +129,11 @@ def provenance_of(
         "versions": {"frostline": __version__}
         | {one: version(one) for one in ("numpy", "scikit-learn")}
         | {"python": platform.python_version()},
-        "head": {name: head.metadata[name] for name in _HISTORY if name in head.metadata},
+        "head": {
+            name: head.metadata[name]
+            for name in _HISTORY
+            if name in head.metadata and _is_json(head.metadata[name])
+        },
         "vectors": [
             {
                 "model": store.spec.model,
@@ -136,6 +145,15 @@ def provenance_of(
         ],
         "commands": [fit_command(head, head_file, files), command],
     }
+
+
+def _is_json(value: Any) -> bool:
+    """Say whether JSON can hold what a head says, which may be a stranger's."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def fit_command(head: Head, head_file: str, files: Sequence[str]) -> str:

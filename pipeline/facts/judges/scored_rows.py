@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.base.arrays import Codes, Floats, Indices, Mask
+from features.errors import FileRefused
 from features.store.format import TRUNCATED
 from pipeline.data.join import Joined
 from pipeline.evaluation.folds import number_texts
@@ -53,8 +54,19 @@ class ScoredRows:
 
 
 def score_rows(head: Head, stores: Joined) -> ScoredRows:
-    """Read and score all rows."""
+    """Read and score all rows.
+
+    Raises
+    ------
+    FileRefused
+        The head gives no probabilities.
+    """
     scores = list(score_stores(head, stores))
+    if not all(np.isfinite(one.proba).all() for one in scores):
+        raise FileRefused(
+            "the head gives probabilities that are not finite: its weights are too large for these "
+            "vectors; fit it again"
+        )
     first, everything = stores.stores[0], slice(0, stores.n_rows)
     kept = stores.kept[0] if stores.kept else np.ones(first.n_rows, bool)
     distances = [one.novelty for one in scores if one.novelty is not None]

@@ -1,13 +1,16 @@
 """Each check of a report fires on rows that were made to have its fault, and on no others."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 from stores import LABELS, blobs, write_store
 
+from features.errors import FileRefused
 from pipeline.data.join import open_joined
 from pipeline.facts.gather import Source, gather
+from pipeline.facts.markdown import markdown_of
 from pipeline.fit import fit
 from pipeline.head.head import Head
 
@@ -166,10 +169,31 @@ def test_a_head_that_says_little_is_shown_as_well(head, tmp_path):
         assert found[name].status == "skipped"
 
 
-@pytest.mark.parametrize("metadata", [{"grid": [1, 2], "metric": "accuracy"}, {"calibration": 3}])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"grid": [1, 2], "metric": "accuracy"},
+        {"grid": [{"C": float("nan")}, {}], "metric": "accuracy"},
+        {"grid": 2 * [dict.fromkeys(["C", "difference_error", "log_loss"], float("inf"))]},
+        {"calibration": 3},
+        {"calibration": {"method": "temperature", "temperature": "hot", "bias": [1, 2]}},
+        {"seconds": {"total": float("nan")}, "conflicts": np.arange(3), "corrections": 7},
+        {"seed": -1, "near_identical": "all", "class_weight": "heavy"},
+    ],
+)
 def test_a_head_that_says_nonsense_is_shown_as_well(head, tmp_path, metadata):
     odd = dataclasses.replace(head, metadata={**head.metadata, **metadata})
-    assert checks_of(odd, fresh(tmp_path))["small-classes"].status == "good"
+    path = fresh(tmp_path)
+    with open_joined(path) as stores:
+        facts, _ = gather(odd, stores, Source("head.joblib", (str(path),), "frostline report"))
+    content = json.dumps(facts.to_dict(), allow_nan=False)
+    assert "frostline report" in markdown_of(json.loads(content))
+
+
+def test_a_head_without_finite_probabilities_is_refused(head, tmp_path):
+    wild = dataclasses.replace(head, coef=np.sign(head.coef) * 1e308)
+    with np.errstate(all="ignore"), pytest.raises(FileRefused, match="fit it again"):
+        checks_of(wild, fresh(tmp_path))
 
 
 def test_own_rows_of_a_class_too_small_for_folds(tmp_path):
