@@ -18,14 +18,17 @@ from __future__ import annotations
 import numpy as np
 
 from features.base.arrays import Floats
-from pipeline.evaluation.metrics import METRICS, score
+from pipeline.evaluation.metrics import METRICS, OfConfusion, score
 from pipeline.facts.figures import CurvePoint, Forecast, LearningCurve
 from pipeline.facts.judges.refits import Refits
+from pipeline.head.calibration import TEMPERATURE
 from pipeline.head.priors import importance
 
 _EXPONENTS = np.linspace(0.1, 1.0, 91)
 # Sizes without which nothing is extrapolated: the law has three numbers, and is tried on one more.
 _LEAST_SIZES = 4
+# Between shares, what rounding makes of it.
+_EQUAL = 1e-12
 
 
 def learning_curve(refits: Refits, metric: str) -> LearningCurve | None:
@@ -135,10 +138,13 @@ def power_law(sizes: Floats, values: Floats, asked: Floats, *, best: float = 1.0
 def _draws(refits: Refits, metric: str) -> Floats:
     """Give the figures in each fold of each cut, by size: (R, F, S)."""
     y, stated = refits.target.y, refits.target.stated
+    # A temperature leaves the most probable class as it is where all classes have equal shares.
+    by_rank = isinstance(METRICS[metric], OfConfusion) and refits.method == TEMPERATURE
+    judge = refits.raw if by_rank and np.ptp(stated) < _EQUAL else refits.calibrated
     found = []
     for cut in range(len(refits.logits[0])):
         folds = refits.folds(cut)
-        probas = [refits.calibrated(size, cut) for size in range(len(refits.sizes))]
+        probas = [judge(size, cut) for size in range(len(refits.sizes))]
         found.append(
             [
                 [

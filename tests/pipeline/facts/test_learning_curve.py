@@ -10,10 +10,12 @@ from stores import blobs, write_store
 
 from pipeline.data.join import open_joined
 from pipeline.evaluation.folds import make_folds, number_texts
+from pipeline.evaluation.metrics import score
 from pipeline.facts.judges.judged import judge_rows
 from pipeline.facts.judges.scored_rows import score_rows
 from pipeline.facts.learning_curve import forecast_of, learning_curve, power_law
 from pipeline.fit import fit
+from pipeline.head.priors import importance
 
 N, C = 600, 0.05
 
@@ -60,6 +62,19 @@ def test_the_curve_is_that_of_fits_by_hand(judged):
             recalls.append(recall_score(y[judges], predicted, average="macro"))
         assert point.value == pytest.approx(np.mean(recalls), abs=0.03), point
         assert point.low < point.value < point.high
+
+
+@pytest.mark.parametrize("metric", ["macro-recall", "log-loss"])
+def test_the_last_point_is_of_the_models_that_judge(judged, metric):
+    _, y, found = judged
+    refits, scores = found.refits, []
+    for cut in range(4):
+        proba, folds = refits.calibrated(0, cut), refits.folds(cut)
+        for here in (folds == fold for fold in range(5)):
+            weight = importance(y[here], refits.target.stated)
+            scores.append(score(metric, y[here], proba[here], weight))
+    curve = learning_curve(refits, metric)
+    assert curve.points[-1].value == pytest.approx(np.mean(scores), rel=1e-9)
 
 
 def test_few_rows_are_cut_several_times(judged):
