@@ -8,10 +8,11 @@ from itertools import islice
 from features.base.shown import printable, shown
 from pipeline.explaining.explain import Explanation, WordEffect, winner_of
 from pipeline.explaining.training import Training, TrainingTweet
-from pipeline.report.layout import COLUMNS, table
+from pipeline.report.layout import COLUMNS, table, table_with_texts
 
-# Words that are listed; all are coloured. Characters that are shown of a tweet, and of a word.
-_SHOWN, _OF_TWEET, _OF_WORD = 10, 1000, 24
+# Words that are listed; all are coloured. Characters that are shown of the tweet, of a word, and of
+# a training tweet.
+_SHOWN, _OF_TWEET, _OF_WORD, _OF_TRAINING = 10, 1000, 24, 100
 # What speaks for the label is green, what speaks against it red, the strongest in bold.
 _FOR, _AGAINST, _STRONG, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[1m", "\x1b[0m"
 # Shares of the strongest effect from which on a word is coloured, and is bold.
@@ -68,12 +69,12 @@ def _coloured(word: str, one: WordEffect, strongest: float) -> str:
 def _words(found: Explanation, label: str) -> str:
     if not found.words:
         return "There is no word to leave out."
-    rows: list[list[object]] = [["word", "effect", f"p({label}) without it", "label without it"]]
+    rows: list[list[object]] = [["word", "effect", "p without it", "label without it"]]
     for one in islice(found.strongest(), _SHOWN):
         without = winner_of(one.proba)
         rows.append(
             [
-                _cut(found.word(one), _OF_WORD),
+                shown(found.word(one)[:_OF_WORD]),
                 f"{one.effect:+.2f}",
                 f"{one.proba[found.winner]:.3f}",
                 found.labels[without],
@@ -88,7 +89,7 @@ def _views(found: Explanation, label: str) -> str:
     runner_up = printable(found.labels[found.runner_up])
     base, parts = found.views.between(found.winner, found.runner_up)
     total = found.logits[found.winner] - found.logits[found.runner_up]
-    rows: list[list[object]] = [[found.views.measured_from, f"{base:+.3f}"]]
+    rows: list[list[object]] = [["part", "adds"], [found.views.measured_from, f"{base:+.3f}"]]
     rows += [[name, f"{part:+.3f}"] for name, part in zip(found.views.names, parts, strict=True)]
     rows.append(["together", f"{total:+.3f}"])
     return f"Views: what each adds to the logit of {label} less that of {runner_up}\n{table(rows)}"
@@ -104,16 +105,16 @@ def _training(found: Training, label: str) -> str:
         if not some:
             parts.append(f"None speaks {name} {label}.")
             continue
-        rows: list[list[object]] = [[f"{name} {label}", "label", "effect", "confirmed"]]
-        rows += [[_named(one), one.label, f"{one.effect:+.4f}", _confirmed(one)] for one in some]
-        parts.append(table(rows))
-    return "\n".join(parts)
+        rows: list[list[object]] = [["label", "effect", "confirmed"]]
+        rows += [[one.label, f"{one.effect:+.4f}", _confirmed(one)] for one in some]
+        parts.append(table_with_texts(rows, [f"speaking {name} {label}", *map(_named, some)]))
+    return "\n\n".join(parts)
 
 
 def _named(one: TrainingTweet) -> str:
     """Name a tweet: by its text where that is known, else by its id; and its copies."""
-    name = shown(one.id) if one.text is None else _cut(one.text, 44)
-    return name + (f" ({one.copies} times)" if one.copies > 1 else "")
+    name = shown(one.id) if one.text is None else _cut(one.text, _OF_TRAINING)
+    return (f"{one.copies} times: " if one.copies > 1 else "") + name
 
 
 def _confirmed(one: TrainingTweet) -> str:
