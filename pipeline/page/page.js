@@ -107,6 +107,16 @@
     if (!downloaded) event.preventDefault();
   });
 
+  // Paper has nothing to unfold a list with.
+  let folded = [];
+  window.addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll(".rest:not([open])")];
+    for (const rest of folded) rest.open = true;
+  });
+  window.addEventListener("afterprint", () => {
+    for (const rest of folded) rest.open = false;
+  });
+
   if (!$("arrays")) return;
   $("map-note").hidden = true;
 
@@ -138,7 +148,8 @@
   }
 
   const START = { x: 0.5, y: 0.5, zoom: 1 };
-  const PAGE = 20;
+  // Rows that are listed at first, and with each press of "Show more".
+  const FIRST = 12, MORE = 50;
   const COLOURS = 8;
   let points, names, n, found, picked, list, lowered;
   let view = { ...START };
@@ -219,11 +230,11 @@
   }
 
   function showMore() {
-    const more = list.slice(shown, shown + PAGE);
+    const more = list.slice(shown, shown ? shown + MORE : FIRST);
     $("list").append(...more.map(rowOf));
     shown += more.length;
     $("more").hidden = shown >= list.length;
-    $("more").textContent = `Show ${Math.min(PAGE, list.length - shown)} more`;
+    $("more").textContent = `Show ${Math.min(MORE, list.length - shown)} more`;
   }
 
   function describe(i) {

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 4_000_000
 _FOLDER = Path(__file__).parent
+# Rows of a list that are there at once; the rest unfolds.
+UNFOLDED = 12
 _WORST_FIRST = ("problem", "warning", "skipped", "good")
 
 
@@ -125,6 +127,7 @@ def _environment() -> Environment:
     # What is HTML already; autoescaping would show its tags.
     environment.filters["with_code"] = lambda text: Markup(words.with_code(text))
     environment.globals |= {"colour": charts.colour, "COLOURS": charts.COLOURS}
+    environment.globals["UNFOLDED"] = UNFOLDED
     for draw in (
         charts.lengths,
         charts.choice,

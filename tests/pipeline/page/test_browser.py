@@ -276,8 +276,56 @@ def test_a_confusion_cell_lists_its_tweets(page, points):
         assert cell.locator("data").get_attribute("value") == str(len(wanted))
         cell.click()
         assert title(page) == f"{len(wanted)} of 300 rows"
-        assert rows(page) == wanted.tolist()[:20]
+        assert rows(page) == wanted.tolist()[:12]
         assert page.evaluate("document.activeElement.id") == "found"
+
+
+def test_the_rest_of_a_list_unfolds_by_key(page):
+    rest = page.locator("#suspects .rest")
+    listed = page.locator("#suspects .row")
+    assert (listed.count(), listed.filter(visible=True).count()) == (20, 12)
+    summary = rest.locator("summary")
+    assert summary.inner_text() == "8 more"
+    summary.focus()
+    page.keyboard.press("Enter")
+    assert listed.filter(visible=True).count() == 20
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('.row').dataset.row") == listed.nth(
+        12
+    ).get_attribute("data-row")
+    listed.last.locator(".accept").click()
+    assert page.locator("#changed-count").inner_text() == "1 label changed"
+    summary.focus()
+    page.keyboard.press("Space")
+    assert listed.filter(visible=True).count() == 12
+
+
+def test_more_rows_are_listed_below_the_map(page):
+    assert rows(page) == list(range(12))
+    page.locator("#more").click()
+    assert rows(page) == list(range(62))
+    assert page.locator("#more").inner_text() == "Show 50 more"
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_folded_rows_are_printed(browser, file, scripts):
+    """By their unfolding before print, and by the style sheet where no script may run."""
+    context = browser.new_context(java_script_enabled=scripts)
+    page = context.new_page()
+    page.goto(file.as_uri())
+    last = page.locator("#suspects .row").last.locator(".about")
+    assert last.is_hidden()
+    if scripts:
+        page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        assert page.locator("details.rest:not([open])").count() == 0
+        page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+        assert page.locator("details.rest[open]").count() == 0
+    page.emulate_media(media="print")
+    assert last.is_visible()
+    assert page.locator("#suspects summary").is_hidden()
+    page.emulate_media(media="screen")
+    assert last.is_hidden()
+    context.close()
 
 
 def test_orders_and_kinds(page, points):
@@ -494,7 +542,7 @@ def test_keys_reach_all_that_can_be_done_in_the_order_of_the_page(page):
     assert all(stop["seen"] and stop["wide"] for stop in stops), stops
     assert {"search", "canvas", "lasso", "more", "bulk-label"} <= {stop["id"] for stop in stops}
     assert [stop["tag"] for stop in stops][:2] == ["A", "A"]
-    everything = "a[href], button:not(:disabled), select, input, [tabindex='0']"
+    everything = "a[href], button:not(:disabled), select, input, summary, [tabindex='0']"
     shown = page.locator(everything).filter(visible=True).count()
     # Of three radio buttons, Tab reaches the one that is chosen.
     assert len(stops) == shown - 2
