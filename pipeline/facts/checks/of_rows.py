@@ -12,6 +12,7 @@ from features.base.shown import listed
 from pipeline.evaluation.label_shift import estimate_shift
 from pipeline.facts.checks.subject import Subject, graded, skipped
 from pipeline.facts.facts import GOOD, PROBLEM, STATUSES, WARNING, Check
+from pipeline.facts.judges.judged import handling_of
 from pipeline.head.novelty import FALSE_ALARMS
 from pipeline.scoring.estimated_prior import LEAST_ROWS, known_of
 from pipeline.scoring.novelty import is_of_another_kind
@@ -73,6 +74,10 @@ def conflicting_labels(subject: Subject) -> Check:
     found = subject.conflicts
     if not found.texts:
         return Check(name, GOOD, title, "No text comes with several labels.", "")
+    if subject.judged.is_own and (handling := handling_of(subject.head)) != "keep":
+        what = f"{found.texts:,} texts come with several labels, in {found.rows:,} rows; the fit "
+        what += "left them all out." if handling == "drop" else "kept the label that most have."
+        return Check(name, GOOD, title, what, "")
     share = found.rows / len(subject.judged.rows.y)
     status = graded(share, *_CONFLICTS)
     return Check(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.base.arrays import Array, Floats, Indices
+from features.errors import InputError
 from pipeline.data.conflicts import HANDLINGS, settle
 from pipeline.data.join import Joined
 from pipeline.data.labelled_rows import Labelled, validation_rows
@@ -77,22 +78,38 @@ def judge_rows(head: Head, stores: Joined, scored: ScoredRows, memory: int) -> J
     InputError
         No row has a label, or one has a label that the head does not know.
     """
-    own, _ = settle(stores, _handling(head))
-    rows = validation_rows(own, head.sources, head.labels)
-    if head.metadata.get("rows") == len(rows.y):
-        options = settings_of(head, memory)
-        target, data = prepared(head, rows, options)
-        if _remembers(head, data, rows.texts):
-            texts = texts_of_folds(head, rows, options)
-            at = np.flatnonzero(own.codes >= 0)
-            if not can_be_folded(rows.y, texts, len(head.labels)):
-                return _by_head(head, scored, rows, at, is_own=True)
-            return _by_refits(head, rows, at, refit(head, target, data, texts, options))
     rows = validation_rows(stores, head.sources, head.labels)
-    return _by_head(head, scored, rows, np.flatnonzero(stores.codes >= 0), is_own=False)
+    at, own = np.flatnonzero(stores.codes >= 0), _as_fitted(head, stores)
+    if own is None:
+        return _by_head(head, scored, rows, at, is_own=False)
+    options = settings_of(head, memory)
+    fitted = rows if own is stores else validation_rows(own, head.sources, head.labels)
+    target, data = prepared(head, fitted, options)
+    if not _remembers(head, data, fitted.texts):
+        return _by_head(head, scored, rows, at, is_own=False)
+    texts = texts_of_folds(head, fitted, options)
+    if not can_be_folded(fitted.y, texts, len(head.labels)):
+        return _by_head(head, scored, rows, at, is_own=True)
+    refits = refit(head, target, data, texts, options)
+    return _by_refits(head, fitted, np.flatnonzero(own.codes >= 0), refits)
 
 
-def _handling(head: Head) -> str:
+def _as_fitted(head: Head, stores: Joined) -> Joined | None:
+    """Leave out the rows that the head's fit would have; None where it was fitted on more or fewer.
+
+    Their texts have several labels, see `settle`.
+    """
+    handling = handling_of(head)
+    own = stores
+    if handling != "keep":
+        try:
+            own, _ = settle(stores, handling)
+        except InputError:  # a class would lose all its rows: no head was fitted so
+            return None
+    return own if head.metadata.get("rows") == np.count_nonzero(own.codes >= 0) else None
+
+
+def handling_of(head: Head) -> str:
     """Say which rows the fit left out because their texts have several labels."""
     said = head.metadata.get("conflicts")
     handling = said.get("handling") if isinstance(said, dict) else None

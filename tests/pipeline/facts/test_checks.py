@@ -203,3 +203,25 @@ def test_own_rows_of_a_class_too_small_for_folds(tmp_path):
     store = write_store(tmp_path / "s.h5", X, y, LABELS)
     head = fit(store, C=0.01, cv=3).head
     fired(checks_of(head, store), "duplicates-with-training", "problem")
+
+
+@pytest.mark.parametrize("handling", ["drop", "majority"])
+def test_rows_that_the_fit_left_out_are_left_out(tmp_path, handling):
+    texts = [f"text {i % 550}" for i in range(N)]
+    store = write_store(tmp_path / "s.h5", *blobs(N, 8, 3, seed=1), texts=texts)
+    fitted = fit(store, C=0.01, cv=5, conflicts=handling).head
+    with open_joined(store) as stores:
+        facts, points = gather(fitted, stores, Source("head.joblib", (str(store),), "report"))
+    assert "out of fold" in facts.verdict
+    assert facts.metrics["rows"] == fitted.metadata["rows"] < N == len(points.ids)
+    (found,) = (one for one in facts.checks if one.id == "conflicting-labels")
+    assert (found.status, found.cure) == ("good", "")
+    assert "the fit" in found.finding
+
+
+def test_rows_that_no_fit_could_have_left_out_are_judged_by_the_head(tmp_path):
+    store = write_store(tmp_path / "s.h5", *blobs(N, 8, 3, seed=1))
+    fitted = fit(store, C=0.01, conflicts="drop").head
+    X, _ = blobs(90, 8, 3, seed=2)
+    new = write_store(tmp_path / "new.h5", X, np.arange(90) % 3, texts=["one"] * 30 + ["two"] * 60)
+    fired(checks_of(fitted, new), "conflicting-labels", "problem")

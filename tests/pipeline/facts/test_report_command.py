@@ -65,6 +65,52 @@ def test_metrics_are_those_of_evaluate(folder):
     assert any("Learning curve" in line for line in said["left_out"])
 
 
+HEADS = {
+    "other prior": ["--prior", "negative=0.1,neutral=0.2,positive=0.7"],
+    "no class weights": ["--class-weight", "none"],
+    "biases": ["--cv", 5, "--calibrate", "bias-corrected"],
+    "no calibration": ["--calibrate", "none"],
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_metrics_are_those_of_evaluate_for_any_head(folder, kind, tmp_path):
+    head = tmp_path / "head.joblib"
+    run("fit", folder / "own.h5", "--C", 0.01, "-o", head, *HEADS[kind])
+    run("report", head, folder / "other.h5", "-o", tmp_path / "r.json")
+    run("evaluate", head, folder / "other.h5", "--json", tmp_path / "e.json")
+    said, expected = (json.loads((tmp_path / f"{name}.json").read_text()) for name in "re")
+    del said["metrics"]["measured_on"]
+    assert said["metrics"] == expected["metrics"]
+    assert said["head"]["prior"] == expected["prior"]
+    assert (said["reliability"]["before"] is None) == (kind != "biases")
+
+
+def test_metrics_are_those_of_evaluate_for_two_encoders(folder, tmp_path):
+    X, y = blobs(N, 8, 3, seed=6)
+    stores = [
+        write_store(tmp_path / "a.h5", X, y, texts=texts_of(N, 6)),
+        write_store(
+            tmp_path / "b.h5", X[:300, :4], y[:300], texts=texts_of(300, 6), spec=OTHER_SPEC
+        ),
+    ]
+    rest = [
+        write_store(tmp_path / "c.h5", X[::-1], y[::-1], texts=texts_of(N, 7)),
+        write_store(tmp_path / "d.h5", X[::-1, :4], y[::-1], texts=texts_of(N, 7), spec=OTHER_SPEC),
+    ]
+    run("fit", *stores, "--C", 0.01, "-o", tmp_path / "head.joblib")
+    run("report", tmp_path / "head.joblib", *rest, "-o", tmp_path / "r.json")
+    run("evaluate", tmp_path / "head.joblib", *rest, "--json", tmp_path / "e.json")
+    said, expected = (json.loads((tmp_path / f"{name}.json").read_text()) for name in "re")
+    del said["metrics"]["measured_on"]
+    assert said["metrics"] == expected["metrics"]
+    run("report", tmp_path / "head.joblib", *stores, "-o", tmp_path / "r.json")
+    own = json.loads((tmp_path / "r.json").read_text())
+    assert own["data"]["rows"] == 300
+    assert "out of fold" in own["verdict"]
+    run(*own["provenance"]["commands"][0].split()[1:])
+
+
 def test_own_rows_are_judged_out_of_fold_as_fit_does(folder):
     said = report_of(folder, folder / "own.h5")
     expected = fit(folder / "own.h5", C=0.01, cv=5).metrics.to_dict()
