@@ -20,6 +20,7 @@ from features.base.shown import printable
 from features.errors import CannotContinue, InputError, system_reason
 from pipeline.cli.group import main
 from pipeline.terminal.output import show, tell
+from pipeline.terminal.volume import volume
 
 TWEETS, NEW_TWEETS = "tweets.csv", "new_tweets.csv"
 
@@ -84,7 +85,8 @@ def _copy_tweets(folder: Path) -> None:
 
 def _run(words: Sequence[str]) -> None:
     """Show a command line, and run it."""
-    tell(str, f"$ {printable(shlex.join(['frostline', *words]))}")
+    if not volume().quiet:  # in one line on every terminal, to be copied
+        click.echo(f"$ {printable(shlex.join(['frostline', *words]))}")
     name, *arguments = words
     command = main.commands[name]
     whole = click.get_current_context().find_root()

@@ -86,12 +86,7 @@ def table_with_texts(rows: Sequence[Sequence[object]], texts: Sequence[str]) -> 
 
 def _that_fit(cells: Sequence[Sequence[str]], columns: int) -> Iterator[list[list[str]]]:
     """Cut a table into parts that fit."""
-    from rich.cells import cell_len
-
-    widths = [
-        min(max(map(cell_len, column)), _WIDEST_CELL if n else _WIDEST_NAME)
-        for n, column in enumerate(zip(*cells, strict=True))
-    ]
+    widths = _widths(cells, columns)
     part, used = [0], widths[0]
     for n in range(1, len(widths)):
         if used + 2 + widths[n] > columns and len(part) > 1:
@@ -102,16 +97,23 @@ def _that_fit(cells: Sequence[Sequence[str]], columns: int) -> Iterator[list[lis
     yield [[row[k] for k in part] for row in cells]
 
 
+def _widths(cells: Sequence[Sequence[str]], columns: int) -> list[int]:
+    """Give the widths of columns; the first one may take what the others leave."""
+    from rich.cells import cell_len
+
+    name, *others = (max(map(cell_len, column)) for column in zip(*cells, strict=True))
+    widths = [min(width, _WIDEST_CELL, columns // 2 - 2) for width in others]
+    left = columns - sum(width + 2 for width in widths)
+    return [min(name, max(min(_WIDEST_NAME, columns // 2), left)), *widths]
+
+
 def _drawn(cells: Sequence[Sequence[str]], look: Look, *, texts_behind: bool = False) -> str:
     """Draw a table as a terminal shows it; long cells take several lines, texts behind it one."""
-    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    across = list(zip(*cells, strict=True))
-    widest = [_WIDEST_NAME, *[_WIDEST_CELL] * (len(across) - 1)]
-    widths = [min(max(map(cell_len, c)), most) for c, most in zip(across, widest, strict=True)]
+    widths = _widths(cells, look.columns)
     if texts_behind:
         widths[-1] = look.columns - sum(widths[:-1]) - 2 * (len(widths) - 1)
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")

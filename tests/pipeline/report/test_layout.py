@@ -21,7 +21,7 @@ CELLS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Mn
 ROWS = st.integers(1, 12).flatmap(
     lambda n: st.lists(st.lists(CELLS, min_size=n, max_size=n), min_size=1, max_size=5)
 )
-COLUMNS = st.integers(60, 140)
+COLUMNS = st.integers(40, 140)
 
 
 def without_styles(text):
