@@ -14,8 +14,10 @@ from pipeline.facts.facts import GOOD, PROBLEM, WARNING, Check
 
 # Calibration errors from which on it is a warning, and a problem, if they are no chance.
 _CALIBRATION = (0.03, 0.1)
-# Draws of rows whose probabilities hold, and the share of them that a calibration error exceeds.
-_DRAWS, _CHANCE = 400, 0.05
+# Draws of rows whose probabilities hold, at least and at most; how many rows may be drawn in all; and
+# the share of the draws that a calibration error exceeds.
+_FEWEST, _MOST, _DRAWN = 50, 400, 20_000_000
+_CHANCE = 0.05
 # Bins of the calibration error, see `pipeline/evaluation/metrics.py`.
 _BINS = 15
 
@@ -100,8 +102,9 @@ def _errors_by_chance(confidence: Floats, weight: Floats) -> Floats:
     confidence, weight = confidence[order].astype(np.float32), weight[order].astype(np.float32)
     at = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
     starts = np.flatnonzero(np.diff(at, prepend=-1))
-    total, found = float(weight.sum()), np.empty(_DRAWS)
-    for n in range(_DRAWS):
+    draws = int(np.clip(_DRAWN // len(confidence), _FEWEST, _MOST))
+    total, found = float(weight.sum()), np.empty(draws)
+    for n in range(draws):
         is_right = rng.random(len(confidence), np.float32) < confidence
         gaps = np.add.reduceat(weight * (is_right - confidence), starts)
         found[n] = np.abs(gaps).sum() / total
