@@ -14,8 +14,8 @@ from pipeline.facts.facts import GOOD, PROBLEM, WARNING, Check
 
 # Calibration errors from which on it is a warning, and a problem, if they are no chance.
 _CALIBRATION = (0.03, 0.1)
-# Draws of rows whose probabilities hold, at least and at most; how many rows may be drawn in all; and
-# the share of the draws that a calibration error exceeds.
+# Draws of rows whose probabilities hold, at least and at most, and rows that may be drawn in all; the
+# share of the draws that a calibration error exceeds.
 _FEWEST, _MOST, _DRAWN = 50, 400, 20_000_000
 _CHANCE = 0.05
 # Bins of the calibration error, see `pipeline/evaluation/metrics.py`.
@@ -25,10 +25,11 @@ _BINS = 15
 def c_at_edge(subject: Subject) -> Check:
     """See whether the best C may lie outside what was tried."""
     name, title = "c-at-edge", "C inside the grid"
-    if subject.choice is None:
+    grid = () if subject.choice is None else subject.choice.grid
+    tried = [one.C for one in grid]
+    chosen = next((one.C for one in grid if one.chosen), None)
+    if chosen is None:
         return skipped(name, title, "C was given, or the head does not say what was tried.")
-    tried = [one.C for one in subject.choice.grid]
-    chosen = next((one.C for one in subject.choice.grid if one.chosen), None)
     found = f"C is {chosen:g}, of {len(tried)} that were tried from {tried[0]:g} to {tried[-1]:g}."
     if chosen == tried[-1]:
         cure = f"Fit with a larger one as well, `--C {10 * tried[-1]:g}`, and compare."

@@ -175,6 +175,7 @@ def test_a_head_that_says_little_is_shown_as_well(head, tmp_path):
         {"grid": [1, 2], "metric": "accuracy"},
         {"grid": [{"C": float("nan")}, {}], "metric": "accuracy"},
         {"grid": 2 * [dict.fromkeys(["C", "difference_error", "log_loss"], float("inf"))]},
+        {"C": 0.5},
         {"calibration": 3},
         {"calibration": {"method": "temperature", "temperature": "hot", "bias": [1, 2]}},
         {"seconds": {"total": float("nan")}, "conflicts": np.arange(3), "corrections": 7},
