@@ -14,9 +14,9 @@ from pipeline.facts.facts import GOOD, PROBLEM, WARNING, Check
 
 # Calibration errors from which on it is a warning, and a problem, if they are no chance.
 _CALIBRATION = (0.03, 0.1)
-# Draws of rows whose probabilities hold, at least and at most, and rows that may be drawn in all; the
-# share of the draws that a calibration error exceeds.
+# Draws of rows whose probabilities hold, at least and at most, and rows that may be drawn in all.
 _FEWEST, _MOST, _DRAWN = 50, 400, 20_000_000
+# The share of the draws that a calibration error exceeds.
 _CHANCE = 0.05
 # Bins of the calibration error, see `pipeline/evaluation/metrics.py`.
 _BINS = 15
