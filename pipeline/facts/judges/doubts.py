@@ -71,7 +71,7 @@ def doubts_of(head: Head, judged: Judged, memory: int) -> Found:
     if needed > memory:
         why = (
             f"Label suspects: without their nearest rows, which would take {needed >> 20:,} MiB "
-            f"where {memory >> 20:,} are allowed; raise `memory`."
+            f"where {memory >> 20:,} are allowed; raise `--memory`."
         )
         return Found(rough, nothing, (why,))
     others = np.zeros(len(y))

@@ -156,6 +156,26 @@ def test_no_text_leaks_no_text(folder, rows):
     assert json.loads((folder / "r.json").read_text())["data"]["scripts"] is None
 
 
+def test_little_memory_moves_no_figure(folder):
+    whole = report_of(folder, folder / "own.h5")
+    streamed = report_of(folder, folder / "own.h5", "--memory", "10")
+    assert any("--memory" in line for line in streamed["left_out"])
+    for name in ("metrics", "learning_curve", "mistakes", "uncertain"):
+        assert streamed[name] == whole[name]
+
+
+def test_a_page_that_is_too_large_leaves_all_files_as_they_were(folder):
+    for name in ("x.json", "x.html"):
+        (folder / name).write_text("before")
+    outputs = ["-o", folder / "x.json", "-o", folder / "x.html"]
+    result = run(
+        *("report", folder / "head.joblib", folder / "own.h5", *outputs, "--max-size", "9kB"),
+        codes=(2,),
+    )
+    assert "--max-size" in result.output
+    assert {(folder / name).read_text() for name in ("x.json", "x.html")} == {"before"}
+
+
 def test_commands_make_it_again(folder):
     said = report_of(folder, folder / "own.h5")
     again = said["provenance"]["commands"]
