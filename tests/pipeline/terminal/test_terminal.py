@@ -111,6 +111,7 @@ COMMANDS = [
     "predict FEW/few.joblib FEW/few.h5 -o FEW/scores.csv",
     "quantify FEW/few.joblib FEW/few.h5 --by label",
     "quantify FAR/many.joblib FAR/many.h5 -o FAR/shares.csv",
+    "report FEW/few.joblib FEW/few.h5 -o FEW/report.md",
     "suspects FAR/many.joblib FAR/many.h5 -o FAR/suspects.csv --repeats 1",
     "verify FAR/many.h5 FAR/views.h5",
     "--verbose evaluate FAR/many.joblib FAR/many.h5",
