@@ -199,7 +199,8 @@ def test_folds_are_fits_made_one_by_one(case):
         assert solution.converged
         assert alone.converged
         expected = alone.predict_proba(X[out])
-        assert np.abs(solution.predict_proba(X[out]) - expected).max() <= 1e-5
+        # Each is within its own certificate of the optimum: two of them lie between.
+        assert np.abs(solution.predict_proba(X[out]) - expected).max() <= 3e-5
         # The scores that come along are those of the solution.
         assert solution.held_out.shape == expected.shape
         assert np.abs(np.exp(solution.held_out) - solution.predict_proba(X[out])).max() <= 1e-6
