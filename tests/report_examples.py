@@ -133,6 +133,7 @@ def example_facts(points=None):
         provenance={
             "versions": {"frostline": "0.0", "numpy": "2.0", "python": "3.11"},
             "head": {"frostline": "0.0", "C": 0.00316, "seed": 0},
+            "map": {"kind": "pca"},
             "commands": [
                 "frostline fit tweets.h5 -o head.joblib",
                 "frostline report head.joblib tweets.h5 -o report.html",

@@ -28,6 +28,7 @@ from pipeline.facts.changes import Against
 from pipeline.facts.facts import Facts, Points
 from pipeline.facts.gather import Source, gather
 from pipeline.facts.markdown import markdown_of
+from pipeline.facts.plane import MAPS, check_map
 from pipeline.fitting.changes import known_to
 from pipeline.head.head import Head, load_head
 from pipeline.scoring.predict import is_store
@@ -56,6 +57,8 @@ class Asked:
     no_text : bool
         Whether texts are left out whatever was given.
     memory : str, optional
+    map : str
+        How rows are put on the plane; one of `MAPS`.
     """
 
     outputs: Sequence[Path]
@@ -67,6 +70,7 @@ class Asked:
     max_size: str = "4MB"
     no_text: bool = False
     memory: str | None = None
+    map: str = "pca"
 
     @property
     def command(self) -> str:
@@ -81,6 +85,7 @@ class Asked:
             for value in values:
                 words += [flag, str(value)]
         words += ["--max-size", self.max_size] if self.max_size != "4MB" else []
+        words += ["--map", self.map] if self.map != "pca" else []
         return shlex.join([*words, *(["--no-text"] if self.no_text else [])])
 
 
@@ -117,6 +122,14 @@ class Asked:
     metavar="SIZE",
     help="Of the page; what is left out for it is said there.",
 )
+@click.option(
+    "--map",
+    "kind",
+    type=click.Choice(MAPS),
+    default="pca",
+    show_default=True,
+    help="How rows are put on the map; umap needs pip install 'frostline[umap]'.",
+)
 @options.memory
 @options.columns
 @options.dialect
@@ -129,6 +142,7 @@ def report_command(
     against: Path | None,
     corrections: Sequence[Path],
     max_size: str,
+    kind: str,
     memory: str | None,
     **chosen: Any,
 ) -> None:
@@ -142,7 +156,9 @@ def report_command(
     files = [*tweets, *(one for one in features if not is_store(one))]
     if not stores:
         raise InputError(f"{', '.join(features)}: no cached vectors; give a .h5 file of extract")
-    asked = Asked(outputs, head, stores, files, corrections, against, max_size, no_text, memory)
+    asked = Asked(
+        outputs, head, stores, files, corrections, against, max_size, no_text, memory, kind
+    )
     other = check_reports(asked)
     columns = options.columns_of(chosen)
     if columns.given and not files:
@@ -166,6 +182,7 @@ def check_reports(asked: Asked) -> Head | None:
         if path in asked.outputs[:n]:
             raise InputError(f"{path} is given twice; give each report a name of its own")
     bytes_of_page(asked.max_size)
+    check_map(asked.map)
     return None if asked.against is None else load_head(asked.against)
 
 
@@ -206,6 +223,7 @@ def make_reports(
             None if other is None else Against(other, str(asked.against), before),
             corrected.rows - had.rows,
             asked.memory,
+            asked.map,
         )
         facts, points = gather(head, stores, source)
     max_bytes = bytes_of_page(asked.max_size)

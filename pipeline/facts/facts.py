@@ -214,7 +214,7 @@ class Facts:
         The most confident mistakes, and the rows that were least sure; the worst first.
     suspects : tuple of Suspect
     provenance : dict
-        JSON types: `versions`, `head`, and `commands` by which it is made again.
+        JSON types: `versions`, `head`, `map`, and `commands` by which it is made again.
     left_out : tuple of str
         What is not of all rows, or not there, and why.
     """
@@ -248,7 +248,7 @@ class Points:
     Attributes
     ----------
     xy : float32 array (N, 2)
-        Along the two directions of largest variance of the standardised columns.
+        As `provenance` says under `map`; see `plane`.
     label, predicted : int16 arrays (N,)
         Codes into the head's labels; -1 where the row has no label.
     probability : float32 array (N,)

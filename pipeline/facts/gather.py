@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from features.base.arrays import Codes
 from features.tweets.reader import Reject, Tweet
@@ -26,7 +27,7 @@ from pipeline.facts.judges.judged import Judged, judge_rows
 from pipeline.facts.judges.scored_rows import ScoredRows, score_rows
 from pipeline.facts.learning_curve import learning_curve
 from pipeline.facts.lists import Sheet, mistakes, suspects, uncertain
-from pipeline.facts.plane import on_plane
+from pipeline.facts.plane import described_map, on_plane
 from pipeline.facts.provenance import choice_of, head_facts, provenance_of
 from pipeline.facts.scripts import scripts_of
 from pipeline.facts.verdict import verdict_of
@@ -57,6 +58,8 @@ class Source:
         Rows whose label was corrected.
     memory : int or str, optional
         Bytes of vectors to hold; default a quarter of what is free.
+    map : str
+        How rows are put on the plane; one of `MAPS` of `plane`.
     """
 
     head_file: str
@@ -66,6 +69,7 @@ class Source:
     against: Against | None = None
     corrections: int = 0
     memory: int | str | None = None
+    map: str = "pca"
 
 
 def gather(head: Head, stores: Joined, source: Source) -> tuple[Facts, Points]:
@@ -111,10 +115,11 @@ def gather(head: Head, stores: Joined, source: Source) -> tuple[Facts, Points]:
         uncertain=uncertain(sheet),
         suspects=() if doubts.doubts is None else suspects(sheet, judged.at, doubts.doubts),
         changes=_changes(head, stores, judged, source),
-        provenance=provenance_of(head, source.head_file, stores, source.files, source.command),
+        provenance=provenance_of(head, source.head_file, stores, source.files, source.command)
+        | {"map": described_map(source.map)},
         left_out=(*why, *doubts.left_out, *_other_labels(head, judged)),
     )
-    return facts, _points(head, stores, sheet)
+    return facts, _points(sheet, on_plane(head, stores, source.map))
 
 
 def _sheet(
@@ -194,10 +199,10 @@ def _changes(head: Head, stores: Joined, judged: Judged, source: Source) -> Chan
     return changes_of(head, stores, judged, source.against, corrections=corrections, memory=memory)
 
 
-def _points(head: Head, stores: Joined, sheet: Sheet) -> Points:
-    """Put all rows on a plane."""
+def _points(sheet: Sheet, xy: npt.NDArray[np.float32]) -> Points:
+    """Put together what the map shows of all rows, with their places (N, 2)."""
     return Points(
-        on_plane(head, stores),
+        xy,
         sheet.label.astype(np.int16),
         sheet.proba.argmax(axis=1).astype(np.int16),
         sheet.proba.max(axis=1).astype(np.float32),

@@ -7,10 +7,11 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from sklearn.preprocessing import StandardScaler
 from stores import blobs, make_head, write_store
 
+from features.errors import InputError
 from pipeline.data.join import open_joined
 from pipeline.evaluation.metrics import measure
 from pipeline.facts.curves import precision_recall, reliability
-from pipeline.facts.plane import components, on_plane
+from pipeline.facts.plane import components, near_to_alike, on_plane, projected
 from pipeline.facts.scripts import scripts_of
 
 
@@ -61,6 +62,37 @@ def test_coordinates_are_those_of_principal_components(tmp_path):
     signs = np.sign((found * expected).sum(axis=0))
     assert found == pytest.approx(expected * signs, abs=1e-3)
     assert found.dtype == np.float32
+
+
+def test_many_components_are_those_of_scikit_learn(tmp_path):
+    X, y = blobs(300, 8, 3)
+    with open_joined(write_store(tmp_path / "s.h5", X, y)) as stores:
+        found = projected(make_head(), stores, 10)
+    expected = PCA(8, svd_solver="full").fit_transform(StandardScaler().fit_transform(X))
+    signs = np.sign((found[:, :8] * expected).sum(axis=0))
+    assert found[:, :8] == pytest.approx(expected * signs, abs=1e-3)
+    assert (found[:, 8:] == 0).all()
+
+
+def test_umap_keeps_groups_together_and_is_the_same_each_time(monkeypatch):
+    """Of rows that it was fitted on, and of those that were put there later."""
+    pytest.importorskip("umap", reason="umap-learn is not installed")
+    monkeypatch.setattr("pipeline.facts.plane._FITTED", 100)
+    rng = np.random.default_rng(0)
+    y = np.arange(150) % 3
+    z = (rng.normal(size=(150, 10)) + 12 * np.eye(3, 10)[y]).astype(np.float32)
+    found = near_to_alike(z)
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()
+    far = ((found[:, None] - found[None]) ** 2).sum(axis=2) + np.diag([np.inf] * 150)
+    assert (y[far.argmin(axis=1)] == y).mean() > 0.97
+    np.testing.assert_array_equal(near_to_alike(z), found)
+    assert np.isfinite(near_to_alike(np.zeros((40, 10), np.float32))).all()
+
+
+def test_umap_of_few_rows_is_refused():
+    with pytest.raises(InputError, match="32 rows or more, and there are 31"):
+        near_to_alike(np.zeros((31, 5), np.float32))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (3, 2)])

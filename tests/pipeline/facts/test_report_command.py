@@ -1,6 +1,7 @@
 """The figures of a report are those of `evaluate`; no text leaks, no file is lost."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -211,6 +212,29 @@ def test_what_is_refused(folder, arguments, words, monkeypatch):
     assert "Traceback" not in result.output
     for name in ("r.json", "own.json"):
         assert (folder / name).read_text() == "before"
+
+
+def test_without_umap_nothing_is_written_and_the_cure_is_named(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    (folder / "r.html").write_text("before")
+    asked = ["report", folder / "head.joblib", folder / "own.h5", "-o", folder / "r.html"]
+    result = run(*asked, "--map", "umap", codes=(2,))
+    assert "pip install 'frostline[umap]'" in result.output
+    assert "--map pca" in result.output
+    assert (folder / "r.html").read_text() == "before"
+    run(*asked, "--map", "pca")
+    assert "(PCA)" in (folder / "r.html").read_text()
+
+
+def test_a_report_says_that_its_map_is_by_umap(folder):
+    pytest.importorskip("umap", reason="umap-learn is not installed")
+    page = ["-o", folder / "u.html"]
+    said = report_of(folder, folder / "own.h5", *page, "--map", "umap")["provenance"]
+    assert said["map"]["kind"] == "umap"
+    assert said["map"]["seed"] == 0
+    assert said["commands"][1].endswith("--map umap")
+    assert "arranged by UMAP" in (folder / "u.html").read_text()
+    assert report_of(folder, folder / "own.h5")["provenance"]["map"] == {"kind": "pca"}
 
 
 def test_an_input_is_not_replaced(folder):

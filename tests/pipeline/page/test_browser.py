@@ -604,7 +604,7 @@ def crowded_file(tmp_path_factory):
     facts["metrics"]["classes"] = [{**facts["metrics"]["classes"][0], "label": n} for n in names]
     facts["data"] |= {"classes": [{"name": n, "rows": 10, "share": 1 / 30} for n in names]}
     facts["precision_recall"] = [{**facts["precision_recall"][0], "label": n} for n in names]
-    facts["provenance"] = {"commands": ["frostline " + "z" * 500], "head": {"a" * 200: "b" * 900}}
+    facts["provenance"] |= {"commands": ["frostline " + "z" * 500], "head": {"a" * 200: "b" * 900}}
     crowded = dataclasses.replace(
         points,
         predicted=(points.rows % 30).astype("int16"),

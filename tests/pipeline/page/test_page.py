@@ -172,7 +172,7 @@ def test_hostile_names_are_text(facts, points):
     content["metrics"]["classes"][0]["label"] = hostile
     content["mistakes"][0] |= {"id": hostile, "label": hostile}
     content["suspects"][0]["suggested"] = hostile
-    content["provenance"] = {"commands": [hostile], "head": {hostile: [hostile, {"a": hostile}]}}
+    content["provenance"] |= {"commands": [hostile], "head": {hostile: [hostile, {"a": hostile}]}}
     content["left_out"] = [hostile]
     content["checks"][0]["cure"] = hostile
     tree = Tree(render_page(content, points))
