@@ -238,5 +238,6 @@ def _ticks(low: float, high: float) -> list[float]:
     step = next(n * power for n in (1, 2, 5, 10) if n * power >= span / 5)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     if first == last:
-        first, last = first - 1, last + 1
+        first -= 1
+    last = max(last, first + 2)
     return [n * step for n in range(first, last + 1)]

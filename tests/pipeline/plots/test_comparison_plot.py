@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 from stores import LABELS, blobs, write_store
@@ -202,6 +202,9 @@ def test_contrast_is_that_of_wcag():
 
 
 @given(st.floats(-1, 0), st.floats(0, 1))
+@example(0.0, 1e-9)
+@example(0.0, 0.0)
+@example(-1e-9, 1e-9)
 def test_ticks_are_round_and_hold_what_is_drawn(low, high):
     ticks = _ticks(low, high)
     step = ticks[1] - ticks[0]
