@@ -164,8 +164,8 @@ def fit(
         Bytes of vectors to hold, e.g. `2GiB`; default a quarter of the memory that is free. A store
         that takes more, in float32, is read anew in each pass.
     against : path, optional
-        An earlier head to measure the new one against, on the same rows and by the labels of now;
-        see `pipeline/fitting/changes.py`.
+        An earlier head to measure the new one against, on the same rows and by the corrected
+        labels; see `pipeline/fitting/changes.py`.
     progress : callable, optional
         Called with the number of models that are fitted, and of all; the models are those that C
         is chosen by, and then that of the head.

@@ -52,7 +52,7 @@ def changes_of(
     ----------
     head : Head
     stores : Joined
-        The rows with their labels of now.
+        The rows with their corrected labels.
     judged : Judged
         Those that have one, as they are judged on behalf of the head.
     against : Against

@@ -1,13 +1,13 @@
 """Compare a new head with an earlier one: what has changed, with paired intervals. No files.
 
-Both are measured on the same rows and by the labels of now. A head is no judge of rows that it was
-fitted on, so, unless there are validation rows, models stand in for it: they are fitted with its C,
-views, scales and class weights on the labels that it had, in the folds of the new fit, and each
-judges the rows that it did not see. For the new head they had the labels of now.
+Both are measured on the same rows and by the corrected labels. A head is no judge of rows that it
+was fitted on, so, unless there are validation rows, models stand in for it: they are fitted with
+its C, views, scales and class weights on the labels that it had, in the folds of the new fit, and
+each judges the rows that it did not see. For the new head these are the corrected labels.
 
-The labels of now are taken for the truth, and nothing here can tell whether they are. A head that
-has learned from them is ahead by them for that alone, wrong or not: above all in log-loss, as it
-knows how often labels are wrong. So the rows whose label was not changed are measured by themselves
+The corrected labels are taken for the truth, and nothing here can tell whether they are. A head
+looks better by labels that it has learned from, right or wrong: above all in log-loss, as it knows
+how often labels are wrong. So the rows whose label was not changed are measured by themselves
 as well: there, no label is in dispute.
 """
 
@@ -226,8 +226,8 @@ def changes_of(before: Earlier, after: Head, task: Task, options: Options) -> Ch
         ]
         labels = rows.judged(before.y)
         measured_on = (
-            f"{len(y):,} rows with the labels of now, by models of the settings and the labels of "
-            "each head that did not see them"
+            f"{len(y):,} rows with the corrected labels, by models with the settings and the "
+            "labels of each head that did not see these rows"
         )
     else:
         held = validation_rows(task.held, before.head.sources, before.head.labels)

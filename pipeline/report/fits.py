@@ -95,8 +95,9 @@ def _changes(found: Changes) -> str:
     if (undisputed := found.undisputed) is not None:
         parts.append(
             textwrap.fill(
-                f"On the {undisputed.rows:,} of these rows whose label was not changed. By labels "
-                "that were, a head which has learned from them is ahead, right or wrong",
+                f"On the {undisputed.rows:,} of these rows whose label was not changed. Trust the "
+                "first table where this one agrees: a head always looks better by labels that it "
+                "has learned from, be they right or wrong",
                 COLUMNS,
             )
         )
