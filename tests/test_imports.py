@@ -227,6 +227,7 @@ ARROWS = {
         "pipeline.evaluation",
         "pipeline.head",
         "pipeline.labelling",
+        "pipeline.page",
         "pipeline.scoring",
         "pipeline.solver",
     ],

@@ -30,7 +30,6 @@ from pipeline.cli.results import (
 )
 from pipeline.evaluation.label_shift import LabelShift
 from pipeline.explaining.explain import explain
-from pipeline.explaining.page import explanation_page
 from pipeline.head.head import load_head
 from pipeline.plots.files import check_plot, write_plot
 from pipeline.plots.shares import shares_plot
@@ -366,6 +365,8 @@ def explain_command(
         reader = TweetReader(tweets, columns, written=options.input_format_of(chosen))
         found = replace(found, training=found.training.with_texts(reader))
     if output is not None:
+        from pipeline.explaining.page import explanation_page  # only where a page is made
+
         write_text(output, explanation_page(found, head.name))
     write_json(json_file, found.to_dict())
     look = look_of(sys.stdout)

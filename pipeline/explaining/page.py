@@ -6,12 +6,11 @@ content security policy forbids any, and all that would have to be loaded.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from pathlib import Path
 
 from features.base.shown import printable
 from pipeline.explaining.explain import Explanation
+from pipeline.page.self_contained import policy, templates
 
 _FOLDER = Path(__file__).parent
 # Shades of a word, by its share of the strongest effect; weaker than a step it has none.
@@ -29,36 +28,30 @@ def explanation_page(found: Explanation, head_name: str) -> str:
     head_name : str
         What its head is called.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # Control characters, and those that turn the direction of text round, as escapes.
-        finalize=lambda value: _clean(value) if type(value) is str else value,
-    )
     css = (_FOLDER / "explanation.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode("ascii")
     base, parts = found.views.between(found.winner, found.runner_up)
-    return environment.get_template("explanation.html").render(
-        found=found,
-        head_name=head_name,
-        css=css,
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'",
-        pieces=_pieces(found),
-        order=found.proba.argsort(kind="stable")[::-1].tolist(),
-        base=base,
-        parts=list(zip(found.views.names, parts.tolist(), strict=True)),
-        difference=float(found.logits[found.winner] - found.logits[found.runner_up]),
+    return (
+        templates(_FOLDER, _clean)
+        .get_template("explanation.html")
+        .render(
+            found=found,
+            head_name=head_name,
+            css=css,
+            policy=policy(css),
+            pieces=_pieces(found),
+            order=found.proba.argsort(kind="stable")[::-1].tolist(),
+            base=base,
+            parts=list(zip(found.views.names, parts.tolist(), strict=True)),
+            difference=float(found.logits[found.winner] - found.logits[found.runner_up]),
+        )
     )
 
 
 def _clean(text: str) -> str:
-    """Escape what can't be shown, but for line ends, and for what is joined in emoji."""
+    """Escape what can't be shown, or turns the direction of text round.
+
+    Line ends stay, and what is joined in emoji.
+    """
     return "".join(c if c in "\n\t\u200c\u200d" else printable(c) for c in text)
 
 

@@ -2,6 +2,7 @@
 
 `page` puts the report together, `charts` draws its figures on the axes of `axes`, `map_data` packs
 the points of the map, `size_limit` cuts texts until the page fits, and `words` writes figures and
-text for readers. The folder `templates` has the page's sections, `page.js` what can be done on it,
-`page.css` what it looks like.
+text for readers. `self_contained` makes templates and their policy, for other pages too. The
+folder `templates` has the page's sections, `page.js` what can be done on it, `page.css` what it
+looks like.
 """

@@ -7,8 +7,6 @@ security policy, to load anything and to run any script but its own.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from features.errors import InputError
 from pipeline.facts.facts import Points
 from pipeline.page import charts, words
 from pipeline.page.map_data import Blocks
+from pipeline.page.self_contained import policy, templates
 from pipeline.page.size_limit import fitted
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def _template_of(facts: Mapping[str, Any]) -> Callable[[Blocks | None, list[str]
         "checks": sorted(facts["checks"], key=lambda one: _WORST_FIRST.index(one["status"])),
         "css": css,
         "js": js,
-        "policy": _policy(js, css),
+        "policy": policy(css, js),
     }
     template = _environment().get_template("report.html")
 
@@ -89,30 +88,10 @@ def _size(html: str) -> int:
     return len(html.encode())
 
 
-def _policy(js: str, css: str) -> str:
-    """Forbid all but this script and this style sheet."""
-    return (
-        f"default-src 'none'; script-src '{_hash(js)}'; style-src '{_hash(css)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _hash(content: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode("ascii")
-
-
 def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: words.clean(value) if type(value) is str else value,
-    )
+    environment = templates(_FOLDER / "templates", words.clean)
     for shown in (
         words.percent,
         words.count,
