@@ -33,6 +33,8 @@ TEXTS = [
 # Where it multiplies 8-bit integers in 16 bits, or not faster than floats.
 WITHOUT_INT8 = ("AVX512_CORE", "AVX2")
 SECONDS = 300
+# An exported model is taken if no other one is faster by more than this factor.
+AS_FAST = 1.05
 
 
 def ran(setting):
@@ -106,7 +108,9 @@ def test_what_is_refused_is_a_precision_that_is_not_to_be_had(run):
             assert way in ("openvino bfloat16", "torch int8"), found["refused"]
 
 
-def test_auto_takes_the_fastest_of_what_it_measured(run):
+def test_auto_takes_the_fastest_of_what_it_measured_or_an_exported_model_as_fast(run):
     _, results, _ = run
-    auto = results["auto auto"]
-    assert auto["taken"] == max(auto["rates"], key=auto["rates"].get)
+    taken, rates = results["auto auto"]["taken"], results["auto auto"]["rates"]
+    fastest = max(rates.values())
+    is_a_tie = not taken.startswith("torch") and rates[taken] * AS_FAST > fastest
+    assert rates[taken] == fastest or is_a_tie, rates
