@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint types bench clean
+.PHONY: help install demo test test-all lint types docs linkcheck bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -36,9 +36,15 @@ lint: $(STAMP)  ## check the style with ruff
 types: $(STAMP)  ## check the types with mypy --strict
 	$(BIN)/mypy
 
+docs: $(STAMP)  ## build the documentation's site in docs/_build/html, without a warning
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+
+linkcheck: $(STAMP)  ## ask every site that the documentation links to, over the network
+	$(BIN)/python -m sphinx --builder linkcheck --quiet docs docs/_build/linkcheck
+
 bench: $(STAMP)  ## a short run of the extraction benchmark, on the examples
 	$(BIN)/python benchmarks/extract.py examples/tweets.csv --rounds 3 --limit 500
 
 clean:  ## remove the environment, the demo's files and the caches
-	rm -rf $(VENV) $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) build docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,25 +6,18 @@ import re
 from pathlib import Path
 
 import pytest
+from pages import LINKED as PAGES
+from pages import ROOT
 from test_imports import ARROWS
 
 from features import extract
 
-ROOT = Path(__file__).parent.parent
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for package in ("features", "pipeline")
     for path in sorted((ROOT / package).rglob("*.py"))
     if path.stem not in ("__init__", "__main__") and ">>>" in path.read_text(encoding="utf-8")
 ]
-PAGES = {
-    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in [
-        ROOT / "README.md",
-        ROOT / "CONTRIBUTING.md",
-        *sorted((ROOT / "docs").glob("*.md")),
-    ]
-}
 PYTHON_BLOCKS = {
     name: blocks
     for name, page in PAGES.items()

@@ -6,20 +6,12 @@ from pathlib import Path
 
 import click
 import pytest
+from pages import LINKED, PAGES, README, ROOT
 
 from features.backends.registry import BACKENDS
 from pipeline.cli.commands import main
 
-ROOT = Path(__file__).parents[1]
-PAGES = {
-    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-}
-README, COMMANDS = PAGES["README.md"], PAGES["docs/commands.md"]
-# Beside the pages, what links to them and from them.
-LINKED = PAGES | {
-    name: (ROOT / name).read_text(encoding="utf-8") for name in ("CONTRIBUTING.md", "CHANGELOG.md")
-}
+COMMANDS = PAGES["docs/commands.md"]
 
 
 def code_lines(page):
