@@ -18,7 +18,7 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from features.backends.choice import Runtime
 from features.base.read_ahead import read_ahead
@@ -38,6 +38,7 @@ from features.spec.vector_spec import STORE_DTYPES, VectorSpec, precision_of
 from features.tweets.columns import Columns
 from features.tweets.reader import TweetReader
 from features.tweets.rejects import RejectLog
+from features.tweets.rows.inputs import inputs_of, name_of
 from features.tweets.table import InputFormat
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 
 def extract(
-    inputs: str | Path | Sequence[str | Path],
+    inputs: Any,
     output: str | Path,
     *,
     model: str | Path = DEFAULT_MODEL,
@@ -87,8 +88,8 @@ def extract(
 
     Parameters
     ----------
-    inputs : path or sequence of paths
-        See `TweetReader`.
+    inputs : path or data set, or a sequence of these
+        Files, or a `Dataset` or `IterableDataset` of Hugging Face; see `TweetReader`.
     output : path
         The feature file, or the folder of its shards.
     model, revision, pooling, max_length, normalize, prefix
@@ -135,14 +136,14 @@ def extract(
     """
     started = perf_counter()
     seconds = dict.fromkeys(("load", "read", "tokenise", "forward", "write"), 0.0)
-    paths = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     views = [view.name for view in parse_poolings(pooling)]
     if store_dtype not in STORE_DTYPES:
         raise InputError(f"unknown store dtype {store_dtype!r}: choose {' or '.join(STORE_DTYPES)}")
     columns = Columns(text_column, label_column, id_column, labels, mapping, label_case)
     written = InputFormat(input_format, encoding, delimiter, quoting, header)
-    reader = TweetReader(paths, columns, written=written)
-    check_output(Path(output), shard_rows, [*paths, *columns.files])
+    sources = inputs_of(inputs)
+    reader = TweetReader(sources, columns, written=written)
+    check_output(Path(output), shard_rows, [*reader.files, *columns.files])
     with clock(seconds, "load"):
         checkpoint = find_checkpoint(model, revision=revision)
         quantize = "int8" if dtype == "int8" else "none"
@@ -150,7 +151,7 @@ def extract(
             checkpoint, max_length=max_length, normalize=normalize, quantize=quantize, prefix=prefix
         )
     vectors = VectorSpec(spec, dict.fromkeys(views, 0), precision_of(dtype), store_dtype)
-    names = [Path(path).name for path in paths]
+    names = [name_of(one) for one in sources]
     request = Request(Path(output), vectors, dtype, names, shard_rows, overwrite)
     with ExitStack() as stack:
         target = stack.enter_context(open_output(request, say))
@@ -183,7 +184,7 @@ def extract(
                     target.add_rows(usable)
                 meter.report()
         if not target.begun:
-            raise InputError(f"no usable tweet in {', '.join(map(str, paths))}{rejects.hint()}")
+            raise InputError(f"no usable tweet in {reader}{rejects.hint()}")
         for line in rejects.closing_remarks(reader):
             say(line)
         with clock(seconds, "write"):

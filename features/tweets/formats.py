@@ -11,9 +11,9 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from features.base.paths import check_input
 from features.base.shown import shown
@@ -21,6 +21,8 @@ from features.errors import InputError
 from features.tweets import parquet
 from features.tweets.columns import choose_columns
 from features.tweets.json_records import read_json, read_json_lines
+from features.tweets.rows.arrow import not_read
+from features.tweets.rows.row_source import Header, Row, RowSource
 from features.tweets.source import (
     COMPRESSIONS,
     Source,
@@ -38,26 +40,6 @@ _SAMPLE_LINES = 100
 _LONGEST_HEADER = 2**16
 
 
-@dataclass(frozen=True)
-class Header:
-    """The columns of a file, and what there is to say about how it is read.
-
-    Attributes
-    ----------
-    columns : list of str
-    format : str
-        How the file is read, e.g. its dialect.
-    notes : tuple of str
-        What is in the file and is not read.
-    """
-
-    columns: list[str]
-    format: str = ""
-    notes: tuple[str, ...] = field(default=())
-
-
-# The number of its line, and its cells: those of a table in the order of its header, or by key.
-Row = tuple[int, list[Any] | dict[str, Any] | Header | str]
 Reader = Callable[[Source, InputFormat, ExitStack], Iterator[Row]]
 
 
@@ -205,11 +187,7 @@ def _notes_of_text(source: Source) -> tuple[str, ...]:
 def _read_parquet(source: Source, table: InputFormat, stack: ExitStack) -> Iterator[Row]:
     rows = parquet.rows_of(cast(BinaryIO, source.raw), source.name, source.max_line_bytes)
     names, nested = next(rows, ([], []))
-    notes = tuple(
-        f"{source.name}: column {shown(name)} holds lists or objects and is not read"
-        for name in nested
-    )
-    yield 0, Header(names, notes=notes)
+    yield 0, Header(names, notes=not_read(nested, source.name))
     yield from enumerate(rows, 1)
 
 
@@ -239,8 +217,10 @@ TABLES = (".csv", ".tsv", ".tab")
 BINARY = (".parquet", ".arrow", ".feather")
 
 
-def in_words(source: Source, suffix: str, dialect: str = "") -> str:
+def in_words(source: Source | RowSource, suffix: str, dialect: str = "") -> str:
     """Say how an input is read: format, encoding, dialect."""
+    if isinstance(source, RowSource):
+        return source.format
     encoding = "" if suffix in BINARY else source.found_encoding
     encoding = "UTF-8" if encoding == "utf-8-sig" else encoding
     return ", ".join(filter(None, (FORMATS[suffix].name, encoding, dialect)))

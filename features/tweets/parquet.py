@@ -9,24 +9,20 @@ file goes to the child as its standard input, so that how far it was read can be
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from decimal import Decimal
 from typing import Any, BinaryIO
 
 from features.base import child as children
 from features.errors import CannotContinue, FileRefused, InputError, system_reason
+from features.tweets.rows.arrow import BATCH_ROWS, cells_of, class_names, columns_of
 from features.tweets.values import Odd
 
 # Tweets need a tenth of it, most of that for the library itself.
 MEMORY_BYTES = 2**31
-# Rows that are unpacked together: of a megabyte each they still fit.
-_BATCH_ROWS = 128
-_SHOWN_BYTES = 100
 
 # Other allocators take gigabytes of addresses beforehand; threads take stacks.
 _ENVIRONMENT = children.ONE_THREAD | {
@@ -131,18 +127,12 @@ def child() -> None:
     children.set_limits(memory_bytes=memory)
     try:
         schema, batches = _opened(pa, pq)
-        nested = [field.name for field in schema if pa.types.is_nested(field.type)]
-        wanted = [field.name for field in schema if field.name not in nested]
-        if doubled := [name for name in set(schema.names) if schema.names.count(name) > 1]:
-            raise ValueError(f"column {doubled[0]!r} is there more than once; rename it")
+        wanted, nested = columns_of(schema)
         sys.stdout.write(json.dumps([wanted, nested]) + "\n")
-        names = _class_names(schema)
+        names = class_names(schema)
         for batch in batches(wanted):
-            columns = [
-                _values(batch.column(name), names.get(name), max_text_bytes, pa) for name in wanted
-            ]
-            for values in zip(*columns, strict=True):
-                sys.stdout.write(json.dumps(values) + "\n")
+            for cells in cells_of(batch, wanted, names, max_text_bytes):
+                sys.stdout.write(json.dumps(cells, default=vars) + "\n")
         sys.stdout.flush()
     except MemoryError:
         raise
@@ -163,63 +153,7 @@ def _opened(pa: Any, pq: Any) -> tuple[Any, Callable[[list[str]], Iterator[Any]]
     if start.startswith(b"PAR1"):
         table = pq.ParquetFile(raw, buffer_size=2**20)
         return table.schema_arrow, lambda names: table.iter_batches(
-            _BATCH_ROWS, columns=names, use_threads=False
+            BATCH_ROWS, columns=names, use_threads=False
         )
     stream = pa.ipc.open_stream(raw)
     return stream.schema, lambda names: (batch.select(names) for batch in stream)
-
-
-def _class_names(schema: Any) -> dict[str, list[str]]:
-    """Give the names behind the numbers of Hugging Face's ClassLabel columns."""
-    try:
-        about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        features = about["info"]["features"]
-        return {
-            name: [str(one) for one in feature["names"]]
-            for name, feature in features.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
-        }
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return {}
-
-
-def _values(column: Any, names: list[str] | None, max_text_bytes: int, pa: Any) -> list[Any]:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    if is_text or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        # As bytes, because Parquet does not promise that a string is UTF-8.
-        return [
-            _text(value, max_text_bytes) for value in column.cast(pa.large_binary()).to_pylist()
-        ]
-    exact = {"halffloat": 2**11, "float": 2**24}.get(str(column.type), math.inf)
-    values = [_plain(value, exact, max_text_bytes) for value in column.to_pylist()]
-    if names is None:
-        return values
-    # -1 is how data sets there say that a label is missing.
-    return [
-        (names[v] if 0 <= v < len(names) else None) if type(v) is int and v < len(names) else v
-        for v in values
-    ]
-
-
-def _text(value: bytes | None, max_bytes: int) -> str | dict[str, str] | None:
-    if value is None:
-        return None
-    if len(value) > max_bytes:
-        start = value[:_SHOWN_BYTES].decode("utf-8", "surrogateescape")
-        return {"kind": f"longer than {max_bytes} bytes", "start": start}
-    return value.decode("utf-8", "surrogateescape")
-
-
-def _plain(value: object, exact: float, max_text_bytes: int) -> object:
-    """Give a value as JSON has it; floats that no longer tell whole numbers apart are odd."""
-    if isinstance(value, str):
-        return _text(value.encode("utf-8", "surrogateescape"), max_text_bytes)
-    if isinstance(value, float) and exact <= abs(value) < math.inf:
-        return {"kind": "a floating-point number that is not exact", "start": repr(value)}
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else str(value)
-    if value is None or isinstance(value, int | float):
-        return value
-    return {"kind": "not a text", "start": str(value)[:_SHOWN_BYTES]}

@@ -1,8 +1,9 @@
-"""Files of tweets in, `Tweet` and `Reject` records out, one at a time and in input order.
+"""Files and data sets of tweets in, `Tweet` and `Reject` records out, in input order.
 
-The formats are in `features/tweets/formats.py`. A row that can't be used becomes a `Reject` with
-its line and the reason, and reading goes on; a file that can't be used is an `InputError`. Text
-comes out as it stands in the file, repaired only where it is not Unicode; the normaliser is in
+The formats of files are in `features/tweets/formats.py`, other sources of rows in
+`features/tweets/rows`. A row that can't be used becomes a `Reject` with its line and the reason,
+and reading goes on; a file that can't be used is an `InputError`. Text comes out as it stands in
+the file, repaired only where it is not Unicode; the normaliser is in
 `features/spec/normalize.py`. Nothing here knows about models.
 """
 
@@ -34,12 +35,12 @@ from features.tweets.findings import Findings, folded_label
 from features.tweets.formats import (
     FORMATS,
     TABLES,
-    Header,
-    Row,
     format_by_content,
     format_of,
     in_words,
 )
+from features.tweets.rows.inputs import inputs_of
+from features.tweets.rows.row_source import Header, Row, RowSource
 from features.tweets.source import MAX_LINE_BYTES, LookAhead, Source
 from features.tweets.table import InputFormat
 from features.tweets.values import BLANKS, EXPONENT, id_of, kind_of, label_of, whole_text
@@ -125,12 +126,13 @@ def characters(row: Tweet | Reject) -> int:
 
 
 class TweetReader:
-    """Reads files of tweets in order; iterate over it once.
+    """Reads tweets input by input, in order; iterate over it once.
 
     Parameters
     ----------
-    inputs : paths, or "-" for JSON or a table on standard input
-        One of `FORMATS` each, maybe compressed.
+    inputs : path, data set or `RowSource`, or a sequence of these
+        A file is one of `FORMATS`, maybe compressed; "-" is JSON or a table on standard input. See
+        `inputs_of`.
     columns : Columns
         Where text, label and id are.
     written : InputFormat
@@ -152,17 +154,23 @@ class TweetReader:
 
     def __init__(
         self,
-        inputs: Sequence[str | Path],
+        inputs: Any,
         columns: Columns = Columns(),  # noqa: B008 - it is frozen
         *,
         written: InputFormat = InputFormat(),  # noqa: B008 - it is frozen
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
-        if not inputs:
-            raise InputError("no input was given: name a file, or - for standard input")
         self.findings = Findings()
-        self._inputs = [str(path) for path in inputs]
-        self._formats = [format_of(path, written.format) for path in self._inputs]
+        self._inputs = inputs_of(inputs)
+        if not self._inputs:
+            raise InputError("no input was given: name a file, or - for standard input")
+        if not self.files and (named := written.given):
+            parameters = ", ".join(f"`{name}`" for name in named)
+            raise InputError(f"{parameters}: for files alone, and no input is one; leave it out")
+        self._formats = [
+            "" if isinstance(one, RowSource) else format_of(one, written.format)
+            for one in self._inputs
+        ]
         self._asked = columns.asked
         self._fold = columns.label_case == "fold"
         if columns.label_case not in LABEL_CASES:
@@ -178,11 +186,18 @@ class TweetReader:
         self._raw: BinaryIO | None = None
         if self._labels is not None:
             self._check_labels_file()
-        self._total_bytes = (
-            None if "-" in self._inputs else sum(Path(path).stat().st_size for path in self._inputs)
-        )
+        self._total_bytes = _bytes_of(self._inputs)
+        self._total_rows = _rows_of(self._inputs)
         self._rows_seen = 0
         self._known_labels: dict[str, str] = {}
+
+    @property
+    def files(self) -> list[str]:
+        """The inputs that are files, or standard input."""
+        return [one for one in self._inputs if isinstance(one, str)]
+
+    def __str__(self) -> str:
+        return ", ".join(str(getattr(one, "name", one)) for one in self._inputs)
 
     @property
     def label_order(self) -> list[str] | None:
@@ -195,24 +210,31 @@ class TweetReader:
         return self._rows_seen
 
     def fraction_read(self) -> float | None:
-        """How much of the input has been read, by bytes; None where its size is unknown."""
+        """How much of the input has been read, by bytes or by rows; None where that is unknown."""
+        if self._total_rows:
+            return min(1.0, self._rows_seen / self._total_rows)
         if not self._total_bytes:
             return None
         return min(1.0, (self._done_bytes + self._position) / self._total_bytes)
 
     def __iter__(self) -> Iterator[Tweet | Reject]:
-        for path, suffix in zip(self._inputs, self._formats, strict=True):
-            yield from self._read_file(path, suffix)
+        for one, suffix in zip(self._inputs, self._formats, strict=True):
+            yield from self._read(one, suffix)
         if self._mapping is not None and self._rows_seen:
             self.findings.check_mapping(self._mapping)
 
-    def _read_file(self, path: str, suffix: str) -> Iterator[Tweet | Reject]:
+    def _read(self, one: str | RowSource, suffix: str) -> Iterator[Tweet | Reject]:
         with ExitStack() as stack:
-            source = self._open(path, stack)
+            source = one if isinstance(one, RowSource) else self._open(one, stack)
             stack.enter_context(readable(source.name))
-            suffix = suffix or format_by_content(source, self._asked, self._written)
-            rows = FORMATS[suffix].read(source, self._written, stack)
-            step = 1 if source.path is None or source.path.stat().st_size < _LARGE else _STEP
+            step = 1
+            if isinstance(source, RowSource):
+                rows = source.rows(self._max_line_bytes)
+            else:
+                suffix = suffix or format_by_content(source, self._asked, self._written)
+                rows = FORMATS[suffix].read(source, self._written, stack)
+                if source.path is not None and source.path.stat().st_size >= _LARGE:
+                    step = _STEP
             if self._labels is not None:
                 rows = self._with_labels(rows, stack)
             place = _Place(source.name, is_whole=self._asked["text"] is None and "js" in suffix)
@@ -223,7 +245,11 @@ class TweetReader:
                     self._position = self._raw.tell()
                 if isinstance(cells, Header):
                     place.take(self._columns_of(cells, source, suffix), cells.columns)
-                    place.is_clean = suffix in (*TABLES, ".txt") and source.is_clean
+                    place.is_clean = (
+                        isinstance(source, Source)
+                        and suffix in (*TABLES, ".txt")
+                        and source.is_clean
+                    )
                     is_table = True
                     continue
                 number, self._rows_seen = self._rows_seen, self._rows_seen + 1
@@ -242,9 +268,9 @@ class TweetReader:
             most = max(shapes, key=len, default=())
             if "text" not in place.columns and most:
                 check_columns(self._asked, place.columns, most, source.name)
-            if path != "-":
-                self._done_bytes += Path(path).stat().st_size
-                self._position = 0
+            if isinstance(one, str) and one != "-":
+                self._done_bytes += Path(one).stat().st_size
+            self._position, self._raw = 0, None
 
     def _open(self, path: str, stack: ExitStack) -> Source:
         if path == "-":
@@ -258,7 +284,9 @@ class TweetReader:
     def _source(self, name: str, path: Path | None, raw: BinaryIO | LookAhead) -> Source:
         return Source(name, path, raw, self._written.encoding, self._max_line_bytes)
 
-    def _columns_of(self, header: Header, source: Source, suffix: str) -> dict[str, str]:
+    def _columns_of(
+        self, header: Header, source: Source | RowSource, suffix: str
+    ) -> dict[str, str]:
         """Choose the columns of a table, and refuse it where they are not clear."""
         columns = choose_columns(self._asked, header.columns)
         # Lines of text have labels beside them, or none.
@@ -270,7 +298,9 @@ class TweetReader:
                 "if the first line is a row, and no names, give `header=False`": (
                     suffix in TABLES and self._written.header
                 ),
-                "if it is a tweet a line, give `input_format=txt`": source.path is None,
+                "if it is a tweet a line, give `input_format=txt`": (
+                    isinstance(source, Source) and source.path is None
+                ),
             }
             said = [str(error), *header.notes, *(hint for hint, fits in hints.items() if fits)]
             raise InputError("; ".join(said)) from error
@@ -281,7 +311,11 @@ class TweetReader:
         return columns
 
     def _with_more(
-        self, columns: Mapping[str, str], keys: Sequence[str], source: Source, suffix: str
+        self,
+        columns: Mapping[str, str],
+        keys: Sequence[str],
+        source: Source | RowSource,
+        suffix: str,
     ) -> dict[str, str]:
         """Choose columns among the keys of an object, for the roles that have none yet."""
         more = choose_columns(self._asked, keys) | dict(columns)
@@ -301,7 +335,7 @@ class TweetReader:
         yield line, replace(header, columns=[*header.columns, "label"])
         for row, label in zip_longest(rows, labels):
             if row is None or label is None:
-                raise InputError(f"{self._inputs[0]} or {self._labels} changed while it was read")
+                raise InputError(f"{self.files[0]} or {self._labels} changed while it was read")
             line, cells = row
             if label[1]:
                 cells = f"its label is longer than {self._max_line_bytes} bytes"
@@ -399,13 +433,27 @@ class TweetReader:
             raise InputError("`labels` goes with exactly one .txt input, one tweet a line")
         texts, labels = (
             _count_lines(path, self._written.encoding)
-            for path in (Path(self._inputs[0]), self._labels)
+            for path in (Path(self.files[0]), self._labels)
         )
         if texts != labels:
             raise InputError(
-                f"{self._inputs[0]} has {texts} lines, {self._labels} has {labels}; they must pair "
-                "up"
+                f"{self.files[0]} has {texts} lines, {self._labels} has {labels}; they must pair up"
             )
+
+
+def _bytes_of(inputs: Sequence[str | RowSource]) -> int | None:
+    """Give the size of all inputs, where all are files."""
+    paths = [one for one in inputs if isinstance(one, str)]
+    if len(paths) != len(inputs) or "-" in paths:
+        return None
+    return sum(Path(path).stat().st_size for path in paths)
+
+
+def _rows_of(inputs: Sequence[str | RowSource]) -> int | None:
+    """Give the number of rows of all inputs, where all know it."""
+    counts = [one.n_rows if isinstance(one, RowSource) else None for one in inputs]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _read_mapping(path: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 
 from features.base.shown import shown
@@ -56,6 +56,16 @@ class InputFormat:
     delimiter: str | None = None
     quoting: str = "auto"
     header: bool = True
+
+    @property
+    def given(self) -> list[str]:
+        """The parameters of this that were given, as they are named in messages."""
+        plain = InputFormat()
+        return [
+            "input_format" if one.name == "format" else one.name
+            for one in fields(self)
+            if getattr(self, one.name) != getattr(plain, one.name)
+        ]
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from features.base.shown import listed, shown
 from features.errors import InputError
 from features.tweets.columns import choose_columns
 from features.tweets.findings import folded_label
-from features.tweets.formats import FORMATS, Header, format_of
+from features.tweets.formats import FORMATS, format_of
 from features.tweets.reader import readable
+from features.tweets.rows.row_source import Header
 from features.tweets.source import Source
 from features.tweets.table import InputFormat
 from features.tweets.values import BLANKS, id_of, label_of
