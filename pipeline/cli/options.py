@@ -126,6 +126,14 @@ table = click.option(
     show_default=True,
     help="A .csv, .tsv or .jsonl file; - is JSON Lines on standard output.",
 )
+scores = click.option(
+    "-o",
+    "--output",
+    default="-",
+    show_default=True,
+    help="A .csv, .tsv, .jsonl, .parquet, .arrow or .feather file; - is JSON Lines on standard "
+    "output.",
+)
 excel_safe = click.option(
     "--excel-safe",
     is_flag=True,

@@ -55,7 +55,7 @@ _MOST_BYTES = 100_000
 @main.command("predict")
 @click.argument("head", type=click.Path(path_type=Path))
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@options.table
+@options.scores
 @click.option("--with-text", is_flag=True, help="Write the tweets too.")
 @click.option(
     "--novelty",
@@ -88,7 +88,7 @@ def predict_command(
     """
     check_json(json_file, [head, *inputs, Path(output)])
     fitted = open_head(head, prior)
-    check_output(output, excel_safe=excel_safe)
+    check_output(output, excel_safe=excel_safe, tables_alone=False)
     to_stdout = output == "-"
     if novelty:
         check_can_tell(fitted)

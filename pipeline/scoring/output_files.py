@@ -1,4 +1,4 @@
-"""Write scores to a CSV, TSV or JSON Lines file, or to standard output as they come.
+"""Write scores to a CSV, TSV, JSON Lines, Parquet or Arrow file, or to standard output at once.
 
 Where the scores come from is not known here (`pipeline/scoring/predict.py`).
 """
@@ -17,7 +17,9 @@ from features.base.atomic import replacing
 from features.base.shown import printable
 from features.errors import InputError
 from pipeline.head.head import Head
+from pipeline.scoring.arrow_files import ARROW_FORMATS, arrow_writer, check_pyarrow
 from pipeline.scoring.evaluate import Scores
+from pipeline.scoring.score_columns import Cells, ScoreColumns
 
 # What a cell of a spreadsheet begins with where it is not taken as it stands.
 # https://owasp.org/www-community/attacks/CSV_Injection
@@ -47,40 +49,44 @@ def write_scores(
     excel_safe: bool = False,
     stdout: TextIO | None = None,
 ) -> Written:
-    """Write scores as CSV, TSV or JSON Lines.
+    """Write scores as CSV, TSV, JSON Lines, Parquet or Arrow.
 
     Parameters
     ----------
     head : Head
-        Names the columns: `id`, `text` if asked for, `label`, `p_<label>` for each
-        class, and `flags`, see `Scores`.
+        Names the columns, see `ScoreColumns.names`.
     scores : iterable of Scores
     output : path
-        `.csv`, `.tsv` or `.jsonl`; it appears by rename when all is written. `-`: JSON Lines on
-        `stdout`, brought out after each block.
+        `.csv`, `.tsv`, `.jsonl`, or one of `ARROW_FORMATS`; it appears by rename when all is
+        written. `-`: JSON Lines on `stdout`, brought out after each block.
     with_text : bool
         Whether the texts come along.
+    with_novelty : bool
+        Whether the distances to the training tweets do.
     excel_safe : bool
         Whether cells of `.csv` and `.tsv` that a spreadsheet would take for a formula get a `'`
         before them.
+
+    Raises
+    ------
+    InputError
+        There was nothing to write, in a format that could not say so: an empty Parquet or Arrow
+        file has its columns and their types.
     """
-    suffix = check_output(output, excel_safe=excel_safe)
-    columns = ["id", *(["text"] if with_text else []), "label", *(f"p_{n}" for n in head.labels)]
-    columns += [*(["novelty"] if with_novelty else []), "flags"]
+    suffix = check_output(output, excel_safe=excel_safe, tables_alone=False)
+    columns = ScoreColumns.of(head, with_text=with_text, with_novelty=with_novelty)
     counts = dict.fromkeys(head.labels, 0)
     first: list[dict[str, Any]] = []
-    with _opened(output, stdout) as file:
-        write = _WRITERS[suffix](file, columns)
+    with _writer(output, suffix, columns, stdout) as write:
         for block in scores:
             if with_text and block.texts is None:
                 raise InputError("`with_text`: cached vectors come without their texts")
-            rows = list(_rows(head, block, with_text, with_novelty))
-            write([_without_formulas(row) for row in rows] if excel_safe else rows)
-            file.flush()
-            first.extend(rows[: 5 - len(first)])
-            for row in rows:
-                counts[row["label"]] += 1
-        if not sum(counts.values()):
+            cells = columns.cells(block)
+            write(_without_formulas(cells) if excel_safe else cells)
+            first.extend(_rows({n: c[: 5 - len(first)] for n, c in cells.items()}))
+            for label in cells["label"]:
+                counts[label] += 1
+        if not sum(counts.values()) and suffix not in ARROW_FORMATS:
             raise InputError("no usable tweet in the input; the output is as it was")
     return Written(counts, first)
 
@@ -93,25 +99,38 @@ def write_table(
     excel_safe: bool = False,
     stdout: TextIO | None = None,
 ) -> None:
-    """Write rows of cells by column, as `write_scores` writes scores."""
+    """Write rows of cells by column, as `write_scores` writes scores; no Parquet or Arrow."""
     suffix = check_output(output, excel_safe=excel_safe)
     with _opened(output, stdout) as file:
         write = _WRITERS[suffix](file, list(columns))
-        write([_without_formulas(row) for row in rows] if excel_safe else list(rows))
+        write([_row_without_formulas(row) for row in rows] if excel_safe else list(rows))
 
 
-def check_output(output: str | Path, *, excel_safe: bool = False) -> str:
-    """Give the format of an output by its name, or say why it can't be one."""
+def check_output(output: str | Path, *, excel_safe: bool = False, tables_alone: bool = True) -> str:
+    """Give the format of an output by its name, or say why it can't be one.
+
+    Parameters
+    ----------
+    output : path, or "-"
+    excel_safe : bool
+        Whether it is to be made safe for spreadsheets.
+    tables_alone : bool
+        Whether Parquet and Arrow are refused.
+    """
     suffix = ".jsonl" if str(output) == "-" else Path(output).suffix.lower()
-    if suffix not in _WRITERS:
+    known = [*_WRITERS, *([] if tables_alone else ARROW_FORMATS)]
+    if suffix not in known:
         raise InputError(
-            f"{output}: unknown format; the name must end in one of {', '.join(_WRITERS)}, or be - "
+            f"{output}: unknown format; the name must end in one of {', '.join(known)}, or be - "
             "for JSON Lines on standard output"
         )
-    if excel_safe and suffix == ".jsonl":
+    if excel_safe and suffix not in (".csv", ".tsv"):
+        named = "JSON" if suffix == ".jsonl" else suffix
         raise InputError(
-            f"`excel_safe` is for .csv and .tsv, not for {output}: JSON has no formulas"
+            f"`excel_safe` is for .csv and .tsv, not for {output}: {named} has no formulas"
         )
+    if suffix in ARROW_FORMATS:
+        check_pyarrow(output)
     if not Path(output).parent.is_dir():
         raise InputError(
             f"{output}: the folder {Path(output).parent} does not exist; make it first"
@@ -119,33 +138,45 @@ def check_output(output: str | Path, *, excel_safe: bool = False) -> str:
     return suffix
 
 
-def _without_formulas(row: dict[str, Any]) -> dict[str, Any]:
-    """Make texts of the cells that a spreadsheet would run.
-
-    They are those of OWASP's list, and their full-width twins.
-    """
-    return {
-        name: f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULAS) else cell
-        for name, cell in row.items()
-    }
+def _without_formulas(cells: Cells) -> Cells:
+    """Make texts of the cells that a spreadsheet would run, see `_safe`."""
+    return {name: [_safe(cell) for cell in column] for name, column in cells.items()}
 
 
-def _rows(
-    head: Head, block: Scores, with_text: bool, with_novelty: bool
-) -> Iterator[dict[str, Any]]:
-    texts: Sequence[str] = block.texts or [""] * len(block.ids)
-    novelty = [] if block.novelty is None else block.novelty.round(3).tolist()
-    # Six digits: more than half precision carries. The label is the argmax of what is printed.
-    proba = block.proba.round(6)
-    for n, (identity, text, winner, row, flags) in enumerate(
-        zip(block.ids, texts, proba.argmax(axis=1), proba.tolist(), block.flags, strict=True)
-    ):
-        cells = {"id": identity} | ({"text": text} if with_text else {})
-        cells["label"] = head.labels[winner]
-        cells |= {f"p_{name}": p for name, p in zip(head.labels, row, strict=True)}
-        if with_novelty:
-            cells["novelty"] = novelty[n]
-        yield cells | {"flags": flags}
+def _row_without_formulas(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: _safe(cell) for name, cell in row.items()}
+
+
+def _safe(cell: Any) -> Any:
+    """Give a cell that is no formula: those of OWASP's list, and their full-width twins, are."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULAS) else cell
+
+
+def _rows(cells: Cells) -> Iterator[dict[str, Any]]:
+    for row in zip(*cells.values(), strict=True):
+        yield dict(zip(cells, row, strict=True))
+
+
+@contextmanager
+def _writer(
+    output: str | Path, suffix: str, columns: ScoreColumns, stdout: TextIO | None
+) -> Iterator[Callable[[Cells], None]]:
+    """Give what writes a block of cells to the output, in its format."""
+    if suffix in ARROW_FORMATS:
+        with (
+            replacing(Path(output)) as aside,
+            arrow_writer(aside, columns.names, columns.numbers) as write_group,
+        ):
+            yield write_group
+        return
+    with _opened(output, stdout) as file:
+        write_rows = _WRITERS[suffix](file, columns.names)
+
+        def write(cells: Cells) -> None:
+            write_rows(list(_rows(cells)))
+            file.flush()
+
+        yield write
 
 
 @contextmanager

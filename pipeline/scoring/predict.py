@@ -306,4 +306,6 @@ def _settling(
         yield replace(block, share=None if read is None else min(1.0, read * done))
     for line in rejects.closing_remarks(reader):
         say(line)
+    if rejects.count and not rows:
+        raise InputError(f"no usable tweet in the input{rejects.hint()}")
     rejects.settle()

@@ -786,3 +786,15 @@ def test_scores_say_what_share_of_the_input_is_done(head, made_up, tmp_path):
     ) as scores:
         shares = [block.share for block in scores]
     assert shares == sorted(shares) and shares[-1] == 1.0
+
+
+def test_parquet_of_an_input_without_rows_and_of_one_with_rejects_alone(folder, tmp_path):
+    """Nothing in is nothing out; rows in and nothing out is an error."""
+    (tmp_path / "none.csv").write_text("id,text\n")
+    (tmp_path / "bad.jsonl").write_text('{"text": 1}\n')
+    for inputs, code in (("none.csv", 0), ("bad.jsonl", 2)):
+        out = tmp_path / f"{inputs}.parquet"
+        result = run("predict", folder / "head.joblib", tmp_path / inputs, "-o", out)
+        assert result.exit_code == code, result.output
+        assert out.exists() == (code == 0)
+    assert "no usable tweet in the input; 1 rejected, the first in line 1" in result.stderr
