@@ -20,6 +20,8 @@ SETTINGS = {
     "AVX2_VNNI": "avx_vnni",
     "AVX2": "avx2",
 }
+# The two that differ most; the others run with the slow tests.
+QUICK = ("", "AVX2")
 # Least mean cosine to the stock model in float32, and of a text alone to itself among others.
 LEAST = {"float32": 0.999999, "bfloat16": 0.9999, "int8": 0.99}
 LEAST_ALONE = {"float32": 0.999999, "bfloat16": 0.9999, "int8": 0.9999}
@@ -61,7 +63,13 @@ def ran(setting):
     return results, kernels
 
 
-@pytest.fixture(scope="module", params=SETTINGS, ids=lambda setting: setting or "all")
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, id=name or "all", marks=[] if name in QUICK else [pytest.mark.slow])
+        for name in SETTINGS
+    ],
+)
 def run(request):
     needed = SETTINGS[request.param]
     if needed and needed not in processor()[1]:

@@ -2,6 +2,7 @@
 
 import configparser
 import functools
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -293,6 +294,19 @@ def test_auto_precision_is_one_that_the_backend_has(tiny_model, monkeypatch, tmp
 
 
 # Translations that go wrong.
+
+
+def test_a_translation_is_reported_to_nobody(case, tmp_path, monkeypatch):
+    """OpenVINO tells Google Analytics of each one, unless it is kept from that."""
+    pytest.importorskip("openvino_telemetry")
+    stock, sent = case("torch", "bert").stock, []
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr("urllib.request.urlopen", sent.append)
+    monkeypatch.setattr("multiprocessing.Process", lambda **given: sent.append(given))
+    make("openvino", stock, [0])
+    assert (sent, list(tmp_path.iterdir())) == ([], [])
+    assert "CI" not in os.environ
 
 
 @pytest.mark.parametrize("name", EXPORTED)
