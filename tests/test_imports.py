@@ -232,6 +232,14 @@ ARROWS = {
         "pipeline.solver",
     ],
     "pipeline.doctor": ["features.backends", "features.base", "features.encoder", "features.spec"],
+    "pipeline.export": [
+        "features.backends",
+        "features.base",
+        "features.encoder",
+        "features.spec",
+        "pipeline.head",
+        "pipeline.scoring",
+    ],
     "pipeline.plots": [
         "features.base",
         "features.spec",
@@ -277,6 +285,7 @@ ARROWS = {
         "pipeline.doctor",
         "pipeline.evaluation",
         "pipeline.explaining",
+        "pipeline.export",
         "pipeline.facts",
         "pipeline.fit",
         "pipeline.fitting",

@@ -72,23 +72,19 @@ def load_with_torch(
     devices = choose_devices(runtime.device)
     if runtime.backend != "auto":
         check_backend(runtime.backend, devices[0])
-    tokenizer = load_tokenizer(checkpoint, spec.max_length)
-    samples = _as_read(RANGE_TEXTS, spec, tokenizer)
-    stock = _stock(checkpoint, tokenizer, samples)
-    _check_vocabulary(spec.model, tokenizer, stock)
-    views = _views(poolings, spec, stock, tokenizer)
+    model = open_model(checkpoint, spec, poolings)
+    stock, views = model.stock, model.views
     maker = partial(
         make_backend,
         stock=stock,
         layers=views.layers,
         pooler=views.pooler,
         place=ExportPlace.of(spec),
-        tokenizer=tokenizer,
+        tokenizer=model.tokenizer,
     )
-    model = _Model(stock, spec, views, tokenizer, samples)
     choice, backends = _chosen(model, runtime, memory, devices, maker)
     return Engine(
-        tokenizer=tokenizer,
+        tokenizer=model.tokenizer,
         backends=backends,
         choice=choice,
         device=str(devices[0]),
@@ -96,6 +92,23 @@ def load_with_torch(
         flops_per_token=stock.flops_per_token(views.layers[-1]),
         load_reference=partial(load_reference, checkpoint, spec, views),
     )
+
+
+def open_model(checkpoint: Checkpoint, spec: EncoderSpec, poolings: tuple[Pooling, ...]) -> Model:
+    """Load the stock model and the tokenizer of a checkpoint; decide on no backend.
+
+    Raises
+    ------
+    InputError
+        It is no encoder, or can't give a view.
+    FileRefused
+        Its files are damaged, or don't belong together.
+    """
+    tokenizer = load_tokenizer(checkpoint, spec.max_length)
+    samples = _as_read(RANGE_TEXTS, spec, tokenizer)
+    stock = _stock(checkpoint, tokenizer, samples)
+    _check_vocabulary(spec.model, tokenizer, stock)
+    return Model(stock, spec, _views(poolings, spec, stock, tokenizer), tokenizer, samples)
 
 
 def load_reference(checkpoint: Checkpoint, spec: EncoderSpec, views: Views) -> Backend:
@@ -140,8 +153,18 @@ def _check_vocabulary(name: str, tokenizer: TextTokenizer, stock: StockModel) ->
 
 
 @dataclass(frozen=True)
-class _Model:
-    """A stock model with what is wanted of it, and texts to try it on."""
+class Model:
+    """A stock model with what is wanted of it, and texts to try it on.
+
+    Attributes
+    ----------
+    stock : StockModel
+    spec : EncoderSpec
+    views : Views
+    tokenizer : TextTokenizer
+    samples : Tokens
+        Of texts as people write them.
+    """
 
     stock: StockModel
     spec: EncoderSpec
@@ -163,7 +186,7 @@ class _Model:
 
 
 def _chosen(
-    model: _Model,
+    model: Model,
     runtime: Runtime,
     memory: Memory,
     devices: Sequence[torch.device],
@@ -264,7 +287,7 @@ def _check_int8(stock: StockModel, device: torch.device) -> None:
 class _Exact:
     """Vectors of the probe in float32, by the stock model; made when they are first asked for."""
 
-    def __init__(self, model: _Model) -> None:
+    def __init__(self, model: Model) -> None:
         self._stock, self._views, self._tokenizer = model.stock, model.views, model.tokenizer
         self._ids = model.samples.ids[: len(PROBE_TEXTS)]
         self._vectors: dict[str, Matrix] | None = None

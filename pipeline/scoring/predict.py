@@ -79,7 +79,7 @@ def encoders_for(
     places: Sequence[str | Path | None] = models or [None] * len(encoders)
     for sources, model in zip(encoders, places, strict=True):
         spec = sources[0].spec
-        find = cache(partial(_checked, spec, model, say))
+        find = cache(partial(model_of, spec, model, say))
         if model is not None:
             find()  # what is named is looked at, even where an export of the head's model is known
         from features.encoder.encoder import FrozenEncoder  # only where a model runs
@@ -102,8 +102,24 @@ def encoders_for(
     return found
 
 
-def _checked(spec: EncoderSpec, model: str | Path | None, say: Callable[[str], None]) -> Checkpoint:
-    """Find the model of a head's encoder, refuse another one, and say what of it is not used."""
+def model_of(spec: EncoderSpec, model: str | Path | None, say: Callable[[str], None]) -> Checkpoint:
+    """Find the model of a head's encoder, refuse another one, and say what of it is not used.
+
+    Parameters
+    ----------
+    spec : EncoderSpec
+        Of the encoder.
+    model : str, path or None
+        Where it lies; None: the name that the spec remembers.
+    say : callable
+
+    Raises
+    ------
+    InputError
+        There is none.
+    FileRefused
+        It is another one; both fingerprints are named.
+    """
     try:
         checkpoint = find_checkpoint(model or spec.model, revision=None if model else spec.revision)
     except InputError as error:

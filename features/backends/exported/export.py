@@ -90,7 +90,7 @@ def make_exported(
     wanted = Wanted(stock, layers, pooler)
     folder = None if place is None else place.folder(name, layers, pooler)
     with ExitStack() as stack:
-        stack.enter_context(_exporting(name))
+        stack.enter_context(exporting(name))
         stack.enter_context(torch.no_grad())
         existing = None if folder is None else read_export(folder)
         if existing is not None and folder is not None and dtype in existing.one_length:
@@ -171,8 +171,14 @@ def _padded(texts: Sequence[Sequence[int]], padding_id: int) -> list[torch.Tenso
 
 
 @contextmanager
-def _exporting(name: str) -> Iterator[None]:
-    """Silence the warnings of exporters, and say in one line why one of them failed."""
+def exporting(name: str) -> Iterator[None]:
+    """Silence the warnings of exporters, and say in one line why one of them failed.
+
+    Raises
+    ------
+    FileRefused
+        An exporter, or the runtime, failed.
+    """
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:

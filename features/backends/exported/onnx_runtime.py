@@ -6,7 +6,7 @@ to hidden states (`features/backends/exported/runtime.py`). Running an export ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from features.backends.exported.runtime import Array, Infer
 from features.errors import InputError
 
 FILE = "model.onnx"
-_INPUTS = ("input_ids", "attention_mask")
-_OPSET = 17
+INPUTS = ("input_ids", "attention_mask")
+OPSET = 17
 # A model that is one message, as this one, must be smaller; some room for its graph.
 _MAX_BYTES = 2**31 - 2**24
 
@@ -32,22 +32,40 @@ def export(module: Any, example: Sequence[Any], folder: Path) -> None:
     InputError
         It is too large.
     """
-    import torch
-
     n_bytes = sum(parameter.nbytes for parameter in module.parameters())
     if n_bytes > _MAX_BYTES:
         raise InputError(
             f"backend 'onnx' takes models of up to 2 GiB, this one has {n_bytes / 2**30:.1f}: "
             "give `backend=openvino` or `backend=torch`"
         )
+    names = [f"output_{number}" for number in range(len(module(*example)))]
+    write_graph(module, example, folder / FILE, {name: {} for name in names})
+
+
+def write_graph(
+    module: Any, example: Sequence[Any], path: Path, outputs: Mapping[str, Mapping[int, str]]
+) -> None:
+    """Write a torch module of ids and mask as an ONNX graph.
+
+    Parameters
+    ----------
+    module : Module
+    example : sequence of Tensor
+        Ids and mask, (B, T) each.
+    path : Path
+    outputs : mapping of str to mapping of int to str
+        Names of what the module gives, in order, and of those of their axes that are not fixed.
+    """
+    import torch
+
     torch.onnx.export(
         module,
         tuple(example),
-        str(folder / FILE),
-        input_names=list(_INPUTS),
-        output_names=[f"output_{number}" for number in range(len(module(*example)))],
-        dynamic_axes={name: {0: "texts", 1: "tokens"} for name in _INPUTS},
-        opset_version=_OPSET,
+        str(path),
+        input_names=list(INPUTS),
+        output_names=list(outputs),
+        dynamic_axes={**{name: {0: "texts", 1: "tokens"} for name in INPUTS}, **outputs},
+        opset_version=OPSET,
         dynamo=False,  # the other exporter needs one more package
     )
 
@@ -65,7 +83,7 @@ def load(folder: Path, dtype: str, streams: int) -> Infer:
     outputs = [node.name for node in session.get_outputs()]
 
     def infer(ids: npt.NDArray[np.int64], attended: npt.NDArray[np.int64]) -> Sequence[Array]:
-        given = dict(zip(_INPUTS, (ids, attended), strict=True))
+        given = dict(zip(INPUTS, (ids, attended), strict=True))
         found: Sequence[Array] = session.run(outputs, {name: given[name] for name in names})
         return found
 
