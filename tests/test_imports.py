@@ -266,6 +266,14 @@ ARROWS = {
         "pipeline.scoring",
     ],
     "pipeline.terminal": ["features.extraction", "pipeline.report"],
+    "pipeline.serve": [
+        "features.backends",
+        "features.base",
+        "features.encoder",
+        "features.spec",
+        "pipeline.head",
+        "pipeline.solver",
+    ],
     "pipeline": [
         "pipeline.compare",
         "pipeline.evaluation",
@@ -295,6 +303,7 @@ ARROWS = {
         "pipeline.plots",
         "pipeline.report",
         "pipeline.scoring",
+        "pipeline.serve",
         "pipeline.terminal",
     ],
     "pipeline.__main__": ["pipeline.cli"],
@@ -352,6 +361,7 @@ NEVER = {
     "pipeline/facts": ["torch", "transformers", "h5py", "sklearn"],
     "pipeline/page": ["torch", "h5py", "sklearn", "scipy"],
     "pipeline/report": ["torch", "h5py", "sklearn"],
+    "pipeline/serve": ["torch", "transformers", "h5py", "sklearn"],
     "pipeline/cli": ["torch", "transformers", "h5py", "sklearn"],
 }
 

@@ -187,6 +187,11 @@ class FrozenEncoder:
         return self._engine.choice.candidate.precision
 
     @property
+    def truncation_side(self) -> str:
+        """The end at which texts of too many tokens are cut: `right` or `left`."""
+        return self._engine.tokenizer.vocabulary.truncation_side
+
+    @property
     def remark(self) -> str:
         """What is odd about how the model reads texts, with the cure; "" where nothing is."""
         if not self._engine.tokenizer.loses_case():
@@ -307,15 +312,22 @@ class FrozenEncoder:
                 vectors[view][rows] = matrix
         return vectors
 
-    def plan(self, tokens: Tokens) -> list[Rows]:
+    def plan(self, tokens: Tokens, max_batch_tokens: int | None = None) -> list[Rows]:
         """Group texts into batches, by their lengths alone; in the order in which they are run.
+
+        Parameters
+        ----------
+        tokens : Tokens
+        max_batch_tokens : int, optional
+            Of a batch at most; default: as the encoder's own.
 
         Returns
         -------
         list of int arrays
             Numbers of texts; each text once.
         """
-        return _plan(tokens, self.choice.max_batch_tokens, self._engine.backends[0])
+        budget = self.choice.max_batch_tokens if max_batch_tokens is None else max_batch_tokens
+        return _plan(tokens, budget, self._engine.backends[0])
 
     def run_batches(
         self, tokens: Tokens, plan: Sequence[Rows], skip: Container[int] = ()

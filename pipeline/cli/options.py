@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ import click
 
 from features.backends.choice import Runtime
 from features.backends.registry import BACKENDS
+from features.spec.vector_spec import VectorSpec
 from features.tweets.columns import LABEL_CASES, Columns
 from features.tweets.table import QUOTINGS, InputFormat
 from pipeline.cli.results import say_choice
@@ -17,7 +18,7 @@ from pipeline.data.conflicts import HANDLINGS
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.options import CLASS_WEIGHTS
 from pipeline.head.head import Head
-from pipeline.scoring.predict import encoders_for
+from pipeline.scoring.predict import encoders_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -251,16 +252,21 @@ def input_format_of(chosen: Mapping[str, Any]) -> InputFormat:
 
 def loader_of(chosen: Mapping[str, Any], say: Callable[[str], None]) -> Callable[[Head], Any]:
     """Give what loads the encoders of a head, by what `machine` and `models` were given."""
+    return lambda head: encoders_chosen(chosen, head.encoders, say)
+
+
+def encoders_chosen(
+    chosen: Mapping[str, Any],
+    encoders: Sequence[Sequence[VectorSpec]],
+    say: Callable[[str], None],
+) -> list[Any]:
+    """Load encoders, by what `machine` and `models` were given."""
     runtime = Runtime(
         device=chosen["device"],
         backend=chosen["backend"],
         max_batch_tokens=chosen["max_batch_tokens"],
     )
-
-    def load(head: Head) -> Any:
-        encoders = encoders_for(head, models=chosen["models"], runtime=runtime, say=say)
-        for encoder in encoders:
-            say_choice(encoder.choice)
-        return encoders
-
-    return load
+    found = encoders_of(encoders, models=chosen["models"], runtime=runtime, say=say)
+    for encoder in found:
+        say_choice(encoder.choice)
+    return found

@@ -22,6 +22,7 @@ from features.errors import FileRefused, InputError, NotFinite
 from features.spec.checkpoint import Checkpoint, find_checkpoint
 from features.spec.encoder_spec import EncoderSpec, listed_differences, make_spec
 from features.spec.unused_parts import unused_parts
+from features.spec.vector_spec import VectorSpec
 from features.store.format import EMPTY, REPAIRED, SIGNATURE
 from features.tweets.columns import Columns
 from features.tweets.reader import Reject, Tweet, TweetReader, characters
@@ -49,14 +50,27 @@ def encoders_for(
     runtime: Runtime = Runtime(),  # noqa: B008 - it is frozen
     say: Callable[[str], None] = lambda line: None,
 ) -> list[FrozenEncoder]:
-    """Load the encoders that a head was fitted on.
+    """Load the encoders that a head was fitted on; see `encoders_of`."""
+    return encoders_of(head.encoders, models=models, runtime=runtime, say=say)
+
+
+def encoders_of(
+    encoders: Sequence[Sequence[VectorSpec]],
+    *,
+    models: Sequence[str | Path] = (),
+    runtime: Runtime = Runtime(),  # noqa: B008
+    say: Callable[[str], None] = lambda line: None,
+) -> list[FrozenEncoder]:
+    """Load encoders that heads were fitted on.
 
     Parameters
     ----------
-    head : Head
+    encoders : sequence of sequences of VectorSpec
+        The vectors that are wanted of each encoder, as in `Head.encoders`. The first ones of an
+        encoder say the precision.
     models : sequence of str or path
-        Where their models lie on this machine, one for each encoder in the order of the head;
-        default: the names that the head remembers.
+        Where their models lie on this machine, one for each encoder in the same order; default:
+        the names that the heads remember.
     runtime : Runtime
         Device, backend and budget of tokens; the dtype is the head's.
     say : callable
@@ -69,7 +83,6 @@ def encoders_for(
     FileRefused
         It is another one; both fingerprints are named.
     """
-    encoders = head.encoders
     if models and len(models) != len(encoders):
         raise InputError(
             f"the head has {len(encoders)} encoders, `models` names {len(models)}: give one for "
@@ -88,7 +101,7 @@ def encoders_for(
             FrozenEncoder.from_spec(
                 spec,
                 find,
-                pooling=[source.view for source in sources],
+                pooling=list(dict.fromkeys(source.view for source in sources)),
                 # A head of half-precision vectors takes whichever is faster here; others take their
                 # own.
                 runtime=replace(

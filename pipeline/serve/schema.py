@@ -1,0 +1,146 @@
+"""Say what requests and answers look like, and read requests.
+
+`/predict` speaks as text-embeddings-inference does, `/classify` as vLLM. One thing differs: a list
+of texts is a batch, never a pair, because a head reads single texts. What a request holds beside
+the fields that are named here is refused by name, not ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from features.base.shown import shown
+from pipeline.serve.refusals import Refusal
+
+T = TypeVar("T")
+
+Texts = Annotated[list[str], Meta(min_length=1)]
+Direction = Literal["Right", "Left", "right", "left"]
+
+
+class PredictRequest(Struct, forbid_unknown_fields=True):
+    """Texts to be scored; `inputs` is a text, or a list of texts."""
+
+    inputs: str | Texts
+    model: str | None = None
+    truncate: bool | None = None
+    truncation_direction: Direction | None = None
+    raw_scores: bool = False
+    top_k: Annotated[int, Meta(ge=1)] | None = None
+
+
+class Prediction(Struct):
+    """A class, and its probability or, of raw scores, its logit."""
+
+    label: str
+    score: float
+
+
+class ClassifyRequest(Struct, forbid_unknown_fields=True):
+    """Texts to be classified; `input` is a text, or a list of texts."""
+
+    input: str | Texts
+    model: str | None = None
+    user: str | None = None
+
+
+class ClassificationData(Struct):
+    """A text: its class, and the probabilities of all of them in the order of the head."""
+
+    index: int
+    label: str
+    probs: list[float]
+    num_classes: int
+
+
+class Usage(Struct):
+    """The tokens that were read."""
+
+    prompt_tokens: int
+    total_tokens: int
+    completion_tokens: int = 0
+    prompt_tokens_details: None = None
+
+
+class Classification(Struct):
+    """The answer of `/classify`."""
+
+    id: str
+    object: Literal["list"]
+    created: int
+    model: str
+    data: list[ClassificationData]
+    usage: Usage
+
+
+class ExplainRequest(Struct, forbid_unknown_fields=True):
+    """A text to be explained."""
+
+    text: str
+    model: str | None = None
+
+
+class ErrorAnswer(Struct):
+    """Why there is no answer."""
+
+    error: str
+    error_type: str
+
+
+_DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind) for kind in (PredictRequest, ClassifyRequest, ExplainRequest)
+}
+# Half of a character that UTF-16 writes as two, as JSON escapes it.
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def read_request(kind: type[T], body: bytes) -> T:
+    """Read a request from JSON.
+
+    Raises
+    ------
+    Refusal
+        400 where it is no JSON, 422 where it is something else than asked for.
+    """
+    try:
+        found: T = _DECODERS[kind].decode(body)
+    except msgspec.ValidationError as error:
+        raise Refusal(422, _unlike(kind, error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if _HALF.search(body):
+            return _with_halves(kind, body)
+        raise Refusal(400, f"the body is no JSON in UTF-8: {error}") from error
+    return found
+
+
+def _with_halves(kind: type[T], body: bytes) -> T:
+    """Read JSON in which half characters may be escaped, which become U+FFFD as in `predict`."""
+    try:
+        content = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        raise Refusal(422, _unlike(kind, error)) from error
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, f"the body is no JSON in UTF-8: {error}") from error
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _unlike(kind: type[Any], error: msgspec.ValidationError) -> str:
+    """Say what is wrong with a request, and what it may hold."""
+    fields = ", ".join(
+        msgspec.structs.fields(kind)[n].name for n in range(len(kind.__struct_fields__))
+    )
+    return f"{shown_reason(str(error))}; the fields are {fields}"
+
+
+def shown_reason(reason: str) -> str:
+    """Give what msgspec says, whose words may hold names that a client has sent."""
+    return reason if len(reason) < 200 else shown(reason)
