@@ -26,7 +26,7 @@ from features.encoder.engine import (
     load_engine,
     not_finite,
 )
-from features.errors import InputError, NotFinite
+from features.errors import InputError, NotFinite, foreign
 from features.spec.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
 from features.spec.encoder_spec import EncoderSpec, make_spec
 from features.spec.normalize import normalizer
@@ -218,7 +218,8 @@ class FrozenEncoder:
         Parameters
         ----------
         texts : iterable of str, (N,)
-            A list, a generator, a column of a frame. Identical normalised texts are run once.
+            A list, a generator, a column of a frame of pandas, polars or Arrow. Identical
+            normalised texts are run once.
 
         Returns
         -------
@@ -395,6 +396,10 @@ def as_texts(texts: Iterable[str]) -> list[str]:
             f"encode takes a list of texts, not a {type(texts).__name__}: give its column of "
             'texts, such as frame["text"]'
         )
+    # What is iterated over in a column of Arrow are its own scalars.
+    if (to_list := getattr(texts, "to_pylist", None)) is not None:
+        with foreign("texts that are not UTF-8 can't be encoded"):
+            texts = to_list()
     found = list(texts)
     for number, text in enumerate(found):
         if not isinstance(text, str):

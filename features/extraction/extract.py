@@ -88,8 +88,9 @@ def extract(
 
     Parameters
     ----------
-    inputs : path or data set, or a sequence of these
-        Files, or a `Dataset` or `IterableDataset` of Hugging Face; see `TweetReader`.
+    inputs : path, frame or data set, or a sequence of these
+        Files; frames or series of pandas, polars, Arrow and others, streams of Arrow, iterators of
+        frames; a `Dataset` or `IterableDataset` of Hugging Face. See `inputs_of`.
     output : path
         The feature file, or the folder of its shards.
     model, revision, pooling, max_length, normalize, prefix

@@ -1,4 +1,4 @@
-"""Files and data sets of tweets in, `Tweet` and `Reject` records out, in input order.
+"""Files, frames and data sets of tweets in, `Tweet` and `Reject` records out, in input order.
 
 The formats of files are in `features/tweets/formats.py`, other sources of rows in
 `features/tweets/rows`. A row that can't be used becomes a `Reject` with its line and the reason,
@@ -130,7 +130,7 @@ class TweetReader:
 
     Parameters
     ----------
-    inputs : path, data set or `RowSource`, or a sequence of these
+    inputs : path, frame, data set or `RowSource`, or a sequence of these
         A file is one of `FORMATS`, maybe compressed; "-" is JSON or a table on standard input. See
         `inputs_of`.
     columns : Columns

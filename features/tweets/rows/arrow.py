@@ -135,15 +135,21 @@ def _text(value: bytes | None, max_bytes: int) -> str | Odd | None:
     if value is None:
         return None
     if len(value) > max_bytes:
-        start = value[:_SHOWN_BYTES].decode("utf-8", "surrogateescape")
-        return Odd(f"longer than {max_bytes} bytes", start)
+        return _too_long(value[:_SHOWN_BYTES].decode("utf-8", "surrogateescape"), max_bytes)
     return value.decode("utf-8", "surrogateescape")
+
+
+def _too_long(start: str, max_bytes: int) -> Odd:
+    return Odd(f"longer than {max_bytes} bytes", start)
 
 
 def plain(value: object, max_text_bytes: int, exact: float = math.inf) -> object:
     """Give a value as JSON has it; floats that no longer tell whole numbers apart are odd."""
     if isinstance(value, str):
-        return _text(value.encode("utf-8", "surrogateescape"), max_text_bytes)
+        if len(value) <= max_text_bytes // 4:  # never more bytes
+            return value
+        size = len(value.encode("utf-8", "surrogatepass"))
+        return value if size <= max_text_bytes else _too_long(value[:_SHOWN_BYTES], max_text_bytes)
     if isinstance(value, bytes):
         return _text(value, max_text_bytes)
     if isinstance(value, float) and exact <= abs(value) < math.inf:

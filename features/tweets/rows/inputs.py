@@ -6,16 +6,18 @@ imported for it: who gives a table of one has imported it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from features.errors import InputError
-from features.tweets.rows import data_set
+from features.tweets.rows import data_set, frame
 from features.tweets.rows.row_source import RowSource
 
 # What makes rows of an object of some library; None where it is none of its own.
-_KINDS = (data_set.row_source,)
+_KINDS = (data_set.row_source, frame.row_source)
 
 
 def inputs_of(given: Any) -> list[str | RowSource]:
@@ -23,7 +25,8 @@ def inputs_of(given: Any) -> list[str | RowSource]:
 
     Parameters
     ----------
-    given : path, data set, `RowSource`, or an iterable of these
+    given : path, frame, data set, `RowSource`, or an iterable of these
+        An iterator of frames is one input: it is read frame by frame.
 
     Raises
     ------
@@ -35,13 +38,17 @@ def inputs_of(given: Any) -> list[str | RowSource]:
         return [one]
     if isinstance(given, Mapping) or not isinstance(given, Iterable):
         raise _unknown(given)
-    found = []
+    if isinstance(given, Iterator):
+        frames, given = frame.frames_in(given)
+        if frames is not None:
+            return [frames.source()]
+    found: list[str | RowSource] = []
     for single in given:
         one = _input_of(single)
         if one is None:
             raise _unknown(single)
         found.append(one)
-    return found
+    return _told_apart(found)
 
 
 def name_of(one: str | RowSource) -> str:
@@ -57,8 +64,21 @@ def _input_of(given: Any) -> str | RowSource | None:
     return next((found for kind in _KINDS if (found := kind(given)) is not None), None)
 
 
+def _told_apart(inputs: list[str | RowSource]) -> list[str | RowSource]:
+    """Number those that have one name, such as frames of one library."""
+    times = Counter(one.name for one in inputs if isinstance(one, RowSource))
+    seen: Counter[str] = Counter()
+    told: list[str | RowSource] = []
+    for one in inputs:
+        if isinstance(one, RowSource) and times[one.name] > 1:
+            seen[one.name] += 1
+            one = replace(one, name=f"{one.name} {seen[one.name]}")
+        told.append(one)
+    return told
+
+
 def _unknown(given: object) -> InputError:
     return InputError(
-        f"an input is a {type(given).__name__}: give the path of a file, or a data set of "
-        "Hugging Face"
+        f"an input is a {type(given).__name__}: give the path of a file, a data set of Hugging "
+        "Face, or a frame of pandas, polars or Arrow, such as pandas.DataFrame(rows)"
     )
