@@ -154,7 +154,14 @@ ARROWS = {
     ],
     "features": ["features.encoder", "features.extraction", "features.store"],
     "pipeline.solver": ["features.base"],
-    "pipeline.head": ["features.base", "features.spec", "features.store", "pipeline.solver"],
+    "pipeline.hub": ["features.base", "features.spec"],
+    "pipeline.head": [
+        "features.base",
+        "features.spec",
+        "features.store",
+        "pipeline.hub",  # `hf:owner/name` is where a head may lie, and its card is a file of it
+        "pipeline.solver",
+    ],
     "pipeline.data": [
         "features.base",
         "features.spec",
@@ -349,7 +356,8 @@ NEVER = {
     "features/encoder/engine.py": ["torch"],
     "features/extraction": ["torch", "transformers", "h5py", "sklearn"],
     "pipeline/solver": ["torch", "h5py", "joblib"],
-    "pipeline/head": ["torch", "h5py", "scipy"],
+    "pipeline/hub": ["torch", "transformers", "numpy", "h5py", "sklearn"],
+    "pipeline/head": ["torch", "h5py", "scipy", "huggingface_hub"],
     "pipeline/head/safe_pickle.py": ["pickle", "joblib", "sklearn", "importlib"],
     "pipeline/data": ["torch", "h5py", "sklearn"],
     "pipeline/evaluation": ["torch", "h5py"],
@@ -392,6 +400,7 @@ PUBLIC_FACES = {
     "features/extraction/extract.py extract",
     "pipeline/compare.py compare",
     "pipeline/fit.py fit",
+    "pipeline/head/head.py Head.push_to_hub",
     "pipeline/labelling/suspects.py suspects",
     "pipeline/solver/estimator.py MultinomialLogisticRegression.__init__",
 }

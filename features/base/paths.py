@@ -82,8 +82,9 @@ def check_replaceable(output: Path, inputs: Iterable[str | Path | None]) -> None
 
 
 def _files_of(path: Path) -> Iterator[Path]:
-    """Give what is read where a path is given: itself, or the feature files in it."""
+    """Give what is read where a path is given: itself, or the files of a store or head in it."""
     if path.is_dir():
-        yield from (file for file in path.glob("*.h5") if file.exists())
+        for pattern in ("*.h5", "config.json", "*.safetensors"):
+            yield from (file for file in path.glob(pattern) if file.exists())
     elif path.exists():
         yield path

@@ -113,6 +113,11 @@ def check_model_files(folder: Path) -> None:
         )
         raise FileRefused(f"{folder} holds no config.json; {cure}")
     config = read_json(folder / "config.json")
+    if config.get("format") == "frostline-head":
+        raise FileRefused(
+            f"{folder} holds a head of frostline, not an encoder; give the model that it was "
+            "fitted on, which `frostline inspect` names"
+        )
     if config.get("quantization_config") is not None:
         raise FileRefused(f"{folder} is quantised; give the model in float32 or half precision")
     if config.get("transformers_weights") is not None:

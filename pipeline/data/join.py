@@ -60,6 +60,10 @@ class Joined:
     def __str__(self) -> str:
         return " and ".join(map(str, self.stores))
 
+    def made_from(self) -> list[dict[str, Any]]:
+        """Say, as JSON types, what the vectors of each encoder were made from, and by what."""
+        return [_made_from(store) for store in self.stores]
+
     def name(self, source: VectorSpec) -> str:
         """Give the name of a view, with the number of its encoder where there are several."""
         if len(self.stores) == 1:
@@ -261,3 +265,17 @@ def _check_one_each(stores: Sequence[FeatureStore]) -> None:
                 "side by side; put the files of each encoder into a folder of their own, and give "
                 "the folders"
             )
+
+
+def _made_from(store: FeatureStore) -> dict[str, Any]:
+    first = store.provenance[0]
+    choice = first.get("choice")
+    candidate = choice.get("candidate") if isinstance(choice, dict) else None
+    return {
+        "inputs": first.get("inputs", []),
+        "input_digests": [one["input_digest"] for one in store.provenance if "input_digest" in one],
+        "rows": store.n_rows,
+        "device": first.get("device"),
+        "dtype": first.get("dtype"),
+        "backend": candidate.get("backend") if isinstance(candidate, dict) else None,
+    }

@@ -9,16 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from features.base.shown import NOT_UNICODE, printable
+from features.base.markdown import escaped, table
+from features.base.shown import printable
 from pipeline.evaluation.metrics import METRICS
-
-# What means something in Markdown gets a backslash; HTML, names of people and links are written as
-# references. Nothing that is escaped begins a line.
-_ESCAPES = str.maketrans(
-    {c: f"\\{c}" for c in "\\`*_[]|~#>$"} | {"&": "&amp;", "<": "&lt;", "@": "&#64;", ":": "&#58;"}
-)
-# Characters of a text that are shown.
-_SHOWN = 280
 
 
 def markdown_of(facts: Mapping[str, Any]) -> str:
@@ -45,33 +38,6 @@ def markdown_of(facts: Mapping[str, Any]) -> str:
         *_provenance(facts),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def escaped(text: object, most: int | None = _SHOWN) -> str:
-    r"""Write any text so that it is shown as it is, on one line.
-
-    Examples
-    --------
-    >>> print(escaped("<b> *hi* [a](b) @you"))
-    &lt;b\> \*hi\* \[a\](b) &#64;you
-    """
-    line = printable(NOT_UNICODE.sub("\ufffd", " ".join(str(text).split())))
-    if most is not None and len(line) > most:
-        line = line[: most - 1] + "…"
-    return line.translate(_ESCAPES)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]], most: int | None = _SHOWN) -> str:
-    """Write a table; strings in it are escaped, and cut to `most` characters."""
-    cells = [[_cell(one, most) for one in row] for row in rows]
-    lines = [[escaped(one) for one in head], ["---"] * len(head), *cells]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _cell(value: object, most: int | None) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    return f"{value:,}" if isinstance(value, int) else escaped(value, most)
 
 
 def _checks(checks: Sequence[Mapping[str, Any]]) -> Iterator[str]:

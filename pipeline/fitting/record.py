@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from features.base.machine import processor
 from features.version import __version__
 from pipeline.evaluation.cross_validation import Outcome
 from pipeline.evaluation.metrics import Metrics, measure
@@ -76,6 +77,8 @@ def metadata_of(
         "frostline": __version__,
         "versions": {p: version(p) for p in ("scikit-learn", "numpy")}
         | {"python": platform.python_version()},
+        "processor": processor()[0],
+        "data": task.opened.made_from(),
         "rows": len(task.rows.y),
         "class_rows": task.target.class_rows,
         "unlabelled": task.rows.unlabelled,

@@ -1,5 +1,7 @@
 """Keep a fitted classifier with what it fits, in a joblib file: the head.
 
+`pipeline/head/folder.py` keeps it without a pickle, and `pipeline/head/pretrained.py` on the hub.
+
 ``joblib.load("head.joblib")`` gives a plain dict::
 
     format        "frostline-head"
@@ -24,7 +26,6 @@ old version to the tests.
 from __future__ import annotations
 
 import dataclasses
-import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,21 +37,25 @@ import numpy.typing as npt
 from features.base.atomic import replacing
 from features.base.paths import check_input
 from features.errors import FileRefused, InputError, system_reason
-from features.spec.encoder_spec import EncoderSpec, listed_differences
-from features.spec.pooling import parse_pooling
-from features.spec.vector_spec import PRECISIONS, STORE_DTYPES, VectorSpec
+from features.spec.encoder_spec import listed_differences
+from features.spec.vector_spec import VectorSpec
 from features.store.reader import FeatureStore
 from pipeline.head.compressed import unpacked
+from pipeline.head.content import (
+    FORMAT,
+    MAX_BYTES,
+    VERSION,
+    entry_of,
+    of_estimator,
+    parts_of,
+)
 from pipeline.head.held_out_figures import HeldOutFigures
 from pipeline.head.novelty import Novelty
 from pipeline.head.priors import parse_prior, shift
-from pipeline.head.safe_pickle import ESTIMATOR, Instance, UnpickleError, read_pickle
+from pipeline.head.safe_pickle import UnpickleError, read_pickle
 from pipeline.head.training_texts import TrainingTexts
+from pipeline.hub.address import Address, parse_address
 from pipeline.solver.solve import softmax
-
-FORMAT = "frostline-head"
-VERSION = 1
-MAX_BYTES = 2**28  # 8,000 classes of 4,096 columns
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,162 @@ class Head:
         estimator.n_iter_ = np.array([int(self.metadata.get("iterations", 0))], dtype=np.int32)
         return estimator
 
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        license: str | None = None,
+        language: str | Sequence[str] = (),
+        training_texts: bool = True,
+        overwrite: bool = False,
+    ) -> None:
+        """Write a folder without a pickle: `config.json`, `head.safetensors` and `README.md`.
+
+        Parameters
+        ----------
+        save_directory : path
+            Is made, whole or not at all, where it is not there.
+        license : str, optional
+            For the card: what the hub calls it, such as `apache-2.0`.
+        language : str or sequence of str
+            Of the tweets, for the card: ISO codes, such as `en`.
+        training_texts : bool
+            Whether to keep the digests of training texts, see `pipeline/head/training_texts.py`.
+        overwrite : bool
+            Whether to replace files of these names.
+
+        Raises
+        ------
+        InputError
+            A file of one of these names is there.
+        CannotContinue
+            The disk refused.
+        """
+        from pipeline.head.pretrained import files_for, write_folder
+
+        folder = Path(save_directory)
+        files = files_for(
+            self, folder, license=license, language=language, training_texts=training_texts
+        )
+        write_folder(folder, files, overwrite=overwrite)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Push a head of frostline",
+        private: bool | None = None,
+        token: str | bool | None = None,
+        branch: str | None = None,
+        create_pr: bool = False,
+        license: str | None = None,
+        language: str | Sequence[str] = (),
+        training_texts: bool = False,
+    ) -> str:
+        """Put the three files of `save_pretrained` into a repository on the Hugging Face hub.
+
+        The labels, their counts, the figures and the means of the classes go up with it. No text
+        does, and no path of this machine. `docs/security.md` says what can be read from a head.
+
+        Parameters
+        ----------
+        repo_id : str
+            `owner/name`; it is made where it is not there.
+        commit_message : str
+        private : bool, optional
+            Of a new repository; default as its owner has it, which is public for most. True refuses
+            one that is public.
+        token : str or bool, optional
+            Default: HF_TOKEN or what `hf auth login` kept.
+        branch : str, optional
+            Default `main`.
+        create_pr : bool
+            Whether to propose it as a pull request.
+        license, language
+            As for `save_pretrained`.
+        training_texts : bool
+            Whether the digests of training texts go up: whoever has the very text of a tweet could
+            see that it is among them.
+
+        Returns
+        -------
+        str
+            The address of the commit or pull request.
+
+        Raises
+        ------
+        InputError
+            The name or the token is not right, or the repository is public and should not be.
+        CannotContinue
+            The hub can't be reached or has a fault.
+        """
+        from pipeline.head.pretrained import files_for
+        from pipeline.hub.repository import upload
+
+        files = files_for(
+            self,
+            Address(repo_id),
+            license=license,
+            language=language,
+            training_texts=training_texts,
+        )
+        return upload(
+            repo_id,
+            files,
+            commit_message=commit_message,
+            private=private,
+            token=token,
+            branch=branch,
+            create_pr=create_pr,
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> Head:
+        """Read what `save_pretrained` or `push_to_hub` wrote; safe on files from strangers.
+
+        Parameters
+        ----------
+        pretrained_model_name_or_path : str or path
+            A folder, or the id of a repository on the hub: `owner/name`. A folder comes first.
+        revision : str, optional
+            Branch, tag or commit on the hub.
+        token : str or bool, optional
+            Default: HF_TOKEN or what `hf auth login` kept.
+        cache_dir : path, optional
+            Default: the hub's own cache.
+        local_files_only : bool
+            Whether to take what is in the cache and ask nothing.
+
+        Raises
+        ------
+        InputError
+            There is no such folder or repository, or it is not open to this user.
+        FileRefused
+            It is not a head, or more than a head.
+        CannotContinue
+            The hub can't be reached, and the repository is not in its cache.
+        """
+        from pipeline.head.pretrained import from_folder, from_hub
+        from pipeline.hub.repository import Access
+
+        folder = Path(pretrained_model_name_or_path)
+        if folder.is_dir():
+            if revision is not None:
+                raise InputError(f"`revision` {revision!r} is for the hub; {folder} is a folder")
+            return from_folder(folder)
+        found = parse_address(folder) or Address(str(pretrained_model_name_or_path))
+        if revision is not None:
+            found = Address(found.repo_id, revision)
+        return from_hub(found, Access(token, cache_dir, local_files_only))
+
 
 def views_for(sources: Sequence[VectorSpec], store: FeatureStore) -> list[str]:
     """Give the views to read from a store, if its vectors are those that `sources` describe.
@@ -190,52 +351,52 @@ def views_for(sources: Sequence[VectorSpec], store: FeatureStore) -> list[str]:
     return store.choose_views([source.view for source in sources])
 
 
-def save_head(head: Head, path: str | Path) -> None:
-    """Write the joblib file; it appears by rename, or not at all."""
-    import joblib
-
-    path = Path(path)
+def content_of(head: Head, weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what a file of any format says of a head; how it keeps the weights is its own."""
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "estimator": head.to_sklearn(),
+        **weights,
         "labels": list(head.labels),
-        "sources": [
-            {
-                "spec": source.spec.to_dict(),
-                "fingerprint": source.spec.fingerprint,
-                "view": source.view,
-                "width": source.width,
-                "precision": source.precision,
-                "store_dtype": source.store_dtype,
-            }
-            for source in head.sources
-        ],
+        "sources": [entry_of(source) for source in head.sources],
         "metadata": dict(head.metadata),
     }
     if head.novelty is not None:
         content["novelty"] = head.novelty.to_dict()
     if head.texts is not None:
         content["texts"] = head.texts.to_dict()
+    return content
+
+
+def save_head(head: Head, path: str | Path) -> None:
+    """Write the joblib file; it appears by rename, or not at all."""
+    import joblib
+
+    path = Path(path)
+    content = content_of(head, {"estimator": head.to_sklearn()})
     with replacing(path) as aside:
         joblib.dump(content, aside, protocol=4)
 
 
 def load_head(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Head:
-    """Read a head's file; safe on files from strangers.
+    """Read a head; safe on files from strangers.
 
     Parameters
     ----------
     path : path
+        A joblib file, a folder with `config.json` and `head.safetensors`, or a repository on the
+        hub as `hf:owner/name` or `hf:owner/name@revision`; see `Head.from_pretrained`.
     max_bytes : int
-        Of the file, and of what it unpacks to.
+        Of each file, and of what it unpacks to.
 
     Raises
     ------
     InputError
-        There is no such file.
+        There is no such file, folder or repository.
     FileRefused
         It is not a head, or more than a head.
+    CannotContinue
+        The hub can't be reached, and the repository is not in its cache.
 
     Examples
     --------
@@ -247,7 +408,14 @@ def load_head(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Head:
     ...     load_head("head.joblib").predict_proba(store.read("mean@last4+concat")).shape
     (956, 3)
     """
+    from pipeline.head import pretrained
+
+    address = parse_address(path)
+    if address is not None:
+        return pretrained.from_hub(address, max_bytes=max_bytes)
     path = Path(path)
+    if path.is_dir():
+        return pretrained.from_folder(path, max_bytes=max_bytes)
     check_input(path)
     try:
         if path.stat().st_size > max_bytes:
@@ -258,123 +426,8 @@ def load_head(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Head:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {system_reason(error)}") from error
     try:
-        return _validated(read_pickle(unpacked(data, max_bytes)))
+        return Head(**parts_of(read_pickle(unpacked(data, max_bytes)), of_estimator))
     except UnpickleError as error:
         raise FileRefused(f"{path} is not a frostline head: {error}") from error
     except FileRefused as error:
         raise FileRefused(f"{path}: {error}") from error
-
-
-def _validated(content: Any) -> Head:
-    """Build a head from what a file says, or refuse it."""
-    _require(
-        isinstance(content, dict) and _is(content.get("format"), FORMAT),
-        "it is not a frostline head",
-    )
-    version = content.get("version")
-    _require(
-        _is(version, VERSION),
-        f"it has version {reprlib.repr(version)}; this frostline reads {VERSION}; update it",
-    )
-    labels, entries, metadata = (content.get(name) for name in ("labels", "sources", "metadata"))
-    _require(
-        isinstance(labels, list) and len(labels) > 1 and all(isinstance(n, str) for n in labels),
-        "its labels are not texts",
-    )
-    _require(isinstance(entries, list) and entries != [], "it names no source")
-    _check_metadata(metadata, len(labels))
-    estimator = content.get("estimator")
-    _require(isinstance(estimator, Instance) and estimator.of == ESTIMATOR, "it has no estimator")
-    sources = tuple(_source(entry) for entry in entries)
-    coef, intercept, classes = (
-        estimator.state.get(name) for name in ("coef_", "intercept_", "classes_")
-    )
-    width = sum(source.width for source in sources)
-    rows = 1 if len(labels) == 2 else len(labels)
-    for name, array, shape in (("coef_", coef, (rows, width)), ("intercept_", intercept, (rows,))):
-        fits = isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.shape == shape
-        _require(fits, f"its {name} is not an array of shape {shape}")
-        _require(bool(np.isfinite(array).all()), f"its {name} has values that are not finite")
-    _require(
-        isinstance(classes, np.ndarray) and classes.tolist() == labels,
-        "its estimator has other classes than its labels",
-    )
-    if rows == 1:  # half of the difference to either side gives the same probabilities
-        coef, intercept = (
-            np.vstack([-coef / 2, coef / 2]),
-            np.hstack([-intercept / 2, intercept / 2]),
-        )
-    return Head(
-        tuple(labels),
-        coef.astype(float),
-        intercept.astype(float),
-        sources,
-        metadata,
-        Novelty.from_dict(content.get("novelty"), len(labels), width),
-        TrainingTexts.from_dict(content.get("texts")),
-    )
-
-
-def _source(entry: Any) -> VectorSpec:
-    _require(
-        isinstance(entry, dict) and isinstance(entry.get("spec"), dict), "a source has no spec"
-    )
-    spec = EncoderSpec.from_dict(entry["spec"])
-    _require(
-        _is(entry.get("fingerprint"), spec.fingerprint),
-        "a source's fingerprint is not that of its spec",
-    )
-    view, width = entry.get("view"), entry.get("width")
-    precision, store_dtype = entry.get("precision"), entry.get("store_dtype")
-    _require(
-        isinstance(view, str)
-        and type(width) is int
-        and width > 0
-        and any(_is(precision, known) for known in PRECISIONS)
-        and any(_is(store_dtype, known) for known in STORE_DTYPES),
-        "a source is incomplete",
-    )
-    _require(
-        (precision == "int8") == (spec.quantization != "none"),
-        f"a source says precision {precision} and quantization {spec.quantization}",
-    )
-    try:
-        parse_pooling(view)
-    except InputError as error:
-        raise FileRefused(f"a source has an unknown view: {error}") from error
-    return VectorSpec(spec, {view: width}, str(precision), str(store_dtype))
-
-
-def _check_metadata(metadata: Any, n_classes: int) -> None:
-    """Refuse metadata that could not be shown; what else is in it is the writer's."""
-    _require(isinstance(metadata, dict), "it has no metadata")
-    versions, metrics = metadata.get("versions", {}), metadata.get("metrics", {})
-    _require(
-        isinstance(metadata.get("rows", 0), int)
-        and isinstance(versions, dict)
-        and isinstance(metrics, dict)
-        and isinstance(metrics.get("macro_recall", 0.0), float),
-        "its metadata are not those of a head",
-    )
-    for name, kind in (("prior", float), ("class_rows", int)):
-        values = metadata.get(name)
-        _require(
-            values is None
-            or (
-                isinstance(values, list)
-                and len(values) == n_classes
-                and all(type(value) is kind and 0 < value < 2**63 for value in values)
-            ),
-            f"its {name} is not one number above 0 for each class",
-        )
-    HeldOutFigures.from_dict(metadata.get("held_out"), n_classes)
-
-
-def _is(value: Any, expected: str | int) -> bool:
-    """Tell whether a value from a file is this very one; an array is not."""
-    return type(value) is type(expected) and value == expected
-
-
-def _require(condition: bool, otherwise: str) -> None:
-    if not condition:
-        raise FileRefused(otherwise)

@@ -30,6 +30,7 @@ from features.tweets.rejects import RejectLog
 from features.tweets.table import InputFormat
 from pipeline.data.join import Joined, open_joined
 from pipeline.data.matching import Matching
+from pipeline.head.folder import TENSORS
 from pipeline.head.head import Head
 from pipeline.scoring.evaluate import Scores
 
@@ -263,10 +264,10 @@ def _marks(empty: bool, repaired: bool) -> str:
 
 
 def is_store(path: str | Path) -> bool:
-    """Tell cached vectors from tweets: by the name of an input, or by how it begins."""
+    """Tell cached vectors from tweets and heads: by the name of an input, or by how it begins."""
     path = Path(path)
     if path.suffix in (".h5", ".hdf5") or path.is_dir():
-        return True
+        return not (path / TENSORS).exists()
     with suppress(OSError, ValueError):  # what can't be read is said by who reads it
         if path.is_file():
             with path.open("rb") as file:

@@ -5,7 +5,8 @@ import json
 import pytest
 from report_examples import HOSTILE, example_facts, example_points
 
-from pipeline.facts.markdown import escaped, markdown_of
+from features.base.markdown import escaped
+from pipeline.facts.markdown import markdown_of
 
 
 @pytest.fixture(scope="module")
