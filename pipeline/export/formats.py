@@ -50,6 +50,10 @@ FORMATS = {
         ("onnx", "onnxruntime"),
         "onnx",
     ),
+    "safetensors": Format(
+        "pipeline.export.safetensors_folder",
+        "the head alone, without a pickle, with a card for the Hugging Face hub",
+    ),
 }
 
 

@@ -102,8 +102,6 @@ def write_folder(folder: Path, files: Mapping[str, bytes], *, overwrite: bool) -
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise InputError(f"{folder} is no folder; give the name of one, which is made")
-    if not folder.parent.is_dir():
-        raise InputError(f"{folder}: the folder {folder.parent} does not exist; make it first")
     if not folder.exists():
         with new_folder(folder) as aside:
             for name, content in files.items():
