@@ -14,6 +14,8 @@ from typing import Any
 
 from features.errors import InputError
 from features.tweets.rows import data_set, frame
+from features.tweets.rows.hub import hub_source
+from features.tweets.rows.hub_name import PREFIX
 from features.tweets.rows.row_source import RowSource
 
 # What makes rows of an object of some library; None where it is none of its own.
@@ -25,7 +27,7 @@ def inputs_of(given: Any) -> list[str | RowSource]:
 
     Parameters
     ----------
-    given : path, frame, data set, `RowSource`, or an iterable of these
+    given : path, name (`hf:…`), frame, data set, `RowSource`, or an iterable of these
         An iterator of frames is one input: it is read frame by frame.
 
     Raises
@@ -59,6 +61,8 @@ def name_of(one: str | RowSource) -> str:
 def _input_of(given: Any) -> str | RowSource | None:
     if isinstance(given, RowSource):
         return given
+    if isinstance(given, str) and given.startswith(PREFIX):
+        return hub_source(given)
     if isinstance(given, str | Path):
         return str(given)
     return next((found for kind in _KINDS if (found := kind(given)) is not None), None)
@@ -80,5 +84,6 @@ def _told_apart(inputs: list[str | RowSource]) -> list[str | RowSource]:
 def _unknown(given: object) -> InputError:
     return InputError(
         f"an input is a {type(given).__name__}: give the path of a file, a data set of Hugging "
-        "Face, or a frame of pandas, polars or Arrow, such as pandas.DataFrame(rows)"
+        "Face or its name as hf:ID, or a frame of pandas, polars or Arrow, such as "
+        "pandas.DataFrame(rows)"
     )
