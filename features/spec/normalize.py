@@ -9,22 +9,12 @@ It does not lower-case, stem or remove anything: the tokenizer of the model deci
 
 from __future__ import annotations
 
-import html
 import re
 import unicodedata
 from collections.abc import Callable
-from html.entities import html5
 
 from features.errors import InputError
-
-# A literal \uXXXX as data sets that went through a JSON dump carry it; a surrogate pair counts as
-# one character, and half a pair is left as it is.
-_ESCAPE = re.compile(
-    r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\u([0-9a-fA-F]{4})"
-)
-
-# Entities with their semicolon only: "AT&T" and "?a=1&copy=2" are not entities.
-_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
+from features.spec.unescape import unescape
 
 # Names without an underscore are those that others find the same units of a text by.
 LINK = re.compile(
@@ -42,27 +32,6 @@ MENTION = re.compile(
     r"(?![0-9]++(?:k|m|bn|x|st|nd|rd|th|am|pm|a|p|h|hrs?|min|usd|eur|gbp|ish)?(?![A-Za-z0-9_]))"
     r"[A-Za-z0-9_]++(?![@\u00c0-\u024f\u0300-\u036f])"
 )
-
-
-# No encoder reads more of a text than this, and Python's NFC takes quadratic time on long runs of
-# combining marks.
-_MAX_CHARACTERS = 10_000
-
-
-def _unescape(match: re.Match[str]) -> str:
-    high, low, single = match.groups()
-    if single is None:
-        return chr(0x10000 + ((int(high, 16) - 0xD800) << 10) + (int(low, 16) - 0xDC00))
-    code = int(single, 16)
-    # Half a surrogate pair is no character, and a control character is no text.
-    return match.group() if 0xD800 <= code <= 0xDFFF or code < 0x20 else chr(code)
-
-
-def _character(match: re.Match[str]) -> str:
-    """Undo one entity; a name that HTML does not know stays, also if it begins like one."""
-    entity = match.group()
-    known = entity.startswith("&#") or entity[1:] in html5
-    return html.unescape(entity) if known else entity
 
 
 def _short_link(match: re.Match[str]) -> str:
@@ -86,12 +55,7 @@ def tweeteval_1(text: str) -> str:
     >>> tweeteval_1("@ana_b I\\u2019m in &lt;3 https://t.co/x1 (mail a@b.org, 3 tickets @5 $AAPL)")
     '@user I’m in <3 http (mail a@b.org, 3 tickets @5 $AAPL)'
     """
-    text = text[:_MAX_CHARACTERS]
-    if "\\u" in text:
-        text = _ESCAPE.sub(_unescape, text)
-    if "&" in text:
-        text = _ENTITY.sub(_character, text)
-    text = unicodedata.normalize("NFC", text)
+    text = unicodedata.normalize("NFC", unescape(text))
     text = LINK.sub(_short_link, text)
     return MENTION.sub("@user", text)
 

@@ -28,44 +28,47 @@ class TokenRules(nn.Module):
     Parameters
     ----------
     vocabulary : Vocabulary
-    suffix : sequence of int
-        The special tokens behind each text.
+    empty : sequence of int
+        What the encoder reads of an empty text.
     max_length : int
     """
 
-    def __init__(self, vocabulary: Vocabulary, suffix: Sequence[int], max_length: int) -> None:
+    def __init__(self, vocabulary: Vocabulary, empty: Sequence[int], max_length: int) -> None:
         super().__init__()
-        self._vocabulary, self._suffix, self._max_length = vocabulary, tuple(suffix), max_length
+        self._vocabulary, self._empty, self._max_length = vocabulary, tuple(empty), max_length
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Give the ids that the encoder reads, (B, T) padded on the right, and the lengths (B, 1).
 
-        Takes ids and mask, (B, T) each, padded anywhere, and as long as they like.
+        Takes ids and mask, (B, T) each, padded anywhere and as long as they like.
         """
-        words = self._vocabulary
-        given = torch.arange(input_ids.shape[1])[None]
-        # Numbers that differ, so that the order is the same in every runtime.
-        order = (given + (attention_mask == 0) * input_ids.shape[1]).argsort(dim=1)
-        ids = input_ids.gather(1, order)
-        n = attention_mask.ne(0).sum(1, keepdim=True)
-        cut = n.clamp(max=self._max_length)
+        words, limit, empty = self._vocabulary, self._max_length, self._empty
+        # Room for what an empty text becomes.
+        ids = nn.functional.pad(input_ids, (0, len(empty)), value=words.padding_id)
+        attended = nn.functional.pad(attention_mask.ne(0).long(), (0, len(empty)))
+        n_given = torch.arange(ids.shape[1])[None]
+        # Tokens to the left, in their order; all numbers differ, so that each runtime sorts alike.
+        order = (n_given + (1 - attended) * ids.shape[1]).argsort(dim=1)
+        ids, n = ids.gather(1, order), attended.sum(1, keepdim=True)
         if words.truncation_side == "left":
-            kept = given + (given >= words.prefix) * (n - cut)
-            ids = ids.gather(1, kept.clamp(max=input_ids.shape[1] - 1))
-        ids = ids[:, : self._max_length]
+            kept = n_given + (n_given >= words.prefix) * (n - limit).clamp(min=0)
+            ids = ids.gather(1, kept.clamp(max=ids.shape[1] - 1))
+        is_empty = n <= words.prefix + words.suffix
+        lengths = torch.where(is_empty, len(empty), n.clamp(max=limit))
+        ids = ids[:, : lengths.max()]
         position = torch.arange(ids.shape[1])[None]
-        for number, token in enumerate(self._suffix):
-            last = position == self._max_length - len(self._suffix) + number
-            ids = torch.where(last & (n >= self._max_length), token, ids)
-        content = (position >= words.prefix) & (position < cut - words.suffix)
+        # Where a tokenizer has cut the text, it may have cut the special tokens behind it.
+        for number, token in enumerate(empty[len(empty) - words.suffix :]):
+            last = position == limit - words.suffix + number
+            ids = torch.where(last & (n >= limit), token, ids)
+        content = (position >= words.prefix) & (position < lengths - words.suffix)
         for token in words.special:
             ids = torch.where(content & (ids == token), words.unknown_id, ids)
-        if not words.prefix + words.suffix:  # an empty text is one unknown token
-            ids = torch.where((cut == 0) & (position == 0), words.unknown_id, ids)
-            cut = cut.clamp(min=1)
-        return torch.where(position < cut, ids, words.padding_id), cut
+        for number, token in enumerate(empty):
+            ids = torch.where(is_empty & (position == number), token, ids)
+        return torch.where(position < lengths, ids, words.padding_id), lengths
 
 
 class EncoderViews(nn.Module):
@@ -98,14 +101,15 @@ class EncoderViews(nn.Module):
         states = list(self._wanted(ids, attended.long()))
         pooler = states.pop() if self._views.pooler else None
         layers = dict(zip(self._views.layers, states, strict=True))
-        hidden = HiddenStates(layers, attended, content, pooler)
-        return {
-            source.view: parse_pooling(source.view)
-            .pool(hidden, self._views.n_layers)
-            .to(getattr(torch, source.store_dtype))
-            .float()
-            for source in self._sources
-        }
+        found = {}
+        for source in self._sources:
+            pooling = parse_pooling(source.view)
+            # The first token stands in the first column: nothing has to be looked for.
+            where = None if pooling.tokens == "cls" else attended
+            hidden = HiddenStates(layers, where, content, pooler)
+            vectors = pooling.pool(hidden, self._views.n_layers)
+            found[source.view] = vectors.to(getattr(torch, source.store_dtype)).float()
+        return found
 
 
 class HeadGraph(nn.Module):
@@ -118,16 +122,18 @@ class HeadGraph(nn.Module):
         Its encoder.
     """
 
+    coef: torch.Tensor
+    intercept: torch.Tensor
+
     def __init__(self, head: Head, model: Model) -> None:
         super().__init__()
+        (empty,) = model.tokenizer.tokenize([model.spec.prefix]).ids
         vocabulary = model.tokenizer.vocabulary
-        text = model.samples.ids[0]
-        suffix = text[len(text) - vocabulary.suffix :].tolist()
-        self.rules = TokenRules(vocabulary, suffix, model.spec.max_length)
+        self.rules = TokenRules(vocabulary, empty.tolist(), model.spec.max_length)
         self.encoder = EncoderViews(model, head.sources)
         self._order = [source.view for source in head.sources]
-        self.coef = torch.from_numpy(head.coef.T.copy())
-        self.intercept = torch.from_numpy(head.intercept.copy())
+        self.register_buffer("coef", torch.from_numpy(head.coef.T.copy()))
+        self.register_buffer("intercept", torch.from_numpy(head.intercept.copy()))
         self.eval()
 
     def forward(

@@ -185,7 +185,7 @@ def score_tweets(
         tweets, vectors = _encoded(tweets, encoders, on_rejects)
         if not tweets:
             continue
-        X = _side_by_side(head, vectors)
+        X = side_by_side(head, vectors)
         yield Scores(
             [tweet.id for tweet in tweets],
             [tweet.text for tweet in tweets],
@@ -205,11 +205,11 @@ def encode_for(head: Head, texts: Sequence[str], encoders: Sequence[FrozenEncode
     NotFinite
         The vectors of some texts overflow.
     """
-    return _side_by_side(head, {one.spec.fingerprint: one.encode(texts) for one in encoders})
+    return side_by_side(head, {one.spec.fingerprint: one.encode(texts) for one in encoders})
 
 
-def _side_by_side(head: Head, vectors: dict[str, dict[str, Matrix]]) -> Matrix:
-    """Put the views of a head side by side, (N, D).
+def side_by_side(head: Head, vectors: dict[str, dict[str, Matrix]]) -> Matrix:
+    """Put the views of a head side by side, (N, D); `vectors` by fingerprint of encoder and view.
 
     They are rounded as the cached vectors are that the head was fitted on, so that scoring a text
     and scoring its cached vector agree.

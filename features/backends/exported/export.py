@@ -90,7 +90,8 @@ def make_exported(
     wanted = Wanted(stock, layers, pooler)
     folder = None if place is None else place.folder(name, layers, pooler)
     with ExitStack() as stack:
-        stack.enter_context(exporting(name))
+        failed = f"backend {name!r} can't run this model"
+        stack.enter_context(exporting(failed, "give `backend=torch`"))
         stack.enter_context(torch.no_grad())
         existing = None if folder is None else read_export(folder)
         if existing is not None and folder is not None and dtype in existing.one_length:
@@ -171,8 +172,13 @@ def _padded(texts: Sequence[Sequence[int]], padding_id: int) -> list[torch.Tenso
 
 
 @contextmanager
-def exporting(name: str) -> Iterator[None]:
+def exporting(failed: str, cure: str) -> Iterator[None]:
     """Silence the warnings of exporters, and say in one line why one of them failed.
+
+    Parameters
+    ----------
+    failed, cure : str
+        What that means, and what to do then.
 
     Raises
     ------
@@ -194,9 +200,7 @@ def exporting(name: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # the border to foreign code: any type can come
-        raise FileRefused(
-            f"backend {name!r} can't run this model ({_reason(error)}): give `backend=torch`"
-        ) from error
+        raise FileRefused(f"{failed} ({_reason(error)}): {cure}") from error
     finally:
         transformers.logging.set_verbosity(verbosity)
 
