@@ -1,6 +1,6 @@
 """Stage two: cached vectors in, a head that scores tweets out; and the command line.
 
->>> from pipeline import fit, load_head
+>>> from pipeline import fit, load_head, predict
 """
 
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from pipeline.fit import FitResult, fit
 from pipeline.head.head import Head, load_head, save_head
 
 if TYPE_CHECKING:
+    from pipeline.scoring.frames import predict
     from pipeline.solver.estimator import MultinomialLogisticRegression
 
 __all__ = [
@@ -24,14 +25,19 @@ __all__ = [
     "compare",
     "fit",
     "load_head",
+    "predict",
     "save_head",
 ]
 
 
 def __getattr__(name: str) -> object:
-    # It loads scikit-learn, which scoring and inspecting do without.
+    # These load scikit-learn, and what scores: fitting and inspecting do without.
     if name == "MultinomialLogisticRegression":
         from pipeline.solver.estimator import MultinomialLogisticRegression
 
         return MultinomialLogisticRegression
+    if name == "predict":
+        from pipeline.scoring.frames import predict
+
+        return predict
     raise AttributeError(f"module 'pipeline' has no attribute {name!r}")

@@ -32,6 +32,7 @@ PUBLIC = [
     ("pipeline", "fit"),
     ("pipeline", "compare"),
     ("pipeline", "load_head"),
+    ("pipeline", "predict"),
     ("pipeline", "MultinomialLogisticRegression"),
 ]
 MAPS = ("CONTRIBUTING.md", "docs/architecture.md")

@@ -286,6 +286,7 @@ ARROWS = {
         "pipeline.evaluation",
         "pipeline.fit",
         "pipeline.head",
+        "pipeline.scoring",
         "pipeline.solver",
     ],
     "pipeline.cli": [
@@ -402,6 +403,7 @@ PUBLIC_FACES = {
     "pipeline/fit.py fit",
     "pipeline/head/head.py Head.push_to_hub",
     "pipeline/labelling/suspects.py suspects",
+    "pipeline/scoring/frames.py predict",
     "pipeline/solver/estimator.py MultinomialLogisticRegression.__init__",
 }
 MOST_LINES, MOST_PARAMETERS = 60, 8

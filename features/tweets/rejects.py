@@ -119,16 +119,8 @@ class RejectLog:
         InputError
             It is more than `REFUSED_SHARE`, and that was not allowed.
         """
-        if self.count <= LOUD_SHARE * rows or self.count == rows:  # all: there is nothing to go on
-            return None
-        counted = f"{self.count:,} of {rows:,} rows were rejected"
         where = "above" if self.path is None else f"in {self.path}"
-        if self.count > REFUSED_SHARE * rows and not self._allowed:
-            raise InputError(
-                f"{counted}, more than a fifth, so the input is probably read in the wrong way: "
-                f"the reasons are {where}; give `allow_rejects` to go on all the same"
-            )
-        return f"WARNING: {counted}; the reasons are {where}"
+        return judged(self.count, rows, f"the reasons are {where}", allowed=self._allowed)
 
     def hint(self) -> str:
         """Say what was rejected, for the end of a message; empty if nothing was."""
@@ -136,3 +128,16 @@ class RejectLog:
             return ""
         first = self._first
         return f"; {self.count} rejected, the first in line {first.line}: {first.reason}"
+
+
+def judged(count: int, rows: int, reasons: str, *, allowed: bool) -> str | None:
+    """Judge how many of some rows were rejected, see `RejectLog.judge`; say where reasons are."""
+    if count <= LOUD_SHARE * rows or count == rows:  # all: there is nothing to go on
+        return None
+    counted = f"{count:,} of {rows:,} rows were rejected"
+    if count > REFUSED_SHARE * rows and not allowed:
+        raise InputError(
+            f"{counted}, more than a fifth, so the input is probably read in the wrong way: "
+            f"{reasons}; give `allow_rejects` to go on all the same"
+        )
+    return f"WARNING: {counted}; {reasons}"

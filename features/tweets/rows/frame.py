@@ -97,8 +97,8 @@ def frames_of(given: Any) -> Frames | None:
         return Frames(name, lambda: iter([frame]), len(frame))
     if isinstance(found, nw.DataFrame):
         return Frames(name, lambda: iter([found]), len(found))
-    if hasattr(given, "__arrow_c_array__") and not hasattr(given, "__arrow_c_stream__"):
-        return None  # a column, which says no more of itself
+    if hasattr(given, "__arrow_c_array__"):
+        return _of_batch(given, name)
     if hasattr(given, "__arrow_c_stream__"):
         return Frames(name, lambda: _reading(_of_stream(given), name))
     if isinstance(found, nw.LazyFrame):
@@ -116,6 +116,17 @@ def frames_in(given: Iterator[Any]) -> tuple[Frames | None, Iterator[Any]]:
         return None, again
     name = f"iterator of {found.name}"
     return Frames(name, lambda: _reading(_of_all(again, name), name)), again
+
+
+def _of_batch(given: Any, name: str) -> Frames | None:
+    """Give a batch of Arrow; None for an array of it."""
+    import narwhals.stable.v2 as nw
+    import pyarrow as pa
+
+    if not isinstance(given, pa.RecordBatch):
+        return None
+    frame = nw.from_native(pa.Table.from_batches([given]), eager_only=True)
+    return Frames(name, lambda: iter([frame]), len(frame))
 
 
 def _said(error: Exception) -> str:
@@ -138,6 +149,7 @@ def _of_lazy(frame: nw.LazyFrame[Any]) -> Iterator[Frame]:
     if in_pieces is None:
         yield frame.collect()
         return
+    yield frame.head(0).collect()  # there may be no piece
     for piece in in_pieces(maintain_order=True):
         yield nw.from_native(piece, eager_only=True)
 
