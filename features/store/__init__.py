@@ -3,5 +3,6 @@
 `format` draws the layout, `reader` and `writer` use it, `structure` and `row_checks` say what a
 file may hold, `checksum` covers every bit, `admission` opens strangers' files in a child process
 first, `shard_folder` and `missing_shards` order the shards of a folder, `verify` checks all of it.
+`arrow` gives rows to frames, `vector_dataset` to torch's `DataLoader`.
 Imports `features.spec` and `features.base`; never torch, the encoder, tweets or extraction.
 """

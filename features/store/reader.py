@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -34,6 +35,9 @@ from features.store.format import (
     sort_labels,
 )
 from features.store.shard_folder import check_whole, in_order
+
+if TYPE_CHECKING:
+    from features.store.vector_dataset import VectorDataset
 
 # How often a file is opened again that was replaced at the very moment.
 _TRIES = 20
@@ -254,6 +258,59 @@ class FeatureStore:
                     block = read_rows(file, view, slice(int(some[0]), int(some[-1]) + 1))
                     vectors[low + start : low + stop] = block[some - some[0]]
         return vectors
+
+    def to_arrow(
+        self, views: str | Sequence[str] | None = None, block_bytes: int = BLOCK_BYTES
+    ) -> Any:
+        """Give all rows as a stream of Arrow, one block in memory at a time.
+
+        Parameters
+        ----------
+        views : str or sequence of str, optional
+            Default: the only view.
+        block_bytes : int
+            Of the vectors of a record batch, about.
+
+        Returns
+        -------
+        pyarrow.RecordBatchReader
+            `id`, `label` (a dictionary; null without one), `n_tokens`, `flags`, and each view as
+            lists of D float32. It is read while the store is open; `read_all` gives a table, which
+            polars and pandas take.
+        """
+        from features.store.arrow import record_batches
+
+        return record_batches(self, self._named(views), block_bytes)
+
+    def to_torch(
+        self,
+        views: str | Sequence[str] | None = None,
+        rows: npt.NDArray[np.bool_] | None = None,
+    ) -> VectorDataset:
+        """Give a map-style data set for torch's `DataLoader`, also one of several workers.
+
+        Parameters
+        ----------
+        views : str or sequence of str, optional
+            Whose vectors stand side by side; default: the only view.
+        rows : bool array (N,), optional
+            Which rows, such as `store.labels() >= 0`; default all.
+
+        Returns
+        -------
+        VectorDataset
+            Of pairs: a vector, float32 (D,), and the code of a label, -1 where there is none.
+        """
+        from features.store.vector_dataset import VectorDataset
+
+        names = self._named(views)
+        chosen = np.arange(self.n_rows) if rows is None else np.flatnonzero(rows)
+        labels = self.labels()[chosen].astype(np.int64)
+        width = sum(self.views[name] for name in names)
+        return VectorDataset(self.paths, names, chosen, labels, width)
+
+    def _named(self, views: str | Sequence[str] | None) -> list[str]:
+        return self.choose_views([views] if isinstance(views, str) else views)
 
     def labels(self) -> npt.NDArray[np.int32]:
         """Read the codes into `label_names`, (N,); -1 where there is no label."""
