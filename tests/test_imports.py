@@ -272,7 +272,14 @@ ARROWS = {
         "pipeline.labelling",
         "pipeline.scoring",
     ],
-    "pipeline.terminal": ["features.extraction", "pipeline.report"],
+    "pipeline.terminal": [
+        "features.backends",
+        "features.extraction",
+        "features.spec",
+        "features.store",
+        "features.tweets",
+        "pipeline.report",
+    ],
     "pipeline.serve": [
         "features.backends",
         "features.base",

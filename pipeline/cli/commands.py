@@ -1,7 +1,6 @@
 """Gather all commands: importing this defines them; `main` runs the one that is asked for."""
 
 from pipeline.cli import (
-    demo,
     deployment,
     extraction,
     fitting,
@@ -9,11 +8,11 @@ from pipeline.cli import (
     labelling,
     reporting,
     scoring,
+    start,
 )
 from pipeline.cli.group import main
 
 __all__ = [
-    "demo",
     "deployment",
     "extraction",
     "fitting",
@@ -22,4 +21,5 @@ __all__ = [
     "main",
     "reporting",
     "scoring",
+    "start",
 ]

@@ -21,12 +21,14 @@ from pipeline.cli.group import in_flags, main
 from pipeline.cli.results import check_json, remark, say_choice, write_json
 from pipeline.report.input_check import check_text
 from pipeline.report.stores_and_heads import extract_text
-from pipeline.terminal import progress
+from pipeline.terminal import completion, progress
 from pipeline.terminal.output import show, tell
 
 
 @main.command("extract")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.argument(
+    "inputs", nargs=-1, required=True, metavar="INPUT...", shell_complete=completion.files
+)
 @click.option(
     "-o",
     "--output",
@@ -38,6 +40,7 @@ from pipeline.terminal.output import show, tell
     "--model",
     default=DEFAULT_MODEL,
     show_default=True,
+    shell_complete=completion.folders,
     help="Hub id or local folder of an encoder.",
 )
 @click.option("--revision", help="Branch, tag or commit of a hub model.")
@@ -47,6 +50,7 @@ from pipeline.terminal.output import show, tell
     default=[DEFAULT_POOLING],
     show_default=True,
     metavar="POOLING",
+    shell_complete=completion.poolings,
     help="TOKENS[@LAYERS][+COMBINE], e.g. cls, mean@-2, cls@last4+concat; "
     "repeat for several views.",
 )
@@ -115,7 +119,9 @@ def extract_command(
 
 
 @main.command("check")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.argument(
+    "inputs", nargs=-1, required=True, metavar="INPUT...", shell_complete=completion.files
+)
 @click.option(
     "--normalize",
     type=click.Choice(list(CURRENT)),

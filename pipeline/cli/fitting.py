@@ -26,12 +26,14 @@ from pipeline.plots.files import check_plot, write_plot
 from pipeline.report.comparison import comparison_text
 from pipeline.report.fits import fit_text
 from pipeline.scoring.predict import is_store
-from pipeline.terminal import progress
+from pipeline.terminal import completion, progress
 from pipeline.terminal.output import show, tell
 
 
 @main.command("fit")
-@click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
+@click.argument(
+    "features", nargs=-1, required=True, metavar="FEATURES...", shell_complete=completion.files
+)
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="The head (.joblib)."
 )
@@ -39,6 +41,7 @@ from pipeline.terminal.output import show, tell
     "--pooling",
     multiple=True,
     metavar="POOLING",
+    shell_complete=completion.views,
     help="The view to fit on, or several side by side; needed where there are several.",
 )
 @click.option(
@@ -120,6 +123,7 @@ from pipeline.terminal.output import show, tell
     "--tweets",
     multiple=True,
     metavar="INPUT",
+    shell_complete=completion.files,
     help="The tweets that FEATURES were extracted from, for the report; repeat for more.",
 )
 def fit_command(
@@ -170,7 +174,9 @@ def fit_command(
 
 
 @main.command("compare")
-@click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
+@click.argument(
+    "features", nargs=-1, required=True, metavar="FEATURES...", shell_complete=completion.files
+)
 @click.option(
     "--combine",
     multiple=True,

@@ -19,7 +19,7 @@ from pipeline.report import verification
 from pipeline.report.machine import diagnosis_text
 from pipeline.report.stores_and_heads import head_text, store_text
 from pipeline.scoring.predict import is_store
-from pipeline.terminal import progress
+from pipeline.terminal import completion, progress
 from pipeline.terminal.output import show
 
 
@@ -35,7 +35,9 @@ def inspect_command(file: Path) -> None:
 
 
 @main.command("verify")
-@click.argument("paths", nargs=-1, required=True, metavar="FEATURES...")
+@click.argument(
+    "paths", nargs=-1, required=True, metavar="FEATURES...", shell_complete=completion.files
+)
 @options.json_file
 def verify_command(paths: Sequence[str], json_file: Path | None) -> None:
     """Check every bit and every row of feature files, or of folders of them.
@@ -58,6 +60,7 @@ def verify_command(paths: Sequence[str], json_file: Path | None) -> None:
     "--model",
     default=DEFAULT_MODEL,
     show_default=True,
+    shell_complete=completion.folders,
     help="Hub id or local folder of the encoder to try.",
 )
 @options.json_file

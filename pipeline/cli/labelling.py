@@ -21,13 +21,15 @@ from pipeline.labelling.suspects import COLUMNS as OF_SUSPECTS
 from pipeline.labelling.suspects import suspects
 from pipeline.report.labels import next_rows_text, suspects_text
 from pipeline.scoring.output_files import check_output, write_table
-from pipeline.terminal import progress
+from pipeline.terminal import completion, progress
 from pipeline.terminal.output import beside
 
 
 @main.command("suspects")
 @click.argument("head", type=click.Path(path_type=Path))
-@click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
+@click.argument(
+    "features", nargs=-1, required=True, metavar="FEATURES...", shell_complete=completion.files
+)
 @options.table
 @options.number
 @options.corrections
@@ -71,7 +73,9 @@ def suspects_command(
 
 @main.command("label-next")
 @click.argument("head", type=click.Path(path_type=Path))
-@click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
+@click.argument(
+    "features", nargs=-1, required=True, metavar="FEATURES...", shell_complete=completion.files
+)
 @options.table
 @options.number
 @options.corrections
@@ -79,6 +83,7 @@ def suspects_command(
     "--tweets",
     multiple=True,
     metavar="INPUT",
+    shell_complete=completion.files,
     help="The tweets that FEATURES were extracted from, to write their texts; repeat for more.",
 )
 @click.option(

@@ -19,6 +19,7 @@ from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.options import CLASS_WEIGHTS
 from pipeline.head.head import Head
 from pipeline.scoring.predict import encoders_of
+from pipeline.terminal import completion
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,6 +67,7 @@ dialect = _options(
     click.option(
         "--input-format",
         metavar="FORMAT",
+        shell_complete=completion.input_formats,
         help="csv, tsv, jsonl, json, txt, parquet or arrow [by the name; jsonl on standard input].",
     ),
     click.option(
@@ -104,12 +106,14 @@ machine = _options(
     click.option(
         "--device",
         default="auto",
+        shell_complete=completion.devices,
         show_default=True,
         help="auto, cpu, cuda, cuda:N or mps; several GPUs as cuda:0,cuda:1.",
     ),
     click.option(
         "--backend",
         default="auto",
+        shell_complete=completion.backends,
         show_default=True,
         help=f"auto, {', '.join(BACKENDS)}: what runs the model; auto measures, speed only.",
     ),
@@ -125,6 +129,7 @@ table = click.option(
     "--output",
     default="-",
     show_default=True,
+    shell_complete=completion.files,
     help="A .csv, .tsv or .jsonl file; - is JSON Lines on standard output.",
 )
 scores = click.option(
@@ -132,6 +137,7 @@ scores = click.option(
     "--output",
     default="-",
     show_default=True,
+    shell_complete=completion.files,
     help="A .csv, .tsv, .jsonl, .parquet, .arrow or .feather file; - is JSON Lines on standard "
     "output.",
 )
@@ -151,6 +157,7 @@ models = click.option(
     "--model",
     "models",
     multiple=True,
+    shell_complete=completion.folders,
     help="Where the head's model lies on this machine; one for each of its encoders.",
 )
 strict = click.option("--strict", is_flag=True, help="Stop at the first row that can't be used.")

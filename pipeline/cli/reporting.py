@@ -32,7 +32,7 @@ from pipeline.facts.plane import MAPS, check_map
 from pipeline.fitting.changes import known_to
 from pipeline.head.head import Head, load_head
 from pipeline.scoring.predict import is_store
-from pipeline.terminal import progress
+from pipeline.terminal import completion, progress
 from pipeline.terminal.output import tell
 
 SUFFIXES = (".html", ".json", ".md")
@@ -91,7 +91,9 @@ class Asked:
 
 @main.command("report")
 @click.argument("head", type=click.Path(path_type=Path))
-@click.argument("features", nargs=-1, required=True, metavar="FEATURES...")
+@click.argument(
+    "features", nargs=-1, required=True, metavar="FEATURES...", shell_complete=completion.files
+)
 @click.option(
     "-o",
     "--output",
@@ -105,6 +107,7 @@ class Asked:
     "--tweets",
     multiple=True,
     metavar="INPUT",
+    shell_complete=completion.files,
     help="The tweets that FEATURES were extracted from, to show their texts; repeat for more.",
 )
 @click.option("--no-text", is_flag=True, help="Write no text of a tweet, whatever was given.")

@@ -44,7 +44,7 @@ from pipeline.scoring.novelty import check_can_tell, watched
 from pipeline.scoring.output_files import check_output, write_scores, write_table
 from pipeline.scoring.predict import is_store, scored
 from pipeline.scoring.quantify import COLUMNS, by_stored_label, quantify
-from pipeline.terminal import progress
+from pipeline.terminal import completion, progress
 from pipeline.terminal.output import beside, show, tell
 from pipeline.terminal.streams import look_of
 
@@ -54,7 +54,9 @@ _MOST_BYTES = 100_000
 
 @main.command("predict")
 @click.argument("head", type=click.Path(path_type=Path))
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.argument(
+    "inputs", nargs=-1, required=True, metavar="INPUT...", shell_complete=completion.files
+)
 @options.scores
 @click.option("--with-text", is_flag=True, help="Write the tweets too.")
 @click.option(
@@ -142,7 +144,9 @@ def predict_command(
 
 @main.command("evaluate")
 @click.argument("head", type=click.Path(path_type=Path))
-@click.argument("inputs", nargs=-1, required=True, metavar="LABELLED...")
+@click.argument(
+    "inputs", nargs=-1, required=True, metavar="LABELLED...", shell_complete=completion.files
+)
 @options.models
 @options.seed
 @options.moved_prior
@@ -195,9 +199,16 @@ def evaluate_command(
 
 @main.command("quantify")
 @click.argument("head", type=click.Path(path_type=Path))
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.argument(
+    "inputs", nargs=-1, required=True, metavar="INPUT...", shell_complete=completion.files
+)
 @click.option("--by", metavar="COLUMN", help="Shares of each group too: a column of the tweets.")
-@click.option("-o", "--output", help="Write the shares to a .csv, .tsv or .jsonl file as well.")
+@click.option(
+    "-o",
+    "--output",
+    shell_complete=completion.files,
+    help="Write the shares to a .csv, .tsv or .jsonl file as well.",
+)
 @click.option(
     "--plot",
     type=click.Path(path_type=Path),
@@ -274,12 +285,14 @@ def quantify_command(
     "--training",
     multiple=True,
     metavar="FEATURES",
+    shell_complete=completion.files,
     help="The vectors that the head was fitted on, to find the tweets behind it; repeat for more.",
 )
 @click.option(
     "--tweets",
     multiple=True,
     metavar="INPUT",
+    shell_complete=completion.files,
     help="The tweets that --training was extracted from, to show their texts; repeat for more.",
 )
 @options.corrections

@@ -2,5 +2,5 @@
 
 `volume` holds how much is to be said, `streams` says what a stream can show, `output` prints
 results and remarks, `progress` shows rate and time left. In a pipe nothing of it is to be seen, and
-rich is imported only where a terminal shows something.
+rich is imported only where a terminal shows something. `completion` answers a shell.
 """

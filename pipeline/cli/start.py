@@ -1,8 +1,9 @@
-"""Define `demo`: run extract, fit and predict on the example tweets, in a folder that is kept.
+"""Define the commands to start with: `demo`, and `completion` for a shell.
 
-The tweets are in `pipeline/examples/`, which an installed wheel has too. They are copied into the
-folder first, so that each line that is shown can be run again by hand. Each step is the command
-itself, with its own output; nothing is computed here.
+`demo` runs extract, fit and predict on the example tweets, in a folder that is kept. The tweets are
+in `pipeline/examples/`, which an installed wheel has too. They are copied into the folder first, so
+that each line that is shown can be run again by hand. Each step is the command itself, with its own
+output; nothing is computed here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from features.base.paths import check_replaceable
 from features.base.shown import printable
 from features.errors import CannotContinue, InputError, system_reason
 from pipeline.cli.group import main
+from pipeline.terminal import completion
 from pipeline.terminal.output import show, tell
 from pipeline.terminal.volume import volume
 
@@ -52,6 +54,13 @@ def demo_command(folder: Path, report: bool) -> None:
     show(str, f"The files lie in {printable(str(folder))}:")
     for path in written:
         show(str, f"  {Path(path).stat().st_size:>9,} bytes  {Path(path).name}")
+
+
+@main.command("completion")
+@click.argument("shell", type=click.Choice(completion.SHELLS))
+def completion_command(shell: str) -> None:
+    """Print the script by which a shell completes commands, options, files and poolings."""
+    click.echo(completion.script(shell, main))
 
 
 def _copy_tweets(folder: Path) -> None:
