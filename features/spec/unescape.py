@@ -18,8 +18,7 @@ _ESCAPE = re.compile(
 # Entities with their semicolon only: "AT&T" and "?a=1&copy=2" are not entities.
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
 
-# No encoder reads more of a text than this, and Python's NFC takes quadratic time on long runs of
-# combining marks.
+# No encoder reads more of a text than this.
 _MAX_CHARACTERS = 10_000
 
 

@@ -28,7 +28,7 @@ def explanation_page(found: Explanation, head_name: str) -> str:
     head_name : str
         What its head is called.
     """
-    css = (_FOLDER / "explanation.css").read_text(encoding="utf-8")
+    css = style_sheet()
     base, parts = found.views.between(found.winner, found.runner_up)
     return (
         templates(_FOLDER, _clean)
@@ -45,6 +45,11 @@ def explanation_page(found: Explanation, head_name: str) -> str:
             difference=float(found.logits[found.winner] - found.logits[found.runner_up]),
         )
     )
+
+
+def style_sheet() -> str:
+    """Give the style of words that are marked by their effect, and of what stands around them."""
+    return (_FOLDER / "explanation.css").read_text(encoding="utf-8")
 
 
 def _clean(text: str) -> str:

@@ -19,10 +19,13 @@ from starlette.routing import Route, Router
 from features.base.arrays import Floats
 from features.base.shown import listed, shown
 from features.errors import FrostlineError
+from pipeline.serve.explaining import explanation_of
 from pipeline.serve.guards import Entrance, Guard, exchange_of
 from pipeline.serve.information import head_facts, server_facts
 from pipeline.serve.limits import Limits
 from pipeline.serve.metrics import Metrics
+from pipeline.serve.openapi import description
+from pipeline.serve.pages import routes_page, trial_page
 from pipeline.serve.reading import check_texts, read_body
 from pipeline.serve.refusals import UNHEALTHY, Refusal, as_refusal
 from pipeline.serve.schema import (
@@ -30,6 +33,7 @@ from pipeline.serve.schema import (
     ClassificationData,
     ClassifyRequest,
     Direction,
+    ExplainRequest,
     Prediction,
     PredictRequest,
     Usage,
@@ -49,6 +53,8 @@ class Service:
     scorer : Scorer
     limits : Limits
     metrics : Metrics
+    has_token : bool
+        Whether clients must send one.
 
     Attributes
     ----------
@@ -56,8 +62,16 @@ class Service:
         Whether the server is about to end, and no longer healthy.
     """
 
-    def __init__(self, scorer: Scorer, limits: Limits, metrics: Metrics) -> None:
+    def __init__(
+        self, scorer: Scorer, limits: Limits, metrics: Metrics, *, has_token: bool
+    ) -> None:
         self.is_draining = False
+        self._description = description(
+            scorer.heads.by_name,
+            [encoder.truncation_side for encoder in scorer.encoders],
+            limits,
+            has_token=has_token,
+        )
         self._scorer, self._limits, self._metrics = scorer, limits, metrics
         self._heads = scorer.heads.by_name
 
@@ -66,6 +80,7 @@ class Service:
         table: list[tuple[str, str, Endpoint]] = [
             ("/predict", "POST", self.predict),
             ("/classify", "POST", self.classify),
+            ("/explain", "POST", self.explain),
             ("/heads/predict", "POST", self.predict_by_all),
             ("/heads/{name}/predict", "POST", self.predict),
             ("/heads/{name}/classify", "POST", self.classify),
@@ -73,6 +88,9 @@ class Service:
             ("/info", "GET", self.info),
             ("/health", "GET", self.health),
             ("/metrics", "GET", self.counts),
+            ("/openapi.json", "GET", self.description),
+            ("/docs", "GET", self.routes_page),
+            ("/", "GET", self.trial_page),
         ]
         return [
             Route(path, partial(_counted, path, endpoint), methods=[method])
@@ -117,6 +135,29 @@ class Service:
             Usage(answer.tokens, answer.tokens),
         )
         return _json(content, answer)
+
+    async def explain(self, request: Request) -> Response:
+        """Say what moved the class of a text."""
+        asked = read_request(ExplainRequest, await read_body(request, self._limits))
+        head = self._head(request, asked.model)
+        check_texts([asked.text], self._limits)
+        exchange_of(request.scope).texts = 1
+        try:
+            return _json(await explanation_of(head, asked.text, self._scorer))
+        except FrostlineError as error:
+            raise as_refusal(error) from error
+
+    async def description(self, request: Request) -> Response:
+        """Describe the routes in OpenAPI."""
+        return _json(self._description)
+
+    async def routes_page(self, request: Request) -> Response:
+        """Describe the routes for people."""
+        return _page(*routes_page(self._description))
+
+    async def trial_page(self, request: Request) -> Response:
+        """Give the page to try heads on."""
+        return _page(*trial_page())
 
     async def info(self, request: Request) -> Response:
         """Say what is served, and what is allowed."""
@@ -211,13 +252,17 @@ def _predictions(
     scores: Floats = answer.proba(head.name)
     if asked.raw_scores:
         scores = answer.logits[head.name].round(6)
-    order = np.argsort(-scores, axis=1, kind="stable")[:, : asked.top_k]
+    order = np.argsort(-scores, axis=1, kind="stable")[:, asked.classes]
     labels = head.head.labels
     found = [
         [Prediction(labels[k], row[k]) for k in of_row]
         for row, of_row in zip(scores.tolist(), order.tolist(), strict=True)
     ]
     return found[0] if isinstance(asked.inputs, str) else found
+
+
+def _page(page: str, policy: str) -> Response:
+    return Response(page, headers={"content-security-policy": policy}, media_type="text/html")
 
 
 def _json(content: Any, answer: Answer | None = None) -> Response:

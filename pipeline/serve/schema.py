@@ -31,7 +31,17 @@ class PredictRequest(Struct, forbid_unknown_fields=True):
     truncate: bool | None = None
     truncation_direction: Direction | None = None
     raw_scores: bool = False
-    top_k: Annotated[int, Meta(ge=1)] | None = None
+    top_k: int | float | None = None
+
+    def __post_init__(self) -> None:
+        """Take `3.0` for 3, as JSON does."""
+        if self.top_k is not None and (self.top_k < 1 or self.top_k != int(self.top_k)):
+            raise ValueError("Expected a whole number >= 1 - at `$.top_k`")
+
+    @property
+    def classes(self) -> slice:
+        """Those of a text that are asked for, where the first one is first."""
+        return slice(None if self.top_k is None else int(self.top_k))
 
 
 class Prediction(Struct):
@@ -85,11 +95,26 @@ class ExplainRequest(Struct, forbid_unknown_fields=True):
     model: str | None = None
 
 
-class ErrorAnswer(Struct):
-    """Why there is no answer."""
+class Refused(Struct):
+    """Why there is no answer, as text-embeddings-inference says it."""
 
     error: str
     error_type: str
+
+
+class Reason(Struct):
+    """What was wrong."""
+
+    message: str
+    type: str
+    param: None
+    code: int
+
+
+class ClassifyRefused(Struct):
+    """Why there is no answer, as vLLM says it."""
+
+    error: Reason
 
 
 _DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {
@@ -135,12 +160,10 @@ def _no_constant(name: str) -> NoReturn:
 
 def _unlike(kind: type[Any], error: msgspec.ValidationError) -> str:
     """Say what is wrong with a request, and what it may hold."""
-    fields = ", ".join(
-        msgspec.structs.fields(kind)[n].name for n in range(len(kind.__struct_fields__))
-    )
-    return f"{shown_reason(str(error))}; the fields are {fields}"
+    fields = ", ".join(kind.__struct_fields__)
+    return f"{_short(str(error))}; the fields are {fields}"
 
 
-def shown_reason(reason: str) -> str:
+def _short(reason: str) -> str:
     """Give what msgspec says, whose words may hold names that a client has sent."""
     return reason if len(reason) < 200 else shown(reason)

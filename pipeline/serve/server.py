@@ -157,6 +157,25 @@ class _Server(uvicorn.Server):
         yield
 
 
+def http_server(guard: Guard, limits: Limits) -> uvicorn.Server:
+    """Put an application behind HTTP; it ends when its `should_exit` is set."""
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    return _Server(
+        uvicorn.Config(
+            guard,
+            http=bounded(limits),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=limits.idle_seconds,
+            timeout_graceful_shutdown=limits.drain_seconds,
+        )
+    )
+
+
 def serve(
     heads: Heads,
     load: Callable[[], Sequence[FrozenEncoder]],
@@ -193,30 +212,16 @@ def serve(
         try:
             scorer.warm_up()
             metrics.watch(lambda: scorer.waiting)
-            service = Service(scorer, limits, metrics)
+            service = Service(scorer, limits, metrics, has_token=place.token is not None)
             guard = application(service, place.entrance, metrics, log)
-            server = _Server(
-                uvicorn.Config(
-                    guard,
-                    http=bounded(limits),
-                    ws="none",
-                    lifespan="off",
-                    log_config=None,
-                    access_log=False,
-                    server_header=False,
-                    proxy_headers=False,
-                    timeout_keep_alive=limits.idle_seconds,
-                    timeout_graceful_shutdown=limits.drain_seconds,
-                )
-            )
-            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+            server = http_server(guard, limits)
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(_until_told(server, bound, service, guard, say))
         finally:
             scorer.close()
-    if scorer.waiting:
+    if scorer.unanswered:
         raise CannotContinue(
-            f"{scorer.waiting:,} texts were still waiting after {limits.drain_seconds} s: their "
+            f"{scorer.unanswered:,} texts were still waiting after {limits.drain_seconds} s: their "
             "requests have no answer"
         )
 
@@ -232,7 +237,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _until_told(
-    server: _Server,
+    server: uvicorn.Server,
     bound: socket.socket,
     service: Service,
     guard: Guard,
@@ -241,14 +246,14 @@ async def _until_told(
     """Run the server until a signal comes, and end it in order."""
     loop, told = asyncio.get_running_loop(), asyncio.Event()
 
-    def end() -> None:
+    def end(number: int) -> None:
         if told.is_set():
-            os._exit(130)
+            os._exit(128 + number)
         service.is_draining = guard.is_draining = True
         told.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
+        loop.add_signal_handler(number, end, number)
     running = asyncio.create_task(server.serve(sockets=[bound]))
     while not server.started and not running.done():
         await asyncio.sleep(0.01)

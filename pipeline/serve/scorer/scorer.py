@@ -65,8 +65,6 @@ class Answer:
         Numbers of the texts that are so, ascending.
     tokens : int
         That were read.
-    vectors : list of dicts of str to float32 array (N, D)
-        Of each encoder that was asked, its views; empty where they were not wanted.
     """
 
     logits: dict[str, Floats]
@@ -74,7 +72,6 @@ class Answer:
     empty: list[int]
     repaired: list[int]
     tokens: int
-    vectors: list[dict[str, Matrix]]
 
     def proba(self, name: str) -> Floats:
         """Give the probabilities of a head, (N, K), to the six digits that `predict` prints."""
@@ -98,8 +95,8 @@ class Scorer:
     ----------
     waiting : int
         Texts that are waited for.
-    dropped : int
-        Texts whose clients had gone.
+    unanswered : int
+        Texts of requests that were given up before there was an answer.
     """
 
     def __init__(
@@ -111,7 +108,7 @@ class Scorer:
         ran: Callable[[Ran], None] = lambda ran: None,
     ) -> None:
         self.heads, self.encoders = heads, encoders
-        self.waiting = 0
+        self.waiting = self.unanswered = 0
         self._max_queue, self._on_batch = max_queue, ran
         self._seconds_per_text = 0.01
         self._futures: dict[Job, tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = {}
@@ -140,8 +137,10 @@ class Scorer:
         InputError
             8-bit integers leave the vectors too far from float32.
         """
-        for encoder in self.encoders:
-            encoder.encode(_WARM_UP)
+        for encoder, stacks in zip(self.encoders, self.heads.stacks, strict=True):
+            vectors = encoder.encode(_WARM_UP)
+            for stack in stacks:
+                stack.logits(vectors)
 
     async def score(
         self,
@@ -149,7 +148,6 @@ class Scorer:
         heads: Sequence[ServedHead],
         *,
         whole: bool = False,
-        keeps_vectors: bool = False,
         is_gone: Callable[[], bool] = lambda: False,
     ) -> Answer:
         """Score texts with heads.
@@ -160,8 +158,6 @@ class Scorer:
         heads : sequence of ServedHead
         whole : bool
             Whether a text that would be cut is refused.
-        keeps_vectors : bool
-            Whether the vectors are wanted too.
         is_gone : callable
             Says whether nobody waits for the answer any more.
 
@@ -176,7 +172,22 @@ class Scorer:
         Abandoned
             Nobody waits for the answer.
         """
-        n = len(texts)
+        encoders = list(dict.fromkeys(n for head in heads for n in head.encoders))
+        job = Job(_repaired(texts), encoders, whole=whole, is_gone=is_gone)
+        await self._run(job)
+        return _answer(job, texts, heads)
+
+    async def encode(self, texts: Sequence[str], encoder: int) -> dict[str, Matrix]:
+        """Give the vectors of an encoder, (N, D) for each of its views; raises as `score` does."""
+        job = Job(_repaired(texts), [encoder], keeps_vectors=True)
+        await self._run(job)
+        rows: Sequence[Row] = job.found[encoder]
+        of_rows = [row.vectors or {} for row in rows]
+        return {view: np.stack([one[view] for one in of_rows]) for view in of_rows[0]}
+
+    async def _run(self, job: Job) -> None:
+        """Wait for a job, if there is room for it."""
+        n = len(job.texts)
         if self.waiting and self.waiting + n > self._max_queue:
             seconds = max(1, math.ceil(self.waiting * self._seconds_per_text))
             raise QueueFull(
@@ -184,9 +195,6 @@ class Scorer:
                 f"{self._max_queue:,} that may; come again in {seconds} s",
                 min(seconds, 60),
             )
-        repaired = [NOT_UNICODE.sub("\ufffd", text) for text in texts]
-        encoders = list(dict.fromkeys(n for head in heads for n in head.encoders))
-        job = Job(repaired, encoders, whole=whole, keeps_vectors=keeps_vectors, is_gone=is_gone)
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
         self._futures[job] = loop, ended
@@ -197,10 +205,11 @@ class Scorer:
         finally:
             self.waiting -= n
             self._futures.pop(job, None)
-            job.abandon()
+            if not job.has_ended:
+                self.unanswered += n
+                job.abandon()
         if job.failure is not None:
             raise job.failure
-        return _answer(job, texts, heads)
 
     def _tokenise(self) -> None:
         """Tokenise the texts of jobs as they come, several jobs at a time."""
@@ -273,6 +282,13 @@ def _resolve(futures: Sequence[asyncio.Future[None]]) -> None:
             future.set_result(None)
 
 
+def _repaired(texts: Sequence[str]) -> list[str]:
+    return [
+        text if text.isascii() and "\0" not in text else NOT_UNICODE.sub("\ufffd", text)
+        for text in texts
+    ]
+
+
 def _answer(job: Job, texts: Sequence[str], heads: Sequence[ServedHead]) -> Answer:
     """Put together what the encoders gave for the texts of a job."""
     found: Mapping[int, Sequence[Row]] = job.found
@@ -283,16 +299,10 @@ def _answer(job: Job, texts: Sequence[str], heads: Sequence[ServedHead]) -> Answ
             for part in served.parts
         ]
         logits[served.name] = np.sum(parts, axis=0) + served.head.intercept
-    vectors = []
-    if job.keeps_vectors:
-        for rows in found.values():
-            of_rows = [row.vectors or {} for row in rows]
-            vectors.append({view: np.stack([v[view] for v in of_rows]) for view in of_rows[0]})
     return Answer(
         logits,
         sorted(job.truncated),
         [number for number, text in enumerate(texts) if not text.strip()],
         [n for n, (a, b) in enumerate(zip(texts, job.texts, strict=True)) if a != b],
         job.tokens,
-        vectors,
     )

@@ -166,3 +166,15 @@ def test_short_names_become_versioned_ones(asked, name):
 def test_an_unknown_name_says_what_there_is(name):
     with pytest.raises(InputError, match=r"choose one of tweeteval, none"):
         versioned_name(name)
+
+
+@settings(max_examples=50)
+@given(
+    st.text(
+        "ae\u0301\u0316\u0f73\u0334\u0345\u0344\uac00\u1100\u1161\u11a8éΐ\u05b0\u05b1 ", min_size=1
+    ),
+    st.integers(300, 900),
+)
+def test_long_runs_of_marks_are_composed_as_unicodedata_does(some, length):
+    text = (some * length)[:length]
+    assert tweeteval_1(text) == unicodedata.normalize("NFC", text)

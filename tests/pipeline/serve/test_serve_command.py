@@ -1,21 +1,15 @@
 """`frostline serve` as a process: what it answers is what `predict` says, and how it ends."""
 
-import csv
 import json
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from serving import running
+from serving import running, write_heads
 
-from features.extraction.extract import extract
 from pipeline.cli.commands import main
-from pipeline.fit import fit
-from pipeline.head.head import save_head
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
 TEXTS = [
     "so happy for you two 🎉",
     "worst service ever, never again",
@@ -29,24 +23,8 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, minilm):
-    """Two heads of one encoder and other views, fitted on 90 example tweets."""
     folder = tmp_path_factory.mktemp("serve")
-    with (EXAMPLES / "tweets.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))[:90]
-    with (folder / "train.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["id", "text", "label"], extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-    extract(
-        folder / "train.csv",
-        folder / "train.h5",
-        model=minilm,
-        pooling=["mean@last4+sum", "cls"],
-        dtype="float32",
-    )
-    for name, view in (("mood", "mean@last4+sum"), ("other", "cls")):
-        head = fit(folder / "train.h5", pooling=view, C=0.01).head
-        save_head(head, folder / f"{name}.joblib")
+    write_heads(folder, minilm)
     return folder
 
 
