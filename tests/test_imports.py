@@ -285,9 +285,7 @@ ARROWS = {
         "features.base",
         "features.encoder",
         "features.spec",
-        "pipeline.explaining",
         "pipeline.head",
-        "pipeline.page",
         "pipeline.solver",
     ],
     "pipeline": [

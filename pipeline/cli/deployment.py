@@ -1,9 +1,10 @@
-"""Define the commands that bring a head to where it is used: `export` and `serve`."""
+"""Define the commands that bring a head to where it is used: `export`, `push` and `serve`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pipeline.cli.group import main
 from pipeline.cli.results import open_head, remark
 from pipeline.export.export import export
 from pipeline.export.formats import FORMATS
+from pipeline.head.pretrained import NAMES
 from pipeline.terminal.output import tell
 from pipeline.terminal.volume import volume
 
@@ -43,13 +45,64 @@ _SERVE_PACKAGES = ("starlette", "uvicorn", "httptools", "msgspec", "prometheus_c
 )
 @options.prior
 @options.models
+@click.option(
+    "--no-training-texts",
+    is_flag=True,
+    help="Leave out the digests by which the head knows training texts.",
+)
 def export_command(
-    head: Path, output: Path, written: str, prior: str | None, models: Sequence[str]
+    head: Path,
+    output: Path,
+    written: str,
+    prior: str | None,
+    models: Sequence[str],
+    no_training_texts: bool,
 ) -> None:
     """Write a head in the format of other tools: a folder that works without frostline."""
-    export(open_head(head, prior), output, written, models=models, say=remark)
+    fitted = open_head(head, prior)
+    if no_training_texts:
+        fitted = replace(fitted, texts=None)
+    export(fitted, output, written, models=models, say=remark)
     for path in sorted(path for path in output.rglob("*") if path.is_file()):
         tell(str, f"{path.stat().st_size:>13,} bytes  {printable(str(path))}")
+
+
+@main.command("push")
+@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("repo_id", metavar="OWNER/NAME")
+@click.option("--private", is_flag=True, help="Make a private repository; refuse a public one.")
+@click.option(
+    "--commit-message",
+    default="Push a head of frostline",
+    show_default=True,
+    metavar="TEXT",
+    help="What the commit says.",
+)
+@click.option("--branch", metavar="NAME", help="A branch that is there [main].")
+@click.option("--create-pr", is_flag=True, help="Propose the commit as a pull request.")
+@options.card
+@click.option(
+    "--training-texts",
+    is_flag=True,
+    help="Let the digests of training texts go up as well; whoever has a text can find it there.",
+)
+@options.prior
+def push_command(head: Path, repo_id: str, prior: str | None, **chosen: Any) -> None:
+    """Put a head on the Hugging Face hub: config.json, head.safetensors and a card.
+
+    The token is that of `hf auth login`, or HF_TOKEN. Labels, counts and figures go up, but no
+    text. What is there is then a head for every command: hf:OWNER/NAME.
+    """
+    fitted = open_head(head, prior)
+    url = fitted.push_to_hub(repo_id, **{**chosen, "private": chosen["private"] or None})
+    tell(str, f"{', '.join(NAMES)}: {printable(url)}")
+    kept = 0 if fitted.texts is None else len(fitted.texts.digests)
+    if kept:
+        tell(str, f"digests of {kept:,} training texts {_went(chosen['training_texts'])}")
+
+
+def _went(went_up: bool) -> str:
+    return "went up too" if went_up else "were left out"
 
 
 @main.command("serve")

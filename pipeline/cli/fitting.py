@@ -15,12 +15,13 @@ from features.tweets.reader import TweetReader
 from pipeline.cli import options
 from pipeline.cli.group import main
 from pipeline.cli.reporting import Asked, check_reports, make_reports
-from pipeline.cli.results import check_json, write_json
+from pipeline.cli.results import check_json, write_json, write_text
 from pipeline.compare import compare
 from pipeline.evaluation.cross_validation import FOLDS
 from pipeline.fit import fit
 from pipeline.head.calibration import METHODS
 from pipeline.head.head import save_head
+from pipeline.head.pretrained import card_for
 from pipeline.plots.comparison import comparison_plot
 from pipeline.plots.files import check_plot, write_plot
 from pipeline.report.comparison import comparison_text
@@ -120,6 +121,12 @@ from pipeline.terminal.output import show, tell
     help="Write a report on the head as well, .html, .json or .md; repeat for more.",
 )
 @click.option(
+    "--card",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a model card too, as the Hugging Face hub has it, e.g. README.md.",
+)
+@click.option(
     "--tweets",
     multiple=True,
     metavar="INPUT",
@@ -135,6 +142,7 @@ def fit_command(
     against: Path | None,
     json_file: Path | None,
     reports: Sequence[Path],
+    card: Path | None,
     tweets: Sequence[str],
     **chosen: Any,
 ) -> None:
@@ -150,6 +158,7 @@ def fit_command(
             f"{output} is, or is named as, cached vectors; name a head, e.g. head.joblib"
         )
     check_json(json_file, [*inputs, output])
+    _check_card(card, [*inputs, output, json_file])
     asked = Asked(reports, output, features, tweets, corrections, against, memory=chosen["memory"])
     if tweets and not reports:
         raise InputError("`tweets` are for a report: give `report=head.html` as well")
@@ -166,11 +175,24 @@ def fit_command(
         )
     save_head(result.head, output)
     write_json(json_file, result.head.metadata)
+    if card is not None:
+        write_text(card, card_for(result.head, output.name))
     tell(fit_text, result)
     tell(str, f"\n{printable(str(output))} written")
     if reports:
         tell(str, "")
         make_reports(result.head, asked, TweetReader(tweets) if tweets else None, other)
+
+
+def _check_card(path: Path | None, others: Sequence[str | Path | None]) -> None:
+    """Refuse a card that can't be written, before the work."""
+    if path is None:
+        return
+    check_replaceable(path, others)
+    if path.suffix.lower() != ".md":
+        raise InputError(f"{path}: unknown format; the name of a card must end in .md")
+    if path in others:
+        raise InputError(f"{path} is another output already; give `card` another name")
 
 
 @main.command("compare")

@@ -232,6 +232,17 @@ memory = click.option(
     metavar="SIZE",
     help="Vectors to hold, e.g. 2GiB; more are streamed [a quarter of what is free].",
 )
+card = _options(
+    click.option(
+        "--license", metavar="NAME", help="For the card, as the hub names it, e.g. apache-2.0."
+    ),
+    click.option(
+        "--language",
+        multiple=True,
+        metavar="CODE",
+        help="For the card: a language of the tweets, e.g. en; repeat for more.",
+    ),
+)
 
 
 def columns_of(chosen: Mapping[str, Any]) -> Columns:

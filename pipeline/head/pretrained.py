@@ -23,8 +23,17 @@ from pipeline.hub.card import card_of
 from pipeline.hub.repository import Access, fetch
 
 CARD = "README.md"
+NAMES = (CARD, CONFIG, TENSORS)
 # How `measured_on` names the files of `--validation`.
 _FILES = re.compile(r"(?<= rows of ).+")
+
+
+def card_for(
+    head: Head, place: str, *, license: str | None = None, language: str | Sequence[str] = ()
+) -> str:
+    """Write the card of a head alone; arguments as for `files_for`."""
+    content = content_of(head, {"coef": head.coef, "intercept": head.intercept})
+    return card_of(content, place, license=license, language=language)
 
 
 def files_for(
@@ -113,7 +122,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes], *, overwrite: bool) -
             f"{folder} holds {', '.join(there)} already; `overwrite=True` replaces what is there"
         )
     # A reader between two of these finds arrays of another head, which `config.json` refuses.
-    for name in sorted(files, key=(CARD, CONFIG, TENSORS).index, reverse=True):
+    for name in sorted(files, key=NAMES.index, reverse=True):
         with replacing(folder / name) as aside:
             aside.write_bytes(files[name])
 

@@ -52,7 +52,8 @@ def card_of(
     """
     record = Record.of(content, place)
     languages = [language] if isinstance(language, str) else list(language)
-    for name, values in (("language", languages), ("license", [license] if license else [])):
+    licenses = [] if license is None else [license]
+    for name, values in (("language", languages), ("license", licenses)):
         for value in values:
             if not value.replace("-", "").replace(".", "").isalnum() or not value.isascii():
                 example = "en" if name == "language" else "apache-2.0"
@@ -65,7 +66,7 @@ def _metadata(record: Record, license: str | None, languages: Sequence[str]) -> 
     """Give the YAML, by the hub's own writer, which quotes what has to be."""
     from huggingface_hub import ModelCardData
 
-    base = record.base_models
+    base, results = record.base_models, _results(record)
     data = ModelCardData(
         library_name="frostline",
         pipeline_tag=_TASK,
@@ -75,8 +76,8 @@ def _metadata(record: Record, license: str | None, languages: Sequence[str]) -> 
         language=(languages[0] if len(languages) == 1 else list(languages)) or None,
         datasets=record.datasets or None,
         metrics=[HUB_METRICS[name][0] for name in HUB_METRICS if name in record.figures] or None,
-        model_name=_plain(record.title),
-        eval_results=_results(record) or None,
+        model_name=_plain(record.title) if results else None,
+        eval_results=results or None,
     )
     return str(data.to_yaml(line_break="\n"))
 

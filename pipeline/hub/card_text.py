@@ -16,7 +16,7 @@ from pipeline.hub.record import Record, count, hub_id, mapping, number, sequence
 
 _LISTED = 30  # classes in a table
 # How the other figures of a head are shown; the first ones have names on the hub as well.
-_FIGURES = {
+FIGURES = {
     "macro_recall": "macro recall",
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
@@ -83,32 +83,23 @@ def _use(record: Record) -> Iterator[str]:
     ]
     yield "With frostline installed:"
     yield "```bash\n" + "\n".join(lines) + "\n```"
-    yield "From Python, vectors to probabilities:"
+    yield "From Python:"
+    models = json.dumps([_on_one_line(spec.model) for spec in record.encoders])
     yield (
         "```python\n"
-        "import numpy as np\n\n"
-        "from pipeline import load_head\n"
-        "from pipeline.scoring.predict import encoders_for\n\n"
-        f"head = load_head({json.dumps(place)})\n"
-        f"texts = {json.dumps(list(_TEXTS))}\n"
-        f"encoders = encoders_for(head{f', models={_models(record)}' if local else ''})\n"
-        "vectors = [encoder.encode(texts) for encoder in encoders]\n"
-        "of = {one.spec.fingerprint: n for n, one in enumerate(encoders)}\n"
-        "X = np.hstack([vectors[of[s.spec.fingerprint]][s.view] for s in head.sources])\n"
-        "print(head.predict(X), head.predict_proba(X).round(3))\n"
+        "import pandas as pd\n\n"
+        "from pipeline import predict\n\n"
+        f'tweets = pd.DataFrame({{"text": {json.dumps(list(_TEXTS))}}})\n'
+        f"print(predict({json.dumps(place)}, tweets{f', models={models}' if local else ''}))\n"
         "```"
     )
-
-
-def _models(record: Record) -> str:
-    return json.dumps([_on_one_line(spec.model) for spec in record.encoders])
 
 
 def _results(record: Record) -> Iterator[str]:
     rows = "" if record.judged is None else f" ({record.judged:,} rows)"
     yield f"Measured on {escaped(record.judged_on, None)}{rows}."
     lines: list[list[object]] = []
-    for name, shown in _FIGURES.items():
+    for name, shown in FIGURES.items():
         if name in record.figures:
             interval = record.interval if name == "macro_recall" else None
             between = "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"

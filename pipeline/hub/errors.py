@@ -44,7 +44,7 @@ def one_line(what: str) -> Iterator[None]:
     except (FrostlineError, MemoryError):
         raise
     except Exception as error:  # the hub client raises a dozen types, from HTTP to validation
-        raise _ours(what, error) from error
+        raise _ours(what, _answer_behind(error)) from error
 
 
 def is_unreachable(error: BaseException) -> bool:
@@ -56,6 +56,16 @@ def is_unreachable(error: BaseException) -> bool:
     # httpx, and its successor, share no type with each other.
     names = {one.__name__ for one in type(error).__mro__}
     return isinstance(error, OfflineModeIsEnabled) or bool(names & {"TransportError"})
+
+
+def _answer_behind(error: Exception) -> Exception:
+    """Give the answer of the hub that an error of the client was made from, if one was."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, HfHubHTTPError):
+        inner = inner.__cause__
+    return error if inner is None else inner
 
 
 def _ours(what: str, error: Exception) -> FrostlineError:
