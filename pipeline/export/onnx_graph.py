@@ -2,14 +2,15 @@
 
 It holds frostline's rules for token ids too, those that tokenizers elsewhere don't keep: texts are
 cut to the encoder's length with their last special token kept, padding may be on either side, and
-no text says special tokens. The poolings are those of `features/spec/pooling.py`, the weights of
-the encoder are shared by all views, and the head is computed in float64, as in scoring.
+no text says special tokens. The poolings are those of `features/spec/pooling.py`, and the weights
+of the encoder are shared by all views. All of it is float32: runtimes in browsers have no float64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -132,8 +133,8 @@ class HeadGraph(nn.Module):
         self.rules = TokenRules(vocabulary, empty.tolist(), model.spec.max_length)
         self.encoder = EncoderViews(model, head.sources)
         self._order = [source.view for source in head.sources]
-        self.register_buffer("coef", torch.from_numpy(head.coef.T.copy()))
-        self.register_buffer("intercept", torch.from_numpy(head.intercept.copy()))
+        self.register_buffer("coef", torch.from_numpy(head.coef.T.astype(np.float32)))
+        self.register_buffer("intercept", torch.from_numpy(head.intercept.astype(np.float32)))
         self.eval()
 
     def forward(
@@ -142,5 +143,5 @@ class HeadGraph(nn.Module):
         """Run ids and mask, (B, T) each; give probabilities and logits, float32 (B, K)."""
         vectors = self.encoder(*self.rules(input_ids, attention_mask))
         X = torch.cat([vectors[view] for view in self._order], 1)
-        logits = (X.double() @ self.coef + self.intercept).float()
+        logits = X @ self.coef + self.intercept
         return torch.softmax(logits, 1), logits

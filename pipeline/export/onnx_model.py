@@ -128,6 +128,8 @@ def _write_config(checkpoint: Checkpoint, head: Head, about: dict[str, Any], fol
         {
             **config,
             "problem_type": "single_label_classification",
+            # Without this, it asks for a file of 8-bit weights.
+            "transformers.js_config": {"dtype": "fp32"},
             "id2label": {str(number): label for number, label in enumerate(head.labels)},
             "label2id": {label: number for number, label in enumerate(head.labels)},
             "frostline": about,

@@ -1,0 +1,188 @@
+"""The pages of docs/export.md in Chromium, with the packages of npm, give what `predict` gives."""
+
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import pytest
+from architectures import N_LAYERS, TEXTS, WIDTH
+from exports import expected, head_on
+
+from pipeline.export.export import export
+
+api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
+NPM = shutil.which("npm")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None or NPM is None, reason="no Chromium or no npm on this machine"
+)
+
+PAGE = (Path(__file__).parents[3] / "docs" / "export.md").read_text(encoding="utf-8")
+PAGES = dict(
+    zip(
+        ("transformers.js", "onnxruntime-web"),
+        re.findall(r"^```html\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL),
+        strict=True,
+    )
+)
+# As they belong together: transformers.js asks for this very version of the runtime.
+PACKAGES = {
+    "@huggingface/transformers": "4.3.2",
+    "@huggingface/tokenizers": "0.2.0",
+    "onnxruntime-web": "1.31.0-dev.20260914-8d85527a0",
+}
+RAW = (
+    *TEXTS,
+    "@ana_b I\\u2019m in &lt;3 https://t.co/x1 &amp;amp; &eacute; AT&T (mail a@b.org @5 $AAPL)",
+    "[SEP] [CLS] [MASK] </s> the end 👩‍👩‍👧 ❤️",
+    '</script><script>alert("&amp;")</script> \u202e e' + "\u0301" * 300,
+    " \n ",
+)
+
+
+@pytest.fixture(scope="module")
+def node_modules():
+    """The packages as npm lays them out; kept in the user's cache, some 35 MB."""
+    kept = platformdirs.user_cache_path("frostline-tests") / "npm"
+    kept.mkdir(parents=True, exist_ok=True)
+    folder = kept / "-".join(version for version in PACKAGES.values())
+    if folder.exists():
+        return folder
+    aside = folder.with_name(f".new-{threading.get_native_id()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    for name, version in PACKAGES.items():
+        target = aside / name
+        target.mkdir(parents=True)
+        try:
+            packed = subprocess.run(
+                [NPM, "pack", "--silent", "--ignore-scripts", f"{name}@{version}"],
+                capture_output=True,
+                text=True,
+                cwd=aside,
+                timeout=300,
+                check=True,
+            )
+        except (subprocess.SubprocessError, OSError) as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            pytest.skip(f"npm gives no {name}@{version}: {error}")
+        archive = aside / packed.stdout.split()[-1]
+        with tarfile.open(archive) as opened:
+            for member in opened.getmembers():
+                if member.name.startswith("package/dist/") and not member.name.endswith(".map"):
+                    member.name = member.name.removeprefix("package/")
+                    opened.extract(member, target, filter="data")
+        archive.unlink()
+    try:
+        aside.rename(folder)
+    except OSError:  # another process was faster
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+class Files(SimpleHTTPRequestHandler):
+    """The files of a folder; silent."""
+
+    def guess_type(self, path):
+        kinds = {".mjs": "text/javascript", ".wasm": "application/wasm"}
+        return kinds.get(Path(path).suffix) or super().guess_type(path)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def scored(browser, node_modules, tmp_path):
+    """Give what opens a page of the documentation beside an export, with other texts in it."""
+    servers = []
+
+    def score(page, folder, texts):
+        site = tmp_path / "site"
+        site.mkdir()
+        (site / "node_modules").symlink_to(node_modules)
+        (site / "sentiment").symlink_to(folder)
+        listed = json.dumps(texts).replace("<", r"\u003c")
+        content, n = re.subn(
+            r"const texts = \[.*\];", lambda _: f"const texts = {listed};", PAGES[page]
+        )
+        assert n == 1
+        (site / "index.html").write_text(content, encoding="utf-8")
+        server = ThreadingHTTPServer(
+            ("127.0.0.1", 0), lambda *arguments: Files(*arguments, directory=str(site))
+        )
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        asked, errors = [], []
+        opened = browser.new_page()
+        opened.on("request", lambda request: asked.append(request.url))
+        opened.on("pageerror", lambda error: errors.append(str(error)))
+        opened.goto(address)
+        opened.wait_for_function(
+            "document.querySelector('#found').textContent !== ''", timeout=120_000
+        )
+        found = json.loads(opened.locator("#found").text_content())
+        opened.close()
+        assert errors == []
+        elsewhere = [url for url in asked if not url.startswith((address, "data:", "blob:"))]
+        assert elsewhere == []
+        return found
+
+    yield score
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def as_matrix(found, labels):
+    return np.array(
+        [[{one["label"]: one["score"] for one in row}[k] for k in labels] for row in found]
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bert",
+        pytest.param("xlm-roberta", marks=pytest.mark.slow),
+        pytest.param("roberta", marks=pytest.mark.slow),
+    ],
+)
+def test_a_page_gives_what_predict_gives(page, name, scored, tiny_model, tmp_path):
+    views = ["cls", "mean", "mean-content@last2+concat", "max"]
+    head = head_on(tiny_model(name), views, n_layers=N_LAYERS, width=WIDTH, max_length=24)
+    export(head, tmp_path / "out")
+    found = scored(page, tmp_path / "out", list(RAW))
+    np.testing.assert_allclose(as_matrix(found, head.labels), expected(head, RAW), atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_the_packaged_model_gives_what_predict_gives(page, scored, minilm, tmp_path):
+    head = head_on(
+        minilm,
+        ["mean@last4+concat", "cls"],
+        n_layers=6,
+        width=384,
+        store_dtype="float16",
+        labels=["negative", "neutral", "positive"],
+    )
+    export(head, tmp_path / "out")
+    found = scored(page, tmp_path / "out", list(RAW))
+    np.testing.assert_allclose(as_matrix(found, head.labels), expected(head, RAW), atol=1e-4)
