@@ -5,7 +5,7 @@ Nothing is learned and nothing is cached: see `FrozenBert` for when to use it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +67,27 @@ class FrozenBert(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no t
         self.backend = backend
         self.revision = revision
 
-    def fit(self, X: Iterable[str], y: object = None) -> FrozenBert:
+    def fit(self, X: Any, y: object = None) -> FrozenBert:
         """Load the model. `X` and `y` are not looked at."""
         self.encoder_ = FrozenEncoder(**self.get_params())
         return self
 
-    def transform(self, X: Iterable[str]) -> Matrix:
-        """Encode texts: float32 (N, D), the views in the order of `pooling`."""
+    def transform(self, X: Any) -> Matrix:
+        """Encode texts, the views in the order of `pooling`.
+
+        Parameters
+        ----------
+        X : iterable of str, (N,)
+            See `FrozenEncoder.encode`; or a frame of one column, as a `ColumnTransformer` gives.
+
+        Returns
+        -------
+        float32 array (N, D)
+            Or the frame that `set_output` asks for, with the index of pandas.
+        """
         if not hasattr(self, "encoder_"):
             self.fit(X)  # it has nothing to learn from X
-        vectors = self.encoder_.encode(X)
+        vectors = self.encoder_.encode(_only_column(X))
         return np.hstack([vectors[view] for view in self.encoder_.views])
 
     def get_feature_names_out(self, input_features: object = None) -> Any:
@@ -91,7 +102,25 @@ class FrozenBert(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no t
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string, tags.input_tags.two_d_array = True, False
+        tags.requires_fit = False
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
     def __getstate__(self) -> dict[str, Any]:
         # The model is found again by its name; a pickle need not carry its weights.
         state: dict[str, Any] = super().__getstate__()
         return {key: value for key, value in state.items() if key != "encoder_"}
+
+
+def _only_column(X: Any) -> Any:
+    """Give the column of a frame, or of an array of two dimensions, that has no other."""
+    import narwhals.stable.v2 as nw
+
+    if not hasattr(X, "columns"):
+        return X[:, 0] if getattr(X, "ndim", 1) == 2 and X.shape[1] == 1 else X
+    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    is_one = isinstance(frame, nw.DataFrame) and len(frame.columns) == 1
+    return nw.to_native(frame[:, 0]) if is_one else X

@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from architectures import TEXTS, WIDTH
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_checks, get_tags
 
 from features import FrozenBert, FrozenEncoder
 from features.errors import InputError
@@ -186,3 +190,79 @@ def test_frames_are_refused_and_columns_and_generators_give_a_row_each(tiny_mode
         np.testing.assert_array_equal(bert.transform(column), expected)
     with pytest.raises(InputError, match="number 1 is nan, a float"):
         bert.transform([TEXTS[0], float("nan")])
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+def test_frames_come_out_with_names_and_the_index(tiny_model, kind):
+    views = ["cls", "mean"]
+    expected = tiny(tiny_model("bert"), pooling=views).fit_transform(TEXTS)
+    bert = tiny(tiny_model("bert"), pooling=views).set_output(transform=kind)
+    series = pd.Series(TEXTS, index=[7, *range(len(TEXTS) - 1)])
+    for texts in (TEXTS, series, series.to_frame("text"), pl.Series(TEXTS)):
+        frame = bert.fit_transform(texts)
+        assert type(frame) is {"pandas": pd.DataFrame, "polars": pl.DataFrame}[kind]
+        assert list(frame.columns) == bert.get_feature_names_out().tolist()
+        np.testing.assert_array_equal(frame.to_numpy(), expected)
+        if kind == "pandas" and isinstance(texts, pd.Series | pd.DataFrame):
+            assert frame.index.equals(series.index)
+
+
+def test_a_frame_of_one_column_is_its_column(tiny_model):
+    bert = tiny(tiny_model("bert")).fit([])
+    expected = bert.transform(TEXTS)
+    frame = pd.DataFrame({"text": TEXTS})
+    for one in (frame, pl.from_pandas(frame), pa.table(frame), np.array(TEXTS)[:, None]):
+        np.testing.assert_array_equal(bert.transform(one), expected)
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+@pytest.mark.parametrize("column", ["text", ["text"]])
+def test_it_stands_in_a_column_transformer(tiny_model, frame, column):
+    data = frame({"text": X, "likes": range(len(X))})
+    columns = ColumnTransformer(
+        [
+            ("text", tiny(tiny_model("bert"), pooling="cls"), column),
+            ("n", StandardScaler(), ["likes"]),
+        ]
+    )
+    matrix = columns.set_output(transform="pandas").fit_transform(data)
+    assert list(matrix.columns) == [*(f"text__cls[{i}]" for i in range(WIDTH)), "n__likes"]
+    np.testing.assert_array_equal(
+        matrix.iloc[:, :-1], tiny(tiny_model("bert"), pooling="cls").fit_transform(X)
+    )
+    classifier = make_pipeline(clone(columns), LogisticRegression()).fit(data, Y)
+    again = pickle.loads(pickle.dumps(classifier))
+    np.testing.assert_array_equal(again.predict(data), classifier.predict(data))
+
+
+def test_it_says_that_it_takes_texts():
+    tags = get_tags(FrozenBert())
+    assert tags.input_tags.string
+    assert not tags.input_tags.two_d_array
+    assert not tags.requires_fit
+
+
+# Those of scikit-learn's that do without numbers; the others are for matrices.
+CHECKS = [
+    "check_estimator_cloneable",
+    "check_estimator_repr",
+    "check_estimator_tags_renamed",
+    "check_get_params_invariance",
+    "check_mixin_order",
+    "check_no_attributes_set_in_init",
+    "check_parameters_default_constructible",
+    "check_set_params",
+    "check_valid_tag_types",
+    "check_do_not_raise_errors_in_init_or_set_params",
+]
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_checks_of_scikit_learn(name):
+    getattr(estimator_checks, name)("FrozenBert", FrozenBert())
+
+
+@pytest.mark.filterwarnings("ignore:Can't test estimator")
+def test_all_checks_that_scikit_learn_has_for_texts():
+    found = estimator_checks.check_estimator(FrozenBert(), on_skip=None)
+    assert {one["status"] for one in found} == {"passed"}
