@@ -30,7 +30,7 @@ from features.errors import InputError, NotFinite, foreign
 from features.spec.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
 from features.spec.encoder_spec import EncoderSpec, make_spec
 from features.spec.normalize import normalizer
-from features.spec.pooling import DEFAULT_POOLING, parse_poolings
+from features.spec.pooling import DEFAULT_POOLING, SENTENCE, parse_poolings
 from features.spec.tokenizer import Tokens
 from features.spec.unused_parts import unused_parts
 
@@ -58,6 +58,9 @@ class FrozenEncoder:
     prefix : str
         What is put before each normalised text, where the model expects that: `query: `. It is
         part of what vectors mean.
+    prompt_name : str, optional
+        The name of a prompt in the model's folder that is the prefix; "" is none. Default: that
+        which the folder says where a view is `sentence`, else none.
     dtype : str
         `auto`, `float32`, `bfloat16`, `float16` or `int8`. `auto` takes half precision where it is
         measured to be faster and every view keeps a mean cosine of 0.9999 to float32, else float32.
@@ -105,20 +108,23 @@ class FrozenEncoder:
         max_length: int | None = None,
         normalize: str = "tweeteval",
         prefix: str = "",
+        prompt_name: str | None = None,
         dtype: str = "auto",
         device: str = "auto",
         max_batch_tokens: int | None = None,
         backend: str = "auto",
         revision: str | None = None,
     ) -> None:
-        parse_poolings(pooling)  # before any file is read
+        views = [one.name for one in parse_poolings(pooling)]  # before any file is read
         checkpoint = find_checkpoint(model, revision=revision)
         spec = make_spec(
             checkpoint,
             max_length=max_length,
             normalize=normalize,
             prefix=prefix,
+            prompt_name=prompt_name,
             quantize="int8" if dtype == "int8" else "none",
+            sentence=SENTENCE in views,
         )
         runtime = Runtime(dtype, device, backend, max_batch_tokens)
         self._load(lambda: checkpoint, spec, pooling, runtime)

@@ -25,10 +25,12 @@ from features.backends.exported.runtime import ExportedBackend
 from features.backends.registry import EXPORTED, KERNEL_PACKAGES, Backend
 from features.base.cache import recall, remember
 from features.base.machine import machine, may_have_accelerator
-from features.errors import InputError
+from features.errors import FileRefused, InputError
 from features.spec.checkpoint import Checkpoint
 from features.spec.encoder_spec import EncoderSpec
-from features.spec.pooling import Pooling
+from features.spec.pooling import SENTENCE, Pooling
+from features.spec.sentence_folder import read_sentence_modules
+from features.spec.sentence_modules import SentenceModules
 from features.spec.tokenizer import TextTokenizer, open_tokenizer
 
 Matrix = npt.NDArray[np.float32]
@@ -41,7 +43,7 @@ class Views:
 
     Attributes
     ----------
-    poolings : tuple of Pooling
+    poolings : tuple of Pooling or SentenceModules
     n_layers : int
         Of the model, L.
     widths : dict of str to int
@@ -52,15 +54,47 @@ class Views:
         Whether the pooler's output is.
     """
 
-    poolings: tuple[Pooling, ...]
+    poolings: tuple[Pooling | SentenceModules, ...]
     n_layers: int
     widths: dict[str, int]
     layers: tuple[int, ...]
     pooler: bool
 
 
+def with_modules(
+    poolings: Sequence[Pooling],
+    find: Callable[[], Checkpoint],
+    spec: EncoderSpec,
+    tokenizer: TextTokenizer,
+) -> tuple[Pooling | SentenceModules, ...]:
+    """Give the views, with the modules of the model's folder where one is `sentence`.
+
+    Raises
+    ------
+    InputError
+        The spec has no modules, so it is not that of the view.
+    FileRefused
+        They are not honoured, or not those of the spec.
+    """
+    if not any(pooling.tokens == SENTENCE for pooling in poolings):
+        return tuple(poolings)
+    checkpoint = find()
+    modules = read_sentence_modules(checkpoint.with_modules())
+    if modules.digest != spec.modules:
+        raise FileRefused(
+            f"pooling 'sentence': the modules of {checkpoint.name} are {modules.digest[:12]}, and "
+            f"the encoder is of {spec.modules[:12] or 'none'}"
+        )
+    prompt = tokenizer.tokenize([spec.prefix]) if spec.prefix else None
+    # What stands behind a text is none of the prompt.
+    n = 0 if prompt is None else int(prompt.lengths[0]) - min(1, tokenizer.vocabulary.suffix)
+    return tuple(
+        modules.behind(n) if pooling.tokens == SENTENCE else pooling for pooling in poolings
+    )
+
+
 def wanted_views(
-    poolings: tuple[Pooling, ...],
+    poolings: tuple[Pooling | SentenceModules, ...],
     name: str,
     *,
     n_layers: int,
@@ -237,7 +271,7 @@ class Memory:
     @classmethod
     def of(cls, spec: EncoderSpec, poolings: Sequence[Pooling], runtime: Runtime) -> Memory:
         """Give the memory of an encoder."""
-        key = {
+        key: dict[str, Any] = {
             "ways": _WAYS,
             "machine": machine(KERNEL_PACKAGES),
             "model": ExportPlace.of(spec).model,
@@ -249,6 +283,8 @@ class Memory:
             "max_batch_tokens": runtime.max_batch_tokens,
             "precision": runtime.precision,
         }
+        if spec.modules:
+            key["modules"] = spec.modules
         return cls(key, None if runtime.precision is None else {**key, "precision": None})
 
     def choice(self) -> Choice | None:
@@ -307,7 +343,7 @@ def _opened(
     content = (folder / TOKENIZER).read_text(encoding="utf-8")
     tokenizer = open_tokenizer(spec.model, content, vocabulary, spec.max_length)
     views = wanted_views(
-        poolings,
+        with_modules(poolings, find, spec, tokenizer),
         spec.model,
         n_layers=export.n_layers,
         hidden_size=export.hidden_size,

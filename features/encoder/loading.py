@@ -39,6 +39,7 @@ from features.encoder.engine import (
     not_finite,
     pooled,
     wanted_views,
+    with_modules,
 )
 from features.encoder.probe_texts import PROBE_TEXTS, RANGE_TEXTS
 from features.errors import FileRefused, FrostlineError, InputError, first_line
@@ -46,6 +47,7 @@ from features.spec.checkpoint import Checkpoint
 from features.spec.encoder_spec import EncoderSpec
 from features.spec.normalize import normalizer
 from features.spec.pooling import Pooling
+from features.spec.sentence_modules import SentenceModules
 from features.spec.tokenizer import TextTokenizer, Tokens, load_tokenizer
 
 # The least mean cosine to float32 that every view must keep on `PROBE_TEXTS`, by precision: half
@@ -108,7 +110,8 @@ def open_model(checkpoint: Checkpoint, spec: EncoderSpec, poolings: tuple[Poolin
     samples = _as_read(RANGE_TEXTS, spec, tokenizer)
     stock = _stock(checkpoint, tokenizer, samples)
     _check_vocabulary(spec.model, tokenizer, stock)
-    return Model(stock, spec, _views(poolings, spec, stock, tokenizer), tokenizer, samples)
+    views = with_modules(poolings, lambda: checkpoint, spec, tokenizer)
+    return Model(stock, spec, _views(views, spec, stock, tokenizer), tokenizer, samples)
 
 
 def load_reference(checkpoint: Checkpoint, spec: EncoderSpec, views: Views) -> Backend:
@@ -130,7 +133,10 @@ def _stock(checkpoint: Checkpoint, tokenizer: TextTokenizer, samples: Tokens) ->
 
 
 def _views(
-    poolings: tuple[Pooling, ...], spec: EncoderSpec, stock: StockModel, tokenizer: TextTokenizer
+    poolings: tuple[Pooling | SentenceModules, ...],
+    spec: EncoderSpec,
+    stock: StockModel,
+    tokenizer: TextTokenizer,
 ) -> Views:
     return wanted_views(
         poolings,

@@ -32,7 +32,7 @@ from features.extraction.windows import WINDOW, announced, read_windows, with_tw
 from features.spec.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
 from features.spec.encoder_spec import make_spec
 from features.spec.normalize import normalizer
-from features.spec.pooling import DEFAULT_POOLING, parse_poolings
+from features.spec.pooling import DEFAULT_POOLING, SENTENCE, parse_poolings
 from features.spec.unused_parts import unused_parts
 from features.spec.vector_spec import STORE_DTYPES, VectorSpec, precision_of
 from features.tweets.columns import Columns
@@ -55,6 +55,7 @@ def extract(
     max_length: int | None = None,
     normalize: str = "tweeteval",
     prefix: str = "",
+    prompt_name: str | None = None,
     dtype: str = "auto",
     store_dtype: str = "float16",
     device: str = "auto",
@@ -93,7 +94,7 @@ def extract(
         frames; a `Dataset` or `IterableDataset` of Hugging Face. See `inputs_of`.
     output : path
         The feature file, or the folder of its shards.
-    model, revision, pooling, max_length, normalize, prefix
+    model, revision, pooling, max_length, normalize, prefix, prompt_name
         What vectors mean, see `FrozenEncoder`.
     dtype, device, backend, max_batch_tokens
         How they are made, see `FrozenEncoder`.
@@ -149,7 +150,13 @@ def extract(
         checkpoint = find_checkpoint(model, revision=revision)
         quantize = "int8" if dtype == "int8" else "none"
         spec = make_spec(
-            checkpoint, max_length=max_length, normalize=normalize, quantize=quantize, prefix=prefix
+            checkpoint,
+            max_length=max_length,
+            normalize=normalize,
+            quantize=quantize,
+            prefix=prefix,
+            prompt_name=prompt_name,
+            sentence=SENTENCE in views,
         )
     vectors = VectorSpec(spec, dict.fromkeys(views, 0), precision_of(dtype), store_dtype)
     names = [name_of(one) for one in sources]
@@ -184,17 +191,28 @@ def extract(
                     rejects.add(usable.rejects)
                     target.add_rows(usable)
                 meter.report()
-        if not target.begun:
-            raise InputError(f"no usable tweet in {reader}{rejects.hint()}")
-        for line in rejects.closing_remarks(reader):
-            say(line)
-        with clock(seconds, "write"):
-            rejects.settle()
-            target.finish(reader.label_order, last=True)
+        _finish(target, reader, rejects, say, seconds)
         unique = target.builder.n_unique()
         target.journal.remove()
     seconds["total"] = perf_counter() - started
     return summarise(request.path, target.outcome(), unique, encoded, reader, rejects, seconds)
+
+
+def _finish(
+    target: Output,
+    reader: TweetReader,
+    rejects: RejectLog,
+    say: Callable[[str], None],
+    seconds: dict[str, float],
+) -> None:
+    """Say what there is to say of all rows, and let the output take its name."""
+    if not target.begun:
+        raise InputError(f"no usable tweet in {reader}{rejects.hint()}")
+    for line in rejects.closing_remarks(reader):
+        say(line)
+    with clock(seconds, "write"):
+        rejects.settle()
+        target.finish(reader.label_order, last=True)
 
 
 def _load_encoder(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ PACKAGE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 # What is fetched from a hub: no pickles, no code, and nothing in sub-folders.
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.codes", "*.tiktoken"]
 _HUB_IGNORED = ["*/*"]
+# The modules of sentence-transformers, each in a folder of its own.
+_MODULE_FILES = ["modules.json", "[0-9]*_*/config.json", "[0-9]*_*/model.safetensors"]
 
 # What a config.json says about the training, the file or the host rather than the forward pass.
 # Saving a model again adds or drops these, and the vectors stay the same.
@@ -184,6 +187,12 @@ class Checkpoint:
             raise FileRefused(f"{index} names files outside of its folder: {outside[0][:100]!r}")
         return [self.folder / name for name in sorted(set(names.values()))]
 
+    def with_modules(self) -> Path:
+        """Give the folder, with what a hub's repository holds for sentence-transformers."""
+        if self.revision is not None:
+            _fetched(self.name, self.revision, _MODULE_FILES, ())
+        return self.folder
+
     def position_limit(self) -> int | None:
         """Give the longest text in tokens, special tokens included; None if there is no limit."""
         config = self.config
@@ -295,7 +304,7 @@ def find_checkpoint(
         packaged = None if revision else _packaged_folder()
         if packaged is not None:
             return _checked(Checkpoint(DEFAULT_MODEL, None, packaged), sha256=PACKAGE_SHA256)
-        return _checked(_from_hub(name, DEFAULT_HUB_ID, revision))
+        return _checked(_from_hub(name, revision))
     folder = Path(name).expanduser()
     if folder.is_dir():
         if revision is not None:
@@ -306,7 +315,7 @@ def find_checkpoint(
             f"model {name!r}: no such folder; give the folder that holds config.json and "
             "model.safetensors, or a hub id such as google-bert/bert-base-uncased"
         )
-    return _checked(_from_hub(name, name, revision))
+    return _checked(_from_hub(name, revision))
 
 
 def _packaged_folder() -> Path | None:
@@ -317,7 +326,15 @@ def _packaged_folder() -> Path | None:
     return Path(found.submodule_search_locations[0]) / "model"
 
 
-def _from_hub(name: str, hub_id: str, revision: str | None) -> Checkpoint:
+def _from_hub(name: str, revision: str | None) -> Checkpoint:
+    folder = _fetched(name, revision, _HUB_FILES, _HUB_IGNORED)
+    return Checkpoint(name, folder.name, folder)
+
+
+def _fetched(
+    name: str, revision: str | None, wanted: Sequence[str], ignored: Sequence[str]
+) -> Path:
+    """Fetch files of a repository that are not in the cache of the hub, and give their folder."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import logging
     from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -325,10 +342,14 @@ def _from_hub(name: str, hub_id: str, revision: str | None) -> Checkpoint:
     # Its bars and warnings would mix with ours; a failure is reported below, once.
     disable_progress_bars()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    hub_id = DEFAULT_HUB_ID if name == DEFAULT_MODEL else name
     try:
-        folder = Path(
+        return Path(
             snapshot_download(
-                hub_id, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED
+                hub_id,
+                revision=revision,
+                allow_patterns=list(wanted),
+                ignore_patterns=list(ignored),
             )
         )
     except Exception as error:  # the hub client raises a dozen types, from HTTP to validation
@@ -340,7 +361,6 @@ def _from_hub(name: str, hub_id: str, revision: str | None) -> Checkpoint:
             f"model {name!r}{what} is neither a local folder nor to be had from the hub "
             f"({first_line(error)}): {cures}, or check the name and the network"
         ) from error
-    return Checkpoint(name, folder.name, folder)
 
 
 def _checked(checkpoint: Checkpoint, *, sha256: str | None = None) -> Checkpoint:

@@ -18,6 +18,7 @@ from features.errors import FileRefused, InputError
 from features.spec.checkpoint import Checkpoint
 from features.spec.normalize import versioned_name
 from features.spec.pooling import POOLING_VERSION
+from features.spec.sentence_folder import prompt_named, read_sentence_modules, top_of
 
 DEFAULT_MAX_LENGTH = 128
 # Raise the number whenever `features/backends/eager/int8.py` would give other vectors.
@@ -26,7 +27,7 @@ QUANTIZATIONS = {"none": "none", "int8": "int8/1"}
 _DESCRIPTIVE = ("model", "revision")
 # Fields that came later: left out where they say nothing, so that older files keep their meaning,
 # their fingerprints and, in older versions of frostline, their readers.
-_LATER = {"prefix": ""}
+_LATER = {"prefix": "", "modules": ""}
 
 
 class Difference(NamedTuple):
@@ -58,6 +59,9 @@ class EncoderSpec:
         `int8/1`. Float32 and half precision differ by less than what matters, and are `none` both.
     prefix : str
         What is put before each normalised text, as some models expect: `query: `.
+    modules : str
+        SHA-256 of what stands behind the transformer, where the view `sentence` is one of those
+        that were asked for, see `SentenceModules.digest`.
     """
 
     model: str
@@ -70,6 +74,7 @@ class EncoderSpec:
     pooling_version: int = POOLING_VERSION
     quantization: str = "none"
     prefix: str = ""
+    modules: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -151,6 +156,8 @@ def make_spec(
     normalize: str = "tweeteval",
     quantize: str = "none",
     prefix: str = "",
+    prompt_name: str | None = None,
+    sentence: bool = False,
 ) -> EncoderSpec:
     """Describe the encoder that these files make. Reads and hashes them; loads nothing.
 
@@ -159,26 +166,42 @@ def make_spec(
     checkpoint : Checkpoint
         The model's files.
     max_length : int, optional
-        Default: 128, or less where the model reads less.
+        Default: 128, or less where the model reads less; with `sentence`, what its folder says.
     normalize : str
         `tweeteval` or `none`.
     quantize : str
         `none` or `int8`.
     prefix : str
         What is put before each text.
+    prompt_name : str, optional
+        The name of the prompt, among those of the model's folder, that is the prefix; "" is none.
+        Default: with `sentence`, that which the folder says.
+    sentence : bool
+        Whether the modules of a sentence-transformers folder are used: the view `sentence`.
 
     Raises
     ------
     InputError
-        The length is more than the model reads, or leaves no room; the prefix is no text.
+        The length is more than the model reads, or leaves no room; the prefix is no text, or there
+        is no such prompt; there are no modules.
+    FileRefused
+        A module is not honoured.
     """
+    if prefix and prompt_name:
+        raise InputError("`prefix` and `prompt_name` both say what is put before texts: give one")
+    if not prefix and (sentence or prompt_name):
+        prefix = prompt_named(top_of(checkpoint.folder), prompt_name)
+    modules = read_sentence_modules(checkpoint.with_modules()) if sentence else None
     try:
         prefix.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"`prefix` {prefix!r} is not valid Unicode text") from error
     limit = checkpoint.position_limit()
     if max_length is None:
-        max_length = min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
+        default = DEFAULT_MAX_LENGTH
+        if modules is not None:
+            default = modules.max_length or limit or default
+        max_length = min(default, limit or default)
     if max_length < 3:
         raise InputError(f"max length {max_length} leaves no room for text: give at least 3 tokens")
     if limit is not None and max_length > limit:
@@ -195,4 +218,5 @@ def make_spec(
         normalizer=versioned_name(normalize),
         quantization=QUANTIZATIONS[quantize],
         prefix=prefix,
+        modules="" if modules is None else modules.digest,
     )

@@ -10,7 +10,8 @@ The grammar is ``TOKENS[@LAYERS][+COMBINE]``:
 =========  =========================================================================================
 TOKENS     ``cls`` the first token, ``mean`` over all tokens, ``mean-content`` over all but the
            special tokens that the tokenizer added ([CLS], [SEP]), ``max`` over all tokens in each
-           dimension, ``pooler`` the model's own trained pooler
+           dimension, ``pooler`` the model's own trained pooler, ``sentence`` the vector of the
+           sentence that a folder of sentence-transformers describes, with all of its modules
 LAYERS     ``-1`` (the last, the default), ``-2``, …; ``0`` the embedding layer, ``1``, …;
            ``last4``; ``all`` (the embedding layer too); ``-4:-1`` (both ends included)
 COMBINE    over several layers: ``sum`` (the default), ``mean``, ``concat``
@@ -43,10 +44,12 @@ POOLING_VERSION = 1
 DEFAULT_POOLING = "mean@last4+concat"
 
 TOKENS = ("cls", "mean", "mean-content", "max", "pooler")
+# What `features/spec/sentence_modules.py` does; it stands alone, as the pooler does.
+SENTENCE = "sentence"
 COMBINE = ("sum", "mean", "concat")
 ALLOWED = (
-    "TOKENS[@LAYERS][+COMBINE] with TOKENS one of cls, mean, mean-content, max, pooler; LAYERS one "
-    "of -1, -2, 0, last4, all, -4:-1 (any number); COMBINE one of sum, mean, concat"
+    "TOKENS[@LAYERS][+COMBINE] with TOKENS one of cls, mean, mean-content, max, pooler, sentence; "
+    "LAYERS one of -1, -2, 0, last4, all, -4:-1 (any number); COMBINE one of sum, mean, concat"
 )
 
 _GRAMMAR = re.compile(r"(?P<tokens>[a-z-]+)(?:@(?P<layers>[a-z0-9:-]+))?(?:\+(?P<combine>[a-z]+))?")
@@ -189,14 +192,14 @@ class Pooling:
         """
         if self.tokens == "pooler":
             assert hidden.pooler is not None, "the encoder refuses `pooler` for models without one"
-            return _float32(hidden.pooler)
+            return as_float32(hidden.pooler)
         states = [hidden.layers[number] for number in self.layer_numbers(n_layers)]
         if self.tokens == "max" and self.combine != "concat":
-            return _over_tokens("max", self._combined([_float32(s) for s in states]), hidden)
+            return _over_tokens("max", self._combined([as_float32(s) for s in states]), hidden)
         # The others are linear: tokens first gives the same, and leaves less to add up.
         vectors = [_over_tokens(self.tokens, state, hidden) for state in states]
         if self.combine == "concat":
-            return _library(vectors[0]).concatenate(vectors, 1)
+            return library_of(vectors[0]).concatenate(vectors, 1)
         return self._combined(vectors)
 
     def _combined(self, parts: Sequence[Tensor]) -> Tensor:
@@ -204,12 +207,13 @@ class Pooling:
         return total / len(parts) if self.combine == "mean" else total
 
 
-def _library(states: Tensor) -> Any:
+def library_of(states: Tensor) -> Any:
     """Give the library of the states, numpy or torch; their functions go by the same names."""
     return np if isinstance(states, np.ndarray) else sys.modules["torch"]
 
 
-def _float32(states: Tensor) -> Tensor:
+def as_float32(states: Tensor) -> Tensor:
+    """Give states in float32."""
     if isinstance(states, np.ndarray):
         return states.astype(np.float32, copy=False)
     return states.float()
@@ -217,17 +221,17 @@ def _float32(states: Tensor) -> Tensor:
 
 def _over_tokens(tokens: str, states: Tensor, hidden: HiddenStates) -> Tensor:
     """Pool the tokens: (B, T, H) and masks (B, T) to (B, H), in float32."""
-    library, attended = _library(states), hidden.attended
+    library, attended = library_of(states), hidden.attended
     if tokens == "cls":
         if attended is None:
-            return _float32(states[:, 0])
+            return as_float32(states[:, 0])
         first = (attended * 1).argmax(1)  # not 0 where the padding is on the left
         rows = (first * 0 + 1).cumsum(0) - 1
-        return _float32(states[rows, first])
+        return as_float32(states[rows, first])
     if tokens == "max":
         if attended is not None:
             states = library.where(attended[:, :, None], states, -library.inf)
-        return _float32(library.amax(states, 1))
+        return as_float32(library.amax(states, 1))
     mask = hidden.content if tokens == "mean-content" else attended
     if mask is None:
         return states.sum(1, dtype=library.float32) / states.shape[1]
@@ -235,7 +239,7 @@ def _over_tokens(tokens: str, states: Tensor, hidden: HiddenStates) -> Tensor:
     # row carries the flag `empty`. Where a mask is false the state may be anything, so it is
     # replaced rather than multiplied by zero.
     kept = library.where(mask[:, :, None], states, 0.0)
-    return _float32(
+    return as_float32(
         kept.sum(1, dtype=library.float32) / library.clip(mask.sum(1), 1, None)[:, None]
     )
 
@@ -255,7 +259,7 @@ def parse_pooling(text: str) -> Pooling:
     if match is None:
         raise InputError(f"pooling {text!r} cannot be read: allowed is {ALLOWED}")
     tokens, layers, combine = match["tokens"], match["layers"] or "-1", match["combine"] or ""
-    if tokens not in TOKENS:
+    if tokens not in (*TOKENS, SENTENCE):
         raise InputError(f"pooling {text!r}: unknown tokens {tokens!r}: allowed is {ALLOWED}")
     if combine and combine not in COMBINE:
         raise InputError(f"pooling {text!r}: unknown combination {combine!r}: allowed is {ALLOWED}")
@@ -266,8 +270,8 @@ def parse_pooling(text: str) -> Pooling:
         layers = f"last{int(found['a'][1:])}"
     if layers in ("-1", "last1"):
         layers = ""
-    if tokens == "pooler" and (layers or combine):
-        raise InputError(f"pooling {text!r}: pooler takes no layers; write just 'pooler'")
+    if tokens in ("pooler", SENTENCE) and (layers or combine):
+        raise InputError(f"pooling {text!r}: {tokens} takes no layers; write just {tokens!r}")
     several = layers == "all" or layers.startswith("last") or ":" in layers
     if combine and not several:
         raise InputError(

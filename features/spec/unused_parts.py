@@ -16,6 +16,7 @@ from features.errors import FileRefused
 from features.spec.checkpoint import Checkpoint
 from features.spec.encoder_spec import EncoderSpec
 from features.spec.model_files import load_json
+from features.spec.sentence_folder import about, prompts_of, top_of
 
 # Modules whose work is done here too, or that do nothing to a model that is not trained.
 _DONE_HERE = ("Transformer", "Pooling", "Dropout")
@@ -31,32 +32,21 @@ def unused_parts(checkpoint: Checkpoint, spec: EncoderSpec) -> str:
     """
     if checkpoint.is_default:
         return ""
-    folder = top = checkpoint.folder
-    if (folder.parent / "modules.json").is_file():
-        top = folder.parent  # older ones have a folder of its own for the transformer
-    parts = [*_prompts(top, spec), *_settings(folder, spec), *_modules(top)]
+    folder = checkpoint.folder
+    top = top_of(folder)
+    # The view `sentence` uses them, or is refused.
+    modules = [] if spec.modules else _modules(top)
+    parts = [*_prompts(top, spec), *_settings(folder, spec), *modules]
     if not parts:
         return ""
     return f"model {checkpoint.name!r} has parts that are not used: {'; '.join(parts)}"
-
-
-def prompts_of(folder: Path) -> dict[str, str]:
-    """Give the prompts that a model expects before texts, by name; without empty ones."""
-    found = _content(folder / "config_sentence_transformers.json", dict).get("prompts")
-    return {
-        str(name): text
-        for name, text in (found.items() if isinstance(found, dict) else ())
-        if isinstance(text, str) and text
-    }
 
 
 def _prompts(folder: Path, spec: EncoderSpec) -> list[str]:
     prompts = prompts_of(folder)
     if not prompts or spec.prefix:
         return []
-    default = _content(folder / "config_sentence_transformers.json", dict).get(
-        "default_prompt_name"
-    )
+    default = about(folder).get("default_prompt_name")
     names = {name.lower(): name for name in prompts}
     fitting = [str(default), *(names.get(name) for name in _FITTING), *prompts]
     proposed = next(prompts[name] for name in fitting if name in prompts)
@@ -99,7 +89,7 @@ def _modules(folder: Path) -> list[str]:
         return []
     return [
         f"{', '.join(behind)} behind its pooling (views are pooled from hidden states, and the "
-        "head is fitted on them)"
+        "head is fitted on them; `pooling=sentence` gives the vectors behind them)"
     ]
 
 

@@ -51,7 +51,7 @@ from pipeline.terminal.output import show, tell
     show_default=True,
     metavar="POOLING",
     shell_complete=completion.poolings,
-    help="TOKENS[@LAYERS][+COMBINE], e.g. cls, mean@-2, cls@last4+concat; "
+    help="TOKENS[@LAYERS][+COMBINE], e.g. cls, mean@-2, cls@last4+concat, or sentence; "
     "repeat for several views.",
 )
 @click.option(
@@ -72,6 +72,12 @@ from pipeline.terminal.output import show, tell
     default="",
     metavar="TEXT",
     help="Put before each tweet, where the model expects that, e.g. 'query: ' [nothing].",
+)
+@click.option(
+    "--prompt-name",
+    metavar="NAME",
+    help="Put the model's prompt of that name before each tweet; '' is none "
+    "[with --pooling sentence what its folder says].",
 )
 @click.option(
     "--dtype",

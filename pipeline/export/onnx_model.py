@@ -86,6 +86,11 @@ def _opened(
             f"the head was fitted on vectors of {spec.quantization}, and the graph computes in "
             "float32, which gives others: fit a head on vectors of `dtype=auto` to export it"
         )
+    if spec.modules:
+        raise InputError(
+            "the head was fitted on the view 'sentence', whose modules the graph can't hold: fit a "
+            "head on another pooling, such as mean, to export it"
+        )
     checkpoint = model_of(spec, models[0] if models else None, say)
     model = open_model(checkpoint, spec, parse_poolings([one.view for one in head.sources]))
     if not model.stock.heeds_padding:

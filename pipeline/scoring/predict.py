@@ -155,6 +155,8 @@ def model_of(spec: EncoderSpec, model: str | Path | None, say: Callable[[str], N
         normalize=spec.normalizer,
         quantize=quantize,
         prefix=spec.prefix,
+        prompt_name=None if spec.prefix else "",
+        sentence=bool(spec.modules),
     )
     if found.fingerprint != spec.fingerprint:
         raise FileRefused(

@@ -34,9 +34,10 @@ OTHER = {
     "pooling_version": SPEC.pooling_version + 1,
     "quantization": "int8/1",
     "prefix": "query: ",
+    "modules": "1" * 64,
 }
 # Fields that files of earlier versions lack.
-LATER = ["prefix"]
+LATER = ["prefix", "modules"]
 NAMES = ("model", "revision")
 FINGERPRINT = "3e8194beb793fea07c45907a06ebedf0c9d51541bf39e1341488498c2dcf11ac"
 
