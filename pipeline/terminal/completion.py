@@ -23,7 +23,7 @@ from click.shell_completion import (
 
 from features.backends.registry import BACKENDS
 from features.errors import FrostlineError
-from features.spec.pooling import COMBINE, TOKENS
+from features.spec.pooling import COMBINE, SENTENCE, TOKENS
 from features.store.reader import FeatureStore
 from features.tweets.formats import FORMATS
 
@@ -68,9 +68,9 @@ def input_formats(context: click.Context, parameter: click.Parameter, begun: str
 def poolings(context: click.Context, parameter: click.Parameter, begun: str) -> Items:
     """Give the next part of a pooling: tokens, then layers, then how layers are combined."""
     if "@" not in begun:
-        return _that_begin(TOKENS, begun)
+        return _that_begin((*TOKENS, SENTENCE), begun)
     tokens, _, rest = begun.partition("@")
-    if tokens == "pooler":  # which is of the last layer
+    if tokens in ("pooler", SENTENCE):  # which are of the last layer
         return []
     if "+" not in rest:
         return _that_begin([f"{tokens}@{layers}" for layers in _LAYERS], begun)

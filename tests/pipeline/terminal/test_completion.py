@@ -67,6 +67,8 @@ ANSWERS = {
     "frostline completion ": plain(*SHELLS),
     "frostline fit 'a fi": [("file", "fi")],
     "frostline extract --pooling pooler@": [],
+    "frostline extract --pooling sen": ["sentence"],
+    "frostline extract --pooling sentence@": [],
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import datasets
 import pytest
 from click.testing import CliRunner
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
-from fake_hub import COMMIT, serving
+from data_set_hub import COMMIT, serving
 
 from features.errors import FileRefused, InputError
 from features.tweets.reader import TweetReader
