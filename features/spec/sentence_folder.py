@@ -106,6 +106,10 @@ def read_sentence_modules(folder: Path) -> SentenceModules:
     modules = load_json(path)
     listed = modules if isinstance(modules, list) else []
     kinds = [_kind(module, path) for module in listed]
+    layer_weights: tuple[float, ...] = ()
+    if kinds[1:2] == ["WeightedLayerPooling"]:
+        layer_weights = _layer_weights(folder, top / _path(listed[1], path))
+        del listed[1], kinds[1]
     if kinds[:2] != ["Transformer", "Pooling"]:
         raise FileRefused(
             f"pooling 'sentence': {path} lists {', '.join(kinds) or 'nothing'}; it must begin with "
@@ -119,15 +123,22 @@ def read_sentence_modules(folder: Path) -> SentenceModules:
         if kind != "Dropout"  # it does nothing to a model that is not trained
     ]
     length = settings.get("max_seq_length")
-    return SentenceModules(
-        modes, tuple(steps), include_prompt, length if type(length) is int and length > 0 else None
-    )
+    max_length = length if type(length) is int and length > 0 else None
+    return SentenceModules(modes, tuple(steps), include_prompt, max_length, layer_weights)
 
 
 def _kind(module: object, path: Path) -> str:
     name = str(module.get("type")) if isinstance(module, dict) else ""
     package, _, kind = name.rpartition(".")
-    known = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
+    known = (
+        "Transformer",
+        "WeightedLayerPooling",
+        "Pooling",
+        "Dense",
+        "LayerNorm",
+        "Normalize",
+        "Dropout",
+    )
     if package.partition(".")[0] != "sentence_transformers" or kind not in known:
         raise FileRefused(
             f"pooling 'sentence': module {name!r} of {path} is not honoured, only "
@@ -161,6 +172,38 @@ def _settings(folder: Path, top: Path) -> dict[str, Any]:
     if about(top).get("truncate_dim") is not None:
         raise FileRefused(f"pooling 'sentence': truncate_dim of {top / _ABOUT} is not honoured")
     return settings
+
+
+def _layer_weights(folder: Path, module: Path) -> tuple[float, ...]:
+    """Read the weights of the last layers, whose mean is pooled.
+
+    Raises
+    ------
+    FileRefused
+        They are none, or would be passed over, as sentence-transformers does in silence where the
+        config does not say that the model gives its layers.
+    """
+    if read_json(folder / "config.json").get("output_hidden_states") is not True:
+        raise FileRefused(
+            f"pooling 'sentence': WeightedLayerPooling in {module} has no effect, as "
+            f"{folder / 'config.json'} does not say output_hidden_states; remove one of them"
+        )
+    weights = _weights(module)
+    found = weights.get("layer_weights", np.empty(0, np.float32))
+    if list(weights) != ["layer_weights"] or found.ndim != 1 or not found.sum() or not found.size:
+        raise FileRefused(
+            f"pooling 'sentence': the weights of WeightedLayerPooling in {module} are none"
+        )
+    n_layers = read_json(module / "config.json").get("num_hidden_layers")
+    start = read_json(module / "config.json").get("layer_start")
+    if not isinstance(n_layers, int) or not isinstance(start, int):
+        raise FileRefused(f"pooling 'sentence': {module / 'config.json'} says no layers")
+    if len(found) != n_layers + 1 - start:
+        raise FileRefused(
+            f"pooling 'sentence': WeightedLayerPooling in {module} has {len(found)} weights for "
+            f"layers {start} to {n_layers}"
+        )
+    return tuple(map(float, found))
 
 
 def _modes(path: Path) -> tuple[tuple[str, ...], bool]:

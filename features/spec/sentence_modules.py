@@ -110,6 +110,8 @@ class SentenceModules:
         Whether the tokens of the prompt are pooled too.
     max_length : int or None
         Tokens that the folder says are read of a text.
+    layer_weights : tuple of float
+        Of the last layers, whose mean by these weights is pooled; none where the last alone is.
     prompt_tokens : int
         Tokens that are left out of the pooling; 0 where the prompt is included, or there is none.
     """
@@ -118,6 +120,7 @@ class SentenceModules:
     steps: tuple[Step, ...] = ()
     include_prompt: bool = True
     max_length: int | None = None
+    layer_weights: tuple[float, ...] = ()
     prompt_tokens: int = 0
     name: str = SENTENCE
     tokens: str = SENTENCE
@@ -125,7 +128,7 @@ class SentenceModules:
     @property
     def digest(self) -> str:
         """SHA-256 of what decides about the vectors."""
-        content: list[Any] = [_VERSION, self.modes, self.include_prompt]
+        content: list[Any] = [_VERSION, self.modes, self.include_prompt, self.layer_weights]
         for step in self.steps:
             weights = {
                 name: [array.shape, hashlib.sha256(array.tobytes()).hexdigest()]
@@ -139,8 +142,19 @@ class SentenceModules:
         return replace(self, prompt_tokens=0 if self.include_prompt else prompt_tokens)
 
     def layer_numbers(self, n_layers: int) -> tuple[int, ...]:
-        """Give the number of the layer that is pooled: the last."""
-        return (n_layers,)
+        """Give the numbers of the layers that are pooled: the last, or some of the last.
+
+        Raises
+        ------
+        FileRefused
+            The model has fewer.
+        """
+        if len(self.layer_weights) > n_layers + 1:
+            raise FileRefused(
+                f"pooling 'sentence': WeightedLayerPooling has {len(self.layer_weights)} weights; "
+                f"the model has {n_layers + 1} layers with its embeddings"
+            )
+        return tuple(range(n_layers + 1 - (len(self.layer_weights) or 1), n_layers + 1))
 
     def width(self, n_layers: int, hidden_size: int) -> int:
         """Give the number of columns, D."""
@@ -158,7 +172,12 @@ class SentenceModules:
 
     def pool(self, hidden: HiddenStates, n_layers: int) -> Array:
         """Pool one batch, and run what follows: float32 (B, D)."""
-        states = as_float32(hidden.layers[n_layers])
+        layers = [as_float32(hidden.layers[n]) for n in self.layer_numbers(n_layers)]
+        weights = self.layer_weights or (1.0,)
+        states = layers[0]
+        if self.layer_weights:
+            total = sum(w * layer for w, layer in zip(weights, layers, strict=True))
+            states = as_float32(total / sum(weights))
         vectors = [
             _pooled(mode, states, hidden.attended, self.prompt_tokens) for mode in self.modes
         ]

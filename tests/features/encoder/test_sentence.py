@@ -58,6 +58,26 @@ def normalize(width):
     return st.Normalize()
 
 
+def weighted_layers(model, folder):
+    """A folder whose tokens are a mean of its last layers, by weights."""
+    torch.manual_seed(0)
+    source = variant(model, folder.parent / f"{folder.name}-model")
+    changed(source, "config.json", output_hidden_states=True)
+    transformer = st.Transformer(str(source))
+    layers = transformer.model.config.num_hidden_layers
+    weighted = st.WeightedLayerPooling(WIDTH, layers, layer_start=layers - 1)
+    weighted.layer_weights.data[:] = torch.tensor([0.25, 1.5])
+    SentenceTransformer(modules=[transformer, weighted, st.Pooling(WIDTH, "max")]).save(str(folder))
+    return folder
+
+
+def test_a_mean_of_layers(tiny_model, tmp_path):
+    folder = weighted_layers(tiny_model("bert"), tmp_path / "m")
+    vectors = FrozenEncoder(folder, pooling=["sentence", "max"], **RAW).encode(TEXTS)
+    np.testing.assert_allclose(vectors["sentence"], expected(folder), atol=1e-5)
+    assert not np.allclose(vectors["sentence"], vectors["max"], atol=1e-2)
+
+
 # What stands behind the transformer: pooling, and the steps that follow.
 FOLDERS = {
     **{mode: (mode, ()) for mode in MODES},
@@ -265,9 +285,13 @@ REFUSED = {
         lambda f: module_type(f, 2, "custom.Evil"),
         "module 'custom.Evil' .* is not honoured",
     ),
-    "layers that are weighted": (
+    "layers that are not weighted after all": (
         lambda f: module_type(f, 1, f"{ST}.WeightedLayerPooling"),
-        "WeightedLayerPooling' .* is not honoured",
+        "WeightedLayerPooling in .* has no effect",
+    ),
+    "words that are weighted": (
+        lambda f: module_type(f, 1, f"{ST}.WordWeights"),
+        "WordWeights' .* is not honoured",
     ),
     "no pooling": (lambda f: module_type(f, 1, f"{ST}.Dense"), "must begin with Transformer and"),
     "no list": (lambda f: (f / "modules.json").write_text("{}"), "lists nothing"),

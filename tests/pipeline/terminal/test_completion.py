@@ -28,7 +28,7 @@ BREAKS = " \t\n\"'@><=;|&(:"
 # What only its user knows.
 FREE = {
     "text_column", "id_column", "label_column", "by", "encoding", "delimiter", "revision", "prefix",
-    "prior", "memory", "C", "max_size", "combine", "text", "host",
+    "prompt_name", "prior", "memory", "C", "max_size", "combine", "text", "host",
 }  # fmt: skip
 
 
@@ -67,7 +67,7 @@ ANSWERS = {
     "frostline completion ": plain(*SHELLS),
     "frostline fit 'a fi": [("file", "fi")],
     "frostline extract --pooling pooler@": [],
-    "frostline extract --pooling sen": ["sentence"],
+    "frostline extract --pooling sen": plain("sentence"),
     "frostline extract --pooling sentence@": [],
 }  # fmt: skip
 

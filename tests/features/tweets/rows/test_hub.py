@@ -9,8 +9,8 @@ from pathlib import Path
 import datasets
 import pytest
 from click.testing import CliRunner
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from data_set_hub import COMMIT, serving
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from features.errors import FileRefused, InputError
 from features.tweets.reader import TweetReader
