@@ -285,7 +285,9 @@ ARROWS = {
         "features.base",
         "features.encoder",
         "features.spec",
+        "pipeline.explaining",
         "pipeline.head",
+        "pipeline.page",
         "pipeline.solver",
     ],
     "pipeline": [

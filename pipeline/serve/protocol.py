@@ -16,6 +16,8 @@ from pipeline.serve.limits import Limits
 from pipeline.serve.refusals import OVERLOADED, Refusal, body_of
 
 _MOST_HEAD_BYTES = 65_536
+# That a client has to read why it is refused.
+_LINGER_SECONDS = 1.0
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -28,6 +30,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._clock: asyncio.TimerHandle | None = None
         self._write_clock: asyncio.TimerHandle | None = None
         self._head_bytes: int | None = None  # of the head that is coming in, if one is
+        self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse one too many."""
@@ -47,7 +50,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what comes in, and look how much of a head it is and since when."""
-        if self.transport.is_closing():
+        if self._is_refused or self.transport.is_closing():
             return
         super().data_received(data)
         if self._head_bytes is not None:
@@ -69,6 +72,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_clock()
         super().on_headers_complete()
         self.scope["state"]["cycle"] = self.cycle
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request, of which something may be there already."""
+        super().on_response_complete()
+        if self._head_bytes is not None and self._clock is None:
+            self._start_clock()
 
     def pause_writing(self) -> None:
         """Wait for a client that does not read, but not for ever."""
@@ -104,9 +113,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer and close, without any route."""
-        if self.transport.is_closing():
+        if self._is_refused or self.transport.is_closing():
             return
         self._stop_clock()
+        self._is_refused = True
         body = body_of(refusal, "/")
         headers = {
             "content-type": "application/json",
@@ -117,7 +127,13 @@ class BoundedProtocol(HttpToolsProtocol):
         lines = [f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self.transport.write("\r\n".join([*lines, "", ""]).encode("ascii") + body)
-        self.transport.close()
+        if len(self.connections) > 2 * self.limits.max_connections:
+            self.transport.close()
+            return
+        # What the client is still sending is thrown away: closing on it would take the answer from
+        # the client before it is read.
+        self.transport.write_eof()
+        self._clock = self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
 
 def bounded(limits: Limits) -> type[asyncio.Protocol]:

@@ -75,17 +75,23 @@ async def drive(port: int, requests: Sequence[bytes], clients: int) -> list[Repl
     left = iter(enumerate(requests))
     replies: list[Reply] = []
 
+    async def connected(before: _Connection | None) -> _Connection:
+        if before is not None and before.transport is not None:
+            if not before.is_closed:
+                return before
+            before.transport.close()
+        return (await loop.create_connection(_Connection, "127.0.0.1", port))[1]
+
     async def client() -> None:
         connection: _Connection | None = None
         for number, content in left:
-            if connection is None or connection.is_closed:
-                try:
-                    _, connection = await loop.create_connection(_Connection, "127.0.0.1", port)
-                except OSError:
-                    return
+            try:
+                connection = await connected(connection)
+            except OSError:
+                return
+            assert connection.transport is not None
             connection.waiting = loop.create_future()
             started = time.perf_counter()
-            assert connection.transport is not None
             connection.transport.write(content)
             status, body = await connection.waiting
             replies.append(Reply(number, status, time.perf_counter() - started, body))
