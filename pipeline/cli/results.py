@@ -18,7 +18,6 @@ from pipeline.evaluation.label_shift import LabelShift
 from pipeline.head.head import Head, load_head
 from pipeline.report.machine import choice_text
 from pipeline.report.stores_and_heads import matching_text
-from pipeline.scoring.estimated_prior import ESTIMATE
 from pipeline.scoring.evaluate import Scores
 from pipeline.terminal.output import tell_aside
 from pipeline.terminal.volume import volume
@@ -55,7 +54,7 @@ def counted(
 def open_head(path: Path, prior: str | None) -> Head:
     """Load a head, and move it to a prior that is given."""
     head = load_head(path)
-    return head if prior in (None, ESTIMATE) else head.with_prior(prior)
+    return head if prior is None else head.with_prior(prior)
 
 
 def shares_of(head: Head, shifts: Sequence[LabelShift]) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def predict_command(
     INPUT is as for extract; - reads JSON Lines line by line and answers as they come.
     """
     check_json(json_file, [head, *inputs, Path(output)])
-    fitted = open_head(head, prior)
+    fitted = open_head(head, None if prior == ESTIMATE else prior)
     check_output(output, excel_safe=excel_safe, tables_alone=False)
     to_stdout = output == "-"
     if novelty:
@@ -167,7 +167,7 @@ def evaluate_command(
 ) -> None:
     """Measure a head on labelled tweets or cached vectors."""
     check_json(json_file, [head, *inputs, chosen["labels"], chosen["mapping"]])
-    fitted = open_head(head, prior)
+    fitted = open_head(head, None if prior == ESTIMATE else prior)
     shifts: list[LabelShift] = []
     with (
         RejectLog(None, strict=strict, allowed=chosen["allow_rejects"]) as rejects,

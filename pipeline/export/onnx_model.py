@@ -40,6 +40,8 @@ OUTPUTS = {"probabilities": {0: "texts"}, "logits": {0: "texts"}}
 # Vectors that are rounded to half precision may fall to the other side, which moves probabilities
 # by some 1e-5; a translation that went wrong gives other ones.
 _MOST_APART = 1e-3
+# What a config says of the place of a model, and of code beside it.
+_NOT_KEPT = ("_name_or_path", "auto_map")
 # What a graph may have in its one file.
 _MAX_BYTES = 2**31 - 2**24
 
@@ -53,21 +55,21 @@ def write(
     write_tokenizer(model, folder)
     write_prepare(model.spec.normalizer, folder)
     _write_config(checkpoint, head, about, folder)
-    path = folder / FILE
-    path.parent.mkdir()
     failed = f"{model.spec.model} can't be written as an ONNX graph"
     # Two texts, one of them padded, or a tracer takes what it sees for always so.
     probe = np.array(model.stock.probe, np.int32)
     example = [torch.from_numpy(x) for x in pad([probe, probe[:-1]], model.stock.padding_id)]
+    path = folder / FILE
+    path.parent.mkdir()
     with exporting(failed, "take another model to export a head"), torch.no_grad():
         write_graph(HeadGraph(head, model), example, path, OUTPUTS)
     _describe(path, about)
     apart, n_texts = _apart(head, model, path)
     if not apart <= _MOST_APART:
         raise FileRefused(
-            f"{failed}: its probabilities are {apart:.1g} away from those of the head"
+            f"{failed}: its probabilities are {apart:.2g} away from those of the head"
         )
-    say(f"the graph's probabilities are within {apart:.1g} of the head's own on {n_texts} texts")
+    say(f"the graph's probabilities are within {apart:.2g} of the head's own on {n_texts} texts")
 
 
 def _opened(
@@ -127,7 +129,7 @@ def _about(head: Head, model: Model) -> dict[str, Any]:
 
 def _write_config(checkpoint: Checkpoint, head: Head, about: dict[str, Any], folder: Path) -> None:
     """Write the model's own config, as that of a classifier with the head's labels."""
-    config = {key: value for key, value in checkpoint.config.items() if key != "_name_or_path"}
+    config = {key: value for key, value in checkpoint.config.items() if key not in _NOT_KEPT}
     write_json(
         folder / "config.json",
         {
@@ -143,7 +145,7 @@ def _write_config(checkpoint: Checkpoint, head: Head, about: dict[str, Any], fol
 
 
 def _describe(path: Path, about: dict[str, Any]) -> None:
-    """Write into a graph what it is, and check the graph."""
+    """Write into a graph what it is, and check it."""
     graph = onnx.load(path)
     texts = {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

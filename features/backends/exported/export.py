@@ -25,7 +25,7 @@ from features.backends.eager.stock_model import StockModel, long_text
 from features.backends.exported.export_files import Export, ExportPlace, read_export, write_export
 from features.backends.exported.runtime import ExportedBackend, check_dtype, runtime
 from features.backends.padding import pad
-from features.errors import FileRefused, InputError, first_line
+from features.errors import CannotContinue, FileRefused, InputError, first_line, system_reason
 from features.spec.tokenizer import TextTokenizer
 
 # Rounding in half precision stays above; a translation that went wrong gives other vectors.
@@ -184,6 +184,8 @@ def exporting(failed: str, cure: str) -> Iterator[None]:
     ------
     FileRefused
         An exporter, or the runtime, failed.
+    CannotContinue
+        The disk refused.
     """
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
@@ -199,6 +201,8 @@ def exporting(failed: str, cure: str) -> Iterator[None]:
             yield
     except InputError:
         raise
+    except OSError as error:
+        raise CannotContinue(f"{failed}: {system_reason(error)}; make room on the disk") from error
     except Exception as error:  # the border to foreign code: any type can come
         raise FileRefused(f"{failed} ({_reason(error)}): {cure}") from error
     finally:

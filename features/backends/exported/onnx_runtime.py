@@ -43,7 +43,10 @@ def export(module: Any, example: Sequence[Any], folder: Path) -> None:
 
 
 def write_graph(
-    module: Any, example: Sequence[Any], path: Path, outputs: Mapping[str, Mapping[int, str]]
+    module: Any,
+    example: Sequence[Any],
+    path: Path,
+    outputs: Mapping[str, Mapping[int, str]],
 ) -> None:
     """Write a torch module of ids and mask as an ONNX graph.
 

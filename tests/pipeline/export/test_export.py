@@ -1,11 +1,19 @@
 """Folders of exports: what is refused, and that nothing is left where it is."""
 
+import resource
+from dataclasses import replace
+
 import pytest
+from architectures import N_LAYERS, WIDTH
+from click.testing import CliRunner
+from exports import head_on
 from stores import make_head
 
-from features.errors import InputError
+from features.errors import CannotContinue, InputError
+from pipeline.cli.commands import main
 from pipeline.export.export import export
 from pipeline.export.formats import FORMATS
+from pipeline.head.head import save_head
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -28,3 +36,49 @@ def test_a_head_whose_model_is_not_here_leaves_nothing(tmp_path):
     with pytest.raises(InputError, match="the head's model is not here"):
         export(make_head(3), tmp_path / "new", "onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [name for name, row in FORMATS.items() if row.packages])
+def test_a_package_that_is_not_installed_is_named_with_its_extra(name, tmp_path, monkeypatch):
+    missing = FORMATS[name].packages[0]
+    monkeypatch.setattr(
+        "pipeline.export.formats.find_spec", lambda package: None if package == missing else True
+    )
+    with pytest.raises(InputError, match=rf"needs the package {missing}: pip install 'frostline\["):
+        export(make_head(3), tmp_path / "new", name)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_full_disk_leaves_nothing(name, tiny_model, tmp_path):
+    head = head_on(tiny_model("bert"), ["mean"], n_layers=N_LAYERS, width=WIDTH)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(CannotContinue, match="new"):
+            export(head, tmp_path / "new", name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_names_what_it_wrote_and_how_close_it_is(tiny_model, tmp_path):
+    head = head_on(tiny_model("bert"), ["mean"], n_layers=N_LAYERS, width=WIDTH)
+    save_head(head, tmp_path / "head.joblib")
+    arguments = ["export", str(tmp_path / "head.joblib"), "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    files = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert all(str(path) in result.stdout.replace("\n", "") for path in files)
+    assert "of the head's own on 10 texts" in result.stderr
+
+
+@pytest.mark.parametrize("prior", ["estimate", "a=1", "uniform,"])
+def test_a_prior_that_says_no_shares_is_refused(prior, tmp_path):
+    moved = {"prior": [1 / 3] * 3, "class_rows": [5] * 3}
+    head = replace(make_head(3), metadata=moved)
+    save_head(head, tmp_path / "head.joblib")
+    arguments = ["export", str(tmp_path / "head.joblib"), "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, [*arguments, "--prior", prior])
+    assert result.exit_code == 2
+    assert "prior" in result.stderr
+    assert not (tmp_path / "out").exists()

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
+import transformers
 from architectures import ARCHITECTURES, N_LAYERS, TEXTS, WIDTH
 from exports import VIEWS, Exported, expected, head_on
 from stores import OTHER_SPEC, make_head
@@ -93,6 +94,42 @@ def test_ids_that_nobody_cut_are_cut_as_by_the_encoder(name, made):
     assert len(whole.ids) > 2 * MAX_LENGTH
     for ids in (whole.ids, whole.ids[:MAX_LENGTH], whole.ids[: MAX_LENGTH + 1]):
         np.testing.assert_allclose(exported.run([ids], [[1] * len(ids)]), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "xlm-roberta"])
+def test_transformers_reads_the_tokenizer_as_it_is(name, made):
+    exported, head = made(name)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported.folder)
+    texts = [exported.prepare(text) for text in RAW]
+    for padding, most in ((True, None), ("max_length", 40), ("longest", 700)):
+        read = tokenizer(texts, padding=padding, truncation=True, max_length=most)
+        np.testing.assert_allclose(
+            exported.run(read["input_ids"], read["attention_mask"]), expected(head, RAW), atol=1e-5
+        )
+    config = transformers.AutoConfig.from_pretrained(exported.folder)
+    assert config.id2label == dict(enumerate(head.labels))
+
+
+def test_a_model_that_sees_padding_is_refused(tiny_model, tmp_path):
+    """Batches of other runtimes would give other vectors; the message says so."""
+    folder = tmp_path / "convbert"
+    folder.mkdir()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model("bert"))
+    config = transformers.ConvBertConfig(
+        vocab_size=len(tokenizer),
+        embedding_size=WIDTH,
+        hidden_size=WIDTH,
+        num_hidden_layers=N_LAYERS,
+        num_attention_heads=4,
+        intermediate_size=48,
+        max_position_embeddings=40,
+    )
+    transformers.ConvBertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    head = head_on(folder, ["mean"], n_layers=N_LAYERS, width=WIDTH, max_length=MAX_LENGTH)
+    with pytest.raises(InputError, match="other vectors beside padding"):
+        export(head, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_tokenizer_that_cuts_on_the_left(tiny_model, tmp_path):
