@@ -244,10 +244,12 @@ class Source:
 
     def text(self, stack: ExitStack) -> TextIO:
         """Give the text to be read, with its line ends as they are."""
-        # In pieces so small that the position says how much of a small file was read.
-        size = 0 if self.path is None else self.path.stat().st_size
-        piece = max(1, min(8192, size // 1024)) if size else 8192
-        return _text_of(self.bytes_once(stack), self.found_encoding, piece)
+        raw, piece = self.bytes_once(stack), 8192
+        if raw is self.raw and self.path is not None:
+            # In pieces so small that the position says how much of a small file was read. That of
+            # a packed one moves by more, and a small one may hold very much.
+            piece = max(1, min(piece, self.path.stat().st_size // 1024))
+        return _text_of(raw, self.found_encoding, piece)
 
     def lines(self, stack: ExitStack) -> Iterator[tuple[str, bool]]:
         """Give the lines to be read, see `lines_in`."""

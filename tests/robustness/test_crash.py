@@ -79,7 +79,7 @@ def test_the_journal_goes_last(harness, name):
     assert most > 0
 
 
-@sampled(5)
+@sampled(4)
 @every
 def test_killed_at_each_operation(harness, name, count):
     reference = harness.reference(name)
@@ -99,7 +99,7 @@ def test_killed_at_each_operation(harness, name, count):
             ) from error
 
 
-@sampled(5)
+@sampled(4)
 def test_killed_twice(harness, count):
     reference = harness.reference("new")
     rng = random.Random(3)
@@ -115,7 +115,7 @@ def test_killed_twice(harness, count):
 # ------------------------------------------------------------------------------------ errors
 
 
-@sampled(5)
+@sampled(4)
 @every
 def test_an_error_at_each_operation(harness, name, count):
     reference = harness.reference(name)
@@ -198,7 +198,7 @@ def test_interrupted_at_each_operation(harness, name, count):
 
 
 @pytest.mark.parametrize(
-    "kills", [pytest.param(14, id="some"), pytest.param(1000, id="all", marks=pytest.mark.slow)]
+    "kills", [pytest.param(7, id="some"), pytest.param(1000, id="all", marks=pytest.mark.slow)]
 )
 def test_killed_at_random(harness, kills):
     rng = random.Random(SEED)
@@ -233,7 +233,7 @@ def test_power_loss_breaks_no_file_and_loses_nothing_that_was_synced(harness, na
 
 
 @pytest.mark.parametrize(
-    "n", [pytest.param(5, id="some"), pytest.param(200, id="all", marks=pytest.mark.slow)]
+    "n", [pytest.param(4, id="some"), pytest.param(200, id="all", marks=pytest.mark.slow)]
 )
 @every
 def test_after_power_loss_it_continues(harness, name, n):

@@ -38,7 +38,7 @@ def run(target, folder, examples):
 
 @pytest.mark.parametrize(
     "examples",
-    [pytest.param(400, id="some"), pytest.param(50_000, id="many", marks=pytest.mark.slow)],
+    [pytest.param(250, id="some"), pytest.param(50_000, id="many", marks=pytest.mark.slow)],
 )
 @pytest.mark.parametrize("target", [name for name in TARGETS if name not in SPOILED])
 def test_only_documented_errors_and_nothing_run_or_opened(target, examples, tmp_path):

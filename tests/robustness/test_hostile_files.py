@@ -408,7 +408,7 @@ def test_truncated(strange, good, share):
         read_all(strange)
 
 
-@pytest.mark.parametrize("flips", [40, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("flips", [20, pytest.param(1000, marks=pytest.mark.slow)])
 def test_flipped_bits(strange, good, flips):
     """Found, or without effect on the rows; never anything but the documented error."""
     rng = random.Random(flips)
@@ -429,7 +429,7 @@ def check_damaged(path, content, expected):
 
 
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_damaged_anywhere(tmp_path, good, data):

@@ -29,11 +29,13 @@ class Sleeping:
 
     def __init__(self, of_token, of_call=0.0):
         self.of_token, self.of_call = of_token, of_call
-        self.calls = []
+        self.calls, self.of_token_it_took = [], []
 
     def forward(self, ids):
-        self.calls.append(sum(map(len, ids)))
-        time.sleep(self.of_call + self.of_token * self.calls[-1])
+        tokens, begun = sum(map(len, ids)), time.perf_counter()
+        self.calls.append(tokens)
+        time.sleep(self.of_call + self.of_token * tokens)
+        self.of_token_it_took.append((time.perf_counter() - begun) / tokens)
         yield BatchPart(slice(0, len(ids)), torch.tensor([len(text) for text in ids]), {})
 
 
@@ -84,13 +86,17 @@ def test_the_fastest_is_taken(fastest):
 @pytest.mark.parametrize("exported", [OTHER, THIRD])
 def test_a_tie_is_for_the_exported_model_which_opens_without_torch(exported):
     choice, _ = run({EXACT: Sleeping(2e-4), exported: Sleeping(2.04e-4)})
-    assert choice.candidate == exported
     assert set(choice.rates) == {str(EXACT), str(exported)}
+    # On a busy machine they may have slept so unequally that it is none.
+    is_a_tie = choice.rates[str(exported)] * 1.05 > choice.rates[str(EXACT)]
+    assert choice.candidate == (exported if is_a_tie else EXACT), choice.rates
 
 
 def test_rates_are_texts_a_second_of_all_streams():
-    choice, _ = run({EXACT: Sleeping(1e-4), OTHER: Sleeping(1e-3)})
-    assert 0.6 * 2 / (30 * 1e-4) < choice.rates[str(EXACT)] < 1.05 * 2 / (30 * 1e-4)
+    backends = {EXACT: Sleeping(1e-4), OTHER: Sleeping(1e-3)}
+    choice, _ = run(backends)
+    took = backends[EXACT].of_token_it_took  # which is more where the machine is busy
+    assert 0.5 * 2 / (30 * max(took)) < choice.rates[str(EXACT)] < 1.05 * 2 / (30 * min(took))
 
 
 def test_what_a_call_costs_counts_less_in_the_full_batches_of_a_run():

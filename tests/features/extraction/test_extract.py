@@ -647,7 +647,8 @@ VECTOR_BYTES = len(MANY) * 384 * 4
 @pytest.mark.parametrize(
     "limit",
     [
-        pytest.param(30_000, id="at the vectors"),
+        # Both of these, and much more, on a tiny model: tests/robustness/test_crash.py.
+        pytest.param(30_000, id="at the vectors", marks=pytest.mark.slow),
         pytest.param(
             VECTOR_BYTES + 20_000,
             id="at the shard",
@@ -698,7 +699,13 @@ KILLED = {
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill -9")
-@pytest.mark.parametrize("moment", KILLED)
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("while it encodes", marks=pytest.mark.slow),
+        "before the file gets its name",
+    ],
+)
 def test_a_killed_run_leaves_what_was_there(again, moment):
     path, output = again
     before = state(output)

@@ -147,7 +147,7 @@ def test_a_hub_model_is_found_with_its_commit(tiny_model, hub_cache):
     np.testing.assert_array_equal(encoder.encode(TEXTS)["cls"], local.encode(TEXTS)["cls"])
 
 
-@pytest.mark.parametrize("revision", [None, "main", COMMIT])
+@pytest.mark.parametrize("revision", [None, "main", pytest.param(COMMIT, marks=pytest.mark.slow)])
 def test_the_default_model_from_the_hub_has_the_fingerprint_of_the_package(
     minilm, hub_cache, monkeypatch, revision
 ):

@@ -44,19 +44,31 @@ def flip(path):
     path.write_bytes(data)
 
 
+DAMAGES = {
+    "a bit": flip,
+    "cut": lambda path: os.truncate(path, 3000),
+    "gone": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+}
+# The first, one between others, and the last; each damage to some of them.
+DAMAGED = [("a bit", 0), ("gone", 0), ("cut", 1), ("empty", 1), ("cut", 3), ("gone", 3)]
+
+
 @pytest.mark.parametrize(
-    "damage",
-    [flip, lambda p: os.truncate(p, 3000), lambda p: p.unlink(), lambda p: p.write_bytes(b"")],
-    ids=["a bit", "cut", "gone", "empty"],
+    ("damage", "number"),
+    [
+        pytest.param(damage, n, marks=[] if (damage, n) in DAMAGED else [pytest.mark.slow])
+        for damage in DAMAGES
+        for n in (0, 1, 3)
+    ],
 )
-@pytest.mark.parametrize("number", [0, 1, 3])
 def test_what_verify_names_extract_makes_again_alone(tmp_path, run, damage, number):
     run()
     folder = tmp_path / "out"
     assert verify(folder).whole
     before = content(folder)
     states = {p.name: (p.stat().st_mtime_ns, p.stat().st_ino) for p in folder.iterdir()}
-    damage(folder / name(number))
+    DAMAGES[damage](folder / name(number))
     (fault,) = verify(folder).faults
     assert name(number) in fault.reason or "behind shard 2" in fault.reason
     run()

@@ -602,7 +602,7 @@ def test_tables_of_any_dialect_are_read_back_equal(tmp_path_factory, rows, diale
     assert found == [Tweet(str(n), text, label) for n, (text, label) in enumerate(rows)]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(
     st.lists(st.tuples(TEXT, st.sampled_from("abc")), min_size=1, max_size=8),
     st.sampled_from(
