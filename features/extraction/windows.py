@@ -5,13 +5,12 @@ The rows of a window are tokenised, sorted by length and encoded together. Nothi
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from features.base.read_ahead import HEAVIEST
 from features.extraction.timing import clock, timed
-from features.store.format import DIGEST_BYTES
+from features.store.format import text_digest
 from features.tweets.findings import Findings
 from features.tweets.reader import Reject, Tweet, TweetReader, characters
 from features.tweets.rejects import RejectLog
@@ -120,8 +119,3 @@ def _windows(
         usable += isinstance(row, Tweet)
     if window:
         yield shard, window
-
-
-def text_digest(text: str) -> bytes:
-    """Identify a normalised text: BLAKE2b-128 of its UTF-8."""
-    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()

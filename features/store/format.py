@@ -38,6 +38,7 @@ old version to the tests.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -116,6 +117,11 @@ def attributes(shard: Shard) -> dict[str, str | int]:
         "provenance": json.dumps(shard.provenance),
         **({} if shard.part is None else {"part": shard.part.to_json()}),
     }
+
+
+def text_digest(text: str) -> bytes:
+    """Identify a normalised text: BLAKE2b-128 of its UTF-8."""
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def chunk_rows(row_bytes: int, chunk_bytes: int = CHUNK_BYTES) -> int:

@@ -40,6 +40,7 @@ from pipeline.report.quantities import quantities_text
 from pipeline.report.stores_and_heads import predict_text
 from pipeline.scoring.estimated_prior import ESTIMATE, LEAST_ROWS, for_last_shares, for_their_shares
 from pipeline.scoring.evaluate import evaluate
+from pipeline.scoring.known_texts import told_of_known_texts
 from pipeline.scoring.novelty import check_can_tell, watched
 from pipeline.scoring.output_files import check_output, write_scores, write_table
 from pipeline.scoring.predict import is_store, scored
@@ -184,6 +185,7 @@ def evaluate_command(
         progress.counter() as update,
     ):
         scores = counted(watched(scores, warn=remark), update)
+        scores = told_of_known_texts(fitted, scores, warn=remark)
         if prior == ESTIMATE:
             scores = for_their_shares(fitted, scores, tell=shifts.append, seed=seed)
         metrics, unlabelled = evaluate(fitted, scores, seed=seed, as_they_are=prior == ESTIMATE)

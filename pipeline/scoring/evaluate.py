@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from features.base.arrays import Array
 from features.errors import InputError
 from features.tweets.findings import folded_label
 from pipeline.evaluation.metrics import Metrics, measure
@@ -32,6 +33,9 @@ class Scores:
         Those of the input, where a column of groups was asked for.
     novelty : float64 array (rows,), optional
         Distances to the training rows, above 1 where they are far; None where the head can't tell.
+    digests : uint8 array (rows, 16), optional
+        Of the normalised texts, where vectors are cached; other numbers where `Joined.texts` gives
+        them.
     share : float, optional
         Of the input that is scored, with these rows; None where its size is unknown.
     """
@@ -43,6 +47,7 @@ class Scores:
     flags: list[str]
     groups: list[str | None] = field(default_factory=list)
     novelty: npt.NDArray[np.float64] | None = None
+    digests: Array | None = None
     share: float | None = None
 
 

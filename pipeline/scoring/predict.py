@@ -245,7 +245,7 @@ def score_stores(head: Head, stores: Joined) -> Iterator[Scores]:
     """Score cached vectors, block by block."""
     sources = stores.like(head.sources)
     names: list[str | None] = [*stores.label_names, None]
-    start = 0
+    texts, start = stores.texts(), 0
     for block in stores.blocks(sources, np.float32):
         rows = slice(start, start + len(block))
         yield Scores(
@@ -255,6 +255,7 @@ def score_stores(head: Head, stores: Joined) -> Iterator[Scores]:
             head.predict_proba(block),
             [_marks(bool(f & EMPTY), bool(f & REPAIRED)) for f in stores.flags(rows).tolist()],
             novelty=None if head.novelty is None else head.novelty.of(block),
+            digests=texts[rows],
             share=rows.stop / stores.n_rows,
         )
         start = rows.stop

@@ -12,9 +12,8 @@ import pytest
 
 from features import FeatureStore, FrozenEncoder, extract
 from features.errors import CannotContinue, FileRefused, InputError
-from features.extraction.windows import text_digest
 from features.spec.normalize import normalizer
-from features.store.format import EMPTY, REPAIRED, TRUNCATED
+from features.store.format import EMPTY, REPAIRED, TRUNCATED, text_digest
 
 REPOSITORY = Path(__file__).parents[3]
 POOLING = ["cls", "mean@last4+sum"]
