@@ -49,7 +49,8 @@ def extract_text(summary: ExtractSummary) -> str:
     if s.gflops:
         facts["forward"] = f"{s.gflops:,.0f} useful GFLOP/s"
     facts["file"] = f"{s.output}, {size(s.file_bytes)}"
-    verb = "extended" if s.outcome == "extended" else "written"
+    # An input may have become shorter as well, so this says no more than that vectors were kept.
+    verb = "updated" if s.outcome == "extended" else "written"
     return f"{printable(str(s.output))} {verb}\n" + facts_text(facts)
 
 
