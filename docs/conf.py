@@ -28,15 +28,30 @@ release = version = __version__
 
 extensions = [
     "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
 root_doc = "index"
 exclude_patterns = ["_build"]
 nitpicky = True
+# Types of other packages are named, and not linked: their sites would have to be asked.
+nitpick_ignore_regex = [("py:.*", ".*")]
 
 # The anchors of headings are those of GitHub, so that links work there and here.
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
+
+# The reference, from the docstrings, where one backtick marks code.
+default_role = "code"
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+# Made by scikit-learn, for its own use.
+autodoc_default_options["exclude-members"] = "set_fit_request, set_score_request"
+autodoc_typehints = "signature"
+autodoc_class_signature = "mixed"
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"frostline {__version__}"

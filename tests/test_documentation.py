@@ -1,4 +1,4 @@
-"""What the documentation says of the code is true: examples run, paths exist, maps are whole."""
+"""What is said of the code is true: examples of docstrings run, paths exist, maps are whole."""
 
 import doctest
 import importlib
@@ -10,19 +10,12 @@ from pages import LINKED as PAGES
 from pages import ROOT
 from test_imports import ARROWS
 
-from features import extract
-
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for package in ("features", "pipeline")
     for path in sorted((ROOT / package).rglob("*.py"))
     if path.stem not in ("__init__", "__main__") and ">>>" in path.read_text(encoding="utf-8")
 ]
-PYTHON_BLOCKS = {
-    name: blocks
-    for name, page in PAGES.items()
-    if (blocks := re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
-}
 PUBLIC = [
     ("features", "FrozenEncoder"),
     ("features", "FeatureStore"),
@@ -54,22 +47,6 @@ def test_examples_in_docstrings(name, beside_examples):
 @pytest.mark.parametrize(("package", "name"), PUBLIC)
 def test_what_is_public_has_an_example(package, name):
     assert ">>>" in getattr(importlib.import_module(package), name).__doc__
-
-
-@pytest.mark.parametrize("page", PYTHON_BLOCKS)
-def test_python_in_a_page(page, beside_examples):
-    """The blocks of a page run one after another; where none makes tweets.h5, it is there."""
-    blocks = PYTHON_BLOCKS[page]
-    if not any("extract(" in block for block in blocks):
-        extract("examples/tweets.csv", "tweets.h5")
-    for block in blocks:
-        exec(compile(block, page, "exec"), {})
-
-
-def test_no_block_of_python_is_left_out():
-    fences = [line for page in PAGES.values() for line in page.splitlines() if "```py" in line]
-    assert len(fences) == sum(map(len, PYTHON_BLOCKS.values())) >= 4
-    assert {"docs/commands.md", "docs/formats.md"} <= PYTHON_BLOCKS.keys()
 
 
 def named_paths():

@@ -1,4 +1,7 @@
-"""The README, the pages of docs/ and the command line say the same."""
+"""The README, the pages of docs/ and the command line say the same.
+
+That their commands run is for `tests/test_pages.py`.
+"""
 
 import re
 import shlex
@@ -6,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+from page_blocks import read_page, steps_of
 from pages import LINKED, PAGES, README, ROOT
 
 from features.backends.registry import BACKENDS
@@ -14,17 +18,10 @@ from pipeline.cli.commands import main
 COMMANDS = PAGES["docs/commands.md"]
 
 
-def code_lines(page):
-    """Lines of the fenced blocks, those that end in a backslash joined."""
-    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    return "\n".join(blocks).replace("\\\n", " ").splitlines()
-
-
-def frostline_lines(page):
-    for line in code_lines(page):
-        line = line.strip().removeprefix("$ ")
-        # What comes before a pipe, e.g. `tail -f tweets.jsonl | frostline predict head.joblib -`.
-        for part in re.split(r"\s\|\s", line):
+def frostline_lines(blocks):
+    """Lines of a page's blocks that call frostline, also behind a pipe."""
+    for step in (step for block in blocks for step in steps_of(block)):
+        for part in re.split(r"\s\|\s", step.command):
             words = shlex.split(part, comments=True) if "frostline" in part else []
             if words and Path(words[0]).name == "frostline":
                 yield part.strip()
@@ -40,7 +37,13 @@ def lines_in_prose(page):
 
 # What may stand before the name of a command.
 OF_ALL = [name for option in main.params for name in option.opts if option.name != "version"]
-LINES = [(name, line) for name, page in LINKED.items() for line in frostline_lines(page)]
+COMMAND_BLOCKS = {
+    name: [block for block in read_page(page).blocks if block.language in ("bash", "console")]
+    for name, page in LINKED.items()
+}
+LINES = [
+    (name, line) for name, blocks in COMMAND_BLOCKS.items() for line in frostline_lines(blocks)
+]
 IN_PROSE = [(name, line) for name, page in LINKED.items() for line in lines_in_prose(page)]
 
 
@@ -71,9 +74,10 @@ def test_there_are_examples_of_each_command():
 def test_the_readme_shows_the_main_way():
     """Two commands in a clone, three commands for one's own tweets, and no more than 200 lines."""
     assert len(README.splitlines()) <= 200
-    lines = [line.partition("#")[0].strip() for line in code_lines(README)]
+    commands = [step.command for one in COMMAND_BLOCKS["README.md"] for step in steps_of(one)]
+    lines = [command.partition("#")[0].strip() for command in commands]
     assert [line for line in lines if line.startswith("make ")] == ["make demo", "make test"]
-    first = [arguments_of(line)[0] for line in frostline_lines(README)][:3]
+    first = [arguments_of(line)[0] for name, line in LINES if name == "README.md"][:3]
     assert first == ["extract", "fit", "predict"]
 
 

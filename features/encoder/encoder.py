@@ -56,8 +56,8 @@ class FrozenEncoder:
     normalize : str
         `tweeteval` or `none`.
     prefix : str
-        What is put before each normalised text, where the model expects that: `query: `. It is
-        part of what vectors mean.
+        What is put before each normalised text, where the model expects that: `query:` and a
+        blank. It is part of what vectors mean.
     prompt_name : str, optional
         The name of a prompt in the model's folder that is the prefix; "" is none. Default: that
         which the folder says where a view is `sentence`, else none.
