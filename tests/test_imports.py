@@ -315,6 +315,7 @@ ARROWS = {
         "pipeline.fit",
         "pipeline.fitting",
         "pipeline.head",
+        "pipeline.hub",
         "pipeline.labelling",
         "pipeline.page",
         "pipeline.plots",

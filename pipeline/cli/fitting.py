@@ -22,6 +22,7 @@ from pipeline.fit import fit
 from pipeline.head.calibration import METHODS
 from pipeline.head.head import save_head
 from pipeline.head.pretrained import card_for
+from pipeline.hub.address import parse_address
 from pipeline.plots.comparison import comparison_plot
 from pipeline.plots.files import check_plot, write_plot
 from pipeline.report.comparison import comparison_text
@@ -152,6 +153,10 @@ def fit_command(
     by side, and 2:mean is the view mean of the second one.
     """
     inputs: list[str | Path | None] = [*features, *validation, *corrections, against, *tweets]
+    if parse_address(output) is not None:
+        raise InputError(
+            f"{output} is a place on the hub; name a file, e.g. head.joblib, and push it then"
+        )
     check_replaceable(output, inputs)
     if is_store(output):
         raise InputError(
@@ -188,11 +193,11 @@ def _check_card(path: Path | None, others: Sequence[str | Path | None]) -> None:
     """Refuse a card that can't be written, before the work."""
     if path is None:
         return
-    check_replaceable(path, others)
     if path.suffix.lower() != ".md":
         raise InputError(f"{path}: unknown format; the name of a card must end in .md")
     if path in others:
         raise InputError(f"{path} is another output already; give `card` another name")
+    check_replaceable(path, others)
 
 
 @main.command("compare")

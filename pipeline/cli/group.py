@@ -11,6 +11,9 @@ import gc
 import os
 import sys
 import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
@@ -29,13 +32,25 @@ from pipeline.terminal.volume import Volume, volume
 atexit.register(gc.freeze)
 
 
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show what the library warns of without the line of Python that did."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"Warning: {printable(str(message))}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
 class _Commands(click.Group):
     """Turn the errors that a user can meet into one line and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         started = perf_counter()
         try:
-            given = super().invoke(ctx)
+            with _plain_warnings():
+                given = super().invoke(ctx)
             if volume().verbose:
                 tell_aside(str, _cost(perf_counter() - started))
             return given

@@ -53,8 +53,10 @@ _ARRAYS = {
 _MIXED = ("novelty", "texts")
 # Of the list of the arrays, with which a safetensors file begins; a head's has a thousand bytes.
 _MAX_HEADER = 2**16
-# Of `config.json`: a thousand classes have a table of a million counts.
-MAX_CONFIG = 2**26
+# Of `config.json`: a thousand classes have a table of a million counts in a thousand lists. Empty
+# lists would grow to thirty times their size in memory.
+MAX_CONFIG = 2**23
+_MAX_LISTS = 100_000
 
 
 def files_of(content: Mapping[str, Any]) -> dict[str, bytes]:
@@ -68,7 +70,7 @@ def files_of(content: Mapping[str, Any]) -> dict[str, bytes]:
     Raises
     ------
     InputError
-        The metadata hold something that JSON has no word for.
+        The metadata hold something that JSON has no word for, or are too large.
     """
     from safetensors.numpy import save
 
@@ -90,13 +92,24 @@ def files_of(content: Mapping[str, Any]) -> dict[str, bytes]:
         {"format": f"{content['format']}/{content['version']}"},
     )
     config["tensors_sha256"] = hashlib.sha256(tensors).hexdigest()
-    try:
-        text = json.dumps(config, indent=1, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"the head says of itself what JSON can't hold ({error}); fit it again"
-        ) from error
-    return {CONFIG: f"{text}\n".encode(), TENSORS: tensors}
+    return {CONFIG: _written(config), TENSORS: tensors}
+
+
+def _written(config: Mapping[str, Any]) -> bytes:
+    """Write JSON, a value a line unless that would be too much."""
+    for indent, separators in ((1, (",", ": ")), (None, (",", ":"))):
+        try:
+            text = json.dumps(config, indent=indent, separators=separators, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(
+                f"the head says of itself what JSON can't hold ({error}); fit it again"
+            ) from error
+        if len(text) < MAX_CONFIG:
+            return f"{text}\n".encode()
+    raise InputError(
+        f"{CONFIG} would have {len(text):,} bytes, and at most {MAX_CONFIG:,} are read; keep the "
+        "head as a joblib file"
+    )
 
 
 def read_folder(folder: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
@@ -145,6 +158,8 @@ def _bytes_of(path: Path, most: int) -> bytes:
 
 
 def _config(data: bytes) -> dict[str, Any]:
+    n_lists = data.count(b"[") + data.count(b"{")
+    require(n_lists <= _MAX_LISTS, f"{CONFIG} has more than {_MAX_LISTS:,} lists and objects")
     try:
         config = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
 import struct
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -16,8 +18,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 from stores import blobs, make_head, write_store
 
+from features.base import disk
 from features.errors import CannotContinue, FileRefused, InputError
 from pipeline import fit
+from pipeline.head.folder import MAX_CONFIG
 from pipeline.head.head import Head, load_head, save_head
 from pipeline.head.training_texts import TrainingTexts
 
@@ -200,7 +204,67 @@ def test_what_json_has_no_word_for(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_a_disk_that_fails_while_a_head_is_replaced(failing, tmp_path, monkeypatch):
+    """One of the two heads, or a refusal: never the arrays of one with the labels of the other."""
+    folder = saved(make_head(seed=1), tmp_path / "head")
+    renames = []
+
+    def rename(path, to, real=disk.rename):
+        renames.append(to)
+        if len(renames) == failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, to)
+
+    monkeypatch.setattr(disk, "rename", rename)
+    with pytest.raises(CannotContinue, match="cannot be written: No space left"):
+        saved(make_head(seed=2), folder, overwrite=True)
+    assert len(list(folder.iterdir())) == 3
+    if failing == 2:
+        with pytest.raises(FileRefused, match="is not the file that config"):
+            load_head(folder)
+    else:
+        whole = make_head(seed=1 if failing == 1 else 2)
+        np.testing.assert_array_equal(load_head(folder).coef, whole.coef)
+
+
+def test_a_disk_that_fails_while_a_folder_is_made(tmp_path, monkeypatch):
+    def rename(path, to):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(disk, "rename", rename)
+    with pytest.raises(CannotContinue, match="cannot be written"):
+        saved(make_head(), tmp_path / "head")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_written_can_be_read_however_much_it_is(tmp_path):
+    """Many counts, as many classes have, are written in fewer bytes, or not at all."""
+    head = dataclasses.replace(make_head(), metadata={"counts": [0] * 3_000_000})
+    assert load_head(saved(head, tmp_path / "many")).metadata == head.metadata
+    head = dataclasses.replace(make_head(), metadata={"text": "x" * MAX_CONFIG})
+    with pytest.raises(InputError, match="keep the head as a joblib file"):
+        saved(head, tmp_path / "more")
+    assert not (tmp_path / "more").exists()
+
+
 # Files from strangers.
+
+
+@pytest.mark.parametrize("item", [b"[],", b'"ab",', b"1e1,"])
+def test_memory_stays_in_proportion(item, tmp_path):
+    """The largest config that is looked at, of what grows most in memory."""
+    folder = saved(make_head(), tmp_path / "head")
+    text = b'{"format": [' + item * (MAX_CONFIG // len(item) - 8) + b"0]}"
+    assert len(text) < MAX_CONFIG
+    (folder / "config.json").write_bytes(text)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileRefused):
+            load_head(folder)
+        assert tracemalloc.get_traced_memory()[1] < 300 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def rewritten(folder, *, config=None, arrays=None, tensors=None):
