@@ -3,8 +3,8 @@
     python benchmarks/read.py [--rows 200000] [--rounds 3]
 
 The tables are made here, with invented tweets: one of which every third text has commas and quotes,
-one of plain cells, and JSON Lines. Rates are by the time of the processor, which a busy machine
-changes less than the time on the clock; the best round counts.
+one of plain cells, JSON Lines, and frames of pandas, polars and Arrow. Rates are by the time of the
+processor, which a busy machine changes less than the time on the clock; the best round counts.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 
 from features.extraction.check import check
 from features.tweets.reader import TweetReader
@@ -53,8 +57,8 @@ def main(rows: int, rounds: int) -> None:
             print(f"| {name} | {read:,.0f} | {looked:,.0f} |", flush=True)
 
 
-def tables(folder: Path, rows: int) -> dict[str, Path]:
-    """Write the tables."""
+def tables(folder: Path, rows: int) -> dict[str, Any]:
+    """Write the tables, and make the frames."""
     rng = random.Random(0)
     tweets = [
         (f"{10**17 + n}", " ".join(rng.choices(WORDS, k=rng.randint(5, 20))), rng.choice(LABELS))
@@ -72,7 +76,13 @@ def tables(folder: Path, rows: int) -> dict[str, Path]:
     with paths["JSON Lines"].open("w", encoding="utf-8") as file:
         for identity, text, label in tweets:
             print(json.dumps({"id": identity, "text": text, "label": label}), file=file)
-    return paths
+    frame = pd.DataFrame(tweets, columns=["id", "text", "label"])
+    return {
+        **paths,
+        "frame of pandas": frame,
+        "frame of polars": pl.from_pandas(frame),
+        "table of Arrow": pa.Table.from_pandas(frame),
+    }
 
 
 def best(count: Callable[[], int], rounds: int) -> float:

@@ -26,7 +26,7 @@ from features.encoder.engine import (
     load_engine,
     not_finite,
 )
-from features.errors import InputError, NotFinite, foreign
+from features.errors import InputError, NotFinite
 from features.spec.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
 from features.spec.encoder_spec import EncoderSpec, make_spec
 from features.spec.normalize import normalizer
@@ -397,16 +397,18 @@ def as_texts(texts: Iterable[str]) -> list[str]:
     if isinstance(texts, str):
         raise InputError("encode takes a list of texts, each a str; put a single one into a list")
     # What is iterated over in a frame or a mapping are names, not texts.
-    if isinstance(texts, Mapping) or getattr(texts, "ndim", 1) != 1 or hasattr(texts, "columns"):
+    is_table = isinstance(texts, Mapping) or hasattr(texts, "columns")
+    if is_table or not isinstance(texts, Iterable) or getattr(texts, "ndim", 1) != 1:
         raise InputError(
             f"encode takes a list of texts, not a {type(texts).__name__}: give its column of "
             'texts, such as frame["text"]'
         )
     # What is iterated over in a column of Arrow are its own scalars.
-    if (to_list := getattr(texts, "to_pylist", None)) is not None:
-        with foreign("texts that are not UTF-8 can't be encoded"):
-            texts = to_list()
-    found = list(texts)
+    give = getattr(texts, "to_pylist", texts.__iter__)
+    try:
+        found = list(give())
+    except UnicodeDecodeError as error:
+        raise InputError(f"texts that are not UTF-8 can't be encoded: {error}") from error
     for number, text in enumerate(found):
         if not isinstance(text, str):
             raise InputError(

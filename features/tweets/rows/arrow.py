@@ -99,11 +99,12 @@ def cells_of(
     batch: Any, wanted: Iterable[str], names: Mapping[str, list[str]], max_text_bytes: int
 ) -> Iterator[list[Any]]:
     """Give the cells of a batch or table, row by row."""
-    columns = [_values(batch.column(name), names.get(name), max_text_bytes) for name in wanted]
+    columns = [values_of(batch.column(name), names.get(name), max_text_bytes) for name in wanted]
     return (list(cells) for cells in zip(*columns, strict=True))
 
 
-def _values(column: Any, names: list[str] | None, max_text_bytes: int) -> list[Any]:
+def values_of(column: Any, names: list[str] | None, max_text_bytes: int) -> list[Any]:
+    """Give the cells of a column; of classes the names that their numbers stand for."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):

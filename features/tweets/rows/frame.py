@@ -14,8 +14,17 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from features.errors import InputError, foreign
-from features.tweets.rows.arrow import BATCH_ROWS, EXACT, columns_of, not_read, plain, rows_of
+from features.tweets.rows.arrow import (
+    BATCH_ROWS,
+    EXACT,
+    columns_of,
+    not_read,
+    plain,
+    rows_of,
+    values_of,
+)
 from features.tweets.rows.row_source import Header, Row, RowSource
+from features.tweets.values import Odd
 
 if TYPE_CHECKING:
     import narwhals.stable.v2 as nw
@@ -204,11 +213,16 @@ class _Column:
     def cells(self, start: int, stop: int, max_text_bytes: int) -> list[Any]:
         """Give some cells as a file has them."""
         short, missing = max_text_bytes // 4, self.series.implementation.is_pandas_like()
+        part = self.series[start:stop]
+        try:
+            values = part.to_list()
+        except UnicodeDecodeError:  # text of Arrow need not be UTF-8
+            values = values_of(part.to_arrow(), None, max_text_bytes)
         return [
             value
             if type(value) is str and len(value) <= short
             else _cell(value, max_text_bytes, self.exact, missing)
-            for value in self.series[start:stop].to_list()
+            for value in values
         ]
 
 
@@ -239,6 +253,6 @@ def _cell(value: Any, max_text_bytes: int, exact: float, missing: bool) -> Any:
     if hasattr(value, "tolist"):  # of numpy
         exact = min(exact, EXACT.get(_FLOATS.get(kind, ""), math.inf))
         return _cell(value.tolist(), max_text_bytes, exact, missing)
-    if isinstance(value, list | dict):
+    if isinstance(value, list | dict | Odd):
         return value
     return plain(value, max_text_bytes, exact)

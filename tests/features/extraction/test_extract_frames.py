@@ -174,5 +174,9 @@ def test_a_column_is_encoded_as_a_list(tiny_model):
         with pytest.raises(InputError, match="number 1 is "):
             encoder.encode(one)
             pytest.fail(name)
-    with pytest.raises(Exception, match="not UTF-8"):
-        encoder.encode(pa.array([b"\xff"]).view(pa.string()))
+    with pytest.raises(InputError, match="a list of texts, not a int"):
+        encoder.encode(5)
+    bad = pa.array([b"\xff"]).view(pa.string())
+    for one in (bad, pd.Series(bad, dtype=pd.ArrowDtype(pa.string()))):
+        with pytest.raises(InputError, match="not UTF-8"):
+            encoder.encode(one)

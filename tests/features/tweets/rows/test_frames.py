@@ -179,6 +179,9 @@ def test_bytes_that_are_no_utf8():
     bad = pa.array([b"caf\xe9", b"ok"])
     tables = {
         "text of Arrow": pa.table({"text": bad.view(pa.string())}),
+        "text of pandas": pd.DataFrame(
+            {"text": pd.array(bad.view(pa.string()), pd.ArrowDtype(pa.string()))}
+        ),
         "bytes of Arrow": pa.table({"text": bad}),
         "bytes of pandas": pd.DataFrame({"text": bad.to_pylist()}),
         "bytes of polars": pl.DataFrame({"text": bad.to_pylist()}),
