@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint types docs linkcheck bench clean
+.PHONY: help install demo test test-all lint types docs linkcheck bench dist clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -47,6 +47,9 @@ linkcheck: $(STAMP)  ## ask every site that the documentation links to, over the
 bench: $(STAMP)  ## a short run of the extraction benchmark, on the examples
 	$(BIN)/python benchmarks/extract.py examples/tweets.csv --rounds 3 --limit 500
 
+dist: $(STAMP)  ## build the wheel and the source distribution of the last commit in dist/, and check them
+	$(BIN)/python .ci/dist.py dist
+
 clean:  ## remove the environment, the demo's files and the caches
-	rm -rf $(VENV) $(DEMO) build docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) build docs/_build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

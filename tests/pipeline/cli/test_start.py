@@ -1,14 +1,9 @@
-"""`frostline demo`: the three steps on the example tweets, from a clone and from a wheel."""
+"""`frostline demo`: the three steps on the example tweets; from a wheel: test_distribution.py."""
 
 import csv
-import os
 import shlex
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 
 from pipeline.cli.commands import main
@@ -78,35 +73,3 @@ def test_demo_refuses_a_file(tmp_path):
         assert result.exit_code in (2, 4)
         assert result.stderr.startswith(f"Error: {folder} ")
         assert "Traceback" not in result.output
-
-
-@pytest.mark.slow
-def test_demo_of_an_installed_wheel_in_an_empty_folder(tmp_path):
-    source, site, empty = tmp_path / "source", tmp_path / "site", tmp_path / "empty"
-    source.mkdir()
-    empty.mkdir()
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    for name in ("features", "pipeline"):
-        skip = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, source / name, ignore=skip)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, source]
-    subprocess.run(build, check=True)
-    (wheel,) = tmp_path.glob("frostline-*.whl")
-    subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True)
-    environment = os.environ | {"PYTHONPATH": str(site)}
-    where = [sys.executable, "-c", "import features, pipeline; print(pipeline.__file__)"]
-    installed = subprocess.run(where, env=environment, cwd=empty, capture_output=True, text=True)
-    assert Path(installed.stdout.strip()).is_relative_to(site)
-    done = subprocess.run(
-        [sys.executable, site / "bin" / "frostline", "demo", "--report"],
-        env=environment,
-        cwd=empty,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    check_demo(done.stdout, empty / "demo", "report.html")
-    for path in EXAMPLES.glob("*.csv"):
-        assert (empty / "demo" / path.name).read_bytes() == path.read_bytes()
