@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,8 @@ def _bytes_of(path: Path, most: int) -> bytes:
     check_input(path)
     try:
         with path.open("rb") as file:
-            data = file.read(most + 1)
+            # Python takes as much memory as is asked for, whatever is there.
+            data = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {system_reason(error)}") from error
     require(len(data) <= most, f"{path.name} has more than {most:,} bytes; a head's has fewer")

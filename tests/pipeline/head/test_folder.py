@@ -262,7 +262,7 @@ def test_memory_stays_in_proportion(item, tmp_path):
     try:
         with pytest.raises(FileRefused):
             load_head(folder)
-        assert tracemalloc.get_traced_memory()[1] < 300 * 2**20
+        assert tracemalloc.get_traced_memory()[1] < 150 * 2**20
     finally:
         tracemalloc.stop()
 
