@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -292,12 +293,14 @@ def _repaired(texts: Sequence[str]) -> list[str]:
 def _answer(job: Job, texts: Sequence[str], heads: Sequence[ServedHead]) -> Answer:
     """Put together what the encoders gave for the texts of a job."""
     found: Mapping[int, Sequence[Row]] = job.found
+
+    @cache
+    def stacked(encoder: int, stack: int) -> Floats:
+        return np.stack([row.logits[stack] for row in found[encoder]])
+
     logits = {}
     for served in heads:
-        parts = [
-            np.stack([row.logits[part.stack][part.columns] for row in found[part.encoder]])
-            for part in served.parts
-        ]
+        parts = [stacked(part.encoder, part.stack)[:, part.columns] for part in served.parts]
         logits[served.name] = np.sum(parts, axis=0) + served.head.intercept
     return Answer(
         logits,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,37 +67,68 @@ class _Connection(asyncio.Protocol):
             self.waiting.set_result((0, b""))
 
 
+class _Client:
+    """One client: its connection, made again when the server has closed it."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._connection: _Connection | None = None
+
+    async def send(self, number: int, content: bytes) -> Reply:
+        """Send a request and wait for its reply; raises OSError where it can't connect."""
+        loop, connection = asyncio.get_running_loop(), self._connection
+        if connection is None or connection.is_closed:
+            self.close()
+            _, connection = await loop.create_connection(_Connection, "127.0.0.1", self._port)
+            self._connection = connection
+        assert connection.transport is not None
+        connection.waiting = loop.create_future()
+        started = time.perf_counter()
+        connection.transport.write(content)
+        status, body = await connection.waiting
+        return Reply(number, status, time.perf_counter() - started, body)
+
+    def close(self) -> None:
+        if self._connection is not None and self._connection.transport is not None:
+            self._connection.transport.close()
+
+
 async def drive(port: int, requests: Sequence[bytes], clients: int) -> list[Reply]:
     """Send all requests, as many at a time as there are clients; each sends the next that is left.
 
     A client ends when it can no longer connect; what it had not sent has no reply.
     """
-    loop = asyncio.get_running_loop()
-    left = iter(enumerate(requests))
-    replies: list[Reply] = []
+    left, replies = iter(enumerate(requests)), []
 
-    async def connected(before: _Connection | None) -> _Connection:
-        if before is not None and before.transport is not None:
-            if not before.is_closed:
-                return before
-            before.transport.close()
-        return (await loop.create_connection(_Connection, "127.0.0.1", port))[1]
-
-    async def client() -> None:
-        connection: _Connection | None = None
+    async def work() -> None:
+        client = _Client(port)
         for number, content in left:
             try:
-                connection = await connected(connection)
+                replies.append(await client.send(number, content))
             except OSError:
                 return
-            assert connection.transport is not None
-            connection.waiting = loop.create_future()
-            started = time.perf_counter()
-            connection.transport.write(content)
-            status, body = await connection.waiting
-            replies.append(Reply(number, status, time.perf_counter() - started, body))
-        if connection is not None and connection.transport is not None:
-            connection.transport.close()
+        client.close()
 
-    await asyncio.gather(*(client() for _ in range(clients)))
+    await asyncio.gather(*(work() for _ in range(clients)))
+    return replies
+
+
+async def paced(port: int, requests: Sequence[bytes], rate: float) -> list[Reply]:
+    """Send requests at times by chance, so many a second, whether or not others are answered."""
+    rng, idle = random.Random(0), []
+
+    async def one(number: int, content: bytes) -> Reply:
+        client = idle.pop() if idle else _Client(port)
+        reply = await client.send(number, content)
+        idle.append(client)
+        return reply
+
+    tasks, at = [], time.perf_counter()
+    for number, content in enumerate(requests):
+        at += rng.expovariate(rate)
+        await asyncio.sleep(at - time.perf_counter())
+        tasks.append(asyncio.create_task(one(number, content)))
+    replies = await asyncio.gather(*tasks)
+    for client in idle:
+        client.close()
     return replies
