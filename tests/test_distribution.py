@@ -4,6 +4,7 @@ import configparser
 import csv
 import fnmatch
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -35,6 +36,21 @@ def test_what_is_no_module_is_declared_or_an_installed_package_lacks_it(path):
     patterns = setup["options.package_data"][path.parts[0]].replace(",", " ").split()
     inside = Path(*path.parts[1:]).as_posix()
     assert any(fnmatch.fnmatchcase(inside, pattern) for pattern in patterns)
+
+
+def named_extras():
+    """The extras that errors and pages tell people to install."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    modules = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    for path in [*pages, *modules]:
+        for listed in re.findall(r"(?:frostline|\.)\[([a-z0-9,]+)\]['`]", path.read_text("utf-8")):
+            yield from listed.split(",")
+
+
+def test_extras_that_are_named_are_there():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert {"minilm", "serve"} <= set(named_extras()) <= set(setup["options.extras_require"])
 
 
 def dist(folder, umask):
