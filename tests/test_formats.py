@@ -1,7 +1,7 @@
 """Files of format version 1 are read for ever: stores, folders and heads of frostline 0.1.0.
 
-`tests/data/v1` was made from the first 30 rows of `examples/tweets.csv` with the packaged model. A
-new version of a format gets a folder of its own beside it; nothing in an old one is made again.
+`tests/data/v1` was made from the first 30 rows of `examples/tweets.csv` with the packaged model,
+and the head that is a folder from 600 rows of `blobs` in `tests/stores.py`. A new version of a format gets a folder of its own beside it; nothing in an old one is made again.
 """
 
 import csv
@@ -52,3 +52,19 @@ def test_a_head_of_version_1_scores_a_store_of_version_1():
     assert [head.labels[code] for code in proba.argmax(axis=1)] == [row["label"] for row in scores]
     expected = [[float(row[f"p_{name}"]) for name in head.labels] for row in scores]
     np.testing.assert_allclose(proba, expected, atol=1e-5)
+
+
+def test_a_head_of_version_1_that_is_a_folder():
+    head = load_head(V1 / "head")
+    assert head.labels == ("negative", "neutral", "positive")
+    X = np.linspace(-1, 1, 16).reshape(2, 8)
+    expected = [
+        [2.359065807694e-09, 7.706779569260e-10, 9.999999968703e-01],
+        [3.182071381635e-01, 3.509256648183e-06, 6.817893525799e-01],
+    ]
+    np.testing.assert_allclose(head.predict_proba(X), expected, rtol=1e-9)
+    np.testing.assert_allclose(head.novelty.of(X), [6.844565717, 1.719387639], rtol=1e-6)
+    assert (len(head.texts.digests), head.texts.texts) == (600, 600)
+    assert head.texts.digests[:2].tolist() == [2267341204921094, 17670952159479303]
+    assert head.held_out.confusion.sum() == 600
+    assert head.metadata["calibration"]["method"] == "temperature"

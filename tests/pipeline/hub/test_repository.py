@@ -12,6 +12,8 @@ import pytest
 from fake_hub import OWNER, READER, altered, cut, fake_hub, hang_up, status
 from hub_client import HubClient, environment
 from huggingface_hub import ModelHubMixin
+from page_blocks import read_page, steps_of, words_of
+from pages import ROOT
 from stores import blobs, make_head, write_store
 
 from features.store.reader import FeatureStore
@@ -316,30 +318,52 @@ def test_what_goes_wrong_while_pushing_is_said_in_one_line(case, pushed, owner, 
     assert new is None or new.messages == ["initial commit"]
 
 
-def test_the_commands(hub, folder):
+def blocks_of_the_page(language):
+    """Those of docs/hub.md that need a hub."""
+    page = read_page((ROOT / "docs" / "hub.md").read_text(encoding="utf-8"))
+    found = [one for one in page.blocks if one.not_run and one.language == language]
+    assert found
+    return found
+
+
+def test_the_commands_of_the_page(hub, folder):
     """`push`, and commands that take what was pushed, in the end without a network."""
 
-    def run(*words, **more):
+    def run(words):
         command = [sys.executable, "-m", "pipeline", *words]
-        env = environment(folder, hub.url, HF_TOKEN=OWNER, **more)
+        env = environment(folder, hub.url, HF_TOKEN=OWNER)
         return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env)
 
-    result = run("push", "head.joblib", "jane/tweets", "--private", "--license", "mit")
+    (block,) = blocks_of_the_page("bash")
+    login, push, predict = (words_of(step.command) for step in steps_of(block))
+    assert login is None  # it is not ours, and asks for a token that is in the environment here
+    result = run(push)
     assert (result.returncode, result.stderr) == (0, "")
-    assert f"{hub.url}/jane/tweets/commit/" in result.stdout
+    assert f"{hub.url}/jane/sentiment/commit/" in result.stdout
     assert "digests of 600 training texts were left out" in result.stdout
-    assert hub.repos["jane/tweets"].private
-    result = run("predict", "hf:jane/tweets", "s.h5", "-o", "out.csv")
+    assert hub.repos["jane/sentiment"].private
+    result = run(["s.h5" if word == "tweets.csv" else word for word in predict])
     assert (result.returncode, result.stderr) == (0, "")
     with FeatureStore(folder / "s.h5") as store:
         expected = load_head(folder / "head.joblib").predict(store.read("cls"))
-    rows = csv.DictReader((folder / "out.csv").read_text().splitlines())
+    rows = csv.DictReader((folder / "labelled.csv").read_text().splitlines())
     assert [row["label"] for row in rows] == expected
     hub.fail(".", hang_up, times=99)
-    result = run("inspect", "hf:jane/tweets")
+    result = run(["inspect", "hf:jane/sentiment"])
     assert result.returncode == 0
-    assert re.fullmatch(r"Warning: hf:jane/tweets: the hub can't be reached .*\n", result.stderr)
-    assert "hf:jane/tweets: a fitted head" in result.stdout
+    assert re.fullmatch(r"Warning: hf:jane/sentiment: the hub can't be reached .*\n", result.stderr)
+    assert "hf:jane/sentiment: a fitted head" in result.stdout
+
+
+def test_the_python_of_the_page(hub, owner):
+    owner.run("head.push_to_hub('jane/sentiment', private=True)")
+    repo = hub.repos["jane/sentiment"]
+    repo.refs["v1"] = repo.refs["main"]
+    (block,) = blocks_of_the_page("python")
+    same = "same = head.predict_proba(X).tobytes() == mine.predict_proba(X).tobytes()"
+    assert owner.run("mine = head", block.code, same, "head = mine", "same").value is True
+    card = repo.at("main")[1]["README.md"].decode()
+    assert "license: mit\n" in card
 
 
 def test_a_binary_head(hub, owner, folder):
