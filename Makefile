@@ -29,20 +29,19 @@ test: $(STAMP)  ## run the tests
 test-all: $(STAMP)  ## run the tests, the slow ones too
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-lint: $(STAMP)  ## check the style with ruff
+lint: $(STAMP)  ## check the style with ruff, and the spelling with codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
 types: $(STAMP)  ## check the types with mypy --strict
 	$(BIN)/mypy
 
 docs: $(STAMP)  ## build the documentation's site in docs/_build/html, without a warning
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet \
-		-d docs/_build/doctrees docs docs/_build/html
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d docs/_build/doctrees docs docs/_build/html
 
 linkcheck: $(STAMP)  ## ask every site that the documentation links to, over the network
-	$(BIN)/python -m sphinx --builder linkcheck --quiet \
-		-d docs/_build/doctrees docs docs/_build/linkcheck
+	$(BIN)/python -m sphinx --builder linkcheck --quiet -d docs/_build/doctrees docs docs/_build/linkcheck
 
 bench: $(STAMP)  ## a short run of the extraction benchmark, on the examples
 	$(BIN)/python benchmarks/extract.py examples/tweets.csv --rounds 3 --limit 500

@@ -57,6 +57,7 @@ html_theme = "furo"
 html_title = f"frostline {__version__}"
 html_show_sphinx = False
 html_copy_source = False
+html_domain_indices = False
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#1f5f8b", "color-brand-content": "#1f5f8b"},
     "dark_css_variables": {"color-brand-primary": "#7cc0ea", "color-brand-content": "#7cc0ea"},
