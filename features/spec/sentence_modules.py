@@ -172,15 +172,7 @@ class SentenceModules:
 
     def pool(self, hidden: HiddenStates, n_layers: int) -> Array:
         """Pool one batch, and run what follows: float32 (B, D)."""
-        layers = [as_float32(hidden.layers[n]) for n in self.layer_numbers(n_layers)]
-        weights = self.layer_weights or (1.0,)
-        states = layers[0]
-        if self.layer_weights:
-            total = sum(w * layer for w, layer in zip(weights, layers, strict=True))
-            states = as_float32(total / sum(weights))
-        vectors = [
-            _pooled(mode, states, hidden.attended, self.prompt_tokens) for mode in self.modes
-        ]
+        vectors = self.over_tokens(hidden, n_layers)
         x = np.hstack(
             [one if isinstance(one, np.ndarray) else one.cpu().numpy() for one in vectors]
         )
@@ -188,24 +180,38 @@ class SentenceModules:
             x = step(x)
         return x
 
+    def over_tokens(self, hidden: HiddenStates, n_layers: int) -> list[Tensor]:
+        """Pool the tokens of one batch by each mode, without what follows: (B, H) each."""
+        layers = [as_float32(hidden.layers[n]) for n in self.layer_numbers(n_layers)]
+        weights = self.layer_weights or (1.0,)
+        states = layers[0]
+        if self.layer_weights:
+            total = sum(w * layer for w, layer in zip(weights, layers, strict=True))
+            states = as_float32(total / sum(weights))
+        return [_pooled(mode, states, hidden.attended, self.prompt_tokens) for mode in self.modes]
+
 
 def _pooled(mode: str, states: Tensor, attended: Tensor | None, prompt_tokens: int) -> Tensor:
     """Pool the tokens by a mode: (B, T, H) and a mask (B, T) to (B, H)."""
     library = library_of(states)
     if attended is None:
         attended = library.ones_like(states[:, :, 0]) > 0
-    # From 1 at the first token of the text, wherever the padding is.
-    position = (attended * 1).cumsum(1)
+    # Integers by `where`: exporters to other runtimes take `* 1` for nothing, and no runtime adds
+    # up truth values. From 1 at the first token of the text, wherever the padding is.
+    position = library.where(attended, 1, 0).cumsum(1)
     kept = attended & (position > prompt_tokens)
     if mode in ("cls", "lasttoken"):
-        place = kept * position
         # The first one that is kept, or the first of all; the last of all.
-        at = (kept * 1).argmax(1) if mode == "cls" else place.argmax(1)
+        beyond = states.shape[1] + 1
+        if mode == "cls":
+            at = library.where(kept, position, beyond).argmin(1)
+        else:
+            at = (kept * position).argmax(1)
         rows = (at * 0 + 1).cumsum(0) - 1
         return states[rows, at]
     if mode == "max":
         return library.amax(library.where(kept[:, :, None], states, -library.inf), 1)
-    weights = kept * position if mode == "weightedmean" else kept * 1
+    weights = library.where(kept, position if mode == "weightedmean" else 1, 0)
     total = (library.where(kept[:, :, None], states, 0.0) * weights[:, :, None]).sum(1)
     count = library.clip(weights.sum(1), 1, None)[:, None]
     return as_float32(total / (count**0.5 if mode == "mean_sqrt_len_tokens" else count))

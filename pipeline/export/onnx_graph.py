@@ -17,7 +17,8 @@ from torch import nn
 from features.backends.exported.export import Wanted
 from features.encoder.engine import Views
 from features.encoder.loading import Model
-from features.spec.pooling import HiddenStates, parse_pooling
+from features.spec.pooling import HiddenStates, Pooling
+from features.spec.sentence_modules import SentenceModules, Step
 from features.spec.tokenizer import Vocabulary
 from features.spec.vector_spec import VectorSpec
 from pipeline.head.head import Head
@@ -86,7 +87,7 @@ class EncoderViews(nn.Module):
         super().__init__()
         self._views: Views = model.views
         self._vocabulary = model.tokenizer.vocabulary
-        self._sources = tuple(sources)
+        self._store_dtypes = {source.view: source.store_dtype for source in sources}
         self._wanted = Wanted(model.stock, model.views.layers, model.views.pooler)
 
     def forward(self, ids: torch.Tensor, lengths: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -103,14 +104,45 @@ class EncoderViews(nn.Module):
         pooler = states.pop() if self._views.pooler else None
         layers = dict(zip(self._views.layers, states, strict=True))
         found = {}
-        for source in self._sources:
-            pooling = parse_pooling(source.view)
+        for pooling in self._views.poolings:
             # The first token stands in the first column: nothing has to be looked for.
             where = None if pooling.tokens == "cls" else attended
-            hidden = HiddenStates(layers, where, content, pooler)
-            vectors = pooling.pool(hidden, self._views.n_layers)
-            found[source.view] = vectors.to(getattr(torch, source.store_dtype)).float()
+            vectors = _pooled(
+                pooling, HiddenStates(layers, where, content, pooler), self._views.n_layers
+            )
+            dtype = getattr(torch, self._store_dtypes[pooling.name])
+            found[pooling.name] = vectors.to(dtype).float()
         return found
+
+
+def _pooled(
+    pooling: Pooling | SentenceModules, hidden: HiddenStates, n_layers: int
+) -> torch.Tensor:
+    """Pool a batch; the modules of a sentence run in torch, to be in the graph."""
+    if isinstance(pooling, Pooling):
+        vectors: torch.Tensor = pooling.pool(hidden, n_layers)
+        return vectors
+    x = torch.cat(pooling.over_tokens(hidden, n_layers), 1)
+    for step in pooling.steps:
+        x = _stepped(step, x)
+    return x
+
+
+def _stepped(step: Step, x: torch.Tensor) -> torch.Tensor:
+    """Run a module of a sentence as `Step` does in numpy, (B, D) to (B, E)."""
+    weights = {name: torch.from_numpy(array) for name, array in step.weights.items()}
+    if step.kind == "Normalize":
+        return nn.functional.normalize(x)
+    if step.kind == "LayerNorm":
+        scale, bias = weights["norm.weight"], weights["norm.bias"]
+        return nn.functional.layer_norm(x, scale.shape, scale, bias)
+    out = nn.functional.linear(x, weights["linear.weight"], weights.get("linear.bias"))
+    activated: torch.Tensor = getattr(nn, step.settings["activation"])()(out)
+    if not step.settings["residual"]:
+        return activated
+    if "residual.weight" in weights:
+        x = nn.functional.linear(x, weights["residual.weight"])
+    return activated + x
 
 
 class HeadGraph(nn.Module):
@@ -119,20 +151,25 @@ class HeadGraph(nn.Module):
     Parameters
     ----------
     head : Head
-    model : Model
-        Its encoder.
+    models : sequence of Model
+        Its encoders, in its order; all of them read the same tokens.
     """
 
     coef: torch.Tensor
     intercept: torch.Tensor
 
-    def __init__(self, head: Head, model: Model) -> None:
+    def __init__(self, head: Head, models: Sequence[Model]) -> None:
         super().__init__()
+        model = models[0]
         (empty,) = model.tokenizer.tokenize([model.spec.prefix]).ids
         vocabulary = model.tokenizer.vocabulary
         self.rules = TokenRules(vocabulary, empty.tolist(), model.spec.max_length)
-        self.encoder = EncoderViews(model, head.sources)
-        self._order = [source.view for source in head.sources]
+        self.encoders = nn.ModuleList(
+            EncoderViews(model, sources)
+            for model, sources in zip(models, head.encoders, strict=True)
+        )
+        number = {model.spec.fingerprint: n for n, model in enumerate(models)}
+        self._order = [(number[one.spec.fingerprint], one.view) for one in head.sources]
         self.register_buffer("coef", torch.from_numpy(head.coef.T.astype(np.float32)))
         self.register_buffer("intercept", torch.from_numpy(head.intercept.astype(np.float32)))
         self.eval()
@@ -141,7 +178,8 @@ class HeadGraph(nn.Module):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Run ids and mask, (B, T) each; give probabilities and logits, float32 (B, K)."""
-        vectors = self.encoder(*self.rules(input_ids, attention_mask))
-        X = torch.cat([vectors[view] for view in self._order], 1)
+        read = self.rules(input_ids, attention_mask)
+        vectors = [encoder(*read) for encoder in self.encoders]
+        X = torch.cat([vectors[number][view] for number, view in self._order], 1)
         logits = X @ self.coef + self.intercept
         return torch.softmax(logits, 1), logits

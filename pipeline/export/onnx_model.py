@@ -33,7 +33,7 @@ from pipeline.export.onnx_graph import HeadGraph
 from pipeline.export.raw_texts import write_prepare
 from pipeline.export.tokenizer_files import write_json, write_tokenizer
 from pipeline.head.head import Head
-from pipeline.scoring.predict import model_of, side_by_side
+from pipeline.scoring.predict import model_of, places_of, side_by_side
 
 FILE = "onnx/model.onnx"
 OUTPUTS = {"probabilities": {0: "texts"}, "logits": {0: "texts"}}
@@ -50,21 +50,22 @@ def write(
     head: Head, folder: Path, models: Sequence[str | Path], say: Callable[[str], None]
 ) -> None:
     """Write the files into an empty folder; see `pipeline.export.export.export`."""
-    checkpoint, model = _opened(head, models, say)
-    about = _about(head, model)
-    write_tokenizer(model, folder)
-    write_prepare(model.spec.normalizer, folder)
-    _write_config(checkpoint, head, about, folder)
-    failed = f"{model.spec.model} can't be written as an ONNX graph"
+    checkpoints, opened = _opened(head, models, say)
+    first = opened[0]
+    about = _about(head, first)
+    write_tokenizer(first, folder)
+    write_prepare(first.spec.normalizer, folder)
+    _write_config(checkpoints[0], head, about, folder)
+    failed = f"{' and '.join(model.spec.model for model in opened)} can't be written as a graph"
     # Two texts, one of them padded, or a tracer takes what it sees for always so.
-    probe = np.array(model.stock.probe, np.int32)
-    example = [torch.from_numpy(x) for x in pad([probe, probe[:-1]], model.stock.padding_id)]
+    probe = np.array(first.stock.probe, np.int32)
+    example = [torch.from_numpy(x) for x in pad([probe, probe[:-1]], first.stock.padding_id)]
     path = folder / FILE
     path.parent.mkdir()
     with exporting(failed, "take another model to export a head"), torch.no_grad():
-        write_graph(HeadGraph(head, model), example, path, OUTPUTS)
+        write_graph(HeadGraph(head, opened), example, path, OUTPUTS)
     _describe(path, about)
-    apart, n_texts = _apart(head, model, path)
+    apart, n_texts = _apart(head, opened, path)
     if not apart <= _MOST_APART:
         raise FileRefused(
             f"{failed}: its probabilities are {apart:.2g} away from those of the head"
@@ -74,52 +75,74 @@ def write(
 
 def _opened(
     head: Head, models: Sequence[str | Path], say: Callable[[str], None]
-) -> tuple[Checkpoint, Model]:
-    """Load the encoder of a head, if one graph can hold it."""
-    if len(head.encoders) > 1:
-        raise InputError(
-            f"the head takes the vectors of {len(head.encoders)} encoders, and each cuts texts "
-            "into tokens of its own, which one graph can't take: fit a head on one encoder to "
-            "export it"
-        )
-    spec = head.sources[0].spec
-    if spec.quantization != "none":
-        raise InputError(
-            f"the head was fitted on vectors of {spec.quantization}, and the graph computes in "
-            "float32, which gives others: fit a head on vectors of `dtype=auto` to export it"
-        )
-    if spec.modules:
-        raise InputError(
-            "the head was fitted on the view 'sentence', whose modules the graph can't hold: fit a "
-            "head on another pooling, such as mean, to export it"
-        )
-    checkpoint = model_of(spec, models[0] if models else None, say)
-    model = open_model(checkpoint, spec, parse_poolings([one.view for one in head.sources]))
-    if not model.stock.heeds_padding:
-        raise InputError(
-            f"{spec.model} gives a text other vectors beside padding, although it is masked, so "
-            "that batches in other runtimes would go wrong: take another model to export a head"
-        )
-    n_bytes = sum(parameter.nbytes for parameter in model.stock.module.parameters())
+) -> tuple[list[Checkpoint], list[Model]]:
+    """Load the encoders of a head, if one graph can hold them."""
+    places = places_of(head.encoders, models)
+    for source in head.sources:
+        if source.spec.quantization != "none":
+            raise InputError(
+                f"the head was fitted on vectors of {source.spec.quantization}, and the graph "
+                "computes in float32, which gives others: fit a head on vectors of `dtype=auto` "
+                "to export it"
+            )
+    checkpoints, opened = [], []
+    for sources, place in zip(head.encoders, places, strict=True):
+        spec = sources[0].spec
+        checkpoints.append(model_of(spec, place, say))
+        poolings = parse_poolings([one.view for one in sources])
+        opened.append(open_model(checkpoints[-1], spec, poolings))
+        if not opened[-1].stock.heeds_padding:
+            raise InputError(
+                f"{spec.model} gives a text other vectors beside padding, although it is masked, "
+                "so that batches in other runtimes would go wrong: take another model to export a "
+                "head"
+            )
+    _check_tokens_are_the_same(opened)
+    parameters = [one for model in opened for one in model.stock.module.parameters()]
+    n_bytes = sum(parameter.nbytes for parameter in parameters)
     if n_bytes > _MAX_BYTES:
         raise InputError(
-            f"an ONNX graph in one file takes models of up to 2 GiB, {spec.model} has "
+            f"an ONNX graph in one file takes models of up to 2 GiB, {opened[0].spec.model} has "
             f"{n_bytes / 2**30:.1f}: take a smaller model to export a head"
         )
-    return checkpoint, model
+    return checkpoints, opened
 
 
-def _about(head: Head, model: Model) -> dict[str, Any]:
+def _check_tokens_are_the_same(models: Sequence[Model]) -> None:
+    """Refuse encoders that read a text differently: a graph has one input of token ids."""
+
+    def read(model: Model) -> list[Any]:
+        spec, tokenizer = model.spec, model.tokenizer
+        rules = [spec.normalizer, spec.prefix, spec.max_length, tokenizer.vocabulary]
+        return [*rules, None if tokenizer.content is None else json.loads(tokenizer.content)]
+
+    for other in models[1:]:
+        if read(other) != read(models[0]):
+            raise InputError(
+                f"{models[0].spec.model} and {other.spec.model} don't cut texts into the same "
+                "tokens, and a graph takes the tokens of one tokenizer: fit a head on one of "
+                "these encoders to export it"
+            )
+
+
+def _about(head: Head, first: Model) -> dict[str, Any]:
     """Say what the export is, as JSON types; nothing in it changes from run to run."""
-    spec = model.spec
+    spec = first.spec
+    encoders = [
+        {
+            # Of a local folder its name, and not where it lay.
+            "model": one.spec.model if one.spec.revision else Path(one.spec.model).name,
+            "fingerprint": one.spec.fingerprint,
+            "views": [source.view for source in sources],
+        }
+        for sources in head.encoders
+        for one in sources[:1]
+    ]
     return {
         "made_by": f"frostline {__version__}",
         "labels": list(head.labels),
         "prior": None if head.prior is None else head.prior.tolist(),
-        # Of a local folder its name, and not where it lay.
-        "encoder": spec.model if spec.revision else Path(spec.model).name,
-        "fingerprint": spec.fingerprint,
-        "views": [source.view for source in head.sources],
+        "encoders": encoders,
         "max_length": spec.max_length,
         "normalizer": spec.normalizer,
         "prefix": spec.prefix,
@@ -156,16 +179,19 @@ def _describe(path: Path, about: dict[str, Any]) -> None:
     onnx.save(graph, path)
 
 
-def _apart(head: Head, model: Model, path: Path) -> tuple[float, int]:
+def _apart(head: Head, models: Sequence[Model], path: Path) -> tuple[float, int]:
     """Run the graph in ONNX Runtime; say how far it is from the head, on how many texts."""
-    stock, views = model.stock, model.views
-    long = model.tokenizer.tokenize([" ".join(PROBE_TEXTS) * model.spec.max_length])
+    first = models[0]
+    long = first.tokenizer.tokenize([" ".join(PROBE_TEXTS) * first.spec.max_length])
     # The first samples are `PROBE_TEXTS`, and an empty text.
-    texts = [*model.samples.ids[: len(PROBE_TEXTS) + 1], *long.ids]
-    reference = Reference(stock, views.layers, pooler=views.pooler)
-    vectors = pooled(reference, texts, views, model.tokenizer)
-    expected = head.predict_proba(side_by_side(head, {model.spec.fingerprint: vectors}))
+    texts = [*first.samples.ids[: len(PROBE_TEXTS) + 1], *long.ids]
+    vectors = {}
+    for model in models:
+        views = model.views
+        reference = Reference(model.stock, views.layers, pooler=views.pooler)
+        vectors[model.spec.fingerprint] = pooled(reference, texts, views, model.tokenizer)
+    expected = head.predict_proba(side_by_side(head, vectors))
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    given = dict(zip(INPUTS, pad(texts, stock.padding_id), strict=True))
+    given = dict(zip(INPUTS, pad(texts, first.stock.padding_id), strict=True))
     found = session.run(["probabilities"], given)[0]
     return float(np.abs(found - expected).max()), len(texts)

@@ -84,14 +84,8 @@ def encoders_of(
     FileRefused
         It is another one; both fingerprints are named.
     """
-    if models and len(models) != len(encoders):
-        raise InputError(
-            f"the head has {len(encoders)} encoders, `models` names {len(models)}: give one for "
-            "each, in the order that `frostline inspect` shows"
-        )
     found = []
-    places: Sequence[str | Path | None] = models or [None] * len(encoders)
-    for sources, model in zip(encoders, places, strict=True):
+    for sources, model in zip(encoders, places_of(encoders, models), strict=True):
         spec = sources[0].spec
         find = cache(partial(model_of, spec, model, say))
         if model is not None:
@@ -114,6 +108,24 @@ def encoders_of(
         if found[-1].remark:
             say(found[-1].remark)
     return found
+
+
+def places_of(
+    encoders: Sequence[Sequence[VectorSpec]], models: Sequence[str | Path]
+) -> Sequence[str | Path | None]:
+    """Give for each encoder where its model lies; None: where the head remembers it.
+
+    Raises
+    ------
+    InputError
+        There are more or fewer places than encoders.
+    """
+    if models and len(models) != len(encoders):
+        raise InputError(
+            f"the head has {len(encoders)} encoders, `models` names {len(models)}: give one for "
+            "each, in the order that `frostline inspect` shows"
+        )
+    return models or [None] * len(encoders)
 
 
 def model_of(spec: EncoderSpec, model: str | Path | None, say: Callable[[str], None]) -> Checkpoint:

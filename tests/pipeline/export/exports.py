@@ -30,10 +30,20 @@ VIEWS = (
 )
 
 
-def head_on(model, views, *, n_layers, width, store_dtype="float32", labels=None, **spec) -> Head:
+def head_on(
+    model,
+    views,
+    *,
+    n_layers,
+    width,
+    sentence_width=None,
+    store_dtype="float32",
+    labels=None,
+    **spec,
+) -> Head:
     """Give a head with random weights, of which each class looks at one view alone."""
     made = make_spec(find_checkpoint(model), **spec)
-    widths = {view: parse_pooling(view).width(n_layers, width) for view in views}
+    widths = {view: sentence_width or parse_pooling(view).width(n_layers, width) for view in views}
     sources = tuple(VectorSpec(made, {v: w}, "float32", store_dtype) for v, w in widths.items())
     labels = labels or [f"class {number}" for number in range(max(2, len(views)))]
     rng, columns = np.random.default_rng(3), np.repeat(np.arange(len(views)), [*widths.values()])

@@ -11,7 +11,7 @@ import pytest
 import transformers
 from architectures import ARCHITECTURES, N_LAYERS, TEXTS, WIDTH
 from exports import VIEWS, Exported, expected, head_on
-from stores import OTHER_SPEC, make_head
+from stores import make_head
 
 from features.errors import InputError
 from features.spec.checkpoint import find_checkpoint
@@ -235,7 +235,9 @@ def test_the_graph_says_what_it_is(made):
     }
     said = {one.key: one.value for one in graph.metadata_props}
     assert json.loads(said["labels"]) == list(head.labels)
-    assert said["fingerprint"] == head.sources[0].spec.fingerprint
+    (encoder,) = json.loads(said["encoders"])
+    assert encoder["fingerprint"] == head.sources[0].spec.fingerprint
+    assert encoder["model"] == "bert"
     config = json.loads((exported.folder / "config.json").read_text())
     assert config["id2label"] == {str(n): label for n, label in enumerate(head.labels)}
     assert config["frostline"]["normalizer"] == "tweeteval/1"
@@ -274,23 +276,50 @@ def test_a_tokenizer_of_python_alone_is_refused(name, tiny_model, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_several_encoders_and_int8_are_refused(tmp_path):
-    head = make_head(3, widths=(8, 8))
-    first, second = head.sources
-    several = dataclasses.replace(
-        head, sources=(first, dataclasses.replace(second, spec=OTHER_SPEC))
-    )
-    with pytest.raises(InputError, match="of 2 encoders"):
-        export(several, tmp_path / "out")
-    spec = dataclasses.replace(first.spec, quantization="int8/1")
-    int8 = dataclasses.replace(
-        head,
-        sources=tuple(
-            dataclasses.replace(one, spec=spec, precision="int8") for one in head.sources
-        ),
-    )
+def test_int8_is_refused(tmp_path):
+    head = make_head(3)
+    spec = dataclasses.replace(head.sources[0].spec, quantization="int8/1")
+    source = dataclasses.replace(head.sources[0], spec=spec, precision="int8")
     with pytest.raises(InputError, match="int8/1"):
-        export(int8, tmp_path / "out")
+        export(dataclasses.replace(head, sources=(source,)), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def joined(heads):
+    """Give a head on the vectors of several, whose views are mixed."""
+    columns = [np.cumsum([0, *(one.width for one in head.sources)]) for head in heads]
+    sources, coef = [], []
+    for number in range(len(heads[0].sources)):
+        for head, ends in zip(heads, columns, strict=True):
+            sources.append(head.sources[number])
+            coef.append(head.coef[:, ends[number] : ends[number + 1]])
+    return dataclasses.replace(heads[0], sources=tuple(sources), coef=np.hstack(coef))
+
+
+def test_encoders_that_read_the_same_tokens_share_a_graph(tiny_model, tmp_path):
+    places = [tiny_model("bert"), tiny_model("electra")]
+    sizes = {"n_layers": N_LAYERS, "width": WIDTH, "max_length": MAX_LENGTH}
+    head = joined([head_on(place, ["mean", "max@1"], **sizes) for place in places])
+    export(head, tmp_path / "out")
+    np.testing.assert_allclose(
+        Exported(tmp_path / "out").score(RAW), expected(head, RAW), atol=1e-5
+    )
+    with pytest.raises(InputError, match="has 2 encoders, `models` names 1"):
+        export(head, tmp_path / "other", models=places[:1])
+
+
+@pytest.mark.parametrize("other", [{"name": "roberta"}, {"prefix": "so: "}, {"max_length": 20}])
+def test_encoders_that_read_other_tokens_are_refused(other, tiny_model, tmp_path):
+    sizes = {"n_layers": N_LAYERS, "width": WIDTH, "max_length": MAX_LENGTH}
+    changes = {key: value for key, value in other.items() if key != "name"}
+    head = joined(
+        [
+            head_on(tiny_model("bert"), ["mean"], **sizes),
+            head_on(tiny_model(other.get("name", "electra")), ["mean"], **sizes | changes),
+        ]
+    )
+    with pytest.raises(InputError, match="don't cut texts into the same tokens"):
+        export(head, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
