@@ -1,7 +1,8 @@
 """Files of format version 1 are read for ever: stores, folders and heads of frostline 0.1.0.
 
 `tests/data/v1` was made from the first 30 rows of `examples/tweets.csv` with the packaged model,
-and the head that is a folder from 600 rows of `blobs` in `tests/stores.py`. A new version of a format gets a folder of its own beside it; nothing in an old one is made again.
+and the head that is a folder from 600 rows of `blobs` in `tests/stores.py`. A new version of a
+format gets a folder of its own beside it; nothing in an old one is made again.
 """
 
 import csv

@@ -24,6 +24,8 @@ from pipeline.head.head import Head
 _HISTORY = (
     "frostline",
     "versions",
+    "processor",
+    "data",
     "rows",
     "class_rows",
     "unlabelled",

@@ -297,7 +297,8 @@ class Head:
         Parameters
         ----------
         pretrained_model_name_or_path : str or path
-            A folder, or the id of a repository on the hub: `owner/name`. A folder comes first.
+            A folder or joblib file, or the id of a repository on the hub, `owner/name`. What is
+            here comes first.
         revision : str, optional
             Branch, tag or commit on the hub.
         token : str or bool, optional
@@ -310,21 +311,21 @@ class Head:
         Raises
         ------
         InputError
-            There is no such folder or repository, or it is not open to this user.
+            There is no such file, folder or repository, or it is not open to this user.
         FileRefused
             It is not a head, or more than a head.
         CannotContinue
             The hub can't be reached, and the repository is not in its cache.
         """
-        from pipeline.head.pretrained import from_folder, from_hub
+        from pipeline.head.pretrained import from_hub
         from pipeline.hub.repository import Access
 
-        folder = Path(pretrained_model_name_or_path)
-        if folder.is_dir():
+        path = Path(pretrained_model_name_or_path)
+        if path.exists():
             if revision is not None:
-                raise InputError(f"`revision` {revision!r} is for the hub; {folder} is a folder")
-            return from_folder(folder)
-        found = parse_address(folder) or Address(str(pretrained_model_name_or_path))
+                raise InputError(f"`revision` {revision!r} is for the hub; {path} is here")
+            return load_head(path)
+        found = parse_address(path) or Address(str(pretrained_model_name_or_path))
         if revision is not None:
             found = Address(found.repo_id, revision)
         return from_hub(found, Access(token, cache_dir, local_files_only))
@@ -416,7 +417,7 @@ def load_head(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Head:
     path = Path(path)
     if path.is_dir():
         return pretrained.from_folder(path, max_bytes=max_bytes)
-    check_input(path)
+    _check_is_there(path)
     try:
         if path.stat().st_size > max_bytes:
             raise FileRefused(
@@ -431,3 +432,13 @@ def load_head(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Head:
         raise FileRefused(f"{path} is not a frostline head: {error}") from error
     except FileRefused as error:
         raise FileRefused(f"{path}: {error}") from error
+
+
+def _check_is_there(path: Path) -> None:
+    """Refuse what is no file; where the name could be that of a repository, say how to give it."""
+    try:
+        check_input(path)
+    except InputError as error:
+        if path.suffix or path.exists() or not Address.is_one(str(path)):
+            raise
+        raise InputError(f"{error}; a head on the hub is given as {Address(str(path))}") from error

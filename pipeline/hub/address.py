@@ -25,10 +25,15 @@ class Address:
     repo_id: str
     revision: str | None = None
 
+    @staticmethod
+    def is_one(repo_id: str) -> bool:
+        """Tell whether this is a repository's name with its owner."""
+        return "/" in repo_id and _is_name(repo_id)
+
     def __post_init__(self) -> None:
         """Refuse what the hub has no repositories for, so that no name leads elsewhere."""
         repo_id, revision = self.repo_id, self.revision
-        if not _NAME.fullmatch(repo_id) or ".." in repo_id or "--" in repo_id:
+        if not _is_name(repo_id):
             raise InputError(f"{repo_id!r} is no name of a repository on the hub; {_FORM}")
         if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
             raise InputError(
@@ -38,6 +43,10 @@ class Address:
     def __str__(self) -> str:
         """Give it as the commands take it."""
         return PREFIX + self.repo_id + ("" if self.revision is None else f"@{self.revision}")
+
+
+def _is_name(repo_id: str) -> bool:
+    return bool(_NAME.fullmatch(repo_id)) and ".." not in repo_id and "--" not in repo_id
 
 
 def parse_address(text: str | Path) -> Address | None:

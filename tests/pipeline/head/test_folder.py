@@ -240,7 +240,7 @@ def test_a_disk_that_fails_while_a_folder_is_made(tmp_path, monkeypatch):
 
 def test_what_is_written_can_be_read_however_much_it_is(tmp_path):
     """Many counts, as many classes have, are written in fewer bytes, or not at all."""
-    head = dataclasses.replace(make_head(), metadata={"counts": [0] * 3_000_000})
+    head = dataclasses.replace(make_head(), metadata={"counts": [0] * 1_300_000})
     assert load_head(saved(head, tmp_path / "many")).metadata == head.metadata
     head = dataclasses.replace(make_head(), metadata={"text": "x" * MAX_CONFIG})
     with pytest.raises(InputError, match="keep the head as a joblib file"):
@@ -251,6 +251,7 @@ def test_what_is_written_can_be_read_however_much_it_is(tmp_path):
 # Files from strangers.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("item", [b"[],", b'"ab",', b"1e1,"])
 def test_memory_stays_in_proportion(item, tmp_path):
     """The largest config that is looked at, of what grows most in memory."""
@@ -448,10 +449,33 @@ def test_files_that_never_end_or_are_not_there(name, tmp_path):
         load_head(folder)
 
 
+def test_a_joblib_file_is_read_as_well(tmp_path):
+    save_head(make_head(), tmp_path / "head.joblib")
+    loaded = Head.from_pretrained(tmp_path / "head.joblib")
+    np.testing.assert_array_equal(loaded.coef, make_head().coef)
+
+
+@pytest.mark.parametrize(
+    ("name", "hinted"),
+    [
+        ("jane/sentiment", True),
+        ("jane/sentiment.joblib", False),
+        ("sentiment", False),
+        ("./jane/../sentiment", False),
+        ("a/b/c", False),
+    ],
+)
+def test_a_name_that_could_be_of_the_hub(name, hinted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="no such file") as error:
+        load_head(name)
+    assert ("a head on the hub is given as hf:jane/sentiment" in str(error.value)) == hinted
+
+
 def test_another_folder(tmp_path):
     with pytest.raises(InputError, match="is a folder"):
         load_head(tmp_path)
-    with pytest.raises(InputError, match="`revision` 'main' is for the hub"):
+    with pytest.raises(InputError, match=r"`revision` 'main' is for the hub; .* is here"):
         Head.from_pretrained(tmp_path, revision="main")
 
 
