@@ -100,10 +100,11 @@ def predict(
     >>> import pandas as pd
     >>> from features import extract
     >>> from pipeline import fit, predict
-    >>> summary = extract(pd.read_csv("examples/tweets.csv"), "tweets.h5")
+    >>> summary = extract(pd.read_csv("examples/tweets.csv"), "tweets.h5", pooling="mean")
     >>> frame = pd.DataFrame({"text": ["what a lovely day", "so sad"]}, index=["x", "y"])
-    >>> predict(fit("tweets.h5", C=0.01).head, frame)["label"].to_dict()
-    {'x': 'positive', 'y': 'negative'}
+    >>> scores = predict(fit("tweets.h5", C=0.01).head, frame)
+    >>> list(scores.index), list(scores.columns)[:3]
+    (['x', 'y'], ['id', 'label', 'p_negative'])
     """
     head = head if isinstance(head, Head) else load_head(head)
     if prior not in (None, ESTIMATE):
