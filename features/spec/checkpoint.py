@@ -110,7 +110,7 @@ _COSMETIC_OF_TOKENIZER = frozenset(
     ]
 )
 _DEFAULTS_OF_TOKENIZER = {"truncation_side": "right"}
-_VOCABULARIES = [
+VOCABULARIES = [
     "vocab.txt",
     "vocab.json",
     "merges.txt",
@@ -251,14 +251,14 @@ class Checkpoint:
             if isinstance(truncation, dict) and truncation.get("direction", "Right") != "Right":
                 content["truncation"] = truncation["direction"]
         else:
-            for name in _VOCABULARIES:
+            for name in VOCABULARIES:
                 if (self.folder / name).is_file():
                     data = (self.folder / name).read_bytes()
                     content[name] = hashlib.sha256(data).hexdigest()
         if not content:
             raise FileRefused(
                 f"{self.folder}: no tokenizer here; a tokenizer.json or a vocabulary "
-                f"({', '.join(_VOCABULARIES[:4])}, …) must lie beside config.json"
+                f"({', '.join(VOCABULARIES[:4])}, …) must lie beside config.json"
             )
         # Whatever the file says: the encoder reads "[SEP]" in a tweet as five characters.
         content["special tokens in texts"] = "text"

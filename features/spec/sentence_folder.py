@@ -103,28 +103,39 @@ def read_sentence_modules(folder: Path) -> SentenceModules:
             f"pooling 'sentence': {folder} is no folder of sentence-transformers, as there is no "
             "modules.json; take another pooling, such as mean"
         )
-    modules = load_json(path)
-    listed = modules if isinstance(modules, list) else []
-    kinds = [_kind(module, path) for module in listed]
+    listed = modules_in(path)
     layer_weights: tuple[float, ...] = ()
-    if kinds[1:2] == ["WeightedLayerPooling"]:
-        layer_weights = _layer_weights(folder, top / _path(listed[1], path))
-        del listed[1], kinds[1]
+    if [kind for kind, _ in listed[1:2]] == ["WeightedLayerPooling"]:
+        layer_weights = _layer_weights(folder, top / listed.pop(1)[1])
+    kinds = [kind for kind, _ in listed]
     if kinds[:2] != ["Transformer", "Pooling"]:
         raise FileRefused(
             f"pooling 'sentence': {path} lists {', '.join(kinds) or 'nothing'}; it must begin with "
             "Transformer and Pooling; take another pooling, such as mean"
         )
     settings = _settings(folder, top)
-    modes, include_prompt = _modes(top / _path(listed[1], path) / "config.json")
+    modes, include_prompt = _modes(top / listed[1][1] / "config.json")
     steps = [
-        _step(kind, top / _path(module, path))
-        for kind, module in zip(kinds[2:], listed[2:], strict=True)
+        _step(kind, top / name)
+        for kind, name in listed[2:]
         if kind != "Dropout"  # it does nothing to a model that is not trained
     ]
     length = settings.get("max_seq_length")
     max_length = length if type(length) is int and length > 0 else None
     return SentenceModules(modes, tuple(steps), include_prompt, max_length, layer_weights)
+
+
+def modules_in(path: Path) -> list[tuple[str, str]]:
+    """Give the modules that a modules.json lists: kind and folder, in order.
+
+    Raises
+    ------
+    FileRefused
+        One is not honoured here, or lies elsewhere.
+    """
+    modules = load_json(path)
+    listed = modules if isinstance(modules, list) else []
+    return [(_kind(module, path), _path(module, path)) for module in listed]
 
 
 def _kind(module: object, path: Path) -> str:

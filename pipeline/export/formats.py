@@ -50,6 +50,10 @@ FORMATS = {
         ("onnx", "onnxruntime"),
         "onnx",
     ),
+    "sentence-transformers": Format(
+        "pipeline.export.sentence_folder",
+        "the encoder alone, as a folder whose vectors are those that the head takes",
+    ),
     "safetensors": Format(
         "pipeline.export.safetensors_folder",
         "the head alone, without a pickle, with a card for the Hugging Face hub",
