@@ -42,7 +42,9 @@ def with_flags(message: str, parameters: Iterable[click.Parameter]) -> str:
         if isinstance(option, click.Option) and option.name is not None:
             long = [name for name in option.opts if name.startswith("--")]
             for name in (option.name, *(name[2:].replace("-", "_") for name in long)):
-                options[name] = option
+                # Of two commands' options of one name, the one that a value can be given to.
+                if name not in options or options[name].is_flag:
+                    options[name] = option
 
     def flag(found: re.Match[str]) -> str:
         option, value = options.get(found[1]), found[2]

@@ -87,6 +87,13 @@ def test_without_parameters_all_stays():
     assert with_flags("give `dtype=auto`", []) == "give `dtype=auto`"
 
 
+def test_a_value_is_for_the_option_that_can_have_one():
+    """Whichever of the two commands comes first."""
+    options = [click.Option(["--report"], is_flag=True), click.Option(["--report", "reports"])]
+    for some in (options, options[::-1]):
+        assert with_flags("give `report=head.html`", some) == "give --report head.html"
+
+
 def test_every_option_of_every_command_has_its_flag():
     for command in main.commands.values():
         for option in command.params:
