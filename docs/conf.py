@@ -55,6 +55,8 @@ napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"frostline {__version__}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_sphinx = False
 html_copy_source = False
 html_domain_indices = False
