@@ -158,7 +158,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_json({"url": url, "name": name, "id": name})
 
     def whoami(self, body: bytes) -> None:
-        self.send_json({"type": "user", "name": "jane", "orgs": []})
+        if self.token() in (OWNER, READER):
+            self.send_json({"type": "user", "name": "jane", "orgs": []})
+        else:
+            self.refuse(401, "", "Invalid username or password.")
 
     def info(self, body: bytes, name: str, revision: str | None = None) -> None:
         if (found := self.snapshot(name, revision)) is None:

@@ -233,7 +233,7 @@ class Head:
         Parameters
         ----------
         repo_id : str
-            `owner/name`; it is made where it is not there.
+            `owner/name`, or the name of a repository of your own; it is made where it is not there.
         commit_message : str
         private : bool, optional
             Of a new repository; default as its owner has it, which is public for most. True refuses
@@ -263,8 +263,9 @@ class Head:
             The hub can't be reached or has a fault.
         """
         from pipeline.head.pretrained import files_for
-        from pipeline.hub.repository import upload
+        from pipeline.hub.repository import upload, with_owner
 
+        repo_id = with_owner(repo_id, token)
         files = files_for(
             self,
             Address(repo_id),

@@ -85,8 +85,9 @@ def _ours(what: str, error: Exception) -> FrostlineError:
         return InputError(f"{what}: no token is there: {_LOG_IN}")
     if isinstance(error, errors.EntryNotFoundError):
         return _not_kept(what, error)
-    if isinstance(error, errors.HFValidationError):
-        return InputError(f"{what}: {first_line(error)}")
+    # What is wrong with the call; an answer that is no JSON is another kind of it.
+    if isinstance(error, errors.HFValidationError) or type(error) is ValueError:
+        return InputError(f"{what}: {' '.join(str(error).split())[:300]}")
     if isinstance(error, errors.HfHubHTTPError):
         return _answered(what, error)
     if is_unreachable(error):

@@ -111,6 +111,23 @@ def _check(api: Any, address: Address, limits: Mapping[str, int]) -> str | None:
     return None
 
 
+def with_owner(repo_id: str, token: str | bool | None = None) -> str:
+    """Give `owner/name`; of a name alone the owner is whose token it is, as the hub has it.
+
+    Raises
+    ------
+    InputError
+        It is no name, or there is no token.
+    CannotContinue
+        The hub can't be reached or has a fault.
+    """
+    address = Address(repo_id)
+    if "/" in repo_id:
+        return repo_id
+    with one_line(str(address)):
+        return f"{_client(token).whoami()['name']}/{repo_id}"
+
+
 def upload(
     repo_id: str,
     files: Mapping[str, bytes],

@@ -98,6 +98,26 @@ def test_three_files_go_up_in_one_commit_and_nothing_else(hub, owner):
     assert "frostline predict hf:jane/tweets tweets.csv" in card
 
 
+def test_a_name_alone_is_of_whose_token_it_is(hub, owner):
+    answer = owner.run("head.push_to_hub('mine')")
+    assert answer.value.startswith(f"{hub.url}/jane/mine/commit/")
+    card = hub.repos["jane/mine"].at("main")[1]["README.md"].decode()
+    assert "frostline predict hf:jane/mine tweets.csv" in card
+    answer = owner.run("head.push_to_hub('mine', token='hf_wrong')")
+    assert answer.error == "InputError"
+    assert "hf auth login" in answer.message
+
+
+def test_a_card_that_the_hub_does_not_take(hub, owner):
+    """With what the hub says of it."""
+    said = {"errors": [{"message": '"language" must be a code'}], "warnings": []}
+    hub.fail("validate-yaml", lambda h: h.send(400, json.dumps(said).encode()))
+    answer = owner.run("head.push_to_hub('jane/tweets', language='xx')")
+    assert (answer.error, answer.code) == ("InputError", 2)
+    assert '"language" must be a code' in answer.message
+    assert "\n" not in answer.message
+
+
 def test_what_is_private_stays_here(hub, owner, folder):
     """No digest of a text, no folder of this machine, in any byte that was sent."""
     lines = [
