@@ -26,7 +26,7 @@ class FrozenBert(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no t
 
     Parameters
     ----------
-    model, revision, pooling, max_length, normalize, prefix
+    model, revision, pooling, max_length, normalize, prefix, prompt_name
         What vectors mean, see `FrozenEncoder`.
     dtype, device, max_batch_tokens, backend
         How they are made, see `FrozenEncoder`.
@@ -50,6 +50,7 @@ class FrozenBert(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no t
         max_length: int | None = None,
         normalize: str = "tweeteval",
         prefix: str = "",
+        prompt_name: str | None = None,
         dtype: str = "auto",
         device: str = "auto",
         max_batch_tokens: int | None = None,
@@ -61,6 +62,7 @@ class FrozenBert(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no t
         self.max_length = max_length
         self.normalize = normalize
         self.prefix = prefix
+        self.prompt_name = prompt_name
         self.dtype = dtype
         self.device = device
         self.max_batch_tokens = max_batch_tokens

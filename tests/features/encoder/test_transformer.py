@@ -78,6 +78,7 @@ def test_parameters_are_those_of_the_encoder(tiny_model):
         "max_length": 9,
         "normalize": "none",
         "prefix": "query: ",
+        "prompt_name": None,
         "dtype": "float32",
         "device": "cpu",
         "max_batch_tokens": 64,

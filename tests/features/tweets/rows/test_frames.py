@@ -176,7 +176,7 @@ def test_what_is_no_unicode_is_repaired_as_in_json(texts, tmp_path):
 
 
 def test_bytes_that_are_no_utf8():
-    bad = pa.array([b"caf\xe9", b"ok"])
+    bad = pa.array([b"ol\xe9", b"ok"])
     tables = {
         "text of Arrow": pa.table({"text": bad.view(pa.string())}),
         "text of pandas": pd.DataFrame(
@@ -188,7 +188,7 @@ def test_bytes_that_are_no_utf8():
     }
     for name, table in tables.items():
         first, second = read(table)
-        assert (first.text, first.repaired, second.text) == ("caf\ufffd", True, "ok"), name
+        assert (first.text, first.repaired, second.text) == ("ol\ufffd", True, "ok"), name
 
 
 def test_numbers_of_classes_come_as_names():
