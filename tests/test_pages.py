@@ -5,6 +5,7 @@ frostline that need no shell run in this process, which saves seconds of imports
 others run in a shell, where `frostline` is this source tree's.
 """
 
+import configparser
 import contextlib
 import io
 import os
@@ -29,8 +30,11 @@ WITH_CODE = {
     for name, page in READ.items()
     if any(block.language in RUN and not block.not_run for block in page.blocks)
 }
+SETTINGS = configparser.ConfigParser()
+SETTINGS.read(ROOT / "setup.cfg", encoding="utf-8")
+EXTRAS = SETTINGS["options.extras_require"]
 LONGEST_SECONDS = 120
-MOST_LEFT_OUT = 24
+MOST_LEFT_OUT, MOST_SLOW = 32, 12
 # How far a figure may be from the page's on another machine: half precision, other kernels.
 ABSOLUTE, RELATIVE = 0.05, 0.1
 _NUMBER = r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?!\w)"
@@ -102,9 +106,18 @@ class Running:
 
     def command(self, step):
         words = words_of(step.command)
+        if step.command.startswith("pip install "):
+            return 0, self.extras(step)
         if words is not None:
             return self.in_process(words, Output() if step.shown is None else Terminal())
         return self.in_shell(step.command)
+
+    def extras(self, step):
+        """Nothing is installed: what would be is looked up in setup.cfg, or is a plain package."""
+        for extras in re.findall(r"(?:frostline|\.)\[([\w,-]+)\]", step.command):
+            unknown = {*extras.split(",")} - {*EXTRAS}
+            assert not unknown, f"{self.name}:{step.line}: no extras are named {unknown}"
+        return ""
 
     def in_process(self, words, output):
         """As the entry point of the console script: `main` ends in SystemExit."""
@@ -253,9 +266,10 @@ def test_what_is_said_to_the_tests():
     blocks = [block for page in READ.values() for block in page.blocks]
     reasons = [block.not_run for block in blocks if block.not_run is not None]
     reasons += [block.not_compared for block in blocks if block.not_compared is not None]
-    reasons += [page.slow for page in READ.values() if page.slow is not None]
+    slow = [page.slow for page in READ.values() if page.slow is not None]
     assert len(reasons) <= MOST_LEFT_OUT
-    assert all(len(reason.split()) >= 4 for reason in reasons)
+    assert len(slow) <= MOST_SLOW
+    assert all(len(reason.split()) >= 3 for reason in [*reasons, *slow])
     assert {name for page in READ.values() for name in page.at_hand} <= AT_HAND
     comments = [one for text in LINKED.values() for one in re.findall(r"<!--\s*(.*?)\s*-->", text)]
     said = ("at hand: ", "by hand: ", "not run: ", "not compared: ", "slow: ")
@@ -279,7 +293,7 @@ def test_a_benchmark_that_is_named_has_its_options(page, line):
 
 
 # What the runner itself makes of pages.
-RIGHT = """
+RIGHT = r"""
 ```console
 $ frostline --version
 frostline, version ...
@@ -306,6 +320,7 @@ test "$(cat is.txt)" = so  # a comment
 sleep 60 &
 frostline \
     --version
+pip install 'frostline[minilm,parquet]' some-package
 ```
 """
 WRONG = {
@@ -317,6 +332,7 @@ WRONG = {
     "a line too many": ("0.71\n", "0.71\nand more\n"),
     "a name that no block before has": ("a = 1126", "b = 1126"),
     "a shell's error": ("= so ", "= not "),
+    "an extra that is not there": ("[minilm,parquet]", "[minilm,parquets]"),
     "an option that is not there": ("    --version", "    --revision"),
 }
 
@@ -343,5 +359,5 @@ def test_a_page_that_is_wrong(fault, binaries, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     right, wrong = WRONG[fault]
     assert RIGHT.count(right) == 1
-    with pytest.raises(pytest.fail.Exception):
+    with pytest.raises((pytest.fail.Exception, AssertionError)):
         run_page(RIGHT.replace(right, wrong), binaries)
