@@ -28,6 +28,18 @@ VIEWS = (
     "max@last2+concat",
     "max@last2+mean",
 )
+# Pieces in which each rule begins, ends and fails; letters that are others in capitals, and blanks
+# that are some to Python alone.
+PIECES = (
+    *("http://", "https://", "HTTPſ://", "http", "www.", "WWW.", "www...", "t.co/", "T.CO/x"),
+    *("pic.twitter.com/", "pİc.twıtter.com/", "@", "＠", "user", "@user", "5", "10k", "7pm"),
+    *("hrs", "hr", "ish", "_", "é", "\u0301", "\u0345", "ɏ", "&amp;", "&lt;", "&gt;", "&quot;"),
+    *("&#39;", "&#x27;", "&apos;", "&AMP;", "&hellip;", "&#8217;", "&#0;", "&#x110000;", "&#1;"),
+    *("&notit;", "&num;", "&semi;", "lt;", "amp;", "#38;", "&", "#", ";", r"\u2019", r"\U2019"),
+    *(r"\ud83d\ude00", r"\ud83d", r"\u0007", " ", "\t", "\n", "\x1c", "\x85", "\u200b", "\ufeff"),
+    *("\u2028", "<", ">", '"', "“", "”", ".", ",", ":", "!", "?", "'", "’", ")", "]", "}", "…"),
+    *("/", "-", "a", "B", "Z9", "中", "²", "Ⅷ", "़", "😀", "\u200d", "ſ", "K", "$AAPL", "a@b.org"),
+)
 
 
 def head_on(

@@ -1,6 +1,7 @@
 """The pages of docs/export.md in Chromium, with the packages of npm, give what `predict` gives."""
 
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import numpy as np
 import platformdirs
 import pytest
 from architectures import N_LAYERS, TEXTS, WIDTH
-from exports import expected, head_on
+from exports import PIECES, Exported, expected, head_on
 
 from pipeline.export.export import export
 
@@ -107,46 +108,45 @@ def browser():
 
 
 @pytest.fixture
-def scored(browser, node_modules, tmp_path):
-    """Give what opens a page of the documentation beside an export, with other texts in it."""
-    servers = []
+def opened(browser, node_modules, tmp_path):
+    """Give what opens a page beside an export; all that is asked for comes from there."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "node_modules").symlink_to(node_modules)
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), lambda *arguments: Files(*arguments, directory=str(site))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/"
+    asked, errors = [], []
+    page = browser.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
 
-    def score(page, folder, texts):
-        site = tmp_path / "site"
-        site.mkdir()
-        (site / "node_modules").symlink_to(node_modules)
+    def open_page(content, folder):
         (site / "sentiment").symlink_to(folder)
-        listed = json.dumps(texts).replace("<", r"\u003c")
-        content, n = re.subn(
-            r"const texts = \[.*\];", lambda _: f"const texts = {listed};", PAGES[page]
-        )
-        assert n == 1
         (site / "index.html").write_text(content, encoding="utf-8")
-        server = ThreadingHTTPServer(
-            ("127.0.0.1", 0), lambda *arguments: Files(*arguments, directory=str(site))
-        )
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}/"
-        asked, errors = [], []
-        opened = browser.new_page()
-        opened.on("request", lambda request: asked.append(request.url))
-        opened.on("pageerror", lambda error: errors.append(str(error)))
-        opened.goto(address)
-        opened.wait_for_function(
-            "document.querySelector('#found').textContent !== ''", timeout=120_000
-        )
-        found = json.loads(opened.locator("#found").text_content())
-        opened.close()
-        assert errors == []
-        elsewhere = [url for url in asked if not url.startswith((address, "data:", "blob:"))]
-        assert elsewhere == []
-        return found
+        page.goto(address)
+        return page
 
-    yield score
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    yield open_page
+    page.close()
+    server.shutdown()
+    server.server_close()
+    assert errors == []
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+
+
+def scored(opened, page, folder, texts):
+    """What a page of the documentation finds, with other texts in it."""
+    listed = json.dumps(texts).replace("<", r"\u003c")
+    content, n = re.subn(
+        r"const texts = \[.*\];", lambda _: f"const texts = {listed};", PAGES[page]
+    )
+    assert n == 1
+    shown = opened(content, folder)
+    shown.wait_for_function("document.querySelector('#found').textContent !== ''", timeout=120_000)
+    return json.loads(shown.locator("#found").text_content())
 
 
 def as_matrix(found, labels):
@@ -164,17 +164,67 @@ def as_matrix(found, labels):
         pytest.param("roberta", marks=pytest.mark.slow),
     ],
 )
-def test_a_page_gives_what_predict_gives(page, name, scored, tiny_model, tmp_path):
+def test_a_page_gives_what_predict_gives(page, name, opened, tiny_model, tmp_path):
     views = ["cls", "mean", "mean-content@last2+concat", "max"]
     head = head_on(tiny_model(name), views, n_layers=N_LAYERS, width=WIDTH, max_length=24)
     export(head, tmp_path / "out")
-    found = scored(page, tmp_path / "out", list(RAW))
+    found = scored(opened, page, tmp_path / "out", list(RAW))
     np.testing.assert_allclose(as_matrix(found, head.labels), expected(head, RAW), atol=1e-4)
+
+
+READ = """
+async (texts) => {
+  const library = "./node_modules/@huggingface/tokenizers/dist/tokenizers.min.mjs";
+  const { Tokenizer } = await import(library);
+  const { prepare } = await import("./sentiment/prepare.js");
+  const file = async (name) => (await fetch(`./sentiment/${name}`)).json();
+  const files = [await file("tokenizer.json"), await file("tokenizer_config.json")];
+  const tokenizer = new Tokenizer(...files);
+  return texts.map((text) => [prepare(text), tokenizer.encode(prepare(text)).ids]);
+}
+"""
+
+
+# What JavaScript takes for a blank and Unicode does not, and the other way round.
+OTHER_BLANKS = "\x85\ufeff"
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out"),
+    [
+        ("bert", ""),
+        ("roberta", ""),
+        *(pytest.param(name, "", marks=pytest.mark.slow) for name in ("modernbert", "mpnet")),
+        # Those that cut texts at blanks, by SentencePiece.
+        *(
+            pytest.param(name, OTHER_BLANKS, marks=pytest.mark.slow)
+            for name in ("xlm-roberta", "albert", "deberta-v2", "camembert")
+        ),
+    ],
+)
+def test_texts_are_read_as_in_python(name, left_out, opened, tiny_model, tmp_path):
+    """Before the graph cuts them; it has the rules for the rest."""
+    head = head_on(tiny_model(name), ["mean"], n_layers=N_LAYERS, width=WIDTH)
+    export(head, tmp_path / "out")
+    exported = Exported(tmp_path / "out")
+    exported.tokenizer.no_truncation()
+    exported.tokenizer.no_padding()
+    rng, pieces = random.Random(0), [piece for piece in PIECES if piece not in [*left_out]]
+    texts = ["".join(rng.choices(pieces, k=rng.randrange(16))) for _ in range(3000)]
+    texts += [*RAW, "e" + "\u0301" * 12_000, "&amp;" * 3_000, "😀 " * 6_000]
+    found = opened("<!doctype html>", tmp_path / "out").evaluate(READ, texts)
+    ids = [one.ids for one in exported.ids(texts)]
+    wrong = [
+        text
+        for text, (prepared, theirs), mine in zip(texts, found, ids, strict=True)
+        if prepared != exported.prepare(text) or theirs != mine
+    ]
+    assert wrong == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
-def test_the_packaged_model_gives_what_predict_gives(page, scored, minilm, tmp_path):
+def test_the_packaged_model_gives_what_predict_gives(page, opened, minilm, tmp_path):
     head = head_on(
         minilm,
         ["mean@last4+concat", "cls"],
@@ -184,5 +234,5 @@ def test_the_packaged_model_gives_what_predict_gives(page, scored, minilm, tmp_p
         labels=["negative", "neutral", "positive"],
     )
     export(head, tmp_path / "out")
-    found = scored(page, tmp_path / "out", list(RAW))
+    found = scored(opened, page, tmp_path / "out", list(RAW))
     np.testing.assert_allclose(as_matrix(found, head.labels), expected(head, RAW), atol=1e-4)

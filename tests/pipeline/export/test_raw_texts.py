@@ -5,24 +5,13 @@ import unicodedata
 
 import pytest
 import tokenizers
+from exports import PIECES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.spec.normalize import NORMALIZERS, tweeteval_1
 from pipeline.export.raw_texts import steps, write_prepare
 
-# Pieces in which each rule begins, ends and fails; letters that are others in capitals, and blanks
-# that are some to Python alone.
-PIECES = (
-    *("http://", "https://", "HTTPſ://", "http", "www.", "WWW.", "www...", "t.co/", "T.CO/x"),
-    *("pic.twitter.com/", "pİc.twıtter.com/", "@", "＠", "user", "@user", "5", "10k", "7pm"),
-    *("hrs", "hr", "ish", "_", "é", "\u0301", "\u0345", "ɏ", "&amp;", "&lt;", "&gt;", "&quot;"),
-    *("&#39;", "&#x27;", "&apos;", "&AMP;", "&hellip;", "&#8217;", "&#0;", "&#x110000;", "&#1;"),
-    *("&notit;", "&num;", "&semi;", "lt;", "amp;", "#38;", "&", "#", ";", r"\u2019", r"\U2019"),
-    *(r"\ud83d\ude00", r"\ud83d", r"\u0007", " ", "\t", "\n", "\x1c", "\x85", "\u200b", "\ufeff"),
-    *("\u2028", "<", ">", '"', "“", "”", ".", ",", ":", "!", "?", "'", "’", ")", "]", "}", "…"),
-    *("/", "-", "a", "B", "Z9", "中", "²", "Ⅷ", "़", "😀", "\u200d", "ſ", "K", "$AAPL", "a@b.org"),
-)
 # Characters that no version of Python or of a tokenizer takes for something else.
 SETTLED = st.characters(
     codec="utf-8", exclude_categories=("Cn", "Cs", "Co"), max_codepoint=0xFFFF
