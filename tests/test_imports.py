@@ -64,6 +64,7 @@ def files(tmp_path_factory):
         "features.backends.registry",
         "features.backends.exported.runtime",
         "pipeline.cli.commands",
+        "pipeline.serve.server",
     ],
 )
 def test_importing_is_light(module):

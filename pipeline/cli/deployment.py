@@ -204,7 +204,7 @@ def serve_command(
         }
     )
     place = Place(host, port, None if token_file is None else read_token(token_file))
-    found = gathered([(path.name.partition(".")[0], open_head(path, prior)) for path in heads])
+    found = gathered([(_name_of(path), open_head(path, prior)) for path in heads])
     serve(
         found,
         lambda: options.encoders_chosen(chosen, found.encoders, remark),
@@ -213,3 +213,8 @@ def serve_command(
         say=remark,
         log=(lambda line: print(line, file=sys.stderr)) if volume().verbose else None,
     )
+
+
+def _name_of(path: Path) -> str:
+    """Give what a head is called: its file's name, or its folder's."""
+    return path.resolve().name.partition(".joblib")[0]

@@ -169,6 +169,8 @@ class Service:
         """Say whether requests are welcome."""
         if self.is_draining:
             raise Refusal(503, "the server is ending", UNHEALTHY)
+        if not self._scorer.is_at_work:
+            raise Refusal(503, "the server no longer runs the model", UNHEALTHY)
         return Response()
 
     async def counts(self, request: Request) -> Response:

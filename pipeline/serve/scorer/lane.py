@@ -11,7 +11,9 @@ jobs that nobody waits for are dropped.
 from __future__ import annotations
 
 import math
+import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -110,10 +112,23 @@ class Lane:
         self._thread = threading.Thread(target=self._run_streams, name=f"lane-{number}")
         self._thread.start()
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether its threads take what comes in."""
+        return not self._closed
+
     def add(self, job: Job, keys: Sequence[str], ids: Sequence[npt.NDArray[np.int32]]) -> None:
-        """Take in the normalised texts of a job, with their tokens."""
+        """Take in the normalised texts of a job, with their tokens.
+
+        Raises
+        ------
+        CannotContinue
+            The lane is closed.
+        """
         turn: deque[_Text] = deque()
         with self._ready:
+            if self._closed:
+                raise CannotContinue("the server no longer runs the model")
             for number, (read, tokens) in enumerate(zip(keys, ids, strict=True)):
                 key = read, job.keeps_vectors
                 text = self._known.get(key)
@@ -127,11 +142,24 @@ class Lane:
                 self._ready.notify(self._streams)
 
     def close(self) -> None:
-        """End its threads after their batches; texts that are still waiting are dropped."""
+        """End its threads after their batches; jobs that are still waiting fail."""
+        self._stop()
+        self._thread.join()
+
+    def _stop(self) -> None:
         with self._ready:
             self._closed = True
             self._ready.notify_all()
-        self._thread.join()
+            failure = CannotContinue("the server has stopped running the model")
+            failed = [
+                job
+                for text in self._known.values()
+                if not text.taken
+                for job, _ in text.waiting
+                if job.fail(failure)
+            ]
+        if failed:
+            self._ended(failed)
 
     def _run_streams(self) -> None:
         with streams(self._streams) as run_all:
@@ -140,12 +168,16 @@ class Lane:
 
     def _stream(self) -> None:
         """Run batches one after another, until the lane is closed."""
-        while batch := self._next_batch():
-            started = perf_counter()
-            rows, retried = self._rows(batch)
-            self._finish(batch, rows)
-            tokens = sum(len(text.ids) for text in batch)
-            self._ran(Ran(len(batch), tokens, perf_counter() - started, retried))
+        try:
+            while batch := self._next_batch():
+                started = perf_counter()
+                rows, retried = self._rows(batch)
+                self._finish(batch, rows)
+                tokens = sum(len(text.ids) for text in batch)
+                self._ran(Ran(len(batch), tokens, perf_counter() - started, retried))
+        except BaseException:  # a bug of ours: nobody may wait for ever
+            sys.stderr.write(traceback.format_exc())
+            self._stop()
 
     def _next_batch(self) -> list[_Text]:
         """Wait for texts, and take those to be run next; none where the lane is closed."""

@@ -21,6 +21,7 @@ from features.base.arrays import Floats
 from features.base.shown import NOT_UNICODE
 from features.errors import FrostlineError
 from features.spec.normalize import normalizer
+from features.spec.tokenizer import Tokens
 from pipeline.serve.scorer.heads import Heads, ServedHead
 from pipeline.serve.scorer.job import Job, TextFailed
 from pipeline.serve.scorer.lane import Lane, Ran, Row
@@ -122,6 +123,11 @@ class Scorer:
         self._incoming: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._tokeniser = threading.Thread(target=self._tokenise, name="tokenise")
         self._tokeniser.start()
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether texts that come in are scored."""
+        return self._tokeniser.is_alive() and all(lane.is_at_work for lane in self._lanes)
 
     def close(self) -> None:
         """End all threads; what still waits gets no answer."""
@@ -233,27 +239,41 @@ class Scorer:
 
     def _hand_over(self, lane: Lane, jobs: Sequence[Job]) -> None:
         """Tokenise the texts of some jobs together, and where that fails job by job."""
-        normalise = self._normalisers[lane.number]
-        keys = [[normalise(text) for text in job.texts] for job in jobs]
         try:
+            keys = [self._normalised(lane, job) for job in jobs]
             tokens = lane.encoder.tokenize([key for of_job in keys for key in of_job])
+            start = 0
+            for job, of_job in zip(jobs, keys, strict=True):
+                rows = slice(start, start := start + len(of_job))
+                self._add(lane, job, of_job, Tokens(tokens.ids[rows], tokens.truncated[rows]))
         except Exception as error:  # the border to the tokenizer: it fails its own job alone
             if len(jobs) == 1:
-                self._fail(jobs[0], TextFailed(0, error))
+                self._fail(jobs[0], TextFailed(self._failing(lane, jobs[0]), error))
             else:
                 for job in jobs:
                     self._hand_over(lane, [job])
+
+    def _normalised(self, lane: Lane, job: Job) -> list[str]:
+        normalise = self._normalisers[lane.number]
+        return [normalise(text) for text in job.texts]
+
+    def _failing(self, lane: Lane, job: Job) -> int:
+        """Find the text of a job at which the tokenizer fails; the first, if it is none alone."""
+        for number, text in enumerate(job.texts):
+            try:
+                lane.encoder.tokenize([self._normalisers[lane.number](text)])
+            except Exception:
+                return number
+        return 0
+
+    def _add(self, lane: Lane, job: Job, keys: Sequence[str], tokens: Tokens) -> None:
+        cut = {number for number, is_cut in enumerate(tokens.truncated) if is_cut}
+        if cut and job.whole:
+            self._fail(job, TooLong(min(cut), lane.encoder.spec.max_length))
             return
-        start = 0
-        for job, of_job in zip(jobs, keys, strict=True):
-            rows = slice(start, start := start + len(of_job))
-            cut = {number for number, is_cut in enumerate(tokens.truncated[rows]) if is_cut}
-            job.truncated |= cut
-            job.tokens += sum(map(len, tokens.ids[rows]))
-            if cut and job.whole:
-                self._fail(job, TooLong(min(cut), lane.encoder.spec.max_length))
-            else:
-                lane.add(job, of_job, tokens.ids[rows])
+        job.truncated |= cut
+        job.tokens += sum(tokens.lengths)
+        lane.add(job, keys, tokens.ids)
 
     def _fail(self, job: Job, failure: Exception) -> None:
         with self._lock:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from serving import made_head
 
-from features.errors import InputError
+from features.errors import CannotContinue, InputError
 from pipeline.scoring.predict import encode_for, encoders_of
 from pipeline.serve.scorer.heads import gathered
 from pipeline.serve.scorer.job import Abandoned, TextFailed
@@ -172,6 +172,46 @@ def test_what_nobody_waits_for_is_not_run(scorer):
     assert not scorer._lanes[0]._known
     assert sum(scorer.encoders[0].batches) < 100
     assert (scorer.waiting, scorer.unanswered) == (0, 500)
+
+
+def test_nobody_waits_for_a_lane_that_has_broken(scorer, capsys):
+    def broken(tokens, max_batch_tokens=None):
+        raise MemoryError
+
+    scorer.encoders[0].plan = broken
+
+    async def asked():
+        return await asyncio.gather(
+            *(score(scorer, [text]) for text in ("a", "b")), return_exceptions=True
+        )
+
+    assert [type(one) for one in asyncio.run(asked())] == [CannotContinue] * 2
+    assert not scorer.is_at_work
+    with pytest.raises(TextFailed, match="no longer"):
+        asyncio.run(score(scorer, ["c"]))
+    assert "MemoryError" in capsys.readouterr().err
+
+
+def test_a_text_at_which_the_tokenizer_fails_takes_no_other_with_it(scorer):
+    tokenize = scorer.encoders[0].tokenize
+
+    def failing(texts):
+        if any("rain" in text for text in texts):
+            raise RuntimeError("it can't")
+        return tokenize(texts)
+
+    scorer.encoders[0].tokenize = failing
+
+    async def asked():
+        requests = [["the bus"], ["late", "rain"], ["again"]]
+        return await asyncio.gather(
+            *(score(scorer, texts) for texts in requests), return_exceptions=True
+        )
+
+    first, failed, last = asyncio.run(asked())
+    assert (type(failed), failed.number) == (TextFailed, 1)
+    assert first.tokens > 0
+    assert last.tokens > 0
 
 
 def test_more_than_may_wait_is_refused_at_once(scorer):

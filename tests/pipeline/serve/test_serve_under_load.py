@@ -143,5 +143,8 @@ def test_a_signal_under_load_loses_nothing(folder, scores):
         replies = asyncio.run(drive(server.port, requests, 32))
         assert server.process.wait(60) == 0
     assert 0 < len(replies) < len(requests)
+    said = "".join(server.lines)
+    assert " POST /predict 200 16 texts " in said
+    assert "late" not in said
     assert {reply.status for reply in replies} == {200}
     assert [r.number for r in replies if not is_answer(r, texts[r.number], scores)] == []

@@ -1,14 +1,17 @@
-"""`frostline serve` as a process: what it answers is what `predict` says, and how it ends."""
+"""A server answers what `predict` says, refuses what is wrong, and says what it serves."""
 
 import json
-import signal
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from serving import running, write_heads
+from serving import ask, in_thread, write_heads
 
 from pipeline.cli.commands import main
+from pipeline.head.head import load_head
+from pipeline.scoring.predict import encoders_of
+from pipeline.serve.scorer.heads import gathered
+from pipeline.serve.scorer.scorer import Scorer
 
 TEXTS = [
     "so happy for you two 🎉",
@@ -30,8 +33,14 @@ def folder(tmp_path_factory, minilm):
 
 @pytest.fixture(scope="module")
 def server(folder):
-    with running(folder / "mood.joblib", folder / "other.joblib", "--backend", "torch") as found:
-        yield found
+    names = ("mood", "other")
+    heads = gathered([(name, load_head(folder / f"{name}.joblib")) for name in names])
+    scorer = Scorer(heads, encoders_of(heads.encoders), max_queue=1000)
+    try:
+        with in_thread(scorer) as found:
+            yield found
+    finally:
+        scorer.close()
 
 
 def predicted(folder, name, texts):
@@ -59,7 +68,7 @@ def assert_same(rows, answers):
 
 @pytest.mark.parametrize("name", ["mood", "other"])
 def test_scores_are_those_of_predict(server, folder, name):
-    status, headers, answers = server.ask(f"/heads/{name}/predict", {"inputs": TEXTS})
+    status, headers, answers = ask(server, f"/heads/{name}/predict", {"inputs": TEXTS})
     assert status == 200
     assert_same(predicted(folder, name, TEXTS), answers)
     assert headers["x-truncated-texts"] == "4"
@@ -68,20 +77,20 @@ def test_scores_are_those_of_predict(server, folder, name):
 
 
 def test_all_heads_answer_at_once(server):
-    by_all = server.ask("/heads/predict", {"inputs": TEXTS})[2]
+    by_all = ask(server, "/heads/predict", {"inputs": TEXTS})[2]
     assert by_all == {
-        name: server.ask("/predict", {"inputs": TEXTS, "model": name})[2]
+        name: ask(server, "/predict", {"inputs": TEXTS, "model": name})[2]
         for name in ("mood", "other")
     }
 
 
 def test_a_text_and_a_list_of_one(server):
-    alone = server.ask("/heads/mood/predict", {"inputs": TEXTS[0]})[2]
-    assert server.ask("/heads/mood/predict", {"inputs": [TEXTS[0]]})[2] == [alone]
+    alone = ask(server, "/heads/mood/predict", {"inputs": TEXTS[0]})[2]
+    assert ask(server, "/heads/mood/predict", {"inputs": [TEXTS[0]]})[2] == [alone]
 
 
 def test_classify_speaks_as_vllm(server, folder):
-    status, _, answer = server.ask("/classify", {"input": TEXTS[:2], "model": "mood"})
+    status, _, answer = ask(server, "/classify", {"input": TEXTS[:2], "model": "mood"})
     assert status == 200
     rows = predicted(folder, "mood", TEXTS[:2])
     assert [one["label"] for one in answer["data"]] == [row["label"] for row in rows]
@@ -117,32 +126,32 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_refused(server, case):
     content, status, said = REFUSED[case]
-    found, _, answer = server.ask("/heads/mood/predict", content)
+    found, _, answer = ask(server, "/heads/mood/predict", content)
     assert (found, answer["error_type"]) == (status, "Validation")
     assert said in answer["error"]
 
 
 def test_half_characters_are_repaired_as_predict_does(server, folder):
     texts = ["a\ud800b", "c\x00d", "e"]
-    _, headers, answers = server.ask("/heads/mood/predict", {"inputs": texts})
+    _, headers, answers = ask(server, "/heads/mood/predict", {"inputs": texts})
     assert headers["x-repaired-texts"] == "0,1"
     assert_same(predicted(folder, "mood", texts), answers)
 
 
 def test_a_head_must_be_named_where_there_are_several(server):
-    status, _, answer = server.ask("/predict", {"inputs": "a"})
+    status, _, answer = ask(server, "/predict", {"inputs": "a"})
     assert status == 422
     assert '"mood", "other"' in answer["error"]
-    assert server.ask("/heads/none/predict", {"inputs": "a"})[0] == 404
+    assert ask(server, "/heads/none/predict", {"inputs": "a"})[0] == 404
 
 
 def test_it_says_what_it_serves(server):
-    assert server.ask("/health")[0] == 200
-    facts = server.ask("/info")[2]
+    assert ask(server, "/health")[0] == 200
+    facts = ask(server, "/info")[2]
     assert [head["name"] for head in facts["heads"]] == ["mood", "other"]
-    own = server.ask("/heads/mood/info")[2]
+    own = ask(server, "/heads/mood/info")[2]
     assert own["model_type"]["classifier"]["label2id"].keys() == {*facts["heads"][0]["labels"]}
-    assert b"frostline_texts_total" in server.ask("/metrics")[2]
+    assert b"frostline_texts_total" in ask(server, "/metrics")[2]
 
 
 def test_web_pages_of_others_are_refused(server):
@@ -152,12 +161,12 @@ def test_web_pages_of_others_are_refused(server):
         {"origin": "null"},
         {"sec_fetch_site": "cross-site"},
     ):
-        status, _, answer = server.ask("/heads/mood/predict", {"inputs": "a"}, **headers)
+        status, _, answer = ask(server, "/heads/mood/predict", {"inputs": "a"}, **headers)
         assert status in (403, 421), headers
         assert answer["error_type"] == "Unauthorized"
-    own = f"http://localhost:{server.port}"
-    status, headers, _ = server.ask(
-        "/heads/mood/predict", {"inputs": "a"}, host=own.removeprefix("http://"), origin=own
+    own = f"http://localhost:{server}"
+    status, headers, _ = ask(
+        server, "/heads/mood/predict", {"inputs": "a"}, host=own.removeprefix("http://"), origin=own
     )
     assert status == 200
     assert not [name for name in headers if name.startswith("access-control")]
@@ -165,18 +174,8 @@ def test_web_pages_of_others_are_refused(server):
 
 def test_nothing_is_unpacked_and_only_json_is_read(server):
     body = {"inputs": "a"}
-    assert server.ask("/heads/mood/predict", body, content_encoding="gzip")[0] == 415
-    assert server.ask("/heads/mood/predict", body, content_type="text/plain")[0] == 415
-
-
-def test_it_ends_when_it_is_told(folder):
-    with running(folder / "mood.joblib", "--backend", "torch") as server:
-        assert server.ask("/predict", {"inputs": "secret words"})[0] == 200
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
-    said = "".join(server.lines)
-    assert " POST /predict 200 1 texts " in said
-    assert "secret" not in said
+    assert ask(server, "/heads/mood/predict", body, content_encoding="gzip")[0] == 415
+    assert ask(server, "/heads/mood/predict", body, content_type="text/plain")[0] == 415
 
 
 def test_what_can_not_be_served_is_said_at_once(folder, tmp_path):
@@ -190,6 +189,7 @@ def test_what_can_not_be_served_is_said_at_once(folder, tmp_path):
         ([head], "two heads have the name"),
         (["--max-client-batch-size", "2000"], "1,024"),
         (["--device", "cuda:0,cuda:1"], "one device"),
+        (["--prior", "estimate"], "prior"),
     ):
         result = CliRunner().invoke(main, ["serve", head, *arguments])
         assert result.exit_code == 2, result.output
