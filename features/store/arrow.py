@@ -53,6 +53,8 @@ def _batches(
 ) -> Iterator[Any]:
     import pyarrow as pa
 
+    if store.is_closed:
+        raise InputError(f"{store} is closed: read its rows as Arrow while it is open")
     names, labels = pa.array(store.label_names, pa.string()), store.labels()
     ends = list(accumulate(store.views[view] for view in views))
     for start, block in store.blocks(views, np.float32, block_bytes):

@@ -165,6 +165,11 @@ class FeatureStore:
             file.close()
 
     @property
+    def is_closed(self) -> bool:
+        """Whether its files are closed."""
+        return not all(self._files)
+
+    @property
     def starts(self) -> list[int]:
         """Numbers of the first rows of the shards."""
         return [int(start) for start in self._starts[:-1]]

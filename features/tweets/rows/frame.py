@@ -7,7 +7,9 @@ named index of pandas is a column, as it is in the Parquet file that pandas writ
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -109,6 +111,10 @@ def frames_of(given: Any) -> Frames | None:
     if hasattr(given, "__arrow_c_array__"):
         return _of_batch(given, name)
     if hasattr(given, "__arrow_c_stream__"):
+        if importlib.util.find_spec("pyarrow") is None:
+            raise InputError(
+                f"{name}: reading streams of Arrow needs pyarrow: pip install 'frostline[parquet]'"
+            )
         return Frames(name, lambda: _reading(_of_stream(given), name))
     if isinstance(found, nw.LazyFrame):
         return Frames(name, lambda: _reading(_of_lazy(found), name))
@@ -130,9 +136,9 @@ def frames_in(given: Iterator[Any]) -> tuple[Frames | None, Iterator[Any]]:
 def _of_batch(given: Any, name: str) -> Frames | None:
     """Give a batch of Arrow; None for an array of it."""
     import narwhals.stable.v2 as nw
-    import pyarrow as pa
 
-    if not isinstance(given, pa.RecordBatch):
+    pa = sys.modules.get("pyarrow")
+    if pa is None or not isinstance(given, pa.RecordBatch):
         return None
     frame = nw.from_native(pa.Table.from_batches([given]), eager_only=True)
     return Frames(name, lambda: iter([frame]), len(frame))

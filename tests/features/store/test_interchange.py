@@ -91,6 +91,14 @@ def test_several_views_need_a_choice(store):
             give("max")
 
 
+def test_arrow_of_a_store_that_is_closed(tmp_path):
+    path = write_store(tmp_path / "s.h5", *blobs(40, 8, 3), LABELS)
+    with FeatureStore(path) as store:
+        reader = store.to_arrow()
+    with pytest.raises(InputError, match=r"s\.h5 is closed: read its rows as Arrow while"):
+        reader.read_all()
+
+
 def test_without_pyarrow(store, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InputError, match=r"pip install 'frostline\[parquet\]'"):

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import sqlite3
+import sys
 from itertools import chain
 
 import duckdb
@@ -353,3 +354,16 @@ def test_names_of_frames():
         "pandas.DataFrame 2",
     ]
     assert [name_of(one) for one in inputs_of(iter([frame]))] == ["iterator of pandas.DataFrame"]
+
+
+def test_libraries_that_are_not_there_are_not_needed(monkeypatch):
+    """polars and pandas go without each other and without pyarrow; a stream of Arrow does not."""
+    frame = pl.DataFrame({"text": ["a"]})
+    stream = pa.table({"text": ["a"]}).to_reader()
+    table = pd.DataFrame({"text": ["a"]}, dtype=object)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert [row.text for row in read(table)] == ["a"]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert [row.text for row in read(frame)] == ["a"]
+    with pytest.raises(InputError, match=r"pip install 'frostline\[parquet\]'"):
+        read(stream)
