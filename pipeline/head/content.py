@@ -61,6 +61,7 @@ def parts_of(content: Any, weights_of: WeightsOf) -> dict[str, Any]:
         isinstance(labels, list) and len(labels) > 1 and all(isinstance(n, str) for n in labels),
         "its labels are not texts",
     )
+    require(len(set(labels)) == len(labels), "one of its labels comes twice")
     require(isinstance(entries, list) and entries != [], "it names no source")
     _check_metadata(metadata, len(labels))
     sources = tuple(_source(entry) for entry in entries)

@@ -152,10 +152,14 @@ def _bytes_of(path: Path, most: int) -> bytes:
     try:
         with path.open("rb") as file:
             # Python takes as much memory as is asked for, whatever is there.
-            data = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(size + 1) if size <= most else b""
     except OSError as error:
         raise InputError(f"{path} cannot be read: {system_reason(error)}") from error
-    require(len(data) <= most, f"{path.name} has more than {most:,} bytes; a head's has fewer")
+    require(
+        max(size, len(data)) <= most,
+        f"{path.name} has more than {most:,} bytes; a head's has fewer",
+    )
     return data
 
 

@@ -308,6 +308,7 @@ ALTERED = {
     "a list": ({"config": lambda c: [c]}, "holds no JSON object"),
     "one label": ({"config": lambda c: c | {"labels": ["a"]}}, "labels are not texts"),
     "labels of numbers": ({"config": lambda c: c | {"labels": [1, 2, 3]}}, "labels are not texts"),
+    "a label twice": ({"config": lambda c: c | {"labels": ["a", "b", "a"]}}, "comes twice"),
     "a label more": (
         {"config": lambda c: c | {"labels": ["a", "b", "c", "d"], "metadata": {}}},
         r"coef is not an array of shape \(4, 8\)",
