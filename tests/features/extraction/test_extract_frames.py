@@ -1,6 +1,9 @@
 """`extract` on frames: the feature file of the same rows in a file, and resumed as that is."""
 
 import json
+import subprocess
+import sys
+import time
 
 import h5py
 import numpy as np
@@ -10,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from features.base.paths import journal_path
 from features.encoder.encoder import FrozenEncoder
 from features.errors import InputError
 from features.extraction.extract import extract
@@ -137,6 +141,54 @@ def test_a_run_that_a_stream_has_broken_goes_on(options, tmp_path):
     summary = extract(iter(frames), out, window_rows=5, **options)
     assert summary.rows == 40
     assert summary.resumed > 0
+
+
+SCRIPT = """
+import sys, time
+import pandas as pd
+from features import extract
+
+def frames(pause):
+    for n in range(0, 60, 5):
+        if n == pause:
+            print("half", flush=True)
+            time.sleep(600)
+        yield pd.DataFrame({"text": [f"tweet {k}" for k in range(n, n + 5)]})
+
+model, output, pause = sys.argv[1:]
+summary = extract(
+    frames(int(pause)), output, model=model, pooling="mean", dtype="float32", window_rows=5
+)
+print(summary.resumed)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_ends_in_the_same_bytes(options, tmp_path):
+    """Between two frames of an iterator, with vectors of the first ones in the journal."""
+    killed, whole = tmp_path / "killed" / "a.h5", tmp_path / "whole" / "a.h5"
+
+    def start(output, pause):
+        output.parent.mkdir(exist_ok=True)
+        words = [sys.executable, "-c", SCRIPT, str(options["model"]), str(output), str(pause)]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+
+    with start(killed, 40) as process:
+        assert process.stdout.readline() == "half\n"
+        journal = journal_path(killed)
+        until = time.monotonic() + 60
+        while journal.stat().st_size < 2000 and time.monotonic() < until:
+            time.sleep(0.05)
+        process.kill()
+    assert not killed.exists()
+    found = []
+    for output in (killed, whole):
+        with start(output, -1) as process:
+            found.append(int(process.stdout.read()))
+        assert process.returncode == 0
+    assert found[0] > 0
+    assert found[1] == 0
+    assert killed.read_bytes() == whole.read_bytes()
 
 
 def test_an_empty_frame_and_one_of_rejects(options, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import resource
 import sys
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from stores import blobs, make_head, write_store
 
 from features.base.shown import NOT_UNICODE
-from features.errors import InputError
+from features.errors import CannotContinue, InputError
 from pipeline.cli.commands import main
 from pipeline.head.head import save_head
 from pipeline.scoring.arrow_files import ARROW_FORMATS
@@ -161,6 +162,25 @@ def test_what_fails_in_the_middle_leaves_the_old_file(suffix, tmp_path):
     path.write_bytes(b"before")
     with pytest.raises(InputError, match="no more"):
         write_scores(make_head(3), blocks(), path)
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize("suffix", ARROW_FORMATS)
+def test_a_full_disk_is_one_line_and_leaves_the_old_file(suffix, tmp_path):
+    path = tmp_path / f"o{suffix}"
+    path.write_bytes(b"before")
+    random = np.random.default_rng(0)
+    texts = ["".join(map(chr, random.integers(33, 9000, 100))) for _ in range(2000)]
+    block = block_of(texts, texts, some_proba(2000))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(CannotContinue, match=f"o{suffix} cannot be written") as caught:
+            write_scores(make_head(3), [block], path, with_text=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(caught.value)
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == b"before"
 
