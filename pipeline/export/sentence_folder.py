@@ -12,12 +12,14 @@ from __future__ import annotations
 import copy
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import transformers
 from safetensors.numpy import save_file
 
 from features.backends.eager.reference import Reference
@@ -146,7 +148,7 @@ def _write_transformer(model: Model, last: int, folder: Path, *, layers: bool) -
     """Save the transformer up to a layer; `layers` says whether it gives all that are left."""
     module = model.stock.module
     failed = f"{model.spec.model} can't be cut behind layer {last}: fit on its last layer instead"
-    with foreign(failed):
+    with foreign(failed), _without_bars():
         if last < model.stock.n_layers:
             config = copy.deepcopy(module.config)
             config.num_hidden_layers = last
@@ -158,6 +160,18 @@ def _write_transformer(model: Model, last: int, folder: Path, *, layers: bool) -
     config = module.config.to_dict() | {"output_hidden_states": layers}
     config.pop("_name_or_path", None)
     write_json(path, config)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep the bars of transformers, for files that take no time, from our lines."""
+    shown = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers.logging.enable_progress_bar()
 
 
 def _write_modules(plan: Plan, width: int, folder: Path) -> None:

@@ -105,7 +105,7 @@ def test_the_vectors_are_those_of_sentence_transformers(case, tiny_model, tmp_pa
     np.testing.assert_allclose(vectors["sentence"], reference, atol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", ["roberta", "mpnet", "distilbert", "xlm-roberta"])
+@pytest.mark.parametrize("architecture", ["mpnet", "xlm-roberta"])
 def test_other_architectures(architecture, tiny_model, tmp_path):
     folder = sentence_folder(
         tiny_model(architecture), tmp_path / "m", ("cls", "weightedmean"), (dense(), normalize)

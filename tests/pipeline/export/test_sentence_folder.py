@@ -55,7 +55,7 @@ def test_the_vectors_are_those_of_the_head(views, tiny_model, tmp_path):
     assert "within" in said[-1]
 
 
-@pytest.mark.parametrize("architecture", ["roberta", "mpnet", "distilbert", "xlm-roberta"])
+@pytest.mark.parametrize("architecture", ["mpnet", "xlm-roberta"])
 def test_other_architectures(architecture, tiny_model, tmp_path):
     head = head_on(tiny_model(architecture), ["mean@-2", "cls@-2"], n_layers=LAYERS, width=WIDTH)
     export(head, tmp_path / "new", "sentence-transformers")

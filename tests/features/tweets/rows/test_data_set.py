@@ -199,11 +199,12 @@ def test_files_and_data_sets_are_read_together(tmp_path):
     assert reader.fraction_read() is None
 
 
-def test_the_same_vectors_as_csv(tmp_path):
+def test_the_same_vectors_as_csv(tiny_model, tmp_path):
     """And a store says what it was made from; the same rows again are no work."""
     data = Dataset.from_dict({"text": ["good day", "bad day", "good day"], "label": [1, 0, 1]})
     data.to_csv(tmp_path / "a.csv", index=False)
-    options = {"pooling": "cls", "dtype": "float32", "backend": "torch"}
+    model = {"model": tiny_model("bert"), "pooling": "cls"}
+    options = {**model, "dtype": "float32", "backend": "torch"}
     extract(tmp_path / "a.csv", tmp_path / "csv.h5", **options)
     extract(data, tmp_path / "data.h5", **options)
     with FeatureStore(tmp_path / "csv.h5") as one, FeatureStore(tmp_path / "data.h5") as other:

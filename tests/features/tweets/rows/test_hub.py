@@ -187,7 +187,7 @@ def test_the_library_says_what_it_said_before(here):
 # --- commands -----------------------------------------------------------------------------------
 
 
-def test_the_commands_take_them(here):
+def test_the_commands_take_them(tiny_model, here):
     """Wherever they take a file of tweets: as `INPUT`, and as `--tweets`."""
     data = Dataset.from_dict(
         {
