@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 from report_examples import HOSTILE
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 from stores import SPEC, blobs, make_head, write_store
@@ -173,6 +174,27 @@ def test_hostile_names_break_nothing(hostile, fitted):
         if block.startswith("|"):
             cells = {re.sub(r"\\.", "", line).count("|") for line in block.split("\n")}
             assert len(cells) == 1, block
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_a_reader_of_markdown_finds_no_html_pictures_or_links(hostile, fitted):
+    """But for the link to the encoder, which the hub has."""
+    head = with_spec(fitted, model=DEFAULT_MODEL, prefix=hostile)
+    labels = (hostile, "https://evil.example", "www.evil.example")
+    head = dataclasses.replace(head, labels=labels)
+    head = with_metadata(head, measured_on=hostile, processor=hostile, data=[{"inputs": [hostile]}])
+    tokens = [
+        inner
+        for token in MarkdownIt("commonmark")
+        .enable("table")
+        .parse(parsed(card_for(head, "x")).text)
+        for inner in [token, *(token.children or [])]
+    ]
+    kinds = {token.type for token in tokens}
+    assert not kinds & {"html_block", "html_inline", "image"}
+    links = {token.attrs["href"] for token in tokens if token.type == "link_open"}
+    assert links == {f"https://huggingface.co/{DEFAULT_HUB_ID}"}
+    assert {"table_open", "heading_open", "fence"} <= kinds
 
 
 ODD = [
