@@ -226,8 +226,8 @@ def open_joined(features: str | Path | Sequence[str | Path]) -> Iterator[Joined]
     Raises
     ------
     InputError
-        Some files are of one encoder and some of others, the stores share no row, or the rows come
-        in another order.
+        A file is given twice, some files are of one encoder and some of others, the stores share no
+        row, or the rows come in another order.
     FileRefused
         As `FeatureStore` does.
     """
@@ -238,6 +238,7 @@ def open_joined(features: str | Path | Sequence[str | Path]) -> Iterator[Joined]
             if len(stores) != 1:
                 files.close()
                 shards = [path for store in stores for path in store.paths]
+                _check_once(shards)
                 stores = [files.enter_context(FeatureStore(shards))]
             yield Joined((stores[0],), stores[0].n_rows, stores[0].label_names, stores[0].labels())
             return
@@ -251,6 +252,19 @@ def open_joined(features: str | Path | Sequence[str | Path]) -> Iterator[Joined]
             matched.matching,
             matched.kept,
         )
+
+
+def _check_once(shards: Sequence[Path]) -> None:
+    """Refuse a file that is there twice: its rows would count twice."""
+    seen: dict[Path, Path] = {}
+    for shard in shards:
+        first = seen.setdefault(shard.resolve(), shard)
+        if first is not shard:
+            also = "" if first == shard else f", the other time as {first}"
+            raise InputError(
+                f"{shard} is given twice{also}, so that each of its rows would count twice; give "
+                "each file once, by itself or in its folder"
+            )
 
 
 def _check_one_each(stores: Sequence[FeatureStore]) -> None:

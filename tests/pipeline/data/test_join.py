@@ -45,6 +45,22 @@ def read(stores, sources, **options):
     return np.concatenate(list(stores.blocks(sources, **options)))
 
 
+@pytest.mark.parametrize("second", ["a.h5", "also.h5", "folder"])
+def test_a_file_that_is_given_twice_is_refused(second, data, tmp_path):
+    """By its own name, by another one, and in a folder: its rows would count twice."""
+    A, _, y = data
+    (tmp_path / "folder").mkdir()
+    first = write_store(tmp_path / "a.h5", A, y)
+    (tmp_path / "also.h5").symlink_to(first)
+    if second == "folder":
+        first = first.rename(tmp_path / "folder" / "part-00000.h5")
+    with (
+        pytest.raises(InputError, match=r"is given twice.*each of its rows would count twice"),
+        open_joined([first, tmp_path / second]),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("start", [0, 1, 77, N - 1, N])
 def test_blocks_from_a_row_on(start, pair, data):
     with open_joined(pair) as stores:
