@@ -67,10 +67,11 @@ def make_folds(
     ):
         least = int(counts.argmin())
         if counts[least] < n_folds:
+            fewer = f"give `cv` {counts[least]} folds at most, or a fixed `C` with `validation`"
+            more = "label more tweets of it, or leave out its rows"
             raise InputError(
                 f"class {label_names[least]!r} has {counts[least]} {what}, fewer than the "
-                f"{n_folds} folds of cross-validation; give `cv` fewer folds, or a fixed `C` with "
-                "`validation`"
+                f"{n_folds} folds of cross-validation; {fewer if counts[least] > 1 else more}"
             )
     fold_of_text = np.empty(len(text_labels), np.intp)
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)

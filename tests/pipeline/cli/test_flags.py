@@ -146,8 +146,8 @@ SAID = [
     (
         lambda: fit("s.h5", cv=50),
         "fit s.h5 -o new.joblib --cv 50",
-        "give `cv` fewer folds, or a fixed `C` with `validation`",
-        "give --cv fewer folds, or a fixed --C with --validation",
+        "folds at most, or a fixed `C` with `validation`",
+        "folds at most, or a fixed --C with --validation",
     ),
     (
         lambda: fit("s.h5", C=1, calibrate="temperature"),

@@ -66,13 +66,17 @@ def test_folds_depend_on_the_seed_alone():
     ("y", "texts", "message"),
     [
         ([0] * 9 + [1] * 9 + [2] * 4, None, "class 'positive' has 4 rows, fewer than the 5 folds"),
-        ([0] * 9 + [1] * 2 + [2] * 4, None, "class 'neutral' has 2 rows"),
+        (
+            [0] * 9 + [1] * 2 + [2] * 4,
+            None,
+            "class 'neutral' has 2 rows.*give `cv` 2 folds at most",
+        ),
         (
             [0] * 9 + [1] * 9 + [2] * 9,
             ["same"] * 9 + [f"text {i}" for i in range(18)],
             "class 'negative' has 1 different texts, fewer than the 5 folds",
         ),
-        ([0] * 9 + [1] * 9, None, "class 'positive' has 0 rows"),
+        ([0] * 9 + [1] * 9, None, "class 'positive' has 0 rows.*label more tweets of it"),
     ],
 )
 def test_classes_that_are_too_small(y, texts, message):
