@@ -5,6 +5,8 @@ cure names is in backticks, as in `dtype=auto`: the command line turns it into i
 else that escapes from the library is a bug of ours.
 """
 
+import errno
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -51,6 +53,13 @@ def system_reason(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or first_line(error))
 
 
+def is_full_disk(error: BaseException) -> bool:
+    """Tell whether a write found no room, in Python or in Rust, which writes the number down."""
+    said = re.search(r"\(os error (\d+)\)", str(error))
+    numbers = {getattr(error, "errno", None), int(said[1]) if said else None}
+    return not numbers.isdisjoint({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
 @contextmanager
 def foreign(failed: str) -> Iterator[None]:
     """Turn any error of a foreign library that reads a foreign file into a refusal of the file.
@@ -61,10 +70,14 @@ def foreign(failed: str) -> Iterator[None]:
     ------
     FileRefused
         The message says what failed, and what the other library says.
+    CannotContinue
+        The disk is full, which is no fault of the file.
     """
     try:
         yield
     except (FrostlineError, KeyboardInterrupt, GeneratorExit, SystemExit):
         raise
     except BaseException as error:
+        if is_full_disk(error):
+            raise CannotContinue(f"{first_line(error)}: make room on the disk") from error
         raise FileRefused(f"{failed}: {first_line(error)}") from error

@@ -36,7 +36,7 @@ from features.version import __version__
 from pipeline.export.raw_texts import write_prepare
 from pipeline.export.tokenizer_files import write_json, write_tokenizer
 from pipeline.head.head import Head
-from pipeline.scoring.predict import model_of
+from pipeline.scoring.predict import model_of, places_of
 
 # How far vectors may be from those of the encoder, in parts of the largest value.
 _MOST_APART = 1e-4
@@ -81,7 +81,7 @@ def write(
             f"the head was fitted on vectors of {spec.quantization}, and sentence-transformers "
             "computes others: fit a head on vectors of `dtype=auto` to export it"
         )
-    checkpoint = model_of(spec, models[0] if models else None, say)
+    checkpoint = model_of(spec, places_of(head.encoders, models)[0], say)
     model = open_model(checkpoint, spec, parse_poolings(views))
     if views == [SENTENCE]:
         _write_transformer(model, model.stock.n_layers, folder, layers=False)

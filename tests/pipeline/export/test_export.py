@@ -50,15 +50,20 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(name, tmp_path,
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_full_disk_leaves_nothing(name, tiny_model, tmp_path):
+    """At the first file, or in the midst of the weights, which other libraries write."""
     head = head_on(tiny_model("bert"), ["mean"], n_layers=N_LAYERS, width=WIDTH)
+    whole = tmp_path / "whole"
+    export(head, whole, name)
+    largest = max(path.stat().st_size for path in whole.rglob("*") if path.is_file())
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    try:
-        with pytest.raises(CannotContinue, match="new"):
-            export(head, tmp_path / "new", name)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert list(tmp_path.iterdir()) == []
+    for room in (100, largest // 2):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+        try:
+            with pytest.raises(CannotContinue, match="File too large"):
+                export(head, tmp_path / "new", name)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert list(tmp_path.iterdir()) == [whole]
 
 
 def test_the_command_names_what_it_wrote_and_how_close_it_is(tiny_model, tmp_path):
@@ -82,3 +87,10 @@ def test_a_prior_that_says_no_shares_is_refused(prior, tmp_path):
     assert result.exit_code == 2
     assert "prior" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "safetensors"])
+def test_more_models_than_encoders_are_refused(name, tiny_model, tmp_path):
+    head = head_on(tiny_model("bert"), ["mean"], n_layers=N_LAYERS, width=WIDTH)
+    with pytest.raises(InputError, match="has 1 encoders, `models` names 2"):
+        export(head, tmp_path / "out", name, models=[tiny_model("bert"), tiny_model("roberta")])
