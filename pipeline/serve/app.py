@@ -260,7 +260,7 @@ def _predictions(
         [Prediction(labels[k], row[k]) for k in of_row]
         for row, of_row in zip(scores.tolist(), order.tolist(), strict=True)
     ]
-    return found[0] if isinstance(asked.inputs, str) else found
+    return found[0] if asked.is_single else found
 
 
 def _page(page: str, policy: str) -> Response:

@@ -154,11 +154,12 @@ def _schemas(heads: list[str], sides: list[str], limits: Limits) -> dict[str, An
         "enum": ends,
         "default": None,
     }
-    schemas["PredictRequest"]["properties"]["top_k"] = {
-        "type": ["integer", "null"],
-        "minimum": 1,
-        "default": None,
-    }
+    for name in ("PredictRequest", "Parameters"):
+        schemas[name]["properties"]["top_k"] = {
+            "type": ["integer", "null"],
+            "minimum": 1,
+            "default": None,
+        }
     schemas["PredictOfHead"] = copy.deepcopy(schemas["PredictRequest"])
     schemas["ClassifyOfHead"] = copy.deepcopy(schemas["ClassifyRequest"])
     for name in ("PredictOfHead", "ClassifyOfHead"):

@@ -23,8 +23,19 @@ Texts = Annotated[list[str], Meta(min_length=1)]
 Direction = Literal["Right", "Left", "right", "left"]
 
 
+class Parameters(Struct, forbid_unknown_fields=True):
+    """What clients of Hugging Face's inference send beside the inputs."""
+
+    top_k: int | float | None = None
+    function_to_apply: Literal["softmax", "none"] | None = None
+
+
 class PredictRequest(Struct, forbid_unknown_fields=True):
-    """Texts to be scored; `inputs` is a text, or a list of texts."""
+    """Texts to be scored; `inputs` is a text, or a list of texts.
+
+    With `parameters` it is a request of Hugging Face's inference, whose answer is a list of lists
+    for a single text too.
+    """
 
     inputs: str | Texts
     model: str | None = None
@@ -32,9 +43,13 @@ class PredictRequest(Struct, forbid_unknown_fields=True):
     truncation_direction: Direction | None = None
     raw_scores: bool = False
     top_k: int | float | None = None
+    parameters: Parameters | None = None
 
     def __post_init__(self) -> None:
-        """Take `3.0` for 3, as JSON does."""
+        """Take `3.0` for 3, as JSON does, and what `parameters` say."""
+        if self.parameters is not None:
+            self.raw_scores |= self.parameters.function_to_apply == "none"
+            self.top_k = self.parameters.top_k if self.top_k is None else self.top_k
         if self.top_k is not None and (self.top_k < 1 or self.top_k != int(self.top_k)):
             raise ValueError("Expected a whole number >= 1 - at `$.top_k`")
 
@@ -42,6 +57,11 @@ class PredictRequest(Struct, forbid_unknown_fields=True):
     def classes(self) -> slice:
         """Those of a text that are asked for, where the first one is first."""
         return slice(None if self.top_k is None else int(self.top_k))
+
+    @property
+    def is_single(self) -> bool:
+        """Whether the answer is that of one text, and no list of such."""
+        return isinstance(self.inputs, str) and self.parameters is None
 
 
 class Prediction(Struct):

@@ -113,7 +113,7 @@ class Place:
             except (OSError, OverflowError) as error:
                 raise InputError(
                     f"{self.host} port {self.port} can't be had: {system_reason(error)}; give "
-                    "another `port`, or 0 for any that is free"
+                    "another `port`, 0 for any that is free, or another `host`"
                 ) from error
             yield found
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from huggingface_hub import InferenceClient
 from serving import ask, in_thread, write_heads
 
 from pipeline.cli.commands import main
@@ -87,6 +88,21 @@ def test_all_heads_answer_at_once(server):
 def test_a_text_and_a_list_of_one(server):
     alone = ask(server, "/heads/mood/predict", {"inputs": TEXTS[0]})[2]
     assert ask(server, "/heads/mood/predict", {"inputs": [TEXTS[0]]})[2] == [alone]
+
+
+def test_clients_of_hugging_face_are_answered(server, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    client = InferenceClient(f"http://127.0.0.1:{server}/heads/mood/predict")
+    wanted = ask(server, "/heads/mood/predict", {"inputs": TEXTS[0]})[2]
+    found = client.text_classification(TEXTS[0])
+    assert [(one.label, one.score) for one in found] == [
+        (one["label"], one["score"]) for one in wanted
+    ]
+    (best,) = client.text_classification(TEXTS[0], top_k=1)
+    assert best.label == wanted[0]["label"]
+    raw = client.text_classification(TEXTS[0], function_to_apply="none")
+    assert [one.label for one in raw] == [one.label for one in found]
+    assert sum(one.score for one in raw) != pytest.approx(1)
 
 
 def test_classify_speaks_as_vllm(server, folder):
