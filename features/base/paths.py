@@ -82,8 +82,16 @@ def check_replaceable(output: Path, inputs: Iterable[str | Path | None]) -> None
 
 
 def _files_of(path: Path) -> Iterator[Path]:
-    """Give what is read where a path is given: itself, or the files of a store or head in it."""
-    if path.is_dir():
+    """Give what is read where a path is given: itself, or the files of a store or head in it.
+
+    Of a data set in a folder, `hf:./folder:train`, that may be any file in the folder.
+    """
+    if str(path).startswith("hf:"):
+        name = str(path).removeprefix("hf:")
+        ends = [n for n, character in enumerate(name + ":") if n and character == ":"]
+        for folder in (Path(name[:end]) for end in ends):
+            yield from (file for file in folder.rglob("*") if file.is_file())
+    elif path.is_dir():
         for pattern in ("*.h5", "config.json", "*.safetensors"):
             yield from (file for file in path.glob(pattern) if file.exists())
     elif path.exists():

@@ -216,3 +216,25 @@ def test_the_same_vectors_as_csv(tiny_model, tmp_path):
     again = extract(data.to_iterable_dataset(), tmp_path / "data.h5", **options)
     assert again.encoded == 0
     assert (tmp_path / "data.h5").read_bytes() == before
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_an_interrupted_run_goes_on_where_it_was(streams, tiny_model, tmp_path):
+    """And ends in the same bytes as one that was not, as with files."""
+    data = Dataset.from_dict({"text": [f"tweet number {n}" for n in range(600)]})
+    data = data.to_iterable_dataset() if streams else data
+    model = {"model": tiny_model("bert"), "pooling": "cls", "window_rows": 100}
+    options = {**model, "dtype": "float32", "backend": "torch"}
+
+    def stop(progress):
+        if progress.rows >= 200:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(data, tmp_path / "a.h5", progress=stop, **options)
+    assert not (tmp_path / "a.h5").exists()
+    again = extract(data, tmp_path / "a.h5", **options)
+    assert again.rows == 600
+    assert again.resumed >= 100
+    extract(data, tmp_path / "b.h5", **options)
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from data_set_hub import COMMIT, serving
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
+from features.base.paths import check_replaceable
 from features.errors import FileRefused, InputError
 from features.tweets.reader import TweetReader
 from features.tweets.rows.hub_name import HubName, parse_hub_name
@@ -217,6 +218,15 @@ def test_the_commands_take_them(tiny_model, here):
     assert [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()] == expected
     run("report", "head.joblib", "a.h5", "--tweets", "hf:./data", "-o", "r.html")
     assert "good day" in Path("r.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["hf:./data", "hf:data:train[:2]"])
+def test_a_file_of_the_folder_is_never_replaced(name, here):
+    write(here / "data", "csv")
+    with pytest.raises(InputError, match="is an input too"):
+        check_replaceable(here / "data/train.csv", [name])
+    (here / "other.csv").write_text("")
+    check_replaceable(here / "other.csv", [name, "hf:imdb"])
 
 
 # --- the hub ------------------------------------------------------------------------------------
