@@ -193,8 +193,10 @@ OTHER_BLANKS = "\x85\ufeff"
     ("name", "left_out"),
     [
         ("bert", ""),
-        ("roberta", ""),
-        *(pytest.param(name, "", marks=pytest.mark.slow) for name in ("modernbert", "mpnet")),
+        *(
+            pytest.param(name, "", marks=pytest.mark.slow)
+            for name in ("roberta", "modernbert", "mpnet")
+        ),
         # Those that cut texts at blanks, by SentencePiece.
         *(
             pytest.param(name, OTHER_BLANKS, marks=pytest.mark.slow)

@@ -36,13 +36,13 @@ def read_by_a_tokenizer(normalizer, text):
 
 
 @given(text=HOSTILE)
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_a_prepared_text_is_read_as_the_normaliser_reads_it(text, prepare):
     assert read_by_a_tokenizer("tweeteval/1", prepare(text)) == tweeteval_1(text)
 
 
 @given(text=HOSTILE)
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_a_raw_text_is_too_where_it_has_no_escapes_and_no_rare_entities(text):
     raw = text.replace("\\", "/")
     for entity in ("&hellip;", "&#8217;", "&#0;", "&#x110000;", "&#1;", "&num;", "&semi;"):
