@@ -20,6 +20,7 @@ from pipeline.head.folder import CONFIG, MAX_CONFIG, TENSORS, files_of, read_fol
 from pipeline.head.head import Head, content_of
 from pipeline.hub.address import Address
 from pipeline.hub.card import card_of
+from pipeline.hub.record import dataset_of
 from pipeline.hub.repository import Access, fetch
 
 CARD = "README.md"
@@ -80,6 +81,12 @@ def _without_folders(metadata: Mapping[str, Any]) -> dict[str, Any]:
     said = dict(metadata)
     if isinstance(said.get("measured_on"), str):
         said["measured_on"] = _files_named(said["measured_on"])
+    if isinstance(said.get("data"), list):
+        said["data"] = [
+            one | {"inputs": [_input_named(name) for name in one["inputs"]]}
+            for one in said["data"]
+            if isinstance(one, dict) and isinstance(one.get("inputs"), list)
+        ]
     changes = said.get("changes")
     if isinstance(changes, dict):
         said["changes"] = changes | {
@@ -88,6 +95,11 @@ def _without_folders(metadata: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(changes.get(name), str)
         }
     return said
+
+
+def _input_named(name: Any) -> str:
+    """Name an input without its folder; the hub's names of data sets stay."""
+    return str(name) if dataset_of(str(name)) else _name_of(str(name))
 
 
 def _files_named(text: str) -> str:

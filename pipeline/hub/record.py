@@ -15,8 +15,8 @@ from features.spec.checkpoint import DEFAULT_HUB_ID, DEFAULT_MODEL
 from features.spec.encoder_spec import EncoderSpec
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", re.ASCII)
-# A data set of the hub as an input: hf:owner/name, and maybe its configuration and split.
-_DATASET = re.compile(r"hf:([A-Za-z0-9][\w.-]*(?:/[\w.-]+)?)", re.ASCII)
+# A data set of the hub as an input, with the commit that it was taken at: a folder has none.
+_DATASET = re.compile(r"hf:([A-Za-z0-9][\w.-]*(?:/[\w.-]+)?)[^@]*@[0-9a-f]{40}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ class Record:
     @property
     def datasets(self) -> list[str]:
         """The data sets of the hub that the vectors were made from."""
-        names = [name for one in self.data for name in one.inputs]
-        return list(dict.fromkeys(found[1] for name in names if (found := _DATASET.match(name))))
+        names = [dataset_of(name) for one in self.data for name in one.inputs]
+        return list(dict.fromkeys(name for name in names if name is not None))
 
 
 def hub_id(spec: EncoderSpec) -> str | None:
@@ -136,6 +136,12 @@ def hub_id(spec: EncoderSpec) -> str | None:
     if spec.model in (DEFAULT_MODEL, DEFAULT_HUB_ID):
         return DEFAULT_HUB_ID
     return spec.model if spec.revision and _ID.fullmatch(spec.model) else None
+
+
+def dataset_of(name: str) -> str | None:
+    """Give the id of a data set of the hub from the name of an input; None for all others."""
+    found = _DATASET.fullmatch(name)
+    return None if found is None else found[1]
 
 
 def number(value: Any) -> float | None:

@@ -119,12 +119,13 @@ def test_an_encoder_is_linked_where_the_hub_has_it(changes, expected, fitted):
 
 
 def test_data_sets_of_the_hub_are_named(fitted):
-    inputs = {"inputs": ["hf:tweet_eval/sentiment:train", "own.csv"], "rows": 7}
+    name = "hf:cardiffnlp/tweet_eval/sentiment:train[:7]@" + "a" * 40
+    inputs = {"inputs": [name, "own.csv", "hf:a_folder:train", "hf:../x/y"], "rows": 7}
     head = with_metadata(fitted, data=[inputs])
     card = parsed(card_for(head, "x"))
-    assert card.data.datasets == ["tweet_eval/sentiment"]
-    assert card.data.eval_results[0].dataset_type == "tweet_eval/sentiment"
-    assert "`own.csv`, 7 rows" in card.text
+    assert card.data.datasets == ["cardiffnlp/tweet_eval"]
+    assert card.data.eval_results[0].dataset_type == "cardiffnlp/tweet_eval"
+    assert f"Vectors of `{name}`, `own.csv`, `hf:a_folder:train`, `hf:../x/y`, 7 rows" in card.text
 
 
 def test_what_the_vectors_were_made_from(fitted):

@@ -125,7 +125,8 @@ def test_what_is_private_stays_here(hub, owner, folder):
         "spec = replace(head.sources[0].spec, model='/home/jane/secret/model')",
         "sources = tuple(replace(one, spec=spec) for one in head.sources)",
         "said = dict(head.metadata, measured_on='the 9 rows of /home/jane/secret/v.h5 and w/x.h5',"
-        " changes={'against': '/home/jane/secret/old.joblib', 'rows': 9})",
+        " changes={'against': '/home/jane/secret/old.joblib', 'rows': 9},"
+        " data=[{'inputs': ['hf:/home/jane/secret/set:train', 'a.csv', 'hf:a/b:c@' + 'f' * 40]}])",
         "mine = replace(head, sources=sources, metadata=said)",
     ]
     assert owner.run(*lines, "mine.push_to_hub('jane/tweets')").error is None
@@ -137,6 +138,8 @@ def test_what_is_private_stays_here(hub, owner, folder):
     config = json.loads(hub.repos["jane/tweets"].at("main")[1]["config.json"])
     assert config["metadata"]["measured_on"] == "the 9 rows of v.h5 and x.h5"
     assert config["metadata"]["changes"] == {"against": "old.joblib", "rows": 9}
+    inputs = ["set:train", "a.csv", "hf:a/b:c@" + "f" * 40]
+    assert config["metadata"]["data"] == [{"inputs": inputs}]
     assert config["sources"][0]["spec"]["model"] == "model"
     head = load_head(folder / "head.joblib")
     for digest in head.texts.digests.astype("<i8"):
