@@ -127,7 +127,13 @@ class RejectLog:
         if self._first is None:
             return ""
         first = self._first
-        return f"; {self.count} rejected, the first in line {first.line}: {first.reason}"
+        cure = "; if it is a tweet a line, give `input_format=txt`" if _is_no_json(first) else ""
+        return f"; {self.count} rejected, the first in line {first.line}: {first.reason}{cure}"
+
+
+def _is_no_json(reject: Reject) -> bool:
+    """Say whether a line was read as JSON and is none, as plain text on standard input is."""
+    return reject.reason.startswith("not JSON")
 
 
 def judged(count: int, rows: int, reasons: str, *, allowed: bool) -> str | None:

@@ -798,3 +798,12 @@ def test_parquet_of_an_input_without_rows_and_of_one_with_rejects_alone(folder, 
         assert result.exit_code == code, result.output
         assert out.exists() == (code == 0)
     assert "no usable tweet in the input; 1 rejected, the first in line 1" in result.stderr
+
+
+def test_plain_text_on_standard_input_is_told_how_to_read_it(folder):
+    arguments = ["predict", str(folder / "head.joblib"), "-"]
+    result = CliRunner().invoke(main, arguments, input="just words\nand more\n")
+    assert result.exit_code == 2
+    assert "if it is a tweet a line, give --input-format txt" in " ".join(result.stderr.split())
+    result = CliRunner().invoke(main, [*arguments, "--input-format", "txt"], input="just words\n")
+    assert result.exit_code == 0, result.output
