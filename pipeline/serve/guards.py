@@ -31,9 +31,7 @@ _OPEN = frozenset(["/", "/health", "/docs", "/openapi.json"])
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
-    (b"cross-origin-resource-policy", b"same-origin"),
 ]
 # Of a body that is refused: it is read to its end, so that the client reads the answer.
 _MOST_DISCARDED, _DISCARD_SECONDS = 2**26, 10
