@@ -57,7 +57,8 @@ class ProgressMeter:
     ) -> None:
         self.stopped = threading.Event()
         self._show, self._reader, self._rejects, self._rows_done = show, reader, rejects, rows_done
-        self._share = 0.0
+        self._rows, self._share = 0, 0.0
+        self._lock = threading.Lock()  # the model's thread reports, and the one that writes
 
     def report(self, of_window: int = 0) -> None:
         """Tell the rows that are done, those of the window in the model among them.
@@ -72,12 +73,14 @@ class ProgressMeter:
         if self._show is None:
             return
         # Reading runs ahead, so what is read is not yet what is done; and it is known in bytes, so
-        # the share is held where later rows are shorter.
-        rows = self._rows_done() + of_window
-        read = self._reader.fraction_read()
-        done = (rows + self._rejects.count) / max(1, self._reader.rows_read)
-        self._share = max(self._share, min(1.0, (read or 0.0) * done))
-        self._show(Progress(rows, None if read is None else self._share))
+        # the share is held where later rows are shorter. So are the rows where a window begins in
+        # the model before the one before it is written.
+        with self._lock:
+            self._rows = max(self._rows, self._rows_done() + of_window)
+            read = self._reader.fraction_read()
+            done = (self._rows + self._rejects.count) / max(1, self._reader.rows_read)
+            self._share = max(self._share, min(1.0, (read or 0.0) * done))
+            self._show(Progress(self._rows, None if read is None else self._share))
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,16 @@ N_UNIQUE = 6
 MORE = [("14", "the 7:42 is late AGAIN, thanks for nothing", "bad"), ("15", "ok", "good")]
 
 
+# The model of all runs: a tiny one, as hundreds are loaded.
+MODEL = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def model(tiny_model):
+    MODEL["model"] = tiny_model("bert")
+    return MODEL["model"]
+
+
 def write_csv(path, tweets=TWEETS):
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -43,7 +53,7 @@ def write_csv(path, tweets=TWEETS):
 
 def run(inputs, output, **options):
     options = {"pooling": POOLING, "dtype": "float32", "store_dtype": "float32"} | options
-    return extract(inputs, output, **options)
+    return extract(inputs, output, **MODEL | options)
 
 
 def vectors(path):
@@ -62,12 +72,12 @@ def assert_close(found, expected):
 
 
 @pytest.fixture(scope="module")
-def encoder():
-    return FrozenEncoder(pooling=POOLING, dtype="float32")
+def encoder(model):
+    return FrozenEncoder(model, pooling=POOLING, dtype="float32")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, model):
     """A finished run; not to be written to."""
     folder = tmp_path_factory.mktemp("extract")
     return run(write_csv(folder / "tweets.csv"), folder / "tweets.h5")
@@ -150,7 +160,7 @@ def test_provenance(finished):
 
 def test_float16_on_disk_holds_the_same_vectors(tmp_path, finished):
     path = write_csv(tmp_path / "a.csv")
-    extract(path, tmp_path / "a.h5", pooling=POOLING, dtype="float32")
+    extract(path, tmp_path / "a.h5", pooling=POOLING, dtype="float32", **MODEL)
     with FeatureStore(tmp_path / "a.h5") as store:
         assert store.store_dtype == "float16"
     for view, matrix in vectors(finished.output).items():
@@ -299,7 +309,8 @@ def test_the_same_again_does_not_load_torch(again):
     code = (
         "import sys\n"
         "from features import extract\n"
-        f"s = extract({str(path)!r}, {str(output)!r}, pooling={POOLING!r}, store_dtype='float32')\n"
+        f"s = extract({str(path)!r}, {str(output)!r}, pooling={POOLING!r}, store_dtype='float32', "
+        f"model={str(MODEL['model'])!r})\n"
         "heavy = [m for m in ('torch', 'transformers', 'tokenizers') if m in sys.modules]\n"
         "print(s.outcome, heavy)\n"
     )
@@ -371,7 +382,7 @@ def test_other_rows_of_the_same_texts_are_written_without_encoding(again, case):
 
 
 OTHER_ENCODERS = [
-    ({"max_length": 64}, "max_length: 128 in the file, 64 asked for"),
+    ({"max_length": 20}, "max_length: 40 in the file, 20 asked for"),
     ({"normalize": "none"}, "normalizer: tweeteval/1 in the file, none asked for"),
     ({"prefix": "query: "}, "prefix: '' in the file, 'query: ' asked for"),
     ({"pooling": "cls"}, "views: cls, mean@last4+sum in the file, cls asked for"),
@@ -502,10 +513,10 @@ def test_an_output_that_is_no_feature_file_is_kept(tmp_path, content):
         ({"device": "tpu"}, "choose one of auto, cpu, cuda, cuda:N, mps"),
         ({"pooling": "average"}, "cls, mean, mean-content, max, pooler"),
         ({"pooling": []}, "name at least one"),
-        ({"pooling": "mean@last99"}, "layers are 0 (embeddings) to 6"),
+        ({"pooling": "mean@last99"}, "layers are 0 (embeddings) to 4"),
         ({"normalize": "lower"}, "choose one of tweeteval, none"),
         ({"max_length": 2}, "at least 3 tokens"),
-        ({"max_length": 513}, "at most 512"),
+        ({"max_length": 41}, "at most 40"),
         ({"max_batch_tokens": 0}, "at least 1"),
         ({"text_column": "body"}, '"id", "text", "label"'),
         ({"model": "/gone/model"}, "/gone/model"),
@@ -619,7 +630,10 @@ from features.errors import FrostlineError
 
 path, output, *options = sys.argv[1:]
 def go(**more):
-    extract(path, output, pooling={pooling!r}, dtype="float32", store_dtype="float32", **more)
+    extract(
+        path, output, pooling={pooling!r}, dtype="float32", store_dtype="float32", model={model!r},
+        **more,
+    )
 def hang(*_):
     print("here", flush=True)
     time.sleep(600)
@@ -627,40 +641,30 @@ def hang(*_):
 
 
 def script(code):
-    return SCRIPT.replace("{pooling!r}", repr(POOLING)) + code
+    model = repr(str(MODEL["model"]))
+    return SCRIPT.replace("{pooling!r}", repr(POOLING)).replace("{model!r}", model) + code
 
 
 # A limit on the size of files stands for a disk that is full.
-LIMITED = script("""
+LIMITED = """
 import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(options[0]), resource.RLIM_INFINITY))
 try:
     go()
 except FrostlineError as error:
     print(type(error).__name__, error)
-""")
+"""
 MANY = [(str(i), f"tweet number {i}", "x") for i in range(60)]
-VECTOR_BYTES = len(MANY) * 384 * 4
 
 
-@pytest.mark.parametrize(
-    "limit",
-    [
-        # Both of these, and much more, on a tiny model: tests/robustness/test_crash.py.
-        pytest.param(30_000, id="at the vectors", marks=pytest.mark.slow),
-        pytest.param(
-            VECTOR_BYTES + 20_000,
-            id="at the shard",
-        ),
-    ],
-)
-def test_a_full_disk_is_one_line_and_leaves_what_was_there(again, limit):
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(again):
+    """At the first vectors; at every other size: tests/robustness/test_crash.py."""
     pytest.importorskip("resource", reason="limits on files are POSIX's")
     path, output = again
     before = state(output)
     write_csv(path, [*TWEETS, *MANY])
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, path, output, str(limit)],
+        [sys.executable, "-c", script(LIMITED), path, output, "4000"],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
