@@ -278,8 +278,9 @@ def test_attributes(path):
     assert attributes.pop("version") == VERSION == 1
     assert json.loads(attributes.pop("views")) == list(VIEWS)
     assert json.loads(attributes.pop("label_names")) == ["bad", "good"]
-    # Without a prefix a spec is written as it was before there were any.
-    spec = {name: value for name, value in dataclasses.asdict(SPEC).items() if name != "prefix"}
+    # Without a prefix and modules a spec is written as it was before there were any.
+    later = ("prefix", "modules")
+    spec = {name: value for name, value in dataclasses.asdict(SPEC).items() if name not in later}
     assert json.loads(attributes.pop("spec")) == spec
     assert attributes.pop("fingerprint") == SPEC.fingerprint
     assert attributes.pop("precision") == "float32"
