@@ -258,7 +258,10 @@ async def _until_told(
         told.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end, number)
+        try:
+            loop.add_signal_handler(number, end, number)
+        except NotImplementedError:  # the loops of Windows
+            signal.signal(number, lambda n, frame: loop.call_soon_threadsafe(end, n))
     running = asyncio.create_task(server.serve(sockets=[bound]))
     while not server.started and not running.done():
         await asyncio.sleep(0.01)
