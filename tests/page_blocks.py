@@ -7,7 +7,8 @@ What a page says to the tests stands in HTML comments, which readers don't see:
 - `<!-- by hand: label next.csv -->`: what a reader does in between, done by the tests.
 - `<!-- not run: REASON -->` before a block: its commands are parsed alone.
 - `<!-- not compared: REASON -->` before a block: it is run, and prints other words than are shown.
-- `<!-- prints -->` between a block of Python and one of text: the second is what the first prints.
+- `<!-- prints -->` between two blocks: the second is what the first prints, if that is Python, and
+  lines of what its last command prints on a terminal, if it is `bash`.
 - `<!-- slow: REASON -->`: the page runs in `make test-all` alone.
 """
 
