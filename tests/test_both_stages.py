@@ -14,10 +14,13 @@ from pipeline.cli.commands import main
 
 @pytest.fixture(scope="module")
 def bert_base(tmp_path_factory, minilm):
-    """BERT-base's shape, 12 layers of 768, with random weights and MiniLM's (BERT's) vocabulary."""
+    """The last 4 layers of BERT-base's shape, random, with MiniLM's (BERT's) vocabulary.
+
+    All 12 are in `tests/features/encoder/test_encoder.py`.
+    """
     folder = tmp_path_factory.mktemp("bert-base")
     torch.manual_seed(0)
-    BertModel(BertConfig()).save_pretrained(folder)
+    BertModel(BertConfig(num_hidden_layers=4)).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
         (folder / name).write_bytes((minilm / name).read_bytes())
     return folder
