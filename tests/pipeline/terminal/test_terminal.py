@@ -100,7 +100,9 @@ COMMANDS = [
     "check FAR/tweets.csv",
     "compare FAR/views.h5 --combine cls@-2,mean-content@-3",
     "evaluate FAR/many.joblib FAR/many.h5",
-    "evaluate FAR/many.joblib FAR/many.h5 --prior estimate",
+    # Shares of 25 classes, by 25 classes, drawn again and again.
+    pytest.param("evaluate FAR/many.joblib FAR/many.h5 --prior estimate", marks=pytest.mark.slow),
+    "evaluate FEW/few.joblib FEW/few.h5 --prior estimate",
     "evaluate FEW/few.joblib FEW/few.h5",
     "fit FAR/many.h5 --pooling cls --C 0.1 -o FAR/new.joblib",
     "fit FEW/few.h5 -o FEW/new.joblib",
