@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from architectures import TEXTS, unigram, variant, wordpiece
+from architectures import TEXTS, stock_model, unigram, variant, wordpiece
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from features import FrozenEncoder
+from features.backends.choice import PLAIN, PREPACKED
+from features.backends.eager.forward import TorchBackend
 from features.errors import FileRefused, InputError
 from features.spec.checkpoint import find_checkpoint
 from features.spec.weights import wrapper_of
@@ -153,6 +155,18 @@ def test_the_encoder_alone_is_read_whatever_its_config_says(t5, tmp_path, says):
     plain = encoder_of(t5, tmp_path / "encoder")
     folder = variant(plain, tmp_path / "says", config={"is_encoder_decoder": says})
     assert_same_vectors(folder, plain)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kernels", [PREPACKED, PLAIN])
+def test_the_encoder_alone_runs_whatever_is_fused(t5, tmp_path, kernels, dtype):
+    """It asks its linear layers for their weights, which fused ones don't have."""
+    stock = stock_model(encoder_of(t5, tmp_path / "encoder"))
+    place = {"device": torch.device("cpu"), "dtype": dtype, "kernels": kernels}
+    backend = TorchBackend(stock, [4], pooler=False, **place)
+    (block,) = backend.forward([np.array(stock.probe, np.int32)])
+    expected = stock.module(input_ids=torch.tensor([stock.probe])).last_hidden_state
+    torch.testing.assert_close(block.layers[4].float(), expected, rtol=0.1, atol=0.1)
 
 
 def test_the_encoder_alone_has_no_first_token_for_cls(t5, tmp_path):
