@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
+from threadpoolctl import ThreadpoolController
 
 from features.base.paths import check_input
 from features.base.shown import shown
@@ -212,6 +213,7 @@ def serve(
         scorer = Scorer(heads, load(), max_queue=limits.max_queue, ran=metrics.ran)
         try:
             scorer.warm_up()
+            _use_one_blas_thread()
             # The libraries' million objects are no garbage, and looking through them takes a fifth
             # of the time of the event loop.
             gc.collect()
@@ -229,6 +231,14 @@ def serve(
             f"{scorer.unanswered:,} texts were still waiting after {limits.drain_seconds} s: their "
             "requests have no answer"
         )
+
+
+def _use_one_blas_thread() -> None:
+    """Let NumPy multiply on one core: the products are small, and the others run the model."""
+    for library in ThreadpoolController().lib_controllers:
+        # torch may have a BLAS of its own, which is to use what it has.
+        if library.user_api == "blas" and "numpy" in library.filepath:
+            library.set_num_threads(1)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
