@@ -111,7 +111,9 @@ class Running:
         code = compile("\n" * (block.line - 1) + block.code, self.name, "exec")
         output = Output()
         try:
-            with contextlib.redirect_stdout(output):
+            with contextlib.redirect_stdout(output), pytest.MonkeyPatch.context() as patch:
+                for name in ("PATH", "PYTHONPATH"):  # a block may call the command
+                    patch.setenv(name, self.environment[name])
                 exec(code, self.namespace)
         except Exception:
             pytest.fail(f"{self.name}:{block.line}\n{traceback.format_exc()}", False)
@@ -320,7 +322,10 @@ Error: nothing.h5: no such feature file; ...
 ```
 
 ```python
+import subprocess
+
 a = 1126
+subprocess.run(["frostline", "--version"], check=True, stdout=subprocess.DEVNULL)
 ```
 
 ```python
