@@ -357,6 +357,8 @@ def test_shards_of_different_encoders_are_refused(tmp_path, other, wording):
     message = refusal(FileRefused, tmp_path)
     assert f"{tmp_path / 'b.h5'} and {tmp_path / 'a.h5'} don't belong together" in message
     assert wording in message
+    assert "; extract one of the two again, as the other one was" in message
+    assert ("`dtype` says the precision" in message) == ("precision" in other)
 
 
 def test_names_of_models_do_not_tell_shards_apart(tmp_path):
