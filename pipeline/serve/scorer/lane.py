@@ -3,7 +3,8 @@
 In come the tokens of jobs; out go logits, and vectors where they are wanted, into the jobs. Each
 stream of the encoder has a thread, which takes its next batch when it is through with the last:
 the text whose turn it is, and those of about its length from all jobs, as `FrozenEncoder.plan`
-groups them. The turn goes from job to job, so a large one does not hold up small ones. A batch that
+groups them. Jobs share the model fairly (`_Turn`), so a large one does not hold up small ones, nor
+do many small ones hold it up. A batch that
 fails is run again text by text, so a text that can't be read fails its own jobs alone. Texts of
 jobs that nobody waits for are dropped.
 """
@@ -16,7 +17,8 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import attrgetter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -55,10 +57,26 @@ class _Text:
     key: tuple[str, bool]
     ids: npt.NDArray[np.int32]
     waiting: list[tuple[Job, int]]
+    turn: _Turn
     taken: bool = False
 
     def is_wanted(self) -> bool:
         return any(not (job.has_ended or job.is_gone()) for job, _ in self.waiting)
+
+
+@dataclass(eq=False)
+class _Turn:
+    """The texts of a job that no stream has taken yet, and how far the job is: fair queueing.
+
+    If the jobs that wait shared the model evenly, each would get one text for every `n` that are
+    run, with `n` the number of jobs. The lane counts these rounds; a job is as far as the round in
+    which it came and the texts that it has had since. The one that is least far has its turn. (The
+    virtual time of A. Demers, S. Keshav, S. Shenker, "Analysis and simulation of a fair queueing
+    algorithm", SIGCOMM 1989, in texts instead of bits.)
+    """
+
+    far: float
+    texts: deque[_Text] = field(default_factory=deque)
 
 
 @dataclass(frozen=True)
@@ -103,8 +121,8 @@ class Lane:
         self._stacks, self._ended, self._ran = stacks, ended, ran
         self._streams = encoder.choice.streams
         self._ready = threading.Condition(lock)
-        # The texts of each job that no stream has taken yet.
-        self._turns: deque[deque[_Text]] = deque()
+        self._turns: list[_Turn] = []
+        self._rounds = 0.0
         # Texts that are waiting or in the model, by what the model reads.
         self._known: dict[tuple[str, bool], _Text] = {}
         self._busy = 0
@@ -125,19 +143,19 @@ class Lane:
         CannotContinue
             The lane is closed.
         """
-        turn: deque[_Text] = deque()
         with self._ready:
             if self._closed:
                 raise CannotContinue("the server no longer runs the model")
+            turn = _Turn(self._rounds)
             for number, (read, tokens) in enumerate(zip(keys, ids, strict=True)):
                 key = read, job.keeps_vectors
                 text = self._known.get(key)
                 if text is not None:
                     text.waiting.append((job, number))
                     continue
-                text = self._known[key] = _Text(key, tokens, [(job, number)])
-                turn.append(text)
-            if turn:
+                text = self._known[key] = _Text(key, tokens, [(job, number)], turn)
+                turn.texts.append(text)
+            if turn.texts:
                 self._turns.append(turn)
                 self._ready.notify(self._streams)
 
@@ -193,8 +211,8 @@ class Lane:
     def _window(self) -> list[_Text]:
         """Give the texts that may be run next, the one whose turn it is first."""
         window: list[_Text] = []
-        for turn in list(self._turns):
-            first = self._first(turn)
+        for turn in sorted(self._turns, key=attrgetter("far")):
+            first = self._first(turn.texts)
             if not first:
                 self._turns.remove(turn)
             window.extend(first)
@@ -202,14 +220,14 @@ class Lane:
                 break
         return window
 
-    def _first(self, turn: deque[_Text]) -> list[_Text]:
+    def _first(self, texts: deque[_Text]) -> list[_Text]:
         """Give the first texts of a job that are to be run; they stay where they are."""
         found: list[_Text] = []
-        while turn and len(found) < _SHARE:
-            text = turn.popleft()
+        while texts and len(found) < _SHARE:
+            text = texts.popleft()
             if self._is_to_be_run(text):
                 found.append(text)
-        turn.extendleft(reversed(found))
+        texts.extendleft(reversed(found))
         return found
 
     def _is_to_be_run(self, text: _Text) -> bool:
@@ -225,7 +243,7 @@ class Lane:
         return False
 
     def _taken(self, window: list[_Text]) -> list[_Text]:
-        """Take the batch of the first text of a window, and give the turn to the next job."""
+        """Take the batch of the first text of a window, and count it for the jobs that have it."""
         tokens = Tokens([text.ids for text in window], [False] * len(window))
         # Few texts are shared among the streams that have nothing to do.
         share = math.ceil(sum(tokens.lengths) / max(1, self._streams - self._busy + 1))
@@ -234,7 +252,8 @@ class Lane:
         batch = [window[n] for n in next(rows for rows in plan if 0 in rows)]
         for text in batch:
             text.taken = True
-        self._turns.rotate(-1)
+            text.turn.far += 1
+        self._rounds += len(batch) / len(self._turns)
         return batch
 
     def _rows(self, batch: Sequence[_Text]) -> tuple[list[Row | BaseException], bool]:

@@ -147,6 +147,29 @@ def test_a_small_request_does_not_wait_for_a_large_one(scorer):
     assert ended[-1] == "large"
 
 
+def test_a_new_request_has_its_turn_before_those_that_had_theirs(scorer):
+    encoder, lane = scorer.encoders[0], scorer._lanes[0]
+
+    async def one_among_many():
+        many = [asyncio.create_task(score(scorer, texts_of(200, seed=n))) for n in range(9)]
+        while len(encoder.batches) < 9:  # of forty or so
+            await asyncio.sleep(0)
+        encoder.gate.clear()
+        one = asyncio.create_task(score(scorer, ["something new"]))
+        while ("something new", False) not in lane._known:
+            await asyncio.sleep(0.001)
+        before = len(encoder.batches)
+        encoder.gate.set()
+        await one
+        run = len(encoder.batches) - before
+        await asyncio.gather(*many)
+        return run, len(encoder.batches) - before
+
+    run, left = asyncio.run(one_among_many())
+    # What was in the model, its own, and what was begun beside it.
+    assert run <= 3 * encoder.choice.streams < left
+
+
 def test_what_nobody_waits_for_is_not_run(scorer):
     scorer.encoders[0].gate.clear()
 
