@@ -82,8 +82,9 @@ def folder(tmp_path_factory):
     save_head(head, folder / "head.joblib")
     save_head(dataclasses.replace(head, novelty=None), folder / "old.joblib")
     X, y = blobs(600, 8, 3, seed=1)
-    write_store(folder / "same.h5", X, y)
-    write_store(folder / "other.h5", X * np.float16(4), y)
+    texts = [f"unseen {i}" for i in range(600)]
+    write_store(folder / "same.h5", X, y, texts=texts)
+    write_store(folder / "other.h5", X * np.float16(4), y, texts=texts)
     return folder
 
 

@@ -682,8 +682,12 @@ def test_shards_and_folders(made_up, tmp_path):
     rows = table(out)
     assert len(rows) == 300
     assert rows[:150] == rows[150:]
-    done("predict", tmp_path / "head.joblib", store, store, "-o", out)
+    os.link(store, tmp_path / "again.h5")
+    done("predict", tmp_path / "head.joblib", store, tmp_path / "again.h5", "-o", out)
     assert table(out) == rows
+    result = run("predict", tmp_path / "head.joblib", store, store, "-o", out)
+    assert result.exit_code == 2
+    assert "is given twice" in result.stderr
 
 
 def test_vectors_are_known_by_what_they_are(made_up, tmp_path):
