@@ -229,13 +229,12 @@ def read_shard(file: h5py.File) -> Shard:
 def check_same_vectors(path: Path, shard: Shard, first_path: Path, first: Shard) -> None:
     """Refuse a shard whose vectors are not those of another one."""
     if differing := shard.vectors.differences(first.vectors):
+        found = listed_differences(differing)
         cure = "extract one of the two again, as the other one was"
         if any(difference.field == "precision" for difference in differing):
             # It is the one setting that nobody need have given.
             cure += "; `dtype` says the precision, and 'auto' takes the fastest that it measures"
-        raise FileRefused(
-            f"{path} and {first_path} don't belong together: {listed_differences(differing)}; {cure}"
-        )
+        raise FileRefused(f"{path} and {first_path} don't belong together: {found}; {cure}")
 
 
 def read_rows(file: h5py.File, name: str, rows: slice = slice(None)) -> Array:

@@ -1,8 +1,10 @@
 """The rows of a store as Arrow and as a data set of torch: the numbers that NumPy gives."""
 
+import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from features.store.reader import FeatureStore
 
 LABELS = ["class 0", "class 1", "class 2"]
 N = 130
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module", params=["float32", "float16"])
@@ -105,9 +108,7 @@ def test_without_pyarrow(store, monkeypatch):
         store.to_arrow("cls")
 
 
-@pytest.mark.parametrize("context", [None, "fork", pytest.param("spawn", marks=pytest.mark.slow)])
-def test_a_loader_gives_all_rows(store, context):
-    """In this process, in workers that have its memory, and in workers that have a copy."""
+def check_a_loader(store, context=None):
     X, y = store.read(["cls", "mean"]), store.labels()
     dataset = store.to_torch(["cls", "mean"])
     dataset[0]  # open here, before there are workers
@@ -119,6 +120,29 @@ def test_a_loader_gives_all_rows(store, context):
     np.testing.assert_array_equal(vector, X[-1])
     assert code == y[-1]
     dataset.close()
+
+
+def test_a_loader_gives_all_rows(store):
+    check_a_loader(store)
+
+
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_loaders_with_workers_give_all_rows(store, context):
+    """Workers that have the memory of a process, and those that have a copy.
+
+    The process is a new one: that of the tests has threads of many libraries, and is not to fork.
+    """
+    paths = [str(path) for path in store.paths]
+    code = (
+        "if __name__ == '__main__':\n"
+        "    from features.store.reader import FeatureStore\n"
+        "    from test_interchange import check_a_loader\n"
+        f"    with FeatureStore({paths}) as store:\n"
+        f"        check_a_loader(store, {context!r})\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), str(ROOT), str(ROOT / "tests")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=120)
 
 
 def test_rows_in_any_order_and_parts_of_them(store):
