@@ -166,8 +166,8 @@ def test_a_new_request_has_its_turn_before_those_that_had_theirs(scorer):
         return run, len(encoder.batches) - before
 
     run, left = asyncio.run(one_among_many())
-    # What was in the model, its own, and what was begun beside it.
-    assert run <= 3 * encoder.choice.streams < left
+    # What was in the model, those that had less than their share, and its own.
+    assert run <= 7 * encoder.choice.streams < left
 
 
 def test_what_nobody_waits_for_is_not_run(scorer):
