@@ -1,7 +1,5 @@
 """The page of an explanation in a real browser, from a file and without network."""
 
-import shutil
-
 import numpy as np
 import pytest
 
@@ -11,11 +9,6 @@ from pipeline.explaining.page import explanation_page
 from pipeline.explaining.training import Training, TrainingTweet
 from pipeline.explaining.words import words_of
 from pipeline.solver.solve import softmax
-
-api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 TEXTS = {
     "plain": "So proud of our little school band tonight 🎉, not bad!\nSee https://t.co/x1 @ana",
@@ -57,14 +50,6 @@ def made_up(text):
         ViewShares(names, parts, logits - parts.sum(axis=0), TRAINING_MEAN),
         Training(tuple(tweets[:2]), tuple(tweets[2:]), 1000, 990, 1.0, 2.0, False, np.zeros(4)),
     )
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -18,13 +18,8 @@ from exports import PIECES, Exported, expected, head_on
 
 from pipeline.export.export import export
 
-api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
 NPM = shutil.which("npm")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or NPM is None, reason="no Chromium or no npm on this machine"
-)
+pytestmark = pytest.mark.skipif(NPM is None, reason="no npm on this machine")
 
 PAGE = (Path(__file__).parents[3] / "docs" / "export.md").read_text(encoding="utf-8")
 PAGES = dict(
@@ -97,14 +92,6 @@ class Files(SimpleHTTPRequestHandler):
 
     def log_message(self, *arguments):
         pass
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture

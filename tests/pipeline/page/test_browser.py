@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import json
-import shutil
 
 import pytest
 from report_examples import HOSTILE, LABELS, example_facts, example_points
@@ -13,21 +12,10 @@ from pipeline.page.page import render_page
 from pipeline.page.words import clean, cut
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 SIZES = [(390, 844), (1440, 900)]
 # A label that needs quotes in a CSV file, and one that looks like HTML.
 NAMED = ("bad,  very", '<b>"so\tso"</b>', "positive")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

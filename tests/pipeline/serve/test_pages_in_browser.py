@@ -1,7 +1,5 @@
 """The pages of a server in a real browser: they work, need nothing else, and texts stay texts."""
 
-import shutil
-
 import pytest
 from serving import in_thread, made_head
 
@@ -9,11 +7,6 @@ from pipeline.scoring.predict import encoders_of
 from pipeline.serve.guards import Entrance
 from pipeline.serve.scorer.heads import gathered
 from pipeline.serve.scorer.scorer import Scorer
-
-api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 LABELS = ("negative", "<b>neutral</b>", "positive-" + "x" * 60)
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \u202ehappy \x1b[31m late 🎉 bus"
@@ -28,14 +21,6 @@ def scorer(tiny_model):
     found = Scorer(heads, encoders_of(heads.encoders), max_queue=1000)
     yield found
     found.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture
