@@ -39,9 +39,10 @@ from features.tweets.formats import (
     format_of,
     in_words,
 )
-from features.tweets.rows.inputs import inputs_of
+from features.tweets.rows.inputs import Input, inputs_of, path_of
 from features.tweets.rows.row_source import Header, Row, RowSource
 from features.tweets.source import MAX_LINE_BYTES, LookAhead, Source
+from features.tweets.span import Span
 from features.tweets.table import InputFormat
 from features.tweets.values import BLANKS, EXPONENT, id_of, kind_of, label_of, whole_text
 
@@ -130,7 +131,7 @@ class TweetReader:
 
     Parameters
     ----------
-    inputs : path, frame, data set or `RowSource`, or a sequence of these
+    inputs : path, `Span`, frame, data set or `RowSource`, or a sequence of these
         A file is one of `FORMATS`, maybe compressed; "-" is JSON or a table on standard input. See
         `inputs_of`.
     columns : Columns
@@ -140,6 +141,10 @@ class TweetReader:
     max_line_bytes : int
         A longer line is a reject; memory is bounded by it. Of standard input, a sixteenth of it is
         looked at before it is read.
+    piece : int, optional
+        The number of the piece that the inputs are of a larger input, see `features/pieces`: a row
+        without an id gets `PIECE:ROW`. What can be said of all of the input alone is left to
+        whoever has all of it: whether the mapping maps anything.
 
     Attributes
     ----------
@@ -159,6 +164,7 @@ class TweetReader:
         *,
         written: InputFormat = InputFormat(),  # noqa: B008 - it is frozen
         max_line_bytes: int = MAX_LINE_BYTES,
+        piece: int | None = None,
     ) -> None:
         self.findings = Findings()
         self._inputs = inputs_of(inputs)
@@ -167,10 +173,9 @@ class TweetReader:
         if not self.files and (named := written.given):
             parameters = ", ".join(f"`{name}`" for name in named)
             raise InputError(f"{parameters}: for files alone, and no input is one; leave it out")
-        self._formats = [
-            "" if isinstance(one, RowSource) else format_of(one, written.format)
-            for one in self._inputs
-        ]
+        paths = [path_of(one) for one in self._inputs]
+        self._formats = ["" if path is None else format_of(path, written.format) for path in paths]
+        self._piece = piece
         self._asked = columns.asked
         self._fold = columns.label_case == "fold"
         if columns.label_case not in LABEL_CASES:
@@ -194,10 +199,10 @@ class TweetReader:
     @property
     def files(self) -> list[str]:
         """The inputs that are files, or standard input."""
-        return [one for one in self._inputs if isinstance(one, str)]
+        return [path for one in self._inputs if (path := path_of(one)) is not None]
 
     def __str__(self) -> str:
-        return ", ".join(str(getattr(one, "name", one)) for one in self._inputs)
+        return ", ".join(path_of(one) or str(getattr(one, "name", one)) for one in self._inputs)
 
     @property
     def label_order(self) -> list[str] | None:
@@ -220,10 +225,10 @@ class TweetReader:
     def __iter__(self) -> Iterator[Tweet | Reject]:
         for one, suffix in zip(self._inputs, self._formats, strict=True):
             yield from self._read(one, suffix)
-        if self._mapping is not None and self._rows_seen:
+        if self._mapping is not None and self._rows_seen and self._piece is None:
             self.findings.check_mapping(self._mapping)
 
-    def _read(self, one: str | RowSource, suffix: str) -> Iterator[Tweet | Reject]:
+    def _read(self, one: Input, suffix: str) -> Iterator[Tweet | Reject]:
         with ExitStack() as stack:
             source = one if isinstance(one, RowSource) else self._open(one, stack)
             stack.enter_context(readable(source.name))
@@ -268,18 +273,25 @@ class TweetReader:
             most = max(shapes, key=len, default=())
             if "text" not in place.columns and most:
                 check_columns(self._asked, place.columns, most, source.name)
-            if isinstance(one, str) and one != "-":
-                self._done_bytes += Path(one).stat().st_size
+            if self._raw is not None:
+                self._done_bytes += _size_of(one)
             self._position, self._raw = 0, None
 
-    def _open(self, path: str, stack: ExitStack) -> Source:
+    def _open(self, one: str | Span, stack: ExitStack) -> Source:
+        path = one if isinstance(one, str) else one.path
         if path == "-":
             self._raw = None
             raw = LookAhead(stack.enter_context(_standard_input()), self._max_line_bytes // 16)
             return self._source("standard input", None, raw)
         with readable(path):
             self._raw = Path(path).open("rb")  # noqa: SIM115 - the stack closes it
-        return self._source(path, Path(path), stack.enter_context(self._raw))
+            stack.enter_context(self._raw)
+            if isinstance(one, Span) and (size := _size_of(one)) != one.size:
+                raise InputError(
+                    f"{path} has {size:,} bytes, and had {one.size:,} when the input was split: "
+                    "begin again with a new output"
+                )
+        return self._source(path, Path(path), self._raw)
 
     def _source(self, name: str, path: Path | None, raw: BinaryIO | LookAhead) -> Source:
         return Source(name, path, raw, self._written.encoding, self._max_line_bytes)
@@ -359,7 +371,7 @@ class TweetReader:
         except ValueError as error:
             return where.reject(str(error), text)
         if identity is None:
-            identity = str(number)
+            identity = str(number) if self._piece is None else f"{self._piece}:{number}"
             self.findings.saw_id(identity)  # another row may have that
             self.findings.without_id += "id" in keys
         if where.is_clean:
@@ -441,15 +453,20 @@ class TweetReader:
             )
 
 
-def _bytes_of(inputs: Sequence[str | RowSource]) -> int | None:
+def _size_of(one: Input) -> int:
+    path = path_of(one)
+    assert path is not None, "it is a file"
+    return Path(path).stat().st_size
+
+
+def _bytes_of(inputs: Sequence[Input]) -> int | None:
     """Give the size of all inputs, where all are files."""
-    paths = [one for one in inputs if isinstance(one, str)]
-    if len(paths) != len(inputs) or "-" in paths:
+    if any(path_of(one) in (None, "-") for one in inputs):
         return None
-    return sum(Path(path).stat().st_size for path in paths)
+    return sum(map(_size_of, inputs))
 
 
-def _rows_of(inputs: Sequence[str | RowSource]) -> int | None:
+def _rows_of(inputs: Sequence[Input]) -> int | None:
     """Give the number of rows of all inputs, where all know it."""
     counts = [one.n_rows if isinstance(one, RowSource) else None for one in inputs]
     known = [count for count in counts if count is not None]

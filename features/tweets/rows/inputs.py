@@ -1,7 +1,7 @@
 """Tell what an input is: the path of a file, or something else that has rows of tweets.
 
-In comes what a user gave, out comes a list of paths and `RowSource`s. Libraries of tables are not
-imported for it: who gives a table of one has imported it.
+In comes what a user gave, out comes a list of paths, `Span`s and `RowSource`s. Libraries of tables
+are not imported for it: who gives a table of one has imported it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,21 @@ from features.tweets.rows import data_set, frame
 from features.tweets.rows.hub import hub_source
 from features.tweets.rows.hub_name import PREFIX
 from features.tweets.rows.row_source import RowSource
+from features.tweets.span import Span
+
+# A file by its path, some of one, or what is no file.
+Input = str | Span | RowSource
 
 # What makes rows of an object of some library; None where it is none of its own.
 _KINDS = (data_set.row_source, frame.row_source)
 
 
-def inputs_of(given: Any) -> list[str | RowSource]:
+def inputs_of(given: Any) -> list[Input]:
     """Give all inputs that were given, of one or of several.
 
     Parameters
     ----------
-    given : path, name (`hf:…`), frame, data set, `RowSource`, or an iterable of these
+    given : path, `Span`, name (`hf:…`), frame, data set, `RowSource`, or an iterable of these
         An iterator of frames is one input: it is read frame by frame.
 
     Raises
@@ -44,7 +48,7 @@ def inputs_of(given: Any) -> list[str | RowSource]:
         frames, given = frame.frames_in(given)
         if frames is not None:
             return [frames.source()]
-    found: list[str | RowSource] = []
+    found: list[Input] = []
     for single in given:
         one = _input_of(single)
         if one is None:
@@ -53,13 +57,20 @@ def inputs_of(given: Any) -> list[str | RowSource]:
     return _told_apart(found)
 
 
-def name_of(one: str | RowSource) -> str:
+def path_of(one: Input) -> str | None:
+    """Give the path of an input that is a file, or `-`; None for what is no file."""
+    if isinstance(one, RowSource):
+        return None
+    return one.path if isinstance(one, Span) else one
+
+
+def name_of(one: Input) -> str:
     """Give the name by which a store remembers an input: that of a file goes without its folder."""
-    return one.name if isinstance(one, RowSource) else Path(one).name
+    return one.name if isinstance(one, RowSource) else Path(path_of(one) or "").name
 
 
-def _input_of(given: Any) -> str | RowSource | None:
-    if isinstance(given, RowSource):
+def _input_of(given: Any) -> Input | None:
+    if isinstance(given, RowSource | Span):
         return given
     if isinstance(given, str) and given.startswith(PREFIX):
         return hub_source(given)
@@ -68,11 +79,11 @@ def _input_of(given: Any) -> str | RowSource | None:
     return next((found for kind in _KINDS if (found := kind(given)) is not None), None)
 
 
-def _told_apart(inputs: list[str | RowSource]) -> list[str | RowSource]:
+def _told_apart(inputs: list[Input]) -> list[Input]:
     """Number those that have one name, such as frames of one library."""
     times = Counter(one.name for one in inputs if isinstance(one, RowSource))
     seen: Counter[str] = Counter()
-    told: list[str | RowSource] = []
+    told: list[Input] = []
     for one in inputs:
         if isinstance(one, RowSource) and times[one.name] > 1:
             seen[one.name] += 1
