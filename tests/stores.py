@@ -72,7 +72,9 @@ def write_store(
     }
     widths = {view: matrix.shape[1] for view, matrix in views.items()}
     shard = Shard(
-        VectorSpec(spec, widths, precision, store_dtype), list(labels), {"inputs": ["made up"]}
+        VectorSpec(spec, widths, precision, store_dtype),
+        list(labels),
+        {"inputs": ["made up"], "input_digest": "f" * 64},
     )
     write_shard(
         path,

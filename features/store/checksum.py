@@ -20,7 +20,8 @@ import hashlib
 import os
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from features.base import disk
@@ -66,6 +67,25 @@ def check_seal(path: Path, progress: Callable[[int], None] = lambda n: None) -> 
     FileRefused
         There is no seal, or it is of another content.
     """
+    with _open(path) as (handle, size):
+        _check(path, handle, size, progress)
+
+
+def sealed_digest(path: Path) -> str:
+    """Read the SHA-256 in the seal of a file, in hexadecimal digits; the rest is not read.
+
+    Raises
+    ------
+    FileRefused
+        There is no seal, or it stands elsewhere than where it was set.
+    """
+    with _open(path) as (handle, size):
+        return _read_seal(path, handle, size).hex()
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[int, int]]:
+    """Give a handle of a regular file, and its size."""
     try:
         # A pipe with a name would wait for a writer.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -73,7 +93,7 @@ def check_seal(path: Path, progress: Callable[[int], None] = lambda n: None) -> 
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
                 raise FileRefused(f"{path} is not a regular file")
-            _check(path, handle, status.st_size, progress)
+            yield handle, status.st_size
         finally:
             os.close(handle)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -82,6 +102,13 @@ def check_seal(path: Path, progress: Callable[[int], None] = lambda n: None) -> 
 
 
 def _check(path: Path, handle: int, size: int, progress: Callable[[int], None]) -> None:
+    sealed = _read_seal(path, handle, size)
+    if _digest(handle, size - SEAL_BYTES, progress) != sealed:
+        raise FileRefused(f"{path} is not as it was sealed: bits of it have changed")
+
+
+def _read_seal(path: Path, handle: int, size: int) -> bytes:
+    """Read the digest in the seal of an open file of this size, in its place behind the rest."""
     before = size - SEAL_BYTES
     tail = os.pread(handle, SEAL_BYTES, before) if before >= 0 else b""
     magic, sealed_size, sealed = _SEAL.unpack(tail) if len(tail) == SEAL_BYTES else (b"", 0, b"")
@@ -95,8 +122,7 @@ def _check(path: Path, handle: int, size: int, progress: Callable[[int], None]) 
             f"{path} has {before:,} bytes before its seal, which was set behind {sealed_size:,}: "
             "something is missing or was put in"
         )
-    if _digest(handle, before, progress) != sealed:
-        raise FileRefused(f"{path} is not as it was sealed: bits of it have changed")
+    return bytes(sealed)
 
 
 def _digest(handle: int, size: int, progress: Callable[[int], None] = lambda n: None) -> bytes:

@@ -1,0 +1,89 @@
+"""Name the files of a store that is made in pieces.
+
+    store/
+    ├── order.json                     what all jobs agree on: inputs, encoder, number of pieces
+    ├── piece-00012/part-00000.h5      the shards of a piece; none where it has no row of use
+    ├── receipts/00012.json            says that piece 12 is finished, and what it holds
+    ├── store.json                     all receipts in one file: the store is whole
+    └── .work/                         pieces in the making, which no reader looks at
+
+The numbers of pieces and shards make the names, so no file of the store says a path. Nothing is
+opened here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+
+from features.store.shard_folder import part_path
+
+ORDER, STORE, RECEIPTS, WORK = "order.json", "store.json", "receipts", ".work"
+# Pieces of a store at most: their numbers stand in names, and all of them are read at once.
+MAX_PIECES = 10_000_000
+
+_RECEIPT = re.compile(r"([0-9]{5,9})\.json")
+
+
+def order_path(store: Path) -> Path:
+    """Give the path of what all jobs agree on."""
+    return store / ORDER
+
+
+def store_path(store: Path) -> Path:
+    """Give the path of the file that joins all pieces."""
+    return store / STORE
+
+
+def piece_folder(store: Path, piece: int) -> Path:
+    """Give the folder of a finished piece's shards."""
+    return store / f"piece-{piece:05d}"
+
+
+def shard_path(store: Path, piece: int, number: int) -> Path:
+    """Give the path of a shard of a finished piece, both counted from 0."""
+    return part_path(piece_folder(store, piece), number)
+
+
+def receipt_path(store: Path, piece: int) -> Path:
+    """Give the path of a piece's receipt."""
+    return store / RECEIPTS / f"{piece:05d}.json"
+
+
+def piece_of(name: str) -> int | None:
+    """Give the piece whose receipt has this name; None for other names.
+
+    Examples
+    --------
+    >>> piece_of("00012.json"), piece_of("12.json"), piece_of("1000000.json")
+    (12, None, 1000000)
+    """
+    found = _RECEIPT.fullmatch(name)
+    if found is None or f"{int(found[1]):05d}" != found[1]:
+        return None
+    return int(found[1])
+
+
+def is_in_pieces(path: Path) -> bool:
+    """Tell whether a folder is a store that is made in pieces, finished or not."""
+    return store_path(path).is_file() or order_path(path).is_file()
+
+
+def ranges(numbers: Iterable[int], most: int = 12) -> str:
+    """Name numbers that ascend, neighbours as a range; the ranges behind `most` are counted.
+
+    Examples
+    --------
+    >>> ranges([3, 7, 8, 9]), ranges([1, 3, 5, 7], most=2)
+    ('3, 7-9', '1, 3 and 2 more')
+    """
+    ordered = list(numbers)
+    breaks = [n + 1 for n, (a, b) in enumerate(pairwise(ordered)) if b != a + 1]
+    runs = list(pairwise([0, *breaks, len(ordered)])) if ordered else []
+    named = [
+        f"{ordered[a]}" if b == a + 1 else f"{ordered[a]}-{ordered[b - 1]}" for a, b in runs[:most]
+    ]
+    rest = len(ordered) - (runs[most][0] if len(runs) > most else len(ordered))
+    return ", ".join(named) + (f" and {rest:,} more" if rest else "")
