@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING
 
 # The function takes the name of its module; importing it here, once, settles which one is meant.
-from features.extraction.extract import extract
+from features.extract import extract
 from features.extraction.summary import ExtractSummary
 from features.store.reader import FeatureStore
 from features.store.verify import Verification, verify

@@ -154,7 +154,14 @@ ARROWS = {
         "features.tweets",
     ],
     "features.pieces": ["features.tweets"],
-    "features": ["features.encoder", "features.extraction", "features.store"],
+    "features.extract": [
+        "features.backends",
+        "features.encoder",
+        "features.extraction",
+        "features.spec",
+        "features.tweets",
+    ],
+    "features": ["features.encoder", "features.extract", "features.extraction", "features.store"],
     "pipeline.solver": ["features.base"],
     "pipeline.hub": ["features.base", "features.spec"],
     "pipeline.head": [
@@ -303,6 +310,7 @@ ARROWS = {
     "pipeline.cli": [
         "features.backends",
         "features.base",
+        "features.extract",
         "features.extraction",
         "features.spec",
         "features.store",
@@ -411,7 +419,7 @@ def test_modules_of_tests_have_names_of_their_own():
 PUBLIC_FACES = {
     "features/encoder/encoder.py FrozenEncoder.__init__",
     "features/encoder/transformer.py FrozenBert.__init__",
-    "features/extraction/extract.py extract",
+    "features/extract.py extract",
     "pipeline/compare.py compare",
     "pipeline/fit.py fit",
     "pipeline/head/head.py Head.push_to_hub",

@@ -1,7 +1,7 @@
 """Texts in, one matrix a view out, in input order: the frozen encoder.
 
 `FrozenEncoder` puts together the tokenizer, a backend and the poolings. It reads and writes no
-files but the model's own; `features/extraction/extract.py` does that.
+files but the model's own; `features/extract.py` does that.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class FrozenBert(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # no t
     """A `FrozenEncoder` for pipelines; several views come out side by side.
 
     There is nothing to learn: `fit` loads the model, `transform` encodes. For data that is fitted
-    more than once, cache the vectors instead (`features.extraction.extract`).
+    more than once, cache the vectors instead (`features.extract`).
 
     Parameters
     ----------

@@ -143,25 +143,32 @@ class ExtractSummary:
         return self.rows / max(1e-9, self.seconds["total"] - self.seconds["load"])
 
 
+@dataclass(frozen=True)
+class Done:
+    """What a run has done: what became of the output, its distinct texts, and the encoding."""
+
+    outcome: str
+    unique: int
+    encoding: Encoding
+
+
 def summarise(
     output: Path,
-    outcome: str,
-    unique: int,
-    encoding: Encoding,
+    done: Done,
     reader: TweetReader,
     rejects: RejectLog,
     seconds: dict[str, float],
 ) -> ExtractSummary:
     """Count what is in the finished file or folder, by reading it back."""
-    encoder = encoding.encoder
+    encoding, encoder = done.encoding, done.encoding.encoder
     flops = encoder.flops_per_token * encoding.tokens if encoder else 0.0
     with FeatureStore(output) as store:
         flags, codes = store.flags(), store.labels()
         return ExtractSummary(
             output=output,
-            outcome=outcome,
+            outcome=done.outcome,
             rows=store.n_rows,
-            unique=unique,
+            unique=done.unique,
             encoded=encoding.encoded,
             resumed=encoding.resumed,
             tokens=int(store.n_tokens().sum(dtype=np.int64)),

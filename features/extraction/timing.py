@@ -12,6 +12,13 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PARTS = ("load", "read", "tokenise", "forward", "write")
+
+
+def no_seconds() -> dict[str, float]:
+    """Give the parts of a run that are timed, each with no time yet."""
+    return dict.fromkeys(PARTS, 0.0)
+
 
 @contextmanager
 def clock(seconds: dict[str, float], part: str) -> Iterator[None]:

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from features.errors import InputError
+from features.extract import extract
 from features.extraction.check import check
-from features.extraction.extract import extract
 from features.spec.checkpoint import DEFAULT_MODEL
 from features.spec.normalize import CURRENT
 from features.spec.pooling import DEFAULT_POOLING

@@ -16,7 +16,7 @@ import pytest
 from features.base.paths import journal_path
 from features.encoder.encoder import FrozenEncoder
 from features.errors import InputError
-from features.extraction.extract import extract
+from features.extract import extract
 from features.store.reader import FeatureStore
 
 ROWS = [

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from features.extraction.extract import extract
+from features.extract import extract
 from pipeline.cli.commands import main
 from pipeline.explaining.explain import MOST_WORDS, explain
 from pipeline.explaining.page import explanation_page

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from other_languages import FRENCH, GERMAN
 from stores import blobs, write_store
 
-from features.extraction.extract import extract
+from features.extract import extract
 from pipeline.cli.commands import main
 from pipeline.data.join import open_joined
 from pipeline.fit import fit

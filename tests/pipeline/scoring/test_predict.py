@@ -21,7 +21,7 @@ from stores import SPEC, blobs, make_head, write_store
 
 from features.encoder.encoder import FrozenEncoder
 from features.errors import CannotContinue, FileRefused, InputError
-from features.extraction.extract import extract
+from features.extract import extract
 from features.spec.checkpoint import find_checkpoint
 from features.spec.encoder_spec import make_spec
 from features.store.reader import FeatureStore

@@ -1,37 +1,29 @@
-"""Run stage one on one screen: read → normalise → encode what is new → write.
+"""Make vectors of tweets: stage one as people call it, with all that can be asked for.
 
-In come files of tweets, out goes a feature file (`features/store/format.py`), or a folder of
-shards, and a summary, timed part by part. What is encoded (`features/extraction/encoding.py`) is in
-the journal at once (`features/extraction/journal.py`), so a run that was stopped, however that
-came, goes on where it was and ends in the same bytes: batches depend on the input and the encoder
-alone, and those that the journal has are skipped. Parsing of options and printing are the command
-line's.
+In come files of tweets and options, out goes a feature file (`features/store/format.py`), or a
+folder of shards, and a summary, timed part by part. The work itself is
+`features/extraction/run.py`'s; parsing of options and printing are the command line's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from features.backends.choice import Runtime
-from features.base.read_ahead import read_ahead
 from features.errors import InputError
 from features.extraction.disk_space import shortage, vector_bytes
-from features.extraction.encoding import Encoding, worker_thread
-from features.extraction.output import Output, Request, check_output, open_output
-from features.extraction.summary import ExtractSummary, Progress, ProgressMeter, summarise
-from features.extraction.timing import clock
-from features.extraction.windows import WINDOW, announced, read_windows, with_tweets
+from features.extraction.output import Output, Request, check_output
+from features.extraction.run import Told, run
+from features.extraction.summary import ExtractSummary, Progress, summarise
+from features.extraction.timing import clock, no_seconds
+from features.extraction.windows import WINDOW
 from features.spec.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
 from features.spec.encoder_spec import make_spec
-from features.spec.normalize import normalizer
 from features.spec.pooling import DEFAULT_POOLING, SENTENCE, parse_poolings
 from features.spec.unused_parts import unused_parts
 from features.spec.vector_spec import STORE_DTYPES, VectorSpec, precision_of
@@ -137,7 +129,7 @@ def extract(
     (956, {'cls': 384, 'mean': 384})
     """
     started = perf_counter()
-    seconds = dict.fromkeys(("load", "read", "tokenise", "forward", "write"), 0.0)
+    seconds = no_seconds()
     views = [view.name for view in parse_poolings(pooling)]
     if store_dtype not in STORE_DTYPES:
         raise InputError(f"unknown store dtype {store_dtype!r}: choose {' or '.join(STORE_DTYPES)}")
@@ -161,66 +153,21 @@ def extract(
     vectors = VectorSpec(spec, dict.fromkeys(views, 0), precision_of(dtype), store_dtype)
     names = [name_of(one) for one in sources]
     request = Request(Path(output), vectors, dtype, names, shard_rows, overwrite)
-    with ExitStack() as stack:
-        target = stack.enter_context(open_output(request, say))
-        rejects = stack.enter_context(RejectLog(request.path, strict=strict, allowed=allow_rejects))
-        meter = ProgressMeter(progress, reader, rejects, lambda: target.rows)
-        # One window is read and the next one tokenised while a third is in the model, and what
-        # comes out of it is written behind; but a shard is finished before anything of the next one
-        # begins.
-        windows = read_windows(
-            reader, normalizer(spec.normalizer), seconds, shard_rows, window_rows
-        )
-        ahead = stack.enter_context(closing(read_ahead(windows, 1)))
-        worker = stack.enter_context(worker_thread(meter.stopped))
-        runtime = Runtime(dtype, device, backend, max_batch_tokens)
-        load = partial(_load_encoder, checkpoint, target, runtime, reader, say)
-        encoded = Encoding(load, target.journal, store_dtype, worker, seconds, meter.report)
-        told = announced(ahead, reader.findings, on_input)
-        for _, of_shard in groupby(with_tweets(told, rejects), key=attrgetter("shard")):
-            if not target.begun:
-                target.begin(encoded)
-            else:
-                with clock(seconds, "write"):
-                    target.next_shard(reader.label_order)
-            for window, new in encoded.through(of_shard, target.builder):
-                with clock(seconds, "write"):
-                    if new is not None:
-                        target.add_texts(new)
-                    usable = window.without(encoded.unusable)
-                    rejects.add(usable.rejects)
-                    target.add_rows(usable)
-                meter.report()
-        _finish(target, reader, rejects, say, seconds)
-        unique = target.builder.n_unique()
-        target.journal.remove()
+    rejects = RejectLog(request.path, strict=strict, allowed=allow_rejects)
+    runtime = Runtime(dtype, device, backend, max_batch_tokens)
+    load = partial(_load_encoder, checkpoint, runtime, reader, say)
+    told = Told(progress, say, on_input)
+    done = run(reader, request, rejects, load, told=told, seconds=seconds, window_rows=window_rows)
     seconds["total"] = perf_counter() - started
-    return summarise(request.path, target.outcome(), unique, encoded, reader, rejects, seconds)
-
-
-def _finish(
-    target: Output,
-    reader: TweetReader,
-    rejects: RejectLog,
-    say: Callable[[str], None],
-    seconds: dict[str, float],
-) -> None:
-    """Say what there is to say of all rows, and let the output take its name."""
-    if not target.begun:
-        raise InputError(f"no usable tweet in {reader}{rejects.hint()}")
-    for line in rejects.closing_remarks(reader):
-        say(line)
-    with clock(seconds, "write"):
-        rejects.settle()
-        target.finish(reader.label_order, last=True)
+    return summarise(request.path, done, reader, rejects, seconds)
 
 
 def _load_encoder(
     checkpoint: Checkpoint,
-    target: Output,
     runtime: Runtime,
     reader: TweetReader,
     say: Callable[[str], None],
+    target: Output,
 ) -> FrozenEncoder:
     """Load the encoder as an interrupted run had it, and say what there is to say of it.
 
