@@ -52,3 +52,6 @@ def _use_one_core() -> None:
     torch = sys.modules.get("torch")
     if torch:
         torch.set_num_threads(1)
+        # Without this torch would set the number again at the first product, to what another thread
+        # has set meanwhile.
+        torch.get_num_threads()
