@@ -21,6 +21,9 @@ from features.version import __version__
 
 # Settings of libraries that compute, by which kernels, threads and instruction sets are chosen.
 _SETTINGS = re.compile("(ONEDNN|DNNL|MKL|OMP|KMP|OPENBLAS|OV|ORT|TORCH|ATEN|GOMP)_")
+# Those that scikit-learn sets when it is imported: they choose none of these, and would make the
+# description depend on what this process has imported before.
+_SET_BY_IMPORTS = frozenset({"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"})
 # What lets an accelerator be used on Linux and in WSL; without one of these there is none.
 _ACCELERATORS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 # The instruction sets that matter here, as /proc/cpuinfo names them (x86, then Arm).
@@ -82,7 +85,11 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 def settings() -> dict[str, str]:
     """Give the variables of the environment that choose kernels, threads, instruction sets."""
-    return {name: value for name, value in sorted(os.environ.items()) if _SETTINGS.match(name)}
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if _SETTINGS.match(name) and name not in _SET_BY_IMPORTS
+    }
 
 
 def machine(packages: Iterable[str]) -> dict[str, Any]:
