@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 # Texts among which those of about one length are looked for, and how many of them one job gives
 # before the next one does.
 _WINDOW, _SHARE = 512, 64
+# Batches that the texts which wait are cut into at least, for each stream, down to so many tokens:
+# what comes meanwhile waits for a batch, and where few wait there is time for smaller ones.
+_PIECES, _LEAST_TOKENS = 4, 64
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,6 @@ class Lane:
         self._rounds = 0.0
         # Texts that are waiting or in the model, by what the model reads.
         self._known: dict[tuple[str, bool], _Text] = {}
-        self._busy = 0
         self._closed = False
         self._thread = threading.Thread(target=self._run_streams, name=f"lane-{number}")
         self._thread.start()
@@ -203,7 +205,6 @@ class Lane:
             while not self._closed:
                 window = self._window()
                 if window:
-                    self._busy += 1
                     return self._taken(window)
                 self._ready.wait()
         return []
@@ -245,8 +246,7 @@ class Lane:
     def _taken(self, window: list[_Text]) -> list[_Text]:
         """Take the batch of the first text of a window, and count it for the jobs that have it."""
         tokens = Tokens([text.ids for text in window], [False] * len(window))
-        # Few texts are shared among the streams that have nothing to do.
-        share = math.ceil(sum(tokens.lengths) / max(1, self._streams - self._busy + 1))
+        share = max(_LEAST_TOKENS, math.ceil(sum(tokens.lengths) / (_PIECES * self._streams)))
         budget = min(self.encoder.choice.max_batch_tokens, share)
         plan = self.encoder.plan(tokens, budget)
         batch = [window[n] for n in next(rows for rows in plan if 0 in rows)]
@@ -284,7 +284,6 @@ class Lane:
         """Put results into the jobs that wait for them, and tell which have ended."""
         ended = []
         with self._ready:
-            self._busy -= 1
             for text, row in zip(batch, rows, strict=True):
                 del self._known[text.key]
                 for job, number in text.waiting:
