@@ -9,12 +9,17 @@ import errno
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 
 class FrostlineError(Exception):
     """The base of the errors that a user can meet."""
 
     exit_code = 4
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors of workers cross the border of a process whatever their constructors ask for.
+        return _rebuilt, (type(self), self.args), self.__dict__
 
 
 class InputError(FrostlineError):
@@ -41,6 +46,13 @@ class NotFinite(CannotContinue):
     def __init__(self, message: str, texts: Sequence[int]) -> None:
         super().__init__(message)
         self.texts = tuple(texts)
+
+
+def _rebuilt(kind: type[FrostlineError], arguments: tuple[Any, ...]) -> FrostlineError:
+    """Make an error of ours again without calling its constructor."""
+    error = kind.__new__(kind)
+    error.args = arguments
+    return error
 
 
 def first_line(error: BaseException) -> str:
