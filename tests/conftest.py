@@ -6,11 +6,16 @@ import os
 import shutil
 import signal
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from object_store import ObjectStore
 
 # Both are read when the libraries are imported, which is later, and go on to subprocesses.
 # A test that asks the hub by mistake fails everywhere, not only without a network.
@@ -39,6 +44,23 @@ def browser():
         started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield started
         started.close()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["ObjectStore"]:
+    """A real S3 server on this machine; tests keep to keys of their own, and do not stop it."""
+    from object_store import object_store
+
+    with object_store(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: "ObjectStore", monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Give a URL of a folder in a bucket that nobody else uses; the environment finds it."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield f"s3://tests/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="session")

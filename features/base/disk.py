@@ -43,6 +43,11 @@ def rename(path: Path, to: Path) -> None:
     path.replace(to)
 
 
+def link(path: Path, to: Path) -> None:
+    """Give a file a second name, which nobody may have; FileExistsError where somebody does."""
+    to.hardlink_to(path)
+
+
 def unlink(path: Path) -> None:
     """Remove a name, if it is there."""
     path.unlink(missing_ok=True)

@@ -1,0 +1,256 @@
+"""Files by name, on a disk and in object storage: one contract, against a real S3 server.
+
+The server is SeaweedFS (`tests/object_store.py`). `memory://` is fsspec's own.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import uuid
+from pathlib import Path
+
+import pytest
+
+from features.base import storage
+from features.errors import CannotContinue, InputError
+
+ROOT = Path(__file__).parents[3]
+PLACES = ["path", "file", "memory", "s3"]
+
+
+@pytest.fixture
+def place(request, tmp_path):
+    """An empty folder of a kind, as a target."""
+    kind = request.param
+    if kind == "s3":
+        return request.getfixturevalue("s3")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    return {
+        "path": folder,
+        "file": f"file://{folder}",
+        "memory": f"memory://{uuid.uuid4().hex}",
+    }[kind]
+
+
+everywhere = pytest.mark.parametrize("place", PLACES, indirect=True)
+
+
+@everywhere
+def test_what_is_written_is_read_listed_and_measured(place):
+    one, other = storage.child(place, "b b#?.json"), storage.child(place, "a[0]*.json")
+    assert not storage.exists(one)
+    storage.put(one, b"first")
+    storage.put(other, b"")
+    assert storage.read_bytes(one) == b"first"
+    assert storage.size(one) == 5
+    assert storage.listed(place) == {"a[0]*.json": 0, "b b#?.json": 5}
+    assert list(storage.read_each([other, one])) == [b"", b"first"]
+    with storage.reading(one) as file:
+        file.seek(2)
+        assert file.read(2) == b"rs"
+
+
+@everywhere
+def test_a_new_file_is_written_once_and_never_replaced(place):
+    target = storage.child(place, "order.json")
+    assert storage.put_new(target, b"mine")
+    assert not storage.put_new(target, b"yours")
+    assert storage.read_bytes(target) == b"mine"
+    assert storage.listed(place) == {"order.json": 4}, "nothing is left beside it"
+
+
+@everywhere
+def test_a_version_changes_with_the_content(place):
+    target = storage.child(place, "x")
+    storage.put(target, b"one")
+    before = storage.info(target)
+    assert storage.info(target) == before
+    storage.put(target, b"two")
+    assert storage.info(target) != before
+
+
+@everywhere
+def test_what_is_not_there_is_named(place):
+    target = storage.child(place, "nothing.csv")
+    assert storage.info(target) is None
+    assert storage.listed(target) == {}
+    with pytest.raises(InputError, match=r"nothing\.csv: no such file"):
+        storage.read_bytes(target)
+    with pytest.raises(InputError, match=r"nothing\.csv: no such file"):
+        storage.size(target)
+
+
+@everywhere
+def test_a_folder_arrives_with_all_its_files(place, tmp_path):
+    made = tmp_path / "made"
+    (made / "inner").mkdir(parents=True)
+    (made / "part-00000.h5").write_bytes(b"a" * 1000)
+    (made / "inner" / "b").write_bytes(b"b")
+    target = storage.child(place, "piece-00000")
+    storage.put_folder(made, target)
+    assert storage.listed(target) == {"part-00000.h5": 1000}
+    assert storage.read_bytes(storage.child(target, "inner", "b")) == b"b"
+    assert storage.listed(place) == {}, "a folder is not a file"
+
+
+@pytest.mark.parametrize("place", ["memory", "s3"], indirect=True)
+def test_a_download_is_the_upload(place, tmp_path):
+    content = os.urandom(2**18)
+    (tmp_path / "up").write_bytes(content)
+    target = storage.child(place, "x.h5")
+    storage.put_file(tmp_path / "up", target)
+    storage.fetch(target, tmp_path / "down")
+    assert (tmp_path / "down").read_bytes() == content
+    with pytest.raises(InputError, match="no such file"):
+        storage.fetch(storage.child(place, "y.h5"), tmp_path / "down")
+    assert (tmp_path / "down").read_bytes() == content
+
+
+@pytest.mark.parametrize("place", ["path", "s3"], indirect=True)
+def test_of_many_writers_at_once_one_wins(place):
+    """Eight threads, each with its own content, put the same ten names."""
+    targets = [storage.child(place, f"{n}.json") for n in range(10)]
+    start = threading.Barrier(8)
+    won = []
+
+    def write(me):
+        start.wait(30)
+        for n, target in enumerate(targets):
+            if storage.put_new(target, f"{me}".encode()):
+                won.append((n, me))
+
+    threads = [threading.Thread(target=write, args=(me,)) for me in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(n for n, _ in won) == list(range(10))
+    for n, me in won:
+        assert storage.read_bytes(targets[n]) == f"{me}".encode()
+
+
+WRITER = """
+import sys
+from features.base import storage
+print(*[storage.put_new(f"{sys.argv[1]}/{n}", sys.argv[2].encode()) for n in range(20)])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["path", "s3"], indirect=True)
+def test_of_processes_at_once_one_wins(place):
+    """Four processes put the same twenty names."""
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(place), str(me)], cwd=ROOT, stdout=subprocess.PIPE
+        )
+        for me in range(4)
+    ]
+    said = [writer.communicate(timeout=60)[0].decode().split() for writer in writers]
+    for n, of_name in enumerate(zip(*said, strict=True)):
+        assert sorted(of_name) == ["False"] * 3 + ["True"]
+        winner = of_name.index("True")
+        assert storage.read_bytes(storage.child(place, str(n))) == str(winner).encode()
+
+
+def test_a_server_that_drops_the_condition_is_found_out(monkeypatch):
+    """A file system that overwrites whatever it is told, as old servers of S3 do."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    real = MemoryFileSystem.pipe_file
+    monkeypatch.setattr(
+        MemoryFileSystem, "pipe_file", lambda fs, path, data, mode=None: real(fs, path, data)
+    )
+    monkeypatch.setattr(storage, "_keep_to_it", set())
+    with pytest.raises(CannotContinue, match=r"If-None-Match.*use a server that keeps to it"):
+        storage.put_new(f"memory://{uuid.uuid4().hex}/order.json", b"{}")
+
+
+def test_a_disk_without_links_says_what_to_do(tmp_path, monkeypatch):
+    def link(path, to):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(storage.disk, "link", link)
+    with pytest.raises(CannotContinue, match=r"second name.*write to another one"):
+        storage.put_new(tmp_path / "order.json", b"{}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lost_answer_of_a_file_server_is_no_defeat(tmp_path, monkeypatch):
+    """The link is made, and the answer is that it is there already, as NFS may say."""
+    real = storage.disk.link
+
+    def link(path, to):
+        real(path, to)
+        raise FileExistsError
+
+    monkeypatch.setattr(storage.disk, "link", link)
+    assert storage.put_new(tmp_path / "order.json", b"{}")
+
+
+WRONG = {
+    "no bucket": ("s3://there-is-none/x", {}, r"no bucket 'there-is-none': make it"),
+    "no permission": ("s3://tests/x", {"AWS_ACCESS_KEY_ID": "reader"}, "check that these creden"),
+    "a wrong key": ("s3://tests/x", {"AWS_ACCESS_KEY_ID": "nobody"}, "give AWS_ACCESS_KEY_ID"),
+    "a wrong secret": ("s3://tests/x", {"AWS_SECRET_ACCESS_KEY": "x"}, "give AWS_ACCESS_KEY_ID"),
+    "no protocol": ("nothing://x/y", {}, "nothing:// is not known: give the path"),
+    "no promise": ("http://127.0.0.1:1/x", {}, "does not promise that a file appears whole"),
+    "a chain": ("zip://x::s3://tests/y.zip", {}, "one protocol at a time"),
+    "a password": ("s3://me:secret@tests/x", {}, r"s3://\.\.\.@tests/x: a password"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_one_line_with_a_cure(case, s3, monkeypatch):
+    url, environment, message = WRONG[case]
+    forget_clients()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=message) as caught:
+        storage.put(url, b"x")
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+    forget_clients()
+
+
+def forget_clients():
+    """A client keeps the credentials that it was made with."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_missing_credentials_are_named(s3, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    forget_clients()
+    with pytest.raises(InputError, match="no credentials: give AWS_ACCESS_KEY_ID"):
+        storage.read_bytes(f"{s3}/x")
+    forget_clients()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "module", "extra"), [("s3", "s3fs", "s3"), ("gs", "gcsfs", "gcs")]
+)
+def test_a_missing_package_names_its_extra(protocol, module, extra):
+    code = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "from features.base import storage\nfrom features.errors import InputError\n"
+        f"try:\n    storage.read_bytes('{protocol}://bucket/x')\n"
+        "except InputError as error:\n    print(error)\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert f"pip install 'frostline[{extra}]'" in said.stdout, said.stderr
+
+
+def test_paths_need_no_package(tmp_path):
+    code = (
+        "import sys\nfrom features.base import storage\n"
+        "storage.put_new(sys.argv[1] + '/x', b'1'); storage.listed(sys.argv[1])\n"
+        "assert 'fsspec' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=ROOT, timeout=60)
