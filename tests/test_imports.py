@@ -154,7 +154,7 @@ ARROWS = {
         "features.store",
         "features.tweets",
     ],
-    "features.pieces": ["features.tweets"],
+    "features.pieces": ["features.base", "features.store", "features.tweets"],
     "features.extract": [
         "features.backends",
         "features.encoder",

@@ -1,5 +1,6 @@
 """A large input in *pieces*, parts that are read and encoded by themselves, by one job or many.
 
 `split` makes pieces of inputs, `row_size` tells about how many rows a file has, `piece` is one of
-them and reads it. Imports `features.tweets`; never torch.
+them and reads it. `duplicates` finds the texts that several pieces have. Imports `features.base`,
+`features.store` and `features.tweets`; never torch.
 """

@@ -1,0 +1,1 @@
+"""Duplicates: texts that stand in several pieces, each found and given to one of them."""

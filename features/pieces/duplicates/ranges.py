@@ -1,0 +1,90 @@
+"""Cut the digests of all pieces into ranges, each small enough for the memory that is given.
+
+In come the files of the pieces' digests; out come borders. Digests of texts are spread evenly, so
+the ranges are about equally wide; where somebody has chosen texts whose digests lie together, they
+are cut finer, so the memory holds there too. Nothing is compared here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from features.errors import InputError
+from features.pieces.duplicates.digests import BITS, CELL_BITS, CELLS, cell_counts, read_range
+
+# What `find_owners` holds of a digest while it works on a range, at most; measured by
+# `benchmarks/duplicates.py`.
+BYTES_A_DIGEST = 96
+MEMORY = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class Range:
+    """The digests from `low` to below `high`, as numbers of `BITS` bits."""
+
+    low: int
+    high: int
+
+
+def cut_ranges(files: Sequence[Path], memory: int = MEMORY) -> list[Range]:
+    """Cut all digests into ranges, in ascending order and without gaps.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        The digests of each piece, see `write_digests`.
+    memory : int
+        Bytes that work on a range may take.
+
+    Raises
+    ------
+    InputError
+        The memory is too little for one digest of each piece.
+    FileRefused, CannotContinue
+    """
+    most = memory // BYTES_A_DIGEST
+    if most < max(1, len(files)):
+        raise InputError(
+            f"memory is {memory:,} bytes; for {len(files):,} pieces it must be at least "
+            f"{max(1, len(files)) * BYTES_A_DIGEST:,}"
+        )
+    counts = np.zeros(CELLS, np.int64)
+    for file in files:
+        counts += cell_counts(file)
+    ranges: list[Range] = []
+    low = held = 0
+    for cell, count in _small_ranges(files, counts.tolist(), most):
+        if held and held + count > most:
+            ranges.append(Range(low, cell.low))
+            low, held = cell.low, 0
+        held += count
+    return [*ranges, Range(low, 2**BITS)]
+
+
+def _small_ranges(
+    files: Sequence[Path], counts: Sequence[int], most: int
+) -> Iterator[tuple[Range, int]]:
+    """Give ranges of `most` digests at most with their numbers: cells, or parts of a full one."""
+    width = 2 ** (BITS - CELL_BITS)
+    for cell, count in enumerate(counts):
+        yield from _halves(files, Range(cell * width, (cell + 1) * width), count, most)
+
+
+def _halves(
+    files: Sequence[Path], whole: Range, count: int, most: int
+) -> Iterator[tuple[Range, int]]:
+    """Halve a range until each part is small enough.
+
+    That ends: a digest is once in a piece, and `most` is the number of pieces at least.
+    """
+    if count <= most:
+        yield whole, count
+        return
+    middle = (whole.low + whole.high) // 2
+    lower = sum(len(read_range(file, whole.low, middle)) for file in files)
+    yield from _halves(files, Range(whole.low, middle), lower, most)
+    yield from _halves(files, Range(middle, whole.high), count - lower, most)
