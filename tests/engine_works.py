@@ -1,4 +1,4 @@
-"""Works for tests of engines: they leave marks in a folder, end their workers, are slow or wrong."""
+"""Works for tests of engines: leave marks in a folder, end their workers, are slow or wrong."""
 
 import os
 import signal

@@ -53,7 +53,7 @@ def test_a_task_that_ends_three_workers_ends_the_run(engine, tmp_path):
 
 
 def test_an_error_of_ours_comes_back_as_itself(engine, tmp_path):
-    with pytest.raises(NotFinite, match="^texts overflow$") as caught:
+    with pytest.raises(NotFinite, match=r"^texts overflow$") as caught:
         list(map_shards(engine, Marks(tmp_path, {1: ("wrong", 1)}), range(3)))
     assert caught.value.texts == (3, 4)
 
@@ -160,7 +160,7 @@ class _Scripted:
 
 def test_workers_that_never_begin_end_the_run():
     engine = Scripted(1, [(0, Died("code 1 (No module named 'x')"))] * 3)
-    with pytest.raises(CannotContinue, match="before they begin to work: code 1 .No module"):
+    with pytest.raises(CannotContinue, match=r"before they begin to work: code 1 .No module"):
         list(map_shards(engine, Facts(), range(3)))
     assert engine.started == [0, 0, 0]
 
