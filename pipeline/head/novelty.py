@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from features.base.arrays import Array, Codes, Floating, Floats, Mask
 from features.errors import FileRefused
-from pipeline.solver.blocks import Centred
+from pipeline.solver.sums import BlockResult, Vectors
 
 # Of rows that are of the training tweets' own kind.
 FALSE_ALARMS = 0.05
@@ -131,7 +131,7 @@ def _is_finite_array(value: Any, shape: tuple[int, ...]) -> bool:
 
 
 def fit_novelty(
-    vectors: Centred, y: Codes, n_classes: int, held_out: Mask | None = None
+    vectors: Vectors, y: Codes, n_classes: int, held_out: Mask | None = None
 ) -> Novelty | None:
     """Learn what training rows look like, and how far their own kind lies from them.
 
@@ -139,7 +139,7 @@ def fit_novelty(
 
     Parameters
     ----------
-    vectors : Centred
+    vectors : Vectors
         N x D.
     y : int array (N,)
         Classes 0 to K-1.
@@ -184,14 +184,25 @@ def fit_novelty(
     return Novelty(**(found.to_dict() | {"threshold": float(distances[place])}))
 
 
-def _rows(vectors: Centred, taken: npt.NDArray[np.intp]) -> Array:
+def _rows(vectors: Vectors, taken: npt.NDArray[np.intp]) -> Array:
     """Give some rows, ascending, standardised."""
+    wanted = np.zeros(vectors.shape[0], bool)
+    wanted[taken] = True
+    found: list[Array] = []
+    of_block = _Standardised(vectors.inverse_scale)
+    vectors.sum(of_block, [wanted], take=lambda rows: found.append(rows[0]))
+    return np.concatenate(found)
 
-    def of_block(at: slice, z: Array) -> Array:
-        some = taken[(taken >= at.start) & (taken < at.stop)] - at.start
-        return np.asarray(z[some] * vectors.inverse_scale, np.float32)
 
-    return np.concatenate(list(vectors.sweep(of_block)))
+@dataclass(frozen=True)
+class _Standardised:
+    """Give the wanted ones of the rows, standardised."""
+
+    inverse_scale: Floats
+
+    def __call__(self, z: Array, /, *columns: Array) -> BlockResult:
+        (wanted,) = columns
+        return BlockResult(rows=(np.asarray(z[wanted] * self.inverse_scale, np.float32),))
 
 
 def _largest(rows: Array, n: int) -> tuple[Array, Array]:

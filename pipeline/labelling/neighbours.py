@@ -9,6 +9,7 @@ Every row is compared with every other: the work grows with the square of the ro
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ import numpy.typing as npt
 from features.base.arrays import Array, Codes, Floats, Indices
 from features.errors import InputError
 from pipeline.evaluation.folds import number_texts
-from pipeline.solver.blocks import Centred
 from pipeline.solver.solve import Data
+from pipeline.solver.sums import BlockResult, Vectors
 
 # Rows that are asked. More see past the class next door; fewer are noise themselves.
 NEIGHBOURS = 20
@@ -45,7 +46,7 @@ def disagreement(data: Data, texts: npt.NDArray[np.integer[Any]], *, memory: int
     InputError
         They take more.
     """
-    N, D = data.vectors.rows.shape
+    N, D = data.vectors.shape
     if memory < N * D * 4:
         raise InputError(
             f"{N:,} rows are compared in memory, {N * D * 4 >> 20:,} MiB where {memory >> 20:,} "
@@ -55,17 +56,29 @@ def disagreement(data: Data, texts: npt.NDArray[np.integer[Any]], *, memory: int
     return share_of_others(directions(x), data.y, number_texts(texts))
 
 
-def standardised(vectors: Centred, scale: Floats | None) -> Array:
+def standardised(vectors: Vectors, scale: Floats | None) -> Array:
     """Give all vectors standardised, each column times its scale, in memory: (N, D) float32."""
     factor = vectors.inverse_scale * (1.0 if scale is None else scale)
-    found = np.empty(vectors.rows.shape, np.float32)
+    found = np.empty(vectors.shape, np.float32)
+    filled = 0
 
-    def fill(at: slice, z: Array) -> None:
-        np.multiply(z, factor.astype(np.float32), out=found[at], casting="same_kind")
+    def take(rows: tuple[Array, ...]) -> None:
+        nonlocal filled
+        found[filled : filled + len(rows[0])] = rows[0]
+        filled += len(rows[0])
 
-    for _ in vectors.sweep(fill):
-        pass
+    vectors.sum(_Scaled(factor.astype(np.float32)), take=take)
     return found
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """Give vectors, each column times its factor, (D,)."""
+
+    factor: Array
+
+    def __call__(self, z: Array, /, *columns: Array) -> BlockResult:
+        return BlockResult(rows=(np.asarray(z * self.factor, np.float32),))
 
 
 def directions(x: Array) -> Array:

@@ -28,7 +28,8 @@ from pipeline.head.head import Head
 from pipeline.head.settings import view_scales, widths
 from pipeline.labelling.diversity import Pool, at_random, typical, uncertain
 from pipeline.labelling.neighbours import standardised
-from pipeline.solver.blocks import Workers, centred
+from pipeline.solver.blocks import Workers
+from pipeline.solver.centred import centred
 
 # Rows of its smallest class below which a head knows too little to say what it is unsure about.
 FEW = 20

@@ -32,6 +32,7 @@ from features.errors import CannotContinue
 from pipeline.solver.lbfgs import Preconditioner
 from pipeline.solver.objective import Objective, TrainingSet
 from pipeline.solver.solve import Data, Solution, balanced_weights, softmax
+from pipeline.solver.sums import BlockResult
 
 # The residual of the linear system, relative to its right side, and the steps it may take.
 _TOL = 1e-8
@@ -120,10 +121,12 @@ def _model(data: Data, training: TrainingSet, solution: Solution) -> _Model:
     theta[:, 0] = solution.intercept + solution.coef @ center
     coef = theta[:, 1:] * inverse
 
-    def of_block(_: slice, z: Array) -> Floats:
-        return softmax(z.astype(np.float64) @ coef.T + theta[:, 0])
+    def of_block(z: Array, /, *_: Array) -> BlockResult:
+        return BlockResult(rows=(softmax(z.astype(np.float64) @ coef.T + theta[:, 0]),))
 
-    proba = np.concatenate(list(data.vectors.sweep(of_block)))
+    parts: list[Array] = []
+    data.vectors.sum(of_block, take=lambda rows: parts.append(rows[0]))
+    proba = np.concatenate(parts)
     weight = data.weight * float(objective.C[0])
     if training.class_weight is not None:
         weight = weight * training.class_weight[data.y]
@@ -162,18 +165,18 @@ def _hessian_times(model: _Model, v: Floats) -> Floats:
     inverse = model.inverse_std
     of_weights = v[:, 1:] * inverse
 
-    def of_block(at: slice, z: Array) -> tuple[Floats, Floats]:
-        wide, p = z.astype(np.float64), model.proba[at]
+    def of_block(z: Array, /, *columns: Array) -> BlockResult:
+        p, row_weights = columns
+        wide = z.astype(np.float64)
         change = wide @ of_weights.T + v[:, 0]
         change -= (p * change).sum(axis=1, keepdims=True)
-        change *= p * model.row_weights[at, None]
-        return change.sum(axis=0), change.T @ wide
+        change *= p * row_weights[:, None]
+        return BlockResult((change.sum(axis=0), change.T @ wide))
 
-    found = np.zeros_like(v)
-    for of_intercepts, block in model.objective.vectors.sweep(of_block):
-        found[:, 0] += of_intercepts
-        found[:, 1:] += block
-    found[:, 1:] = found[:, 1:] * inverse + v[:, 1:]
+    sums = model.objective.vectors.sum(of_block, [model.proba, model.row_weights])
+    found = np.empty_like(v)
+    found[:, 0] = sums[0]
+    found[:, 1:] = sums[1] * inverse + v[:, 1:]
     return found
 
 
@@ -190,38 +193,44 @@ def _of_rows(model: _Model, u: Floats) -> tuple[Floats, Floats, Floats]:
         The sum of u W z^2 over all weights.
     """
     objective, inverse = model.objective, model.inverse_std
-    y, n_classes = objective.y, objective.n_classes
+    n_classes = objective.n_classes
     of_weights = u[:, 1:] * inverse
     by_column = (u[:, 1:] * model.theta[:, 1:]).sum(axis=0)
     squares = by_column * objective.vectors.inverse_scale**2
     # A product with all of D x D: in the precision of the vectors, it is the pass's longest part.
     eigenvectors = model.precondition.gram.vectors.astype(objective.vectors.center.dtype)
 
-    def of_block(at: slice, z: Array) -> tuple[Floats, Floats, Floats]:
+    def of_block(z: Array, /, *columns: Array) -> BlockResult:
+        y, p, row_weights = columns
         wide = z.astype(np.float64)
         change = wide @ of_weights.T + u[:, 0]
-        residuals = model.proba[at] - np.eye(n_classes)[y[at]]
+        residuals = p - np.eye(n_classes)[y]
         turned = (z * inverse.astype(z.dtype)) @ eigenvectors
-        own = residuals + _own_curvature(model, at, turned, residuals)
-        of_class = np.bincount(y[at], (residuals * change).sum(axis=1), n_classes)
-        return of_class.astype(np.float64), (own * change).sum(axis=1), np.square(wide) @ squares
+        own = residuals + _own_curvature(model, p, row_weights, turned, residuals)
+        of_class = np.bincount(y, (residuals * change).sum(axis=1), n_classes)
+        return BlockResult(
+            (of_class.astype(np.float64),), ((own * change).sum(axis=1), np.square(wide) @ squares)
+        )
 
-    parts = list(objective.vectors.sweep(of_block))
-    of_class = np.sum([part[0] for part in parts], axis=0)
-    of_own, of_squares = (np.concatenate([part[n] for part in parts]) for n in (1, 2))
+    columns = [objective.y, model.proba, model.row_weights]
+    found: list[tuple[Array, ...]] = []
+    (of_class,) = objective.vectors.sum(of_block, columns, take=found.append)
+    of_own, of_squares = map(np.concatenate, zip(*found, strict=True))
     return of_class, of_own, of_squares
 
 
-def _own_curvature(model: _Model, at: slice, turned: Array, residuals: Floats) -> Floats:
+def _own_curvature(
+    model: _Model, p: Floats, row_weights: Floats, turned: Array, residuals: Floats
+) -> Floats:
     """Give w_i G_i r_i for n rows: z (n, D) by the Gram's eigenvectors and residuals (n, K) in."""
-    precondition, p = model.precondition, model.proba[at]
+    precondition = model.precondition
     values, basis = precondition.values[0], precondition.basis[0]
     along = np.square(turned) @ (1 / (np.outer(precondition.gram.values, values) + 1))
     flat = values <= 1e-10 * values[-1]
     along += np.where(flat, 0.0, 1 / np.where(flat, 1.0, values))  # the intercepts
     moved = ((residuals @ basis) * along) @ basis.T  # M_i r_i
     moved -= (p * moved).sum(axis=1, keepdims=True)
-    return np.asarray(moved * p * model.row_weights[at, None])
+    return np.asarray(moved * p * row_weights[:, None])
 
 
 def _without_rows(model: _Model, training: TrainingSet, of_class: Floats, of_own: Floats) -> Floats:

@@ -29,16 +29,12 @@ import numpy.typing as npt
 
 from features.base.arrays import Array, Floats
 from pipeline.solver.blas import multiply
-from pipeline.solver.blocks import BLOCK_ROWS, Centred
+from pipeline.solver.blocks import BLOCK_ROWS
+from pipeline.solver.loss import LossOfBlock, Weighing, fold_moments
+from pipeline.solver.sums import BlockResult, Take, Vectors
 
 # Rows for each column that the Gram matrix is summed over, at most; it only preconditions.
 _GRAM_ROWS = 64
-# OpenBLAS takes products of up to so many multiplications, and z' with weights up to so many
-# results, without packing their operands first, which is most of the work where one of them is
-# thin. With fewer rows than the last, calling costs more. (Its sgemm_small_kernel_permit for
-# Skylake-X and later.)
-_SMALL, _SMALL_RESULT = 1_000_000, 1200
-_LEAST_ROWS = 96
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ class Objective:
 
     Parameters
     ----------
-    vectors : Centred
+    vectors : Vectors
         N x D.
     y : int array (N,)
         Classes 0 to K-1.
@@ -104,7 +100,7 @@ class Objective:
 
     def __init__(
         self,
-        vectors: Centred,
+        vectors: Vectors,
         y: npt.NDArray[np.integer[Any]],
         weight: Floats,
         n_classes: int,
@@ -113,65 +109,46 @@ class Objective:
         scale: Floats | None = None,
     ) -> None:
         self.vectors, self.y, self.weight, self.n_classes = vectors, y, weight, n_classes
-        self.n_columns = vectors.rows.shape[1]
+        self.n_columns = vectors.shape[1]
         self.C = np.asarray(Cs, np.float64) / (2 if n_classes == 2 else 1)
         self.sets = list({id(one): one for one in training}.values())
         number = {id(one): n for n, one in enumerate(self.sets)}
         self.set_of = np.array([number[id(one)] for one in training], np.intp)
+        masks = [one.held_out for one in self.sets if one.held_out is not None]
+        of_masks = np.cumsum([one.held_out is not None for one in self.sets]) - 1
+        self._weighing = Weighing(
+            tuple(one.class_weight for one in self.sets),
+            tuple(
+                -1 if one.held_out is None else int(n)
+                for n, one in zip(of_masks, self.sets, strict=True)
+            ),
+        )
+        self._columns = (y, weight, *masks)
         self.inverse_std, self.class_rows = self._statistics()
         if scale is not None:
             self.inverse_std *= scale
-        # Where the scores of a block's held-out rows begin, for each training set.
-        starts = np.arange(0, len(y), BLOCK_ROWS)
-        self._first_score = [
-            np.concatenate([[0], np.cumsum(np.add.reduceat(one.held_out, starts, dtype=np.intp))])
-            if one.held_out is not None
-            else np.zeros(0, np.intp)
-            for one in self.sets
-        ]
-
-    def _weights(self, at: slice) -> Floats:
-        """s_i of some rows for each training set, (T, n)."""
-        weights = np.empty((len(self.sets), at.stop - at.start))
-        for row, one in zip(weights, self.sets, strict=True):
-            row[:] = self.weight[at]
-            if one.class_weight is not None:
-                row *= one.class_weight[self.y[at]]
-            if one.held_out is not None:
-                row[one.held_out[at]] = 0.0
-        return weights
 
     def _statistics(self) -> tuple[Array, Floats]:
         """1 / standard deviation of the columns, (T, D), and the rows of each class, (T, K)."""
         class_rows = np.zeros((len(self.sets), self.n_classes))
         for start in range(0, len(self.y), BLOCK_ROWS):
             at = slice(start, min(start + BLOCK_ROWS, len(self.y)))
-            for row, weights in zip(class_rows, self._weights(at), strict=True):
-                row += np.bincount(self.y[at], weights, self.n_classes)
+            weights = self._weighing(*(column[at] for column in self._columns))
+            for row, of_set in zip(class_rows, weights, strict=True):
+                row += np.bincount(self.y[at], of_set, self.n_classes)
         of_all = self.vectors.inverse_scale
         inverse = np.repeat(of_all[None], len(self.sets), axis=0)
-        folds = [(t, one.held_out) for t, one in enumerate(self.sets) if one.held_out is not None]
+        folds = [t for t, one in enumerate(self.sets) if one.held_out is not None]
         if not folds:
             return inverse, class_rows
-
-        def sums(at: slice, z: Array) -> tuple[Floats, Floats, Floats]:
-            weights = np.stack([np.where(out[at], 0.0, self.weight[at]) for _, out in folds])
-            z = z.astype(np.float64)
-            return weights.sum(axis=1), weights @ z, weights @ np.square(z)
-
-        total = np.zeros(len(folds))
-        first, second = np.zeros((2, len(folds), self.n_columns))
-        for n, of_z, of_squares in self.vectors.sweep(sums):
-            total += n
-            first += of_z
-            second += of_squares
+        total, first, second = self.vectors.sum(fold_moments, self._columns[1:])
         # In standard deviations of all rows.
         mean = of_all * first / total[:, None]
         variance = of_all**2 * second / total[:, None] - mean**2
         # What is constant in these rows, up to rounding, gets no weight, as in a fit of them alone.
         varies = variance > 1e-12 * (mean**2 + 1e-6)
         found = np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
-        inverse[[t for t, _ in folds]] *= found
+        inverse[folds] *= found
         return inverse, class_rows
 
     def evaluate(
@@ -199,50 +176,17 @@ class Objective:
         # (K, A, ...): reductions over the classes then run along contiguous memory.
         by_class = theta.transpose(1, 0, 2)
         weights = (by_class[:, :, 1:] * self.inverse_std[sets]).astype(dtype)
-        weights = weights.reshape(-1, self.n_columns)
-        intercepts = by_class[:, :, :1].astype(dtype)
-
-        columns = n_models * n_classes
-        rows = _rows_of_a_product(columns, self.n_columns)
-
-        def of_block(at: slice, z: Array) -> tuple[Floats, Floats, Floats, Floats]:
-            z = z.astype(dtype, copy=False)
-            n = len(z)
-            parts = [slice(start, start + rows) for start in range(0, n, rows)]
-            s = self._weights(at).astype(dtype)[sets]  # (A, n)
-            products = np.empty((columns, n), dtype)
-            for part in parts:
-                multiply(weights, z[part].T, out=products[:, part])
-            p = products.reshape(n_classes, n_models, n)
-            p += intercepts
-            p -= p.max(axis=0)
-            truth = p[self.y[at], :, np.arange(n)].T  # (A, n)
-            logits = None if scores is None else p.copy()
-            np.exp(p, out=p)
-            total = p.sum(axis=0)
-            loss = (s * (np.log(total) - truth)).sum(axis=1, dtype=np.float64)
-            p /= total
-            if scores is not None and logits is not None:
-                self._write_scores(scores, models, at, logits - np.log(total))
-            weighted = p * s
-            curvature = _curvature(p, weighted)
-            of_truth = self.y[at]
-            for k in range(n_classes):  # several times faster than by an index of rows and classes
-                weighted[k] -= s * (of_truth == k)
-            residuals = weighted.reshape(columns, n)
-            of_weights = np.zeros(weights.shape)
-            for part in parts:
-                of_weights += multiply(residuals[:, part], z[part])
-            return loss, weighted.sum(axis=2, dtype=np.float64), of_weights, curvature
-
-        loss, curvature = np.zeros(n_models), np.zeros((n_models, n_classes, n_classes))
-        of_intercepts = np.zeros((n_classes, n_models))
-        of_weights = np.zeros(weights.shape)
-        for block in self.vectors.sweep(of_block):
-            loss += block[0]
-            of_intercepts += block[1]
-            of_weights += block[2]
-            curvature += block[3]
+        of_block = LossOfBlock(
+            weights.reshape(-1, self.n_columns),
+            by_class[:, :, :1].astype(dtype),
+            sets,
+            self._weighing,
+            None if scores is None else scores[0].dtype,
+        )
+        taking = None if scores is None else self._taking([scores[m] for m in models], sets)
+        loss, of_intercepts, of_weights, curvature = self.vectors.sum(
+            of_block, self._columns, take=taking
+        )
         C = self.C[models]
         gradient = np.empty_like(theta)
         gradient[:, :, 0] = C[:, None] * of_intercepts.T
@@ -252,54 +196,43 @@ class Objective:
         value = C * loss + 0.5 * np.square(theta[:, :, 1:]).sum(axis=(1, 2))
         return Evaluation(value, gradient, C[:, None, None] * curvature)
 
-    def _write_scores(
-        self, scores: Sequence[Array], models: npt.NDArray[np.intp], at: slice, log_p: Array
-    ) -> None:
-        for position, model in enumerate(models):
-            held_out = self.sets[self.set_of[model]].held_out
-            if held_out is not None:
-                block = at.start // BLOCK_ROWS
-                first = self._first_score[self.set_of[model]][block]
-                found = log_p[:, position, held_out[at]].T
-                scores[model][first : first + len(found)] = found
+    def _taking(self, scores: Sequence[Array], sets: npt.NDArray[np.intp]) -> Take:
+        """Write what comes of the rows that models leave out, one after another."""
+        scored = [one for one, t in zip(scores, sets, strict=True) if self._weighing.masks[t] >= 0]
+        filled = [0] * len(scored)
+
+        def take(rows: tuple[Array, ...]) -> None:
+            for n, (one, found) in enumerate(zip(scored, rows, strict=True)):
+                one[filled[n] : filled[n] + len(found)] = found
+                filled[n] += len(found)
+
+        return take
 
 
-def _rows_of_a_product(columns: int, n_columns: int) -> int:
-    """Give the rows that are multiplied at once by weights (columns, n_columns)."""
-    rows = min(_SMALL // (columns * n_columns), _SMALL_RESULT // columns)
-    return rows if rows >= _LEAST_ROWS else BLOCK_ROWS
-
-
-def _curvature(p: Array, weighted: Array) -> Floats:
-    """Sum s_i (diag(p_i) - p_i p_i') over rows, (A, K, K), from p_i and s_i p_i, both (K, A, n)."""
-    of_model = p.transpose(1, 0, 2)
-    curvature = -np.matmul(weighted.transpose(1, 0, 2), of_model.transpose(0, 2, 1))
-    diagonal = np.arange(len(p))
-    curvature[:, diagonal, diagonal] += weighted.sum(axis=2).T
-    return np.asarray(curvature)
-
-
-def mean_gram(vectors: Centred, weight: Floats) -> Floats:
+def mean_gram(vectors: Vectors, weight: Floats) -> Floats:
     """Take the mean of z z', (D, D), by weights (N,): from all rows, or from enough of many.
 
     The z are standardised. Whole blocks are taken, evenly over the rows.
     """
-    n_columns = vectors.rows.shape[1]
+    of_block = _GramOfBlock(vectors.inverse_scale)
+    total, gram = vectors.sum(of_block, [weight], every=every_block(vectors))
+    return np.asarray(gram / total)
 
-    def of_block(at: slice, z: Array) -> tuple[float, Array]:
-        s = weight[at]
-        scaled = z * vectors.inverse_scale.astype(z.dtype)
+
+@dataclass(frozen=True)
+class _GramOfBlock:
+    """Give the weights and the products of standardised rows."""
+
+    inverse_scale: Floats
+
+    def __call__(self, z: Array, /, *columns: Array) -> BlockResult:
+        (s,) = columns
+        scaled = z * self.inverse_scale.astype(z.dtype)
         scaled *= np.sqrt(s).astype(z.dtype)[:, None]
-        return float(s.sum()), multiply(scaled.T, scaled)
-
-    total, gram = 0.0, np.zeros((n_columns, n_columns), vectors.center.dtype)
-    for of_weights, of_products in vectors.sweep(of_block, every_block(vectors)):
-        total += of_weights
-        gram += of_products
-    return gram.astype(np.float64) / total
+        return BlockResult((float(s.sum()), multiply(scaled.T, scaled)))
 
 
-def every_block(vectors: Centred) -> int:
+def every_block(vectors: Vectors) -> int:
     """Say which blocks are enough for a Gram matrix: every one, every second, and so on."""
-    n_rows, n_columns = vectors.rows.shape
+    n_rows, n_columns = vectors.shape
     return max(1, n_rows // max(_GRAM_ROWS * n_columns, BLOCK_ROWS))

@@ -36,9 +36,11 @@ import numpy as np
 import numpy.typing as npt
 
 from features.base.arrays import Floats
-from pipeline.solver.blocks import Centred, Rows, Workers, centred
+from pipeline.solver.blocks import Rows, Workers
+from pipeline.solver.centred import centred
 from pipeline.solver.lbfgs import Gram, Point, descend
 from pipeline.solver.objective import Objective, TrainingSet, mean_gram
+from pipeline.solver.sums import Vectors
 
 # Columns of the weights of models that are solved together; beyond it products gain no more.
 _COLUMNS = 512
@@ -110,7 +112,7 @@ class Data:
     is called after each pass with the number of models that are done, and of all.
     """
 
-    vectors: Centred
+    vectors: Vectors
     y: npt.NDArray[np.integer[Any]]
     weight: Floats
     n_classes: int

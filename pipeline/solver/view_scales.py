@@ -22,6 +22,7 @@ from pipeline.solver.blas import multiply
 from pipeline.solver.lbfgs import Gram
 from pipeline.solver.objective import every_block
 from pipeline.solver.solve import Data
+from pipeline.solver.sums import BlockResult
 
 # The penalty of ridge regression, for columns of variance 1 and a mean over rows, is looked for
 # from here in steps of this factor, so that a scale gets no credit for a penalty that it moves.
@@ -94,32 +95,36 @@ def with_view_scales(data: Data, scales: Floats, widths: Sequence[int]) -> Data:
 
 def _halves(data: Data, half: Mask, class_weight: Floats | None) -> tuple[_Half, _Half]:
     """Go once over the data, or over enough of it."""
-    vectors, K = data.vectors, data.n_classes
-    D = vectors.rows.shape[1]
     weight = data.weight if class_weight is None else data.weight * class_weight[data.y]
-
-    def of_block(at: slice, z: Array) -> list[tuple[Array, Array]]:
-        wide = np.ones((len(z), 1 + D), z.dtype)
-        wide[:, 1:] = z * vectors.inverse_scale.astype(z.dtype)
-        found = []
-        for which in (half[at], ~half[at]):
-            part = wide[which]
-            weighted = part * weight[at][which].astype(z.dtype)[:, None]
-            truth = np.eye(K, dtype=z.dtype)[data.y[at][which]]
-            found.append((multiply(weighted.T, part), weighted.T @ truth))
-        return found
-
-    grams = np.zeros((2, 1 + D, 1 + D), vectors.center.dtype)
-    products = np.zeros((2, 1 + D, K))
-    for block in vectors.sweep(of_block, every_block(vectors)):
-        for n, (gram, product_) in enumerate(block):
-            grams[n] += gram
-            products[n] += product_
+    of_block = _HalvesOfBlock(data.vectors.inverse_scale, data.n_classes)
+    every = every_block(data.vectors)
+    grams, products = data.vectors.sum(of_block, [data.y, weight, half], every=every)
     first, second = (
-        _Half(gram.astype(np.float64) / gram[0, 0], of_truth / float(gram[0, 0]))
+        _Half(gram / gram[0, 0], of_truth / gram[0, 0])
         for gram, of_truth in zip(grams, products, strict=True)
     )
     return first, second
+
+
+@dataclass(frozen=True)
+class _HalvesOfBlock:
+    """Give the products of [1, z] with itself and with the classes, for the rows of each half."""
+
+    inverse_scale: Floats
+    n_classes: int
+
+    def __call__(self, z: Array, /, *columns: Array) -> BlockResult:
+        y, weight, half = columns
+        wide = np.ones((len(z), 1 + z.shape[1]), z.dtype)
+        wide[:, 1:] = z * self.inverse_scale.astype(z.dtype)
+        grams, products = [], []
+        for which in (half, ~half):
+            part = wide[which]
+            weighted = part * weight[which].astype(z.dtype)[:, None]
+            truth = np.eye(self.n_classes, dtype=z.dtype)[y[which]]
+            grams.append(multiply(weighted.T, part))
+            products.append(weighted.T @ truth)
+        return BlockResult((np.stack(grams), np.stack(products).astype(np.float64)))
 
 
 def _least_error(halves: tuple[_Half, _Half], inverse: Floats, start: float) -> tuple[float, float]:

@@ -27,7 +27,8 @@ from pipeline.labelling.label_noise import (
 )
 from pipeline.labelling.neighbours import directions, share_of_others, standardised
 from pipeline.labelling.suspects import out_of_fold
-from pipeline.solver.blocks import Workers, centred
+from pipeline.solver.blocks import Workers
+from pipeline.solver.centred import centred
 
 # Rows whose neighbours are looked up.
 _ASKED = 1000

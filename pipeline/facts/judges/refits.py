@@ -186,7 +186,7 @@ def left_out(training: TrainingSet) -> Mask:
 
 def _fractions(data: Data, target: Target) -> list[float]:
     """Say which shares of a training set are fitted on: halves of halves, the whole first."""
-    if len(target.y) * data.vectors.rows.shape[1] * len(target.labels) > _MOST_WORK:
+    if len(target.y) * data.vectors.shape[1] * len(target.labels) > _MOST_WORK:
         return [1.0]
     least = min(target.class_rows) * (FOLDS - 1) / FOLDS
     found = [1 / 2**k for k in range(_HALVINGS + 1)]

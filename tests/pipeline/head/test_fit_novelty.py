@@ -8,7 +8,8 @@ from stores import make_head
 from features.errors import FileRefused
 from pipeline.head.head import load_head, save_head
 from pipeline.head.novelty import Novelty, fit_novelty
-from pipeline.solver.blocks import Rows, Workers, centred
+from pipeline.solver.blocks import Rows, Workers
+from pipeline.solver.centred import centred
 
 WIDTH = 24
 

@@ -6,7 +6,8 @@ from sklearn.preprocessing import StandardScaler
 from stores import blobs
 from test_blocks import in_pieces
 
-from pipeline.solver.blocks import Rows, Workers, centred
+from pipeline.solver.blocks import Rows, Workers
+from pipeline.solver.centred import centred
 from pipeline.solver.objective import Objective, TrainingSet, mean_gram
 
 
