@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from features.base.remote.urls import protocol_of
 from features.errors import CannotContinue, FrostlineError, InputError, first_line
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://", re.ASCII)
 # The extra that brings the library of a protocol.
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 # Protocols under which a file appears whole or not at all, and can be made only where there is
@@ -34,18 +34,6 @@ _CREDENTIALS = {
     "(FSSPEC_GCS_TOKEN=anon for a public bucket)",
 }
 _NO_CREDENTIALS = ("NoCredentials", "PartialCredentials", "DefaultCredentials", "RefreshError")
-
-
-def protocol_of(url: str) -> str:
-    """Give the protocol of a URL, as in `s3://bucket/key`."""
-    match = URL.match(url)
-    assert match is not None, url
-    return match[1].lower()
-
-
-def is_atomic(url: str) -> bool:
-    """Whether files appear whole there, and can be made only where there is none."""
-    return protocol_of(url) in _ATOMIC
 
 
 def opened(url: str) -> tuple[AbstractFileSystem, str]:
@@ -83,6 +71,23 @@ def opened(url: str) -> tuple[AbstractFileSystem, str]:
         ) from error
     fs.invalidate_cache()  # others write there too
     return fs, str(path)
+
+
+def writable(url: str) -> tuple[AbstractFileSystem, str]:
+    """Give the same of a URL to be written to.
+
+    Raises
+    ------
+    InputError
+        The protocol does not promise that a file appears whole.
+    """
+    fs, path = opened(url)
+    if protocol_of(url) not in _ATOMIC:
+        raise InputError(
+            f"{url}: {protocol_of(url)}:// does not promise that a file appears whole; write to "
+            "s3://, gs:// or a folder (files can be read from there)"
+        )
+    return fs, path
 
 
 @contextmanager

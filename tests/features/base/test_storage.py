@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from features.base import storage
+from features.base.remote import objects
 from features.errors import CannotContinue, InputError
 
 ROOT = Path(__file__).parents[3]
@@ -134,6 +135,7 @@ def test_of_many_writers_at_once_one_wins(place):
 WRITER = """
 import sys
 from features.base import storage
+from features.base.remote import objects
 print(*[storage.put_new(f"{sys.argv[1]}/{n}", sys.argv[2].encode()) for n in range(20)])
 """
 
@@ -163,7 +165,7 @@ def test_a_server_that_drops_the_condition_is_found_out(monkeypatch):
     monkeypatch.setattr(
         MemoryFileSystem, "pipe_file", lambda fs, path, data, mode=None: real(fs, path, data)
     )
-    monkeypatch.setattr(storage, "_keep_to_it", set())
+    monkeypatch.setattr(objects, "_keep_to_it", set())
     with pytest.raises(CannotContinue, match=r"If-None-Match.*use a server that keeps to it"):
         storage.put_new(f"memory://{uuid.uuid4().hex}/order.json", b"{}")
 
