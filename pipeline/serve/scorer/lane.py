@@ -60,7 +60,6 @@ class _Text:
     key: tuple[str, bool]
     ids: npt.NDArray[np.int32]
     waiting: list[tuple[Job, int]]
-    turn: _Turn
     taken: bool = False
 
     def is_wanted(self) -> bool:
@@ -69,16 +68,17 @@ class _Text:
 
 @dataclass(eq=False)
 class _Turn:
-    """The texts of a job that no stream has taken yet, and how far the job is: fair queueing.
+    """The texts of a job that no stream has taken yet, and when it is due: fair queueing.
 
     If the jobs that wait shared the model evenly, each would get one text for every `n` that are
-    run, with `n` the number of jobs. The lane counts these rounds; a job is as far as the round in
-    which it came and the texts that it has had since. The one that is least far has its turn. (The
-    virtual time of A. Demers, S. Keshav, S. Shenker, "Analysis and simulation of a fair queueing
-    algorithm", SIGCOMM 1989, in texts instead of bits.)
+    run, with `n` the number of jobs. The lane counts these rounds; a job would be done in the round
+    in which it came and as many as it has texts. The one that would be done first has its turn. So
+    a small job passes large ones, and a large one is passed by those alone that an even share would
+    have done before it. (A. Demers, S. Keshav, S. Shenker, "Analysis and simulation of a fair
+    queueing algorithm", SIGCOMM 1989, in texts instead of bits.)
     """
 
-    far: float
+    due: float
     texts: deque[_Text] = field(default_factory=deque)
 
 
@@ -148,15 +148,15 @@ class Lane:
         with self._ready:
             if self._closed:
                 raise CannotContinue("the server no longer runs the model")
-            turn = _Turn(self._rounds)
+            turn = _Turn(self._rounds + len(keys))
             for number, (read, tokens) in enumerate(zip(keys, ids, strict=True)):
                 key = read, job.keeps_vectors
                 text = self._known.get(key)
-                if text is not None:
-                    text.waiting.append((job, number))
-                    continue
-                text = self._known[key] = _Text(key, tokens, [(job, number)], turn)
-                turn.texts.append(text)
+                if text is None:
+                    text = self._known[key] = _Text(key, tokens, [])
+                text.waiting.append((job, number))
+                if not text.taken:  # it may be due earlier than in the job that it came with
+                    turn.texts.append(text)
             if turn.texts:
                 self._turns.append(turn)
                 self._ready.notify(self._streams)
@@ -211,15 +211,15 @@ class Lane:
 
     def _window(self) -> list[_Text]:
         """Give the texts that may be run next, the one whose turn it is first."""
-        window: list[_Text] = []
-        for turn in sorted(self._turns, key=attrgetter("far")):
+        window: dict[_Text, None] = {}  # each once, though several jobs have it
+        for turn in sorted(self._turns, key=attrgetter("due")):
             first = self._first(turn.texts)
             if not first:
                 self._turns.remove(turn)
-            window.extend(first)
+            window.update(dict.fromkeys(first))
             if len(window) >= _WINDOW:
                 break
-        return window
+        return list(window)
 
     def _first(self, texts: deque[_Text]) -> list[_Text]:
         """Give the first texts of a job that are to be run; they stay where they are."""
@@ -238,6 +238,7 @@ class Lane:
         if text.is_wanted():
             return True
         del self._known[text.key]
+        text.taken = True
         gone = [job for job, _ in text.waiting if job.fail(Abandoned("its client has gone"))]
         if gone:
             self._ended(gone)
@@ -252,7 +253,6 @@ class Lane:
         batch = [window[n] for n in next(rows for rows in plan if 0 in rows)]
         for text in batch:
             text.taken = True
-            text.turn.far += 1
         self._rounds += len(batch) / len(self._turns)
         return batch
 

@@ -147,6 +147,27 @@ def test_a_small_request_does_not_wait_for_a_large_one(scorer):
     assert ended[-1] == "large"
 
 
+def test_a_small_request_does_not_wait_for_a_large_one_of_the_same_text(scorer):
+    encoder, lane = scorer.encoders[0], scorer._lanes[0]
+
+    async def batches_until_small() -> int:
+        encoder.gate.clear()
+        large = asyncio.create_task(score(scorer, [*texts_of(1500, seed=5), "the same"]))
+        while ("the same", False) not in lane._known:
+            await asyncio.sleep(0.001)
+        small = asyncio.create_task(score(scorer, ["the same"]))
+        while len(lane._known["the same", False].waiting) < 2:
+            await asyncio.sleep(0.001)
+        encoder.gate.set()
+        await small
+        run = len(encoder.batches)
+        await large
+        return run
+
+    # What was in the model already, and its own.
+    assert asyncio.run(batches_until_small()) <= 3 * encoder.choice.streams < len(encoder.batches)
+
+
 def test_a_new_request_has_its_turn_before_those_that_had_theirs(scorer):
     encoder, lane = scorer.encoders[0], scorer._lanes[0]
 
