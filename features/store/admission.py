@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import h5py
+
 from features.base import child as children
 from features.errors import CannotContinue, FileRefused, system_reason
 from features.store.format import open_file, read_shard
@@ -41,6 +43,8 @@ class Limits:
 
 
 LIMITS = Limits()
+# How often a file is opened again that was replaced at the very moment.
+TRIES = 20
 
 Identity = tuple[int, int, int, int]
 _known: set[Identity] = set()
@@ -85,6 +89,24 @@ def admit(
         _rehearse(strange, limits, program or children.code(__name__))
         _known.update(found)
     return found
+
+
+def open_admitted(path: Path) -> h5py.File:
+    """Open a file that a child has come through; a writer may replace it meanwhile.
+
+    Raises
+    ------
+    FileRefused
+        It is not a feature file, or it changes all the time.
+    FileNotFoundError
+    """
+    for _ in range(TRIES):
+        admitted = admit([path])
+        file = open_file(path)
+        if [identity(file.id.get_vfd_handle())] == admitted:
+            return file
+        file.close()
+    raise FileRefused(f"{path} changes again and again while it is opened")
 
 
 def _rehearse(paths: Sequence[Path], limits: Limits, program: str) -> None:

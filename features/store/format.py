@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,33 @@ class Shard:
     def datasets(self) -> set[str]:
         """The names of its datasets."""
         return {*COLUMNS, *self.vectors.views}
+
+
+@dataclass(frozen=True, eq=False)
+class ShardRows:
+    """The rows and classes of S shards that are read as one.
+
+    Attributes
+    ----------
+    counts : int array (S,)
+        Rows of each shard.
+    label_lists : sequence of sequences of str
+        The classes of shards, each such list once.
+    label_list : int array (S,)
+        Which of these each shard has.
+    """
+
+    counts: npt.NDArray[np.int64]
+    label_lists: Sequence[Sequence[str]]
+    label_list: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, counts: Sequence[int], label_names: Sequence[Sequence[str]]) -> ShardRows:
+        """Make it of the rows and the classes of each shard."""
+        lists = {tuple(names): None for names in label_names}
+        places = {names: place for place, names in enumerate(lists)}
+        of_shard = [places[tuple(names)] for names in label_names]
+        return cls(np.array(counts, np.int64), list(lists), np.array(of_shard, np.int64))
 
 
 def attributes(shard: Shard) -> dict[str, str | int]:
@@ -167,6 +194,20 @@ def sort_labels(names: set[str]) -> list[str]:
     )
 
 
+def labels_of_all(lists: Collection[Sequence[str]]) -> list[str]:
+    """Give the classes of shards together: those that agree keep their order, which may be given.
+
+    Examples
+    --------
+    >>> labels_of_all([("yes", "no"), ("yes", "no")]), labels_of_all([("yes", "no"), ("no",)])
+    (['yes', 'no'], ['no', 'yes'])
+    """
+    different = {tuple(names) for names in lists}
+    if len(different) == 1:
+        return list(different.pop())
+    return sort_labels({name for names in different for name in names})
+
+
 def open_file(path: Path) -> h5py.File:
     """Open a file as it is: one of strangers only in a child (`features/store/admission.py`)."""
     try:
@@ -226,9 +267,11 @@ def read_shard(file: h5py.File) -> Shard:
     return Shard(vectors, label_names, provenance, part)
 
 
-def check_same_vectors(path: Path, shard: Shard, first_path: Path, first: Shard) -> None:
+def check_same_vectors(
+    path: Path, vectors: VectorSpec, first_path: Path, first: VectorSpec
+) -> None:
     """Refuse a shard whose vectors are not those of another one."""
-    if differing := shard.vectors.differences(first.vectors):
+    if differing := vectors.differences(first):
         found = listed_differences(differing)
         cure = "extract one of the two again, as the other one was"
         if any(difference.field == "precision" for difference in differing):

@@ -1,46 +1,36 @@
 """Read shards as one store: a file, a list of files or a folder of them. No torch.
 
 In come paths, out come vectors, labels and the other columns of all rows, in order. The layout of a
-shard is in `features/store/format.py`. A file that this process has not written is opened by a
-child process first (`features/store/admission.py`), and a writer may replace it meanwhile. Writes
-nothing.
+shard is in `features/store/format.py`; `features/store/shards.py` opens them. Writes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from features.base.arrays import Array
 from features.errors import FileRefused, InputError
 from features.spec.pooling import parse_pooling
-from features.store import admission
 from features.store.format import (
     BLOCK_BYTES,
     CHUNK_BYTES,
-    check_same_vectors,
+    Shard,
     label_recoding,
-    open_file,
+    labels_of_all,
     read_rows,
-    read_shard,
     row_slices,
-    sort_labels,
 )
-from features.store.shard_folder import check_whole, in_order
+from features.store.shards import open_shards
 
 if TYPE_CHECKING:
     from features.store.vector_dataset import VectorDataset
-
-# How often a file is opened again that was replaced at the very moment.
-_TRIES = 20
 
 
 class FeatureStore:
@@ -49,7 +39,8 @@ class FeatureStore:
     Parameters
     ----------
     path : path, or a sequence of paths
-        A file, a folder (its `*.h5`, in order of their names), or files in the order of their rows.
+        A file, a folder (its `*.h5`, in order of their names, or a store that was made in pieces),
+        or files and stores made in pieces in the order of their rows.
 
     Attributes
     ----------
@@ -61,8 +52,8 @@ class FeatureStore:
         Names of the classes; `labels()` counts in it.
     n_rows : int
         Rows of all shards together, N.
-    paths, shards : lists
-        The files, and what each says about itself.
+    provenance : list of dict
+        What each shard says about where its rows come from; of a joined store one for all.
 
     Raises
     ------
@@ -82,52 +73,18 @@ class FeatureStore:
     """
 
     def __init__(self, path: str | Path | Sequence[str | Path]) -> None:
-        self._files: list[h5py.File] = []
-        with ExitStack() as undo:
-            undo.callback(self.close)
-            self.paths = self._open_all(path)
-            shards = [read_shard(file) for file in self._files]
-            first = shards[0]
-            for shard_path, shard in zip(self.paths[1:], shards[1:], strict=True):
-                check_same_vectors(shard_path, shard, self.paths[0], first)
-            rows = [len(file["label"]) for file in self._files]
-            if isinstance(path, str | Path) and Path(path).is_dir():
-                check_whole(Path(path), self.paths, [shard.part for shard in shards], rows)
-            undo.pop_all()
-        self.shards = shards
-        self.vectors = first.vectors
-        self.spec = first.vectors.spec
-        self.views = dict(first.vectors.views)
-        self.precision = str(first.vectors.precision)
-        self.store_dtype = first.vectors.store_dtype
-        self.provenance = [shard.provenance for shard in shards]
-        names = {name for shard in shards for name in shard.label_names}
-        # Shards that agree keep the order of their names, which a mapping may have given.
-        agree = all(shard.label_names == first.label_names for shard in shards)
-        self.label_names = list(first.label_names) if agree else sort_labels(names)
-        self._codes = [label_recoding(shard.label_names, self.label_names) for shard in shards]
-        self._starts = np.cumsum([0, *rows])
+        self._shards = open_shards(path)
+        rows = self._shards.rows
+        self.vectors = self._shards.vectors
+        self.spec = self.vectors.spec
+        self.views = dict(self.vectors.views)
+        self.precision = str(self.vectors.precision)
+        self.store_dtype = self.vectors.store_dtype
+        self.provenance = self._shards.provenance
+        self.label_names = labels_of_all(rows.label_lists)
+        self._recodings = [label_recoding(names, self.label_names) for names in rows.label_lists]
+        self._starts = np.cumsum([0, *rows.counts])
         self.n_rows = int(self._starts[-1])
-
-    def _open_all(self, path: str | Path | Sequence[str | Path]) -> list[Path]:
-        """Open the files as they were at one moment, whatever a writer does meanwhile."""
-        for _ in range(_TRIES):
-            paths = _shard_paths(path)
-            try:
-                admission.admit(paths)  # one child for all of them
-                for shard_path in paths:
-                    self._files.append(_open(shard_path))
-                if len(paths) == 1 or (
-                    _shard_paths(path) == paths
-                    and [admission.identity(shard_path) for shard_path in paths]
-                    == [admission.identity(file.id.get_vfd_handle()) for file in self._files]
-                ):
-                    return paths
-            except FileNotFoundError:  # replaced or removed since it was listed
-                pass
-            self.close()
-            self._files.clear()
-        raise FileRefused(f"{path} changes again and again while it is opened")
 
     def __enter__(self) -> FeatureStore:
         return self
@@ -152,7 +109,7 @@ class FeatureStore:
             "rows": f"{self.n_rows:,}",
             "classes": listed(self.label_names),
             "views": ", ".join(f"{view} ({width:,})" for view, width in self.views.items()),
-            "files": f"{len(self.paths):,}",
+            "files": f"{len(self._shards):,}",
             "precision": f"{self.precision}, stored as {self.store_dtype}",
             "model": self.spec.model,
             "fingerprint": self.fingerprint,
@@ -161,13 +118,27 @@ class FeatureStore:
 
     def close(self) -> None:
         """Close the files."""
-        for file in self._files:
-            file.close()
+        self._shards.close()
 
     @property
     def is_closed(self) -> bool:
         """Whether its files are closed."""
-        return not all(self._files)
+        return self._shards.is_closed
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of all shards, in the order of their rows."""
+        return self._shards.paths
+
+    @property
+    def sources(self) -> list[Path]:
+        """What opens the same rows again: files, and the folders of joined stores."""
+        return self._shards.sources
+
+    @property
+    def shards(self) -> list[Shard]:
+        """What each shard says of itself; to know that, a joined store opens all of them."""
+        return [self._shards.describe(shard) for shard in range(len(self._shards))]
 
     @property
     def starts(self) -> list[int]:
@@ -241,24 +212,32 @@ class FeatureStore:
         """
         names = [views] if isinstance(views, str) else list(views)
         row_bytes = sum(self.views[name] for name in names) * 4
-        for offset, file in zip(self._starts[:-1], self._files, strict=True):
-            n_rows = len(file["label"])
-            first = max(0, start - int(offset))
-            if first >= n_rows:
-                continue
+        for shard, offset, n_rows in self._from_row(start):
+            first = max(0, start - offset)
             for rows in row_slices(n_rows, row_bytes, block_bytes, chunk_bytes, first):
-                parts = [read_rows(file, name, rows).astype(dtype, copy=False) for name in names]
-                yield int(offset) + rows.start, parts[0] if len(parts) == 1 else np.hstack(parts)
+                with self._shards.opened(shard) as file:
+                    parts = [read_rows(file, one, rows).astype(dtype, copy=False) for one in names]
+                yield offset + rows.start, parts[0] if len(parts) == 1 else np.hstack(parts)
+
+    def _from_row(self, start: int, stop: int | None = None) -> Iterator[tuple[int, int, int]]:
+        """Give the shards that have rows from `start` to `stop`: number, first row and rows."""
+        stop = self.n_rows if stop is None else stop
+        first = int(np.searchsorted(self._starts, start, "right")) - 1
+        for shard in range(first, len(self._shards)):
+            offset, end = int(self._starts[shard]), int(self._starts[shard + 1])
+            if offset >= stop:
+                break
+            yield shard, offset, end - offset
 
     def take(self, view: str, rows: npt.NDArray[np.int64]) -> Array:
         """Read vectors of single rows as they are stored, each chunk once; `rows` ascend."""
         vectors = np.empty((len(rows), self.views[view]), self.store_dtype)
-        for offset, end, file in zip(self._starts[:-1], self._starts[1:], self._files, strict=True):
-            low, high = np.searchsorted(rows, [offset, end])
-            wanted = rows[low:high] - offset
-            chunks = wanted // file[view].chunks[0]
-            for start, stop in pairwise([0, *np.flatnonzero(np.diff(chunks)) + 1, len(wanted)]):
-                if start < stop:
+        of_shard = np.searchsorted(self._starts, rows, "right") - 1
+        for low, high in _runs(of_shard):
+            shard = int(of_shard[low])
+            wanted = rows[low:high] - self._starts[shard]
+            with self._shards.opened(shard) as file:
+                for start, stop in _runs(wanted // file[view].chunks[0]):
                     some = wanted[start:stop]
                     block = read_rows(file, view, slice(int(some[0]), int(some[-1]) + 1))
                     vectors[low + start : low + stop] = block[some - some[0]]
@@ -312,20 +291,32 @@ class FeatureStore:
         chosen = np.arange(self.n_rows) if rows is None else np.flatnonzero(rows)
         labels = self.labels()[chosen].astype(np.int64)
         width = sum(self.views[name] for name in names)
-        return VectorDataset(self.paths, names, chosen, labels, width)
+        return VectorDataset(self.sources, names, chosen, labels, width)
 
     def _named(self, views: str | Sequence[str] | None) -> list[str]:
         return self.choose_views([views] if isinstance(views, str) else views)
 
     def labels(self) -> npt.NDArray[np.int32]:
         """Read the codes into `label_names`, (N,); -1 where there is no label."""
-        parts = []
-        for path, file, codes in zip(self.paths, self._files, self._codes, strict=True):
-            part = read_rows(file, "label")
+        labels = np.empty(self.n_rows, np.int32)
+        for shard, offset, n_rows in self._from_row(0):
+            codes = self._recodings[self._shards.rows.label_list[shard]]
+            with self._shards.opened(shard) as file:
+                part = read_rows(file, "label")
             if part.size and not -1 <= part.min() <= part.max() < len(codes) - 1:
-                raise FileRefused(f"{path}: it has labels that are not among its label names")
-            parts.append(codes[part])
-        return np.concatenate(parts)
+                raise FileRefused(
+                    f"{self._shards.path(shard)}: it has labels that are not among its label names"
+                )
+            labels[offset : offset + n_rows] = codes[part]
+        return labels
+
+    def label_counts(self) -> dict[str, int]:
+        """Count the rows of each class; a joined store knows them without reading any."""
+        rows = self._shards.label_rows
+        if rows is None:
+            codes = self.labels()
+            rows = tuple(np.bincount(codes[codes >= 0], minlength=len(self.label_names)).tolist())
+        return dict(zip(self.label_names, rows, strict=True))
 
     def ids(self, rows: slice = slice(None)) -> list[str]:
         """Read the ids, as in the input."""
@@ -347,39 +338,20 @@ class FeatureStore:
         """Read one of `COLUMNS` as it is stored."""
         start, stop, _ = rows.indices(self.n_rows)
         parts: list[Array] = []
-        for offset, file in zip(self._starts[:-1], self._files, strict=True):
-            low, high = max(start - offset, 0), min(stop - offset, len(file["label"]))
-            if low < high or not parts:
-                parts.append(read_rows(file, name, slice(low, max(low, high))))
+        for shard, offset, n_rows in self._from_row(start, max(start, stop)):
+            low, high = max(start - offset, 0), min(stop - offset, n_rows)
+            with self._shards.opened(shard) as file:
+                parts.append(read_rows(file, name, slice(low, high)))
+        if not parts:  # of the type of the others
+            with self._shards.opened(0) as file:
+                return read_rows(file, name, slice(0, 0))
         return np.concatenate(parts)
 
     def __str__(self) -> str:
-        return str(self.paths[0]) if len(self.paths) == 1 else f"{self.paths[0].parent} (shards)"
+        return str(self._shards)
 
 
-def _shard_paths(path: str | Path | Sequence[str | Path]) -> list[Path]:
-    paths = [Path(path)] if isinstance(path, str | Path) else [Path(p) for p in path]
-    if len(paths) == 1 and paths[0].is_dir():
-        folder = paths[0]
-        paths = in_order(list(folder.glob("*.h5")))
-        if not paths:
-            raise InputError(f"{folder} is a folder without feature files (*.h5)")
-    if not paths:
-        raise InputError("no feature file was given")
-    for shard_path in paths:
-        if not shard_path.is_file():
-            raise InputError(
-                f"{shard_path}: no such feature file; make it with `frostline extract`"
-            )
-    return paths
-
-
-def _open(path: Path) -> h5py.File:
-    """Open a file that a child has come through; a writer may replace it meanwhile."""
-    for _ in range(_TRIES):
-        admitted = admission.admit([path])
-        file = open_file(path)
-        if [admission.identity(file.id.get_vfd_handle())] == admitted:
-            return file
-        file.close()
-    raise FileRefused(f"{path} changes again and again while it is opened")
+def _runs(numbers: npt.NDArray[np.integer[Any]]) -> Iterator[tuple[int, int]]:
+    """Give where runs of equal numbers begin and end."""
+    breaks = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
+    return ((start, stop) for start, stop in pairwise(breaks) if start < stop)

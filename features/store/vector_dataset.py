@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from features.errors import FileRefused
 from features.store import admission
+from features.store.joined.layout import store_path
 from features.store.reader import FeatureStore
 
 
@@ -28,8 +29,8 @@ class VectorDataset:
 
     Parameters
     ----------
-    paths : sequence of Path
-        Files in the order of their rows.
+    sources : sequence of Path
+        Files and joined stores in the order of their rows.
     views : sequence of str
         Canonical names; their vectors stand side by side.
     rows : int array (N,)
@@ -42,15 +43,15 @@ class VectorDataset:
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        sources: Sequence[Path],
         views: Sequence[str],
         rows: npt.NDArray[np.int64],
         labels: npt.NDArray[np.int64],
         width: int,
     ) -> None:
         self.views, self.labels, self.width = list(views), labels, width
-        self._paths, self._rows = [Path(path).absolute() for path in paths], rows
-        self._identities = [admission.identity(path) for path in self._paths]
+        self._sources, self._rows = [Path(path).absolute() for path in sources], rows
+        self._identities = list(map(_identity, self._sources))
         self._store: FeatureStore | None = None
         self._process = 0
 
@@ -82,8 +83,8 @@ class VectorDataset:
         if self._store is not None and self._process != os.getpid():
             self.close()
         if self._store is None:
-            store = FeatureStore(self._paths)
-            if [admission.identity(path) for path in self._paths] != self._identities:
+            store = FeatureStore(self._sources)
+            if list(map(_identity, self._sources)) != self._identities:
                 store.close()
                 raise FileRefused(
                     f"{store} has changed since the data set was made of it; make it again"
@@ -102,3 +103,8 @@ class VectorDataset:
 
     def __repr__(self) -> str:
         return f"VectorDataset({len(self):,} rows of {', '.join(self.views)}, {self.width} wide)"
+
+
+def _identity(source: Path) -> admission.Identity:
+    """Identify a file, or a joined store by its index, which says the seals of all its shards."""
+    return admission.identity(store_path(source) if source.is_dir() else source)

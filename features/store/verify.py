@@ -152,7 +152,7 @@ def _verify_file(file: Path, meter: _Meter) -> tuple[int, Shard | None, list[str
 
 def _strangeness(file: Path, shard: Shard, first_file: Path, first: Shard) -> list[str]:
     try:
-        check_same_vectors(file, shard, first_file, first)
+        check_same_vectors(file, shard.vectors, first_file, first.vectors)
     except FileRefused as error:
         return [str(error)]
     return []
