@@ -51,6 +51,7 @@ import numpy.typing as npt
 
 from features.base.arrays import Array
 from features.base.shown import shown
+from features.base.storage import Target
 from features.errors import FileRefused, InputError, first_line
 from features.spec.encoder_spec import EncoderSpec, listed_differences
 from features.spec.vector_spec import PRECISIONS, STORE_DTYPES, VectorSpec
@@ -268,7 +269,7 @@ def read_shard(file: h5py.File) -> Shard:
 
 
 def check_same_vectors(
-    path: Path, vectors: VectorSpec, first_path: Path, first: VectorSpec
+    path: Target, vectors: VectorSpec, first_path: Target, first: VectorSpec
 ) -> None:
     """Refuse a shard whose vectors are not those of another one."""
     if differing := vectors.differences(first):

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.base.arrays import Array
+from features.base.storage import Target
 from features.errors import FileRefused, InputError
 from features.spec.pooling import parse_pooling
 from features.store.format import (
@@ -131,8 +132,8 @@ class FeatureStore:
         return self._shards.paths
 
     @property
-    def sources(self) -> list[Path]:
-        """What opens the same rows again: files, and the folders of joined stores."""
+    def sources(self) -> list[Target]:
+        """What opens the same rows again: files, and the folders or URLs of joined stores."""
         return self._shards.sources
 
     @property

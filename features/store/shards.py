@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 import h5py
 
+from features.base import storage
+from features.base.storage import Target
 from features.errors import FileRefused, InputError
 from features.spec.vector_spec import VectorSpec
 from features.store import admission
@@ -24,7 +26,7 @@ from features.store.format import Shard, ShardRows, check_same_vectors, read_sha
 from features.store.joined import place
 from features.store.joined.index import MAX_BYTES, Index
 from features.store.joined.join import survey
-from features.store.joined.layout import is_in_pieces, order_path, store_path
+from features.store.joined.layout import order_path, store_path
 from features.store.joined.order import read_order
 from features.store.joined.shard_files import ShardFiles
 from features.store.shard_folder import check_whole, in_order
@@ -35,8 +37,8 @@ class Shards(Protocol):
 
     Attributes
     ----------
-    sources : list of Path
-        What opens the same shards again: files, and folders of joined stores.
+    sources : list of path or URL
+        What opens the same shards again: files, and the folders or URLs of joined stores.
     vectors : VectorSpec
         Of all of them.
     provenance : list of mappings
@@ -46,7 +48,7 @@ class Shards(Protocol):
         Rows of each class, where that is known without reading them.
     """
 
-    sources: list[Path]
+    sources: list[Target]
     vectors: VectorSpec
     provenance: list[Mapping[str, Any]]
     rows: ShardRows
@@ -86,15 +88,14 @@ def open_shards(path: str | Path | Sequence[str | Path]) -> Shards:
         A file is not a feature file or is damaged, a store is not whole, or the shards don't belong
         together.
     """
-    paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
-    if not any(map(is_in_pieces, paths)):
+    paths = list(map(_target, [path] if isinstance(path, str | Path) else path))
+    if not any(map(place.is_in_pieces, paths)):
         return OpenShards(path)
     with ExitStack() as undo:
         parts: list[Shards] = []
-        for in_pieces, some in groupby(paths, is_in_pieces):
+        for in_pieces, some in groupby(paths, place.is_in_pieces):
             group = list(some)
-            for one in group if in_pieces else [group]:
-                part = _open_joined(one) if isinstance(one, Path) else OpenShards(one)
+            for part in map(_open_joined, group) if in_pieces else [OpenShards(group)]:
                 undo.callback(part.close)
                 parts.append(part)
         shards = parts[0] if len(parts) == 1 else OneBehindTheOther(parts)
@@ -102,10 +103,14 @@ def open_shards(path: str | Path | Sequence[str | Path]) -> Shards:
     return shards
 
 
-def _open_joined(folder: Path) -> ShardFiles:
+def _target(path: str | Path) -> Target:
+    return path if storage.is_url(path) else storage.local_path(path)
+
+
+def _open_joined(folder: Target) -> ShardFiles:
     """Open a store that is made in pieces, by its index."""
     path = store_path(folder)
-    if not path.is_file():
+    if not storage.exists(path):
         found = survey(folder)
         if found.missing:
             raise FileRefused(found.lacking(folder))
@@ -114,7 +119,7 @@ def _open_joined(folder: Path) -> ShardFiles:
             f"`frostline verify {folder}` joins them"
         )
     index = Index.from_json(place.read(path, MAX_BYTES), str(path))
-    if order_path(folder).is_file() and read_order(folder).digest != index.order:
+    if storage.exists(order_path(folder)) and read_order(folder).digest != index.order:
         raise FileRefused(
             f"{path} is of another order than {order_path(folder)}: `frostline verify {folder}` "
             "makes it again"
@@ -140,7 +145,7 @@ class OpenShards:
             if isinstance(path, str | Path) and Path(path).is_dir():
                 check_whole(Path(path), self.paths, [one.part for one in self._described], rows)
             undo.pop_all()
-        self.sources = self.paths
+        self.sources: list[Target] = list(self.paths)
         self.vectors = first.vectors
         self.provenance = [shard.provenance for shard in self._described]
         self.rows = ShardRows.of(rows, [shard.label_names for shard in self._described])

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from features.base import storage
+from features.base.storage import Target
 from features.errors import FileRefused
 from features.store import admission
 from features.store.joined.layout import store_path
@@ -29,7 +30,7 @@ class VectorDataset:
 
     Parameters
     ----------
-    sources : sequence of Path
+    sources : sequence of paths or URLs
         Files and joined stores in the order of their rows.
     views : sequence of str
         Canonical names; their vectors stand side by side.
@@ -43,14 +44,14 @@ class VectorDataset:
 
     def __init__(
         self,
-        sources: Sequence[Path],
+        sources: Sequence[Target],
         views: Sequence[str],
         rows: npt.NDArray[np.int64],
         labels: npt.NDArray[np.int64],
         width: int,
     ) -> None:
         self.views, self.labels, self.width = list(views), labels, width
-        self._sources, self._rows = [Path(path).absolute() for path in sources], rows
+        self._sources, self._rows = list(map(_from_anywhere, sources)), rows
         self._identities = list(map(_identity, self._sources))
         self._store: FeatureStore | None = None
         self._process = 0
@@ -105,6 +106,14 @@ class VectorDataset:
         return f"VectorDataset({len(self):,} rows of {', '.join(self.views)}, {self.width} wide)"
 
 
-def _identity(source: Path) -> admission.Identity:
+def _from_anywhere(source: Target) -> Target:
+    """Name a source so that it is found from any folder."""
+    return source if storage.is_url(source) else storage.local_path(source).absolute()
+
+
+def _identity(source: Target) -> object:
     """Identify a file, or a joined store by its index, which says the seals of all its shards."""
-    return admission.identity(store_path(source) if source.is_dir() else source)
+    if storage.is_url(source):
+        return storage.info(store_path(source))
+    path = storage.local_path(source)
+    return admission.identity(store_path(path) if path.is_dir() else path)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from features.base import storage
+from features.base.storage import Target
 from features.errors import FileRefused, InputError
 from features.spec.encoder_spec import Difference, listed_differences
 from features.store import admission
@@ -21,10 +22,10 @@ from features.store.format import Shard, labels_of_all, read_shard
 from features.store.joined import place
 from features.store.joined.index import TOTALS, Index
 from features.store.joined.layout import (
-    RECEIPTS,
     piece_of,
     ranges,
     receipt_path,
+    receipts_folder,
     store_path,
 )
 from features.store.joined.order import Order, read_order
@@ -52,7 +53,7 @@ class Survey:
     finished: list[int]
     missing: list[int]
 
-    def lacking(self, store: Path) -> str:
+    def lacking(self, store: Target) -> str:
         """Say what is missing, and the cure."""
         pieces = "piece" if len(self.missing) == 1 else "pieces"
         return (
@@ -60,7 +61,7 @@ class Survey:
         )
 
 
-def survey(store: Path) -> Survey:
+def survey(store: Target) -> Survey:
     """Look which pieces have a receipt; no receipt is read.
 
     Raises
@@ -72,7 +73,9 @@ def survey(store: Path) -> Survey:
     """
     order = read_order(store)
     found = {
-        piece for name in place.names(store / RECEIPTS) if (piece := piece_of(name)) is not None
+        piece
+        for name in place.names(receipts_folder(store))
+        if (piece := piece_of(name)) is not None
     }
     if strange := sorted(piece for piece in found if piece >= order.pieces):
         raise FileRefused(
@@ -83,7 +86,7 @@ def survey(store: Path) -> Survey:
     return Survey(order, sorted(found), missing)
 
 
-def read_receipts(store: Path, order: Order, pieces: Sequence[int]) -> Iterator[Receipt]:
+def read_receipts(store: Target, order: Order, pieces: Sequence[int]) -> Iterator[Receipt]:
     """Read the receipts of some pieces, in order, and check that they are of this store.
 
     Raises
@@ -100,12 +103,12 @@ def read_receipts(store: Path, order: Order, pieces: Sequence[int]) -> Iterator[
         yield receipt
 
 
-def join(store: Path) -> Index:
+def join(store: Target) -> Index:
     """Join the pieces of a store, and write that into the store.
 
     Parameters
     ----------
-    store : Path
+    store : path or URL
         Its folder.
 
     Returns
@@ -129,12 +132,13 @@ def join(store: Path) -> Index:
     index = _index(store, found.order, columns)
     data, path = index.to_json(), store_path(store)
     if not _holds(path, data):
-        place.write(path, data)
+        storage.put(path, data)
     return index
 
 
-def _holds(path: Path, data: bytes) -> bool:
-    return path.is_file() and path.read_bytes() == data
+def _holds(path: Target, data: bytes) -> bool:
+    found = storage.info(path)
+    return found is not None and found.size == len(data) and storage.read_bytes(path) == data
 
 
 @dataclass
@@ -152,7 +156,7 @@ class _Columns:
     totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TOTALS, 0))
     inputs: Any = field(default_factory=hashlib.sha256)
 
-    def add(self, store: Path, receipt: Receipt) -> None:
+    def add(self, store: Target, receipt: Receipt) -> None:
         """Add the receipt of the next piece."""
         for name in TOTALS:
             self.totals[name] += getattr(receipt, name)
@@ -174,7 +178,7 @@ class _Columns:
             self.inputs.update(bytes.fromhex(shard.input_digest))
 
 
-def _strange(store: Path, receipt: Receipt, piece: int, first: VectorFacts) -> FileRefused:
+def _strange(store: Target, receipt: Receipt, piece: int, first: VectorFacts) -> FileRefused:
     vectors = receipt.vectors
     differing = [
         Difference(name, getattr(vectors, name), getattr(first, name))
@@ -188,7 +192,7 @@ def _strange(store: Path, receipt: Receipt, piece: int, first: VectorFacts) -> F
     )
 
 
-def _index(store: Path, order: Order, columns: _Columns) -> Index:
+def _index(store: Target, order: Order, columns: _Columns) -> Index:
     if columns.first is None:
         raise InputError(
             f"{store}: no row of its {order.pieces:,} pieces can be used, see the rejects; give "
@@ -222,7 +226,7 @@ def _index(store: Path, order: Order, columns: _Columns) -> Index:
     )
 
 
-def _first_shard(store: Path, columns: _Columns) -> Shard:
+def _first_shard(store: Target, columns: _Columns) -> Shard:
     """Read what the first shard says of itself; all others have to be like it."""
     path = place.bring_shard(store, columns.piece[0], 0)
     check_as_promised(store, columns.piece[0], path, columns.bytes[0], columns.seals[0])

@@ -17,8 +17,10 @@ import re
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar, cast
 
-from features.store.shard_folder import part_path
+# A folder of this machine, or the URL of one in object storage.
+Store = TypeVar("Store", bound=str | Path)
 
 ORDER, STORE, RECEIPTS, WORK = "order.json", "store.json", "receipts", ".work"
 # Pieces of a store at most: their numbers stand in names, and all of them are read at once.
@@ -27,29 +29,45 @@ MAX_PIECES = 10_000_000
 _RECEIPT = re.compile(r"([0-9]{5,9})\.json")
 
 
-def order_path(store: Path) -> Path:
+def order_path(store: Store) -> Store:
     """Give the path of what all jobs agree on."""
-    return store / ORDER
+    return _in(store, ORDER)
 
 
-def store_path(store: Path) -> Path:
+def store_path(store: Store) -> Store:
     """Give the path of the file that joins all pieces."""
-    return store / STORE
+    return _in(store, STORE)
 
 
-def piece_folder(store: Path, piece: int) -> Path:
+def piece_folder(store: Store, piece: int) -> Store:
     """Give the folder of a finished piece's shards."""
-    return store / f"piece-{piece:05d}"
+    return _in(store, f"piece-{piece:05d}")
 
 
-def shard_path(store: Path, piece: int, number: int) -> Path:
-    """Give the path of a shard of a finished piece, both counted from 0."""
-    return part_path(piece_folder(store, piece), number)
+def shard_path(store: Store, piece: int, number: int) -> Store:
+    """Give the path of a shard of a finished piece, both counted from 0.
+
+    Examples
+    --------
+    >>> shard_path("s3://bucket/store", 12, 0)
+    's3://bucket/store/piece-00012/part-00000.h5'
+    """
+    return _in(piece_folder(store, piece), f"part-{number:05d}.h5")
 
 
-def receipt_path(store: Path, piece: int) -> Path:
+def receipts_folder(store: Store) -> Store:
+    """Give the folder of all receipts."""
+    return _in(store, RECEIPTS)
+
+
+def receipt_path(store: Store, piece: int) -> Store:
     """Give the path of a piece's receipt."""
-    return store / RECEIPTS / f"{piece:05d}.json"
+    return _in(receipts_folder(store), f"{piece:05d}.json")
+
+
+def _in(folder: Store, name: str) -> Store:
+    inside = folder / name if isinstance(folder, Path) else f"{folder.rstrip('/')}/{name}"
+    return cast(Store, inside)
 
 
 def piece_of(name: str) -> int | None:
@@ -64,11 +82,6 @@ def piece_of(name: str) -> int | None:
     if found is None or f"{int(found[1]):05d}" != found[1]:
         return None
     return int(found[1])
-
-
-def is_in_pieces(path: Path) -> bool:
-    """Tell whether a folder is a store that is made in pieces, finished or not."""
-    return store_path(path).is_file() or order_path(path).is_file()
 
 
 def ranges(numbers: Iterable[int], most: int = 12) -> str:

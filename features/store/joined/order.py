@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from features.base.storage import Target
 from features.errors import FileRefused, first_line
 from features.store.joined import fields, place
 from features.store.joined.layout import MAX_PIECES, order_path
@@ -43,7 +43,7 @@ def digest_of(order: bytes) -> str:
     return hashlib.sha256(order).hexdigest()
 
 
-def read_order(store: Path) -> Order:
+def read_order(store: Target) -> Order:
     """Read the order of a store.
 
     Raises

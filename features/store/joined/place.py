@@ -9,13 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from features.base.atomic import replacing
+from features.base import storage
+from features.base.storage import Target
 from features.errors import FileRefused, InputError, system_reason
-from features.store.joined.layout import shard_path
+from features.store.joined.layout import order_path, shard_path, store_path
 
 
-def read_each(paths: Sequence[Path], most: int) -> Iterator[bytes]:
-    """Read small files, in order.
+def is_in_pieces(store: Target) -> bool:
+    """Tell whether a folder is a store that is made in pieces, finished or not."""
+    return storage.exists(store_path(store)) or storage.exists(order_path(store))
+
+
+def read_each(files: Sequence[Target], most: int) -> Iterator[bytes]:
+    """Read small files of one folder, in order.
 
     Raises
     ------
@@ -24,48 +30,59 @@ def read_each(paths: Sequence[Path], most: int) -> Iterator[bytes]:
     FileRefused
         One has more bytes than such a file can need.
     """
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                data = file.read(most + 1)
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: no such file") from error
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {system_reason(error)}") from error
-        if len(data) > most:
-            raise FileRefused(f"{path} has more than {most:,} bytes: no such file of frostline")
-        yield data
+    if not any(map(storage.is_url, files)):
+        yield from (_read(storage.local_path(file), most) for file in files)
+        return
+    sizes = storage.listed(str(files[0]).rpartition("/")[0])
+    for file in files:
+        if sizes.get(storage.name_of(file), 0) > most:
+            raise _too_large(file, most)
+    yield from storage.read_each(files)
 
 
-def read(path: Path, most: int) -> bytes:
+def read(file: Target, most: int) -> bytes:
     """Read one small file; see `read_each`."""
-    return next(read_each([path], most))
+    return next(read_each([file], most))
 
 
-def names(folder: Path) -> list[str]:
+def names(folder: Target) -> list[str]:
     """Name what is in a folder, in order; nothing where there is none."""
+    if storage.is_url(folder):
+        return list(storage.listed(folder))
+    path = storage.local_path(folder)
     try:
-        return sorted(path.name for path in folder.iterdir())
+        return sorted(one.name for one in path.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise InputError(f"{folder} cannot be read: {system_reason(error)}") from error
+        raise InputError(f"{path} cannot be read: {system_reason(error)}") from error
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a small file, which appears whole, in place of what is there."""
-    with replacing(path) as aside:
-        aside.write_bytes(data)
-
-
-def shard_here(store: Path, piece: int, number: int) -> Path:
+def shard_here(store: Target, piece: int, number: int) -> Path:
     """Give the path at which HDF5 opens a shard once it was brought here; of a disk, its own."""
-    return shard_path(store, piece, number)
+    return storage.local_path(shard_path(store, piece, number))
 
 
-def bring_shard(store: Path, piece: int, number: int) -> Path:
+def bring_shard(store: Target, piece: int, number: int) -> Path:
     """Bring a shard to this machine, unless it is here, and give its path.
 
     Whether it is the shard that it should be is checked by those who open it.
     """
     return shard_here(store, piece, number)
+
+
+def _read(path: Path, most: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {system_reason(error)}") from error
+    if len(data) > most:
+        raise _too_large(path, most)
+    return data
+
+
+def _too_large(file: Target, most: int) -> FileRefused:
+    return FileRefused(f"{file} has more than {most:,} bytes: no such file of frostline")

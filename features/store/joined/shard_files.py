@@ -16,6 +16,7 @@ from pathlib import Path
 
 import h5py
 
+from features.base.storage import Target
 from features.errors import FileRefused, InputError, system_reason
 from features.store import admission
 from features.store.checksum import sealed_digest
@@ -35,7 +36,7 @@ class ShardFiles:
 
     Parameters
     ----------
-    store : Path
+    store : path or URL
         The folder of the store.
     index : Index
         What `store.json` says of its shards.
@@ -43,12 +44,12 @@ class ShardFiles:
         Files that stay open at most.
     """
 
-    def __init__(self, store: Path, index: Index, *, open_files: int = OPEN_FILES) -> None:
+    def __init__(self, store: Target, index: Index, *, open_files: int = OPEN_FILES) -> None:
         self.store, self.index = store, index
         self.vectors, self.provenance = index.vectors, [index.provenance]
         self.rows = ShardRows(index.rows, index.label_lists, index.label_list)
         self.label_rows: tuple[int, ...] | None = index.label_rows
-        self.sources = [store]
+        self.sources: list[Target] = [store]
         self._most, self._batch = open_files, FIRST_BATCH
         self._open: OrderedDict[int, h5py.File] = OrderedDict()
         self._in_use: Counter[int] = Counter()
@@ -167,7 +168,7 @@ class ShardFiles:
             return read_shard(file)
 
 
-def check_as_promised(store: Path, piece: int, path: Path, size: int, seal: str) -> None:
+def check_as_promised(store: Target, piece: int, path: Path, size: int, seal: str) -> None:
     """Refuse a shard of another size or with another seal than its receipt promised.
 
     Raises
@@ -186,7 +187,7 @@ def check_as_promised(store: Path, piece: int, path: Path, size: int, seal: str)
         raise _refused(store, piece, f"{path} is not the shard that its receipt promises")
 
 
-def _refused(store: Path, piece: int, reason: str) -> FileRefused:
+def _refused(store: Target, piece: int, reason: str) -> FileRefused:
     return FileRefused(
         f"{reason}: remove {piece_folder(store, piece)} and {receipt_path(store, piece)}, and run "
         f"the same `frostline extract` again, which makes piece {piece} anew"
