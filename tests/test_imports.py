@@ -154,7 +154,13 @@ ARROWS = {
         "features.store",
         "features.tweets",
     ],
-    "features.pieces": ["features.base", "features.store", "features.tweets"],
+    "features.pieces": [
+        "features.base",
+        "features.extraction",
+        "features.spec",
+        "features.store",
+        "features.tweets",
+    ],
     "features.extract": [
         "features.backends",
         "features.encoder",

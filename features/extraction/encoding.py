@@ -1,23 +1,24 @@
 """Encode the new texts of a run, in a thread of the model's own, and keep their vectors.
 
 In come windows of normalised texts; out come the same windows once the journal holds the vectors of
-their texts, with the places of those that were new. Texts that are known, and batches that the
-journal holds already, are not encoded again. It does not read tweets, and writes nothing but the
-journal.
+their texts, with the places of those that were new. Texts that are known or whose vectors are given
+from elsewhere, and batches that the journal holds already, are not encoded again. It does not read
+tweets, and writes nothing but the journal.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from features.base.arrays import Floating
 from features.extraction.journal import PLACE, Header, Journal, Places
 from features.extraction.timing import clock
 from features.extraction.windows import Window
@@ -31,11 +32,52 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NewTexts:
-    """Texts on their way through the model: their digests, their tokens and the places to be."""
+    """Texts on their way through the model.
+
+    Attributes
+    ----------
+    digests, n_tokens, truncated : lists
+        One of each a text.
+    places : Future of Places
+        Where the journal will have their vectors.
+    """
 
     digests: list[bytes]
-    tokens: Tokens
+    n_tokens: list[int]
+    truncated: list[bool]
     places: Future[Places]
+
+
+@dataclass(frozen=True)
+class GivenTexts:
+    """Texts that were encoded elsewhere, with the same encoder at the same precision.
+
+    Attributes
+    ----------
+    digests, n_tokens, truncated : lists
+        One of each a text.
+    vectors : mapping of str to array (N, D)
+        For each view, as they are stored; not finite where the text has none.
+    """
+
+    digests: list[bytes]
+    n_tokens: list[int]
+    truncated: list[bool]
+    vectors: Mapping[str, Floating]
+
+
+class Given(Protocol):
+    """Vectors that need not be made here."""
+
+    def find(self, digests: Sequence[bytes]) -> GivenTexts | None:
+        """Give those of these texts that are known here; None where none is."""
+
+
+class NothingGiven:
+    """No vectors: every text is encoded here."""
+
+    def find(self, digests: Sequence[bytes]) -> None:
+        """Find nothing."""
 
 
 class Encoding:
@@ -55,13 +97,15 @@ class Encoding:
         Times, part by part.
     report : callable
         Called after each batch with the texts of a window that are done.
+    given : Given
+        Texts that are not to be encoded here.
 
     Attributes
     ----------
     encoder : FrozenEncoder or None
-        None until something is to be encoded.
+        None until a text is new.
     encoded, resumed, tokens : int
-        Texts that it read, texts that the journal had, tokens that it read.
+        Texts that it read, texts of its own that the journal had, tokens that it read.
     unusable : set of bytes
         Digests of texts whose vectors are not finite, in float32 too.
     """
@@ -74,6 +118,7 @@ class Encoding:
         worker: ThreadPoolExecutor,
         seconds: dict[str, float],
         report: Callable[[int], None],
+        given: Given = NothingGiven(),  # noqa: B008 - it holds nothing
     ) -> None:
         self.encoder: FrozenEncoder | None = None
         self.encoded = self.resumed = self.tokens = 0
@@ -84,6 +129,7 @@ class Encoding:
         self._worker = worker
         self._seconds = seconds
         self._report = report
+        self._given = given
 
     def load(self) -> FrozenEncoder:
         """Give the encoder, made once."""
@@ -124,14 +170,35 @@ class Encoding:
             yield _done(*waiting)
 
     def submit(self, texts: Mapping[bytes, str]) -> NewTexts:
-        """Tokenise normalised texts, by digest, and hand them to the model."""
+        """Tokenise normalised texts, by digest, and hand them to the model, but those given."""
         encoder = self.begin()
+        given = self._given.find(list(texts))
+        if given is not None:
+            known = set(given.digests)
+            texts = {digest: text for digest, text in texts.items() if digest not in known}
         with clock(self._seconds, "tokenise"):
             tokens = encoder.tokenize(list(texts.values()))
         digests = list(texts)
+        if given is None:
+            places = self._worker.submit(self._encode, encoder, digests, tokens)
+            return NewTexts(digests, tokens.lengths, tokens.truncated, places)
         return NewTexts(
-            digests, tokens, self._worker.submit(self._encode, encoder, digests, tokens)
+            [*digests, *given.digests],
+            [*tokens.lengths, *given.n_tokens],
+            [*tokens.truncated, *given.truncated],
+            self._worker.submit(self._encode_others, encoder, digests, tokens, given),
         )
+
+    def _encode_others(
+        self, encoder: FrozenEncoder, digests: list[bytes], tokens: Tokens, given: GivenTexts
+    ) -> Places:
+        """Run the batches of the texts that were not given, and keep those that were."""
+        kept = self._journal.find(given.digests)
+        if kept is None:
+            kept = self._journal.append(given.digests, given.vectors)
+        self.unusable.update(given.digests[row] for row in np.flatnonzero(~kept["finite"]))
+        own = self._encode(encoder, digests, tokens) if digests else np.zeros(0, PLACE)
+        return np.concatenate([own, kept])
 
     def _encode(self, encoder: FrozenEncoder, digests: list[bytes], tokens: Tokens) -> Places:
         """Run the batches that the journal lacks, and give the places of all texts there."""

@@ -39,6 +39,7 @@ import numpy.typing as npt
 
 from features.backends.choice import Choice
 from features.base import disk
+from features.base.arrays import Floating
 from features.base.paths import journal_path
 from features.base.records import runs
 from features.errors import CannotContinue, FileRefused, first_line
@@ -216,9 +217,7 @@ class Journal:
         found = self._found.get(_key(digests))
         return None if found is None else _places(*found)
 
-    def append(
-        self, digests: Sequence[bytes], vectors: Mapping[str, npt.NDArray[np.float32]]
-    ) -> Places:
+    def append(self, digests: Sequence[bytes], vectors: Mapping[str, Floating]) -> Places:
         """Add a batch, and give the places of its texts. Any thread may call it.
 
         Raises

@@ -177,8 +177,8 @@ class Output(ABC):
         rows = np.flatnonzero(places["finite"])
         self.builder.add_texts(
             [new.digests[row] for row in rows],
-            [len(new.tokens.ids[row]) for row in rows],
-            [new.tokens.truncated[row] for row in rows],
+            [new.n_tokens[row] for row in rows],
+            [new.truncated[row] for row in rows],
             places[rows],
         )
 

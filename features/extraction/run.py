@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from features.base.read_ahead import read_ahead
 from features.errors import InputError
-from features.extraction.encoding import Encoding, worker_thread
+from features.extraction.encoding import Encoding, Given, NothingGiven, worker_thread
 from features.extraction.output import Output, Request, open_output
 from features.extraction.summary import Done, Progress, ProgressMeter
 from features.extraction.timing import clock
@@ -61,6 +61,7 @@ def run(
     told: Told,
     seconds: dict[str, float],
     window_rows: int = WINDOW,
+    given: Given = NothingGiven(),  # noqa: B008 - it holds nothing
 ) -> Done:
     """Encode the tweets of a reader once, and write the output that is asked for.
 
@@ -78,6 +79,8 @@ def run(
         Times, part by part, see `no_seconds`.
     window_rows : int
         Rows that are sorted by length and encoded together.
+    given : Given
+        Texts that were encoded elsewhere.
 
     Raises
     ------
@@ -101,6 +104,7 @@ def run(
             worker,
             seconds,
             meter.report,
+            given,
         )
         openings = announced(ahead, reader.findings, told.on_input)
         for _, of_shard in groupby(with_tweets(openings, rejects), key=attrgetter("shard")):

@@ -2,5 +2,5 @@
 
 `split` makes pieces of inputs, `row_size` tells about how many rows a file has, `piece` is one of
 them and reads it. `duplicates` finds the texts that several pieces have. Imports `features.base`,
-`features.store` and `features.tweets`; never torch.
+`features.extraction`, `features.spec`, `features.store` and `features.tweets`; never torch.
 """

@@ -8,11 +8,11 @@ piece without reading the rest. It does not know texts, and does not compare pie
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from features.base.storage import Target
 from features.pieces.duplicates.grouped_records import read_ends, read_groups, write_groups
 from features.store.format import DIGEST_BYTES
 
@@ -53,7 +53,7 @@ def distinct(batches: Iterable[Sequence[bytes]]) -> Digests:
     return np.unique(np.concatenate([known, *waiting]))
 
 
-def write_digests(path: Path, digests: Digests) -> None:
+def write_digests(path: Target, digests: Digests) -> None:
     """Write the digests of a piece, which are sorted and different.
 
     Raises
@@ -66,7 +66,7 @@ def write_digests(path: Path, digests: Digests) -> None:
     write_groups(path, digests, ends)
 
 
-def cell_counts(path: Path) -> npt.NDArray[np.int64]:
+def cell_counts(path: Target) -> npt.NDArray[np.int64]:
     """Count the digests of a piece in each cell, (CELLS,), without reading them.
 
     Raises
@@ -76,7 +76,7 @@ def cell_counts(path: Path) -> npt.NDArray[np.int64]:
     return np.diff(read_ends(path, DIGEST), prepend=0)
 
 
-def read_range(path: Path, low: int, high: int) -> Digests:
+def read_range(path: Target, low: int, high: int) -> Digests:
     """Read the digests of a piece from `low` to below `high`, as numbers of `BITS` bits.
 
     Raises

@@ -14,18 +14,17 @@ records, so that damage is found by whoever reads a group. It does not know what
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from features.base.arrays import Array
-from features.base.atomic import replacing
-from features.errors import CannotContinue, FileRefused, system_reason
+from features.base.storage import Target
+from features.errors import FileRefused
+from features.pieces.duplicates.files import open_to_read, open_to_write, read_exactly
 
 MAGIC = b"frostline-groups\n"
 
@@ -35,12 +34,12 @@ _ENTRY = np.dtype([("end", "<u8"), ("crc", "<u4")])
 _HEAD_BYTES = len(MAGIC) + _SIZES.size
 
 
-def write_groups(path: Path, records: Array, ends: npt.NDArray[np.int64]) -> None:
+def write_groups(path: Target, records: Array, ends: npt.NDArray[np.int64]) -> None:
     """Write records to a file that appears whole, in place of what has its name.
 
     Parameters
     ----------
-    path : Path
+    path : path or URL
     records : array (n,)
         Group by group.
     ends : int64 array (groups,)
@@ -57,12 +56,12 @@ def write_groups(path: Path, records: Array, ends: npt.NDArray[np.int64]) -> Non
     for number, end in enumerate(ends.tolist()):
         entries["crc"][number] = _crc(number, start, end, records[start:end])
         start = end
-    with replacing(path) as aside, aside.open("wb") as file:
+    with open_to_write(path) as file:
         file.write(MAGIC + _SIZES.pack(records.dtype.itemsize, len(ends)) + entries.tobytes())
         file.write(_bytes(records))
 
 
-def read_ends(path: Path, dtype: npt.DTypeLike) -> npt.NDArray[np.int64]:
+def read_ends(path: Target, dtype: npt.DTypeLike) -> npt.NDArray[np.int64]:
     """Read where the groups end, (groups,), without their records.
 
     Raises
@@ -70,16 +69,18 @@ def read_ends(path: Path, dtype: npt.DTypeLike) -> npt.NDArray[np.int64]:
     FileRefused
         It is not such a file, or not one of records of this type.
     CannotContinue
-        It is not there, or cannot be read.
+        It cannot be read.
+    InputError
+        It is not there.
     """
-    with _opened(path) as file:
+    with open_to_read(path) as file:
         n_groups = _read_head(file, path, np.dtype(dtype))
         ends: npt.NDArray[np.int64] = _take(file, path, _ENTRY, n_groups)["end"].astype(np.int64)
         return ends
 
 
 def read_groups(
-    path: Path, dtype: npt.DTypeLike, first: int, stop: int
+    path: Target, dtype: npt.DTypeLike, first: int, stop: int
 ) -> tuple[Array, npt.NDArray[np.int64]]:
     """Read the groups from `first` to `stop`.
 
@@ -95,10 +96,12 @@ def read_groups(
     FileRefused
         It is not such a file, is damaged, or has records of another type.
     CannotContinue
-        It is not there, or cannot be read.
+        It cannot be read.
+    InputError
+        It is not there.
     """
     kind = np.dtype(dtype)
-    with _opened(path) as file:
+    with open_to_read(path) as file:
         n_groups = _read_head(file, path, kind)
         before = max(0, first - 1)
         file.seek(before * _ENTRY.itemsize, 1)
@@ -106,7 +109,7 @@ def read_groups(
         borders = [0] * (first == 0) + entries["end"].tolist()
         records_start = _HEAD_BYTES + n_groups * _ENTRY.itemsize
         # More records than bytes: a number that is damaged, and may be too large to go there.
-        if sorted(borders) != borders or borders[-1] > os.fstat(file.fileno()).st_size:
+        if sorted(borders) != borders or borders[-1] > file.seek(0, 2):
             raise _damaged(path)
         file.seek(records_start + borders[0] * kind.itemsize)
         records = _take(file, path, kind, borders[-1] - borders[0])
@@ -119,17 +122,10 @@ def read_groups(
     return records, starts
 
 
-def _opened(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise CannotContinue(f"{path} cannot be read: {system_reason(error)}") from error
-
-
-def _read_head(file: BinaryIO, path: Path, dtype: np.dtype[Any]) -> int:
+def _read_head(file: BinaryIO, path: Target, dtype: np.dtype[Any]) -> int:
     """Check that it is such a file, and give the number of its groups."""
-    head = file.read(_HEAD_BYTES)
-    if len(head) < _HEAD_BYTES or not head.startswith(MAGIC):
+    head = read_exactly(file, _HEAD_BYTES)
+    if head is None or not head.startswith(MAGIC):
         raise _damaged(path)
     size, n_groups = _SIZES.unpack(head[len(MAGIC) :])
     if size != dtype.itemsize:
@@ -137,16 +133,11 @@ def _read_head(file: BinaryIO, path: Path, dtype: np.dtype[Any]) -> int:
     return int(n_groups)
 
 
-def _take(file: BinaryIO, path: Path, dtype: np.dtype[Any], n: int) -> Array:
+def _take(file: BinaryIO, path: Target, dtype: np.dtype[Any], n: int) -> Array:
     """Read n records where the file stands."""
-    try:
-        left = os.fstat(file.fileno()).st_size - file.tell()
-        # Before memory is taken for it: a damaged number may be a very large one.
-        data = bytearray(n * dtype.itemsize) if n * dtype.itemsize <= left else None
-        if data is None or file.readinto(data) != len(data):  # type: ignore[attr-defined]
-            raise _damaged(path)
-    except OSError as error:
-        raise CannotContinue(f"{path} cannot be read: {system_reason(error)}") from error
+    data = read_exactly(file, n * dtype.itemsize)
+    if data is None:
+        raise _damaged(path)
     return np.frombuffer(data, dtype)
 
 
@@ -161,5 +152,5 @@ def _crc(number: int, start: int, end: int, records: Array) -> int:
 _CURE = "remove it, and run the same command again"
 
 
-def _damaged(path: Path) -> FileRefused:
+def _damaged(path: Target) -> FileRefused:
     return FileRefused(f"{path} is damaged, or was not written by frostline: {_CURE}")

@@ -9,12 +9,12 @@ that the ranges were cut for (`ranges`), and it does not know texts or vectors.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from features.base.arrays import Array
+from features.base.storage import Target
 from features.pieces.duplicates.digests import DIGEST, Digests, read_range
 from features.pieces.duplicates.grouped_records import read_groups, write_groups
 from features.pieces.duplicates.ranges import Range
@@ -24,7 +24,9 @@ from features.pieces.duplicates.ranges import Range
 TAKE = np.dtype([("digest", DIGEST), ("owner", "<u4"), ("place", "<u4")])
 
 
-def write_owners(takes_path: Path, shared_path: Path, within: Range, files: Sequence[Path]) -> None:
+def write_owners(
+    takes_path: Target, shared_path: Target, within: Range, files: Sequence[Target]
+) -> None:
     """Find the owners of the digests of one range, and write them down.
 
     The same input gives the same bytes, whoever writes them. `takes_path` is there last, so where
@@ -32,13 +34,13 @@ def write_owners(takes_path: Path, shared_path: Path, within: Range, files: Sequ
 
     Parameters
     ----------
-    takes_path : Path
+    takes_path : path or URL
         Gets the records of `TAKE`, a group each piece, in the order of the digests.
-    shared_path : Path
+    shared_path : path or URL
         Gets the digests that are shared, a group each owner, in order.
     within : Range
         One of `cut_ranges`.
-    files : sequence of Path
+    files : sequence of paths or URLs
         The digests of each piece, see `write_digests`.
 
     Raises
@@ -110,13 +112,13 @@ def find_owners(
 
 
 def read_of_piece(
-    files: Iterable[Path], dtype: npt.DTypeLike, piece: int
+    files: Iterable[Target], dtype: npt.DTypeLike, piece: int
 ) -> tuple[Array, npt.NDArray[np.int64]]:
     """Read what the files of all ranges, in order, have of one piece.
 
     Parameters
     ----------
-    files : iterable of Path
+    files : iterable of paths or URLs
         Either those of `takes` or those of `shared`.
     dtype : numpy type
         `TAKE` or `DIGEST`.

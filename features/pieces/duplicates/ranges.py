@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from features.base.storage import Target
 from features.errors import InputError
 from features.pieces.duplicates.digests import BITS, CELL_BITS, CELLS, cell_counts, read_range
 
@@ -30,12 +30,12 @@ class Range:
     high: int
 
 
-def cut_ranges(files: Sequence[Path], memory: int = MEMORY) -> list[Range]:
+def cut_ranges(files: Sequence[Target], memory: int = MEMORY) -> list[Range]:
     """Cut all digests into ranges, in ascending order and without gaps.
 
     Parameters
     ----------
-    files : sequence of Path
+    files : sequence of paths or URLs
         The digests of each piece, see `write_digests`.
     memory : int
         Bytes that work on a range may take.
@@ -66,7 +66,7 @@ def cut_ranges(files: Sequence[Path], memory: int = MEMORY) -> list[Range]:
 
 
 def _small_ranges(
-    files: Sequence[Path], counts: Sequence[int], most: int
+    files: Sequence[Target], counts: Sequence[int], most: int
 ) -> Iterator[tuple[Range, int]]:
     """Give ranges of `most` digests at most with their numbers: cells, or parts of a full one."""
     width = 2 ** (BITS - CELL_BITS)
@@ -75,7 +75,7 @@ def _small_ranges(
 
 
 def _halves(
-    files: Sequence[Path], whole: Range, count: int, most: int
+    files: Sequence[Target], whole: Range, count: int, most: int
 ) -> Iterator[tuple[Range, int]]:
     """Halve a range until each part is small enough.
 

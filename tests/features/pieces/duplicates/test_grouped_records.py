@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.errors import CannotContinue, FileRefused
+from features.errors import FileRefused, InputError
 from features.pieces.duplicates.grouped_records import read_ends, read_groups, write_groups
 
 RECORD = np.dtype([("digest", "S3"), ("number", "<u4")])
@@ -68,5 +68,5 @@ def test_a_file_that_is_cut_off_is_refused(written):
 def test_records_of_another_type_and_missing_files_are_refused(written, tmp_path):
     with pytest.raises(FileRefused, match="records of 7 bytes, not of 16"):
         read_groups(written, np.dtype("S16"), 0, 4)
-    with pytest.raises(CannotContinue, match="No such file"):
+    with pytest.raises(InputError, match="no such file"):
         read_ends(tmp_path / "other", RECORD)

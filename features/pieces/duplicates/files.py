@@ -1,0 +1,82 @@
+"""Read and write the files of duplicates by path or URL: parts of them, from any place.
+
+In come targets (`features/base/storage.py`), out come open files. What is written appears whole.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from features.base.atomic import replacing
+from features.base.remote.filesystem import asking, opened
+from features.base.remote.urls import is_url
+from features.base.storage import Target, local_path, put_file
+from features.errors import CannotContinue, InputError, system_reason
+
+
+@contextmanager
+def open_to_read(target: Target) -> Iterator[BinaryIO]:
+    """Open a file; of a server each read is one request, of just the bytes that are read.
+
+    Raises
+    ------
+    CannotContinue
+        It cannot be read.
+    InputError
+        It is not there.
+    """
+    if is_url(target):
+        with asking(str(target), "read"):
+            system, path = opened(str(target))
+            with system.open(path, "rb", cache_type="none") as there:
+                yield cast(BinaryIO, there)
+        return
+    try:
+        with local_path(target).open("rb", buffering=0) as file:
+            yield cast(BinaryIO, file)
+    except FileNotFoundError as error:
+        raise InputError(f"{target}: no such file") from error
+    except OSError as error:
+        raise CannotContinue(f"{target} cannot be read: {system_reason(error)}") from error
+
+
+@contextmanager
+def open_to_write(target: Target) -> Iterator[BinaryIO]:
+    """Open a file that appears whole at the end, in place of what is there.
+
+    Raises
+    ------
+    InputError, CannotContinue
+        It cannot be written.
+    """
+    if is_url(target):
+        with tempfile.TemporaryDirectory() as folder:
+            aside = Path(folder) / "file"
+            with aside.open("w+b") as file:
+                yield file
+            put_file(aside, str(target))
+        return
+    path = local_path(target)
+    with replacing(path) as aside, aside.open("w+b") as file:
+        yield file
+
+
+def read_exactly(file: BinaryIO, size: int) -> bytearray | None:
+    """Read so many bytes where the file stands; None where it has fewer."""
+    position = file.tell()
+    # Before memory is taken for it: a damaged number may be a very large one.
+    if size > file.seek(0, 2) - position:
+        return None
+    file.seek(position)
+    data, filled = bytearray(size), 0
+    while filled < size:
+        some = file.read(size - filled)
+        if not some:
+            return None
+        data[filled : filled + len(some)] = some
+        filled += len(some)
+    return data
