@@ -1,7 +1,7 @@
 """Tell about how many rows a file has, from its size and a sample of the first file of its format.
 
-In come files, out goes a number that is the same on every machine. Of a file 256 KiB are read, of
-the others of its format nothing.
+In come files, out goes a number that is the same on every machine. Of a file 256 KiB are read, or
+the footer where it is a Parquet file; of the others of its format nothing.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from features.tweets.columns import DEFAULT_COLUMNS
-from features.tweets.formats import BINARY
+from features.tweets.formats import BINARY, JSON, JSON_LINES
+from features.tweets.parquet import row_groups
 from features.tweets.reader import readable
 from features.tweets.source import COMPRESSIONS, unpacked
 
 _SAMPLE = 2**18
 _STEP = 2**16
-# Bytes of a row where a sample does not tell.
-_USUAL = 100
+# A row and its bytes, where a sample does not tell.
+_USUAL = 1, 100
 # Unpacked bytes of a sample that are looked at: what a bomb unpacks to has no end.
 _MOST = 2**24
 
@@ -53,34 +54,36 @@ class RowSize:
         """
         if not size:
             return 0
-        key = suffix, _packed_by(path)
+        key = suffix, packing_of(path)
         if key not in self._known:
             names = DEFAULT_COLUMNS["text"] if self.text is None else (self.text,)
-            self._known[key] = _sample(path, size, suffix, names)
+            with readable(path):
+                rows, sampled = _sample(Path(path), size, suffix, names)
+            self._known[key] = (rows, sampled) if rows else _USUAL
         rows, sampled = self._known[key]
         return max(1, size * rows // sampled)
 
 
-def _packed_by(path: str) -> str:
+def packing_of(path: str) -> str:
+    """Give the end of the name of a packed file, such as `.gz`; else nothing."""
     suffix = Path(path).suffix.lower()
     return suffix if suffix in (*COMPRESSIONS, ".zip") else ""
 
 
-def _sample(path: str, size: int, suffix: str, names: Collection[str]) -> tuple[int, int]:
-    """Give how many rows there are in how many bytes of a file."""
-    if suffix in BINARY:
-        return 1, _USUAL
-    with readable(path), Path(path).open("rb") as raw:
-        head = raw.read(_SAMPLE)
-        if _packed_by(path) == ".zip":
-            text, sampled = _of_archive(raw, Path(path), size)
+def _sample(path: Path, size: int, suffix: str, names: Collection[str]) -> tuple[int, int]:
+    """Give how many rows there are in how many bytes of a file; 0 rows where that is not seen."""
+    with path.open("rb") as raw:
+        if suffix in BINARY:
+            return sum(row_groups(raw, str(path))) if suffix == ".parquet" else 0, size
+        if packing_of(str(path)) == ".zip":
+            text, sampled = _of_archive(raw, path, size)
         else:
-            text, sampled = _unpacked(head, Path(path)), len(head)
-    rows = max(text.count(b"\n"), text.count(b"\r"))
-    if suffix in (".json", "tweets.js"):
-        keys = max(text.count(f'"{name}"'.encode()) for name in names)
-        rows = keys or rows
-    return (rows, sampled) if rows else (1, _USUAL)
+            head = raw.read(_SAMPLE)
+            text, sampled = _unpacked(head, path), len(head)
+    lines = max(text.count(b"\n"), text.count(b"\r"))
+    if suffix in JSON and suffix not in JSON_LINES:
+        return max(text.count(f'"{name}"'.encode()) for name in names) or lines, sampled
+    return lines, sampled
 
 
 def _unpacked(head: bytes, path: Path) -> bytes:

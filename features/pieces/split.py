@@ -1,23 +1,40 @@
 """Split inputs into pieces: names of files in, a list of pieces out, the same for every job.
 
 Small files are grouped whole, in their order, by their sizes and without being read, until they
-have about `shard_rows` rows. A larger file is a piece of its own.
+have about `shard_rows` rows. A large file is cut between rows (`file_index.py`), into pieces of its
+own. What can't be cut is whole, however large: packed files, arrays of JSON, Arrow files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from features.errors import InputError
+from features.pieces.file_index import FileIndex, IndexRequest, make_index
 from features.pieces.piece import Piece
 from features.pieces.row_size import RowSize
 from features.tweets.columns import Columns
 from features.tweets.formats import format_of
+from features.tweets.reader import readable
 from features.tweets.rows.inputs import inputs_of
 from features.tweets.span import Span
 from features.tweets.table import InputFormat
+
+# A file is large from so many pieces on. Files that were written with as many rows each as a piece
+# should have stay whole, though they seem a bit larger, and need not be looked at.
+_LARGE = 1.5
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file: the whole of it, its format, and about how many rows it has."""
+
+    span: Span
+    suffix: str
+    rows: int
 
 
 def split(
@@ -26,6 +43,7 @@ def split(
     shard_rows: int,
     columns: Columns = Columns(),  # noqa: B008 - it is frozen
     written: InputFormat = InputFormat(),  # noqa: B008 - it is frozen
+    index_of: Callable[[IndexRequest], FileIndex] = make_index,
 ) -> list[Piece]:
     """Split inputs into pieces, which depend on them and on `shard_rows` alone.
 
@@ -34,14 +52,17 @@ def split(
     inputs : path, or a sequence of these
         Files.
     shard_rows : int
-        Rows that a piece has, about.
+        Rows that a piece has: at most, in what large files are cut into; about, in files that are
+        whole.
     columns : Columns
     written : InputFormat
+    index_of : callable
+        Gives the index of a large file: by looking at all of it, or one that was kept.
 
     Raises
     ------
-    InputError
-        One of the inputs is no file that every job can open by its name.
+    InputError, FileRefused
+        One of the inputs is no file that every job can open by its name, or can't be read.
     """
     paths = [_path(one) for one in inputs_of(inputs)]
     if not paths:
@@ -49,12 +70,21 @@ def split(
     if shard_rows < 1:
         raise InputError(f"`shard_rows` must be 1 or more, is {shard_rows}")
     sizes = RowSize(columns.text)
-    counted = []
+    files = []
     for path in paths:
         suffix = format_of(path, written.format)
-        size = Path(path).stat().st_size
-        counted.append((Span(path, size), sizes.rows(path, size, suffix)))
-    return [Piece(number, spans) for number, spans in enumerate(_grouped(counted, shard_rows))]
+        with readable(path):
+            span = Span(path, Path(path).stat().st_size)
+        files.append(_File(span, suffix, sizes.rows(path, span.size, suffix)))
+
+    def spans_of(file: _File) -> list[Span]:
+        request = IndexRequest(file.span.path, file.suffix, columns, written, shard_rows)
+        if file.rows <= _LARGE * shard_rows or not request.is_divisible:
+            return [file.span]
+        return index_of(request).spans(file.span.path)
+
+    groups = _grouped(files, shard_rows, spans_of)
+    return [Piece(number, spans) for number, spans in enumerate(groups)]
 
 
 def _path(one: object) -> str:
@@ -72,14 +102,22 @@ def _path(one: object) -> str:
     return one
 
 
-def _grouped(files: list[tuple[Span, int]], shard_rows: int) -> Iterator[tuple[Span, ...]]:
+def _grouped(
+    files: list[_File], shard_rows: int, spans_of: Callable[[_File], list[Span]]
+) -> Iterator[tuple[Span, ...]]:
     """Group whole files, in their order, until they have about so many rows."""
     group: list[Span] = []
     rows = 0
-    for span, more in files:
-        if group and rows + more > shard_rows:
+    for file in files:
+        spans = spans_of(file)
+        is_whole = spans == [file.span]
+        if group and (not is_whole or rows + file.rows > shard_rows):
             yield tuple(group)
             group, rows = [], 0
-        group.append(span)
-        rows += more
-    yield tuple(group)
+        if not is_whole:
+            yield from ((span,) for span in spans)
+            continue
+        group.append(file.span)
+        rows += file.rows
+    if group:
+        yield tuple(group)

@@ -155,6 +155,22 @@ def check_columns(
         )
 
 
+def with_more_columns(
+    asked: Mapping[str, str | None], columns: Mapping[str, str], keys: Sequence[str], name: str
+) -> dict[str, str]:
+    """Choose columns among the keys of an object, for the roles that have none yet.
+
+    Raises
+    ------
+    InputError
+        It is the first with a text, and has not what was asked for.
+    """
+    more = choose_columns(asked, keys) | dict(columns)
+    if "text" in more and "text" not in columns:
+        check_columns(asked, more, keys, name)
+    return more
+
+
 def check_single(columns: dict[str, str], existing: Sequence[str], name: str) -> None:
     """Refuse a table that has a column twice under a name that is read."""
     for role, column in columns.items():

@@ -12,7 +12,7 @@ import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import BinaryIO, cast
 
 from features.base.paths import check_input
@@ -119,20 +119,24 @@ def _tells(text: str) -> bool:
 
 def _read_delimited(default: str) -> Reader:
     def read(source: Source, table: InputFormat, stack: ExitStack) -> Iterator[Row]:
-        dialect = find_dialect(source, default, table)
-        width = 0
-        last = ""
-        for line, cells, reason in read_table(source, dialect, stack):
-            if not width:
-                if reason:
-                    raise InputError(
-                        f"{source.name}, line {line}: {reason}; it must name the columns"
-                    )
-                width, last = len(cells), cells[-1]
-                columns = cells if dialect.header else list(map(str, range(width)))
-                yield line, Header(columns, str(dialect))
-                if dialect.header:
-                    continue
+        part, known = source.part, source.known
+        dialect = known.dialect if known is not None else find_dialect(source, default, table)
+        assert dialect is not None, "it is known of every table"
+        rows = read_table(source, dialect, stack)
+        if part is not None and known is not None and not part.is_first:
+            first = list(known.first)
+        else:
+            line, first, reason = next(rows, (0, [], ""))
+            if reason:
+                raise InputError(f"{source.name}, line {line}: {reason}; it must name the columns")
+            if not first:
+                raise InputError(f"{source.name} is empty; its first line must name the columns")
+            if not dialect.header:
+                rows = chain([(line, first, reason)], rows)
+        width, last = len(first), first[-1]
+        columns = first if dialect.header else list(map(str, range(width)))
+        yield 0, Header(columns, str(dialect))
+        for line, cells, reason in rows:
             if reason:
                 yield line, reason
             elif len(cells) != width:
@@ -142,8 +146,6 @@ def _read_delimited(default: str) -> Reader:
                 yield line, "the names of the columns again, not a tweet"
             else:
                 yield line, cells
-        if not width:
-            raise InputError(f"{source.name} is empty; its first line must name the columns")
 
     return read
 
@@ -165,7 +167,7 @@ def _read_json(source: Source, table: InputFormat, stack: ExitStack) -> Iterator
 
 def _read_lines_of_text(source: Source, table: InputFormat, stack: ExitStack) -> Iterator[Row]:
     yield 0, Header(["text"], notes=_notes_of_text(source))
-    for number, (line, too_long) in enumerate(source.lines(stack), 1):
+    for number, (line, too_long) in enumerate(source.lines(stack), source.lines_before + 1):
         if too_long:
             yield number, f"line is longer than {source.max_line_bytes} bytes"
         else:
@@ -185,10 +187,13 @@ def _notes_of_text(source: Source) -> tuple[str, ...]:
 
 
 def _read_parquet(source: Source, table: InputFormat, stack: ExitStack) -> Iterator[Row]:
-    rows = parquet.rows_of(cast(BinaryIO, source.raw), source.name, source.max_line_bytes)
-    names, nested = next(rows, ([], []))
+    part = source.part
+    between = None if part is None else (part.start, part.stop)
+    raw = cast(BinaryIO, source.raw)
+    rows = parquet.rows_of(raw, source.name, source.max_line_bytes, between=between)
+    names, nested, _ = next(rows, ([], [], []))
     yield 0, Header(names, notes=not_read(nested, source.name))
-    yield from enumerate(rows, 1)
+    yield from enumerate(rows, source.lines_before + 1)
 
 
 @dataclass(frozen=True)
@@ -199,10 +204,12 @@ class Format:
     read: Reader
 
 
+# Tables, and the delimiters that their names stand for.
+TABLES = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 FORMATS = {
-    ".csv": Format("CSV", _read_delimited(",")),
-    ".tsv": Format("TSV", _read_delimited("\t")),
-    ".tab": Format("TSV", _read_delimited("\t")),
+    ".csv": Format("CSV", _read_delimited(TABLES[".csv"])),
+    ".tsv": Format("TSV", _read_delimited(TABLES[".tsv"])),
+    ".tab": Format("TSV", _read_delimited(TABLES[".tab"])),
     ".jsonl": Format("JSON Lines", _read_jsonl),
     ".ndjson": Format("JSON Lines", _read_jsonl),
     ".json": Format("JSON", _read_json),
@@ -212,7 +219,9 @@ FORMATS = {
     ".arrow": Format("Arrow", _read_parquet),
     ".feather": Format("Arrow", _read_parquet),
 }
-TABLES = (".csv", ".tsv", ".tab")
+# An object a line, or else one array where it begins so; the others may have values over lines.
+JSON_LINES = (".jsonl", ".ndjson")
+JSON = (*JSON_LINES, ".json", "tweets.js")
 # What has a compression of its own.
 BINARY = (".parquet", ".arrow", ".feather")
 

@@ -43,19 +43,43 @@ def read_json(source: Source, stack: ExitStack) -> Iterator[tuple[int, dict[str,
 def _read(
     source: Source, stack: ExitStack, *, lines_alone: bool
 ) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    if source.part is not None and not source.part.is_first:
+        return _objects(source, source.lines(stack), source.lines_before + 1)
     text = source.text(stack)
-    blank = 0  # lines before the first that has something
+    start, line = _first_line(source, text)
+    if _holds_values(start, lines_alone=lines_alone):
+        return _values(source, text, start, line)
+    return _objects(source, lines_in(text, source, start), line)
+
+
+def lines_of_objects(
+    source: Source, stack: ExitStack, *, lines_alone: bool
+) -> Iterator[tuple[str, bool]] | None:
+    """Give the lines from the first that has something on; None where values go over lines."""
+    text = source.text(stack)
+    start, _ = _first_line(source, text)
+    if _holds_values(start, lines_alone=lines_alone):
+        return None
+    return lines_in(text, source, start)
+
+
+def _first_line(source: Source, text: TextIO) -> tuple[str, int]:
+    """Read the first line that has something, and give its number."""
+    blank = 0  # lines before it
     with decoding(source):
         while (start := text.readline(source.max_line_bytes + 1)) and not start.strip():
             blank += start.endswith(("\n", "\r"))
     if archive := _ARCHIVE.match(start):
         start = start[archive.end() :]
+    return start, blank + 1
+
+
+def _holds_values(start: str, *, lines_alone: bool) -> bool:
+    """Whether a file that starts so holds values that may go over lines, not an object a line."""
     # An array may be one line, however long; among lines it is one where objects are in it.
-    if (_ARRAY_OF_OBJECTS if lines_alone else _ARRAY).match(start) or (
-        start and not lines_alone and not _is_whole(start)
-    ):
-        return _values(source, text, start, blank + 1)
-    return _objects(source, lines_in(text, source, start), blank + 1)
+    if (_ARRAY_OF_OBJECTS if lines_alone else _ARRAY).match(start):
+        return True
+    return bool(start) and not lines_alone and not _is_whole(start)
 
 
 def _is_whole(line: str) -> bool:
@@ -73,16 +97,20 @@ def _objects(
     for number, (line, too_long) in enumerate(lines, first):
         if too_long:
             yield number, f"line is longer than {source.max_line_bytes} bytes"
-            continue
-        if not line.strip():
-            continue
-        try:
-            content = json.loads(line, object_pairs_hook=_without_doubles)
-        except (ValueError, RecursionError) as error:
-            yield number, f"not JSON ({str(error)[:80]}): {shown(line)}"
-            continue
-        for row in _rows_in(content):
-            yield number, row if isinstance(row, dict) else _no_object(row, line)
+        elif line.strip():
+            for row in rows_in_line(line):
+                yield number, row
+
+
+def rows_in_line(line: str) -> Iterator[dict[str, Any] | str]:
+    """Give the objects that a line holds, or why there are none."""
+    try:
+        content = json.loads(line, object_pairs_hook=_without_doubles)
+    except (ValueError, RecursionError) as error:
+        yield f"not JSON ({str(error)[:80]}): {shown(line)}"
+        return
+    for row in _rows_in(content):
+        yield row if isinstance(row, dict) else _no_object(row, line)
 
 
 def _values(

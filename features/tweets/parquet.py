@@ -13,7 +13,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from itertools import accumulate
 from typing import Any, BinaryIO
 
 from features.base import child as children
@@ -37,14 +39,15 @@ def rows_of(
     name: str,
     max_text_bytes: int,
     *,
+    between: tuple[int, int] | None = None,
     memory_bytes: int = MEMORY_BYTES,
     program: str = "",
-) -> Iterator[list[Any]]:
+) -> Generator[list[Any]]:
     """Read the columns, then row by row what is in them.
 
-    The first list has the names of the columns that are read, and then one list with those that are
-    not, as they hold lists or objects. Numbers of a Hugging Face ClassLabel come as the names that
-    they stand for.
+    The first list has a list of the columns that are read, one of those that are not, as they hold
+    lists or objects, and one of how many rows each row group of a Parquet file has. Numbers of a
+    Hugging Face ClassLabel come as the names that they stand for.
 
     Parameters
     ----------
@@ -54,6 +57,8 @@ def rows_of(
         For messages.
     max_text_bytes : int
         A longer text is `Odd`.
+    between : tuple of (int, int), optional
+        Of a Parquet file, the first row that is read, and the one behind the last; default: all.
     memory_bytes : int
         Of the child.
     program : str
@@ -73,7 +78,7 @@ def rows_of(
     CannotContinue
         No process could be started.
     """
-    limits = [str(memory_bytes), str(max_text_bytes)]
+    limits = [str(memory_bytes), str(max_text_bytes), *map(str, between or ())]
     with tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(
@@ -103,6 +108,19 @@ def rows_of(
             raise _failure(code, errors, name, memory_bytes)
 
 
+def row_groups(stream: BinaryIO, name: str) -> list[int]:
+    """Give how many rows each row group of a Parquet file has; none of an Arrow file.
+
+    Raises
+    ------
+    FileRefused, InputError, CannotContinue
+        See `rows_of`.
+    """
+    with closing(rows_of(stream, name, 1)) as rows:
+        _, _, groups = next(rows, ([], [], []))
+    return groups
+
+
 def _failure(code: int, errors: str, name: str, memory_bytes: int) -> Exception:
     if code == InputError.exit_code:
         return InputError(
@@ -118,7 +136,7 @@ def _failure(code: int, errors: str, name: str, memory_bytes: int) -> Exception:
 
 def child() -> None:
     """Run in the child: the file is standard input, the rows go to standard output."""
-    memory, max_text_bytes = (int(argument) for argument in sys.argv[2:4])
+    memory, max_text_bytes, *between = (int(argument) for argument in sys.argv[2:])
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -126,9 +144,9 @@ def child() -> None:
         sys.exit(InputError.exit_code)
     children.set_limits(memory_bytes=memory)
     try:
-        schema, batches = _opened(pa, pq)
+        schema, batches, groups = _opened(pa, pq, between)
         wanted, nested = columns_of(schema)
-        sys.stdout.write(json.dumps([wanted, nested]) + "\n")
+        sys.stdout.write(json.dumps([wanted, nested, groups]) + "\n")
         names = class_names(schema)
         for batch in batches(wanted):
             for cells in cells_of(batch, wanted, names, max_text_bytes):
@@ -141,19 +159,43 @@ def child() -> None:
         sys.exit(FileRefused.exit_code)
 
 
-def _opened(pa: Any, pq: Any) -> tuple[Any, Callable[[list[str]], Iterator[Any]]]:
-    """Give the schema of standard input, and what reads columns of it in batches."""
+def _opened(
+    pa: Any, pq: Any, between: list[int]
+) -> tuple[Any, Callable[[list[str]], Iterator[Any]], list[int]]:
+    """Give the schema of standard input, what reads columns of it in batches, and its row groups.
+
+    Those are numbers of rows, of a Parquet file alone.
+    """
     # Not buffered: where it stands is where the parent sees it.
     raw = open(0, "rb", buffering=0)  # noqa: SIM115 - it lives as long as the process
     start = os.pread(0, 6, 0)
     if start == b"ARROW1":
         file = pa.ipc.open_file(raw)
         count = range(file.num_record_batches)
-        return file.schema, lambda names: (file.get_batch(n).select(names) for n in count)
+        return file.schema, lambda names: (file.get_batch(n).select(names) for n in count), []
     if start.startswith(b"PAR1"):
         table = pq.ParquetFile(raw, buffer_size=2**20)
-        return table.schema_arrow, lambda names: table.iter_batches(
-            BATCH_ROWS, columns=names, use_threads=False
-        )
+        about = table.metadata
+        groups = [about.row_group(n).num_rows for n in range(about.num_row_groups)]
+        return table.schema_arrow, lambda names: _between(table, names, groups, between), groups
     stream = pa.ipc.open_stream(raw)
-    return stream.schema, lambda names: (batch.select(names) for batch in stream)
+    return stream.schema, lambda names: (batch.select(names) for batch in stream), []
+
+
+def _between(table: Any, names: list[str], groups: list[int], between: list[int]) -> Iterator[Any]:
+    """Read rows of a Parquet file in batches: all of them, or those between two."""
+    if not between:
+        yield from table.iter_batches(BATCH_ROWS, columns=names, use_threads=False)
+        return
+    first, stop = between
+    ends = list(accumulate(groups))
+    starts = [0, *ends[:-1]]
+    wanted = [n for n in range(len(groups)) if starts[n] < stop and first < ends[n]]
+    skip, left = (first - starts[wanted[0]], stop - first) if wanted else (0, 0)
+    for batch in table.iter_batches(
+        BATCH_ROWS, row_groups=wanted, columns=names, use_threads=False
+    ):
+        rows = batch.slice(skip, left)
+        skip = max(0, skip - batch.num_rows)
+        left -= rows.num_rows
+        yield rows

@@ -30,6 +30,7 @@ from features.tweets.columns import (
     check_columns,
     check_single,
     choose_columns,
+    with_more_columns,
 )
 from features.tweets.findings import Findings, folded_label
 from features.tweets.formats import (
@@ -42,7 +43,7 @@ from features.tweets.formats import (
 from features.tweets.rows.inputs import Input, inputs_of, path_of
 from features.tweets.rows.row_source import Header, Row, RowSource
 from features.tweets.source import MAX_LINE_BYTES, LookAhead, Source
-from features.tweets.span import Span
+from features.tweets.span import Part, Span
 from features.tweets.table import InputFormat
 from features.tweets.values import BLANKS, EXPONENT, id_of, kind_of, label_of, whole_text
 
@@ -244,6 +245,10 @@ class TweetReader:
                 rows = self._with_labels(rows, stack)
             place = _Place(source.name, is_whole=self._asked["text"] is None and "js" in suffix)
             is_table = False
+            part = one.part if isinstance(one, Span) else None
+            if part is not None:
+                place.take(dict(part.columns))
+            rows_before = self._rows_seen
             shapes: set[tuple[str, ...]] = set()  # of objects: the keys that they have
             for line, cells in rows:
                 if self._raw is not None and not self._rows_seen % step:
@@ -270,8 +275,10 @@ class TweetReader:
                     yield self._to_tweet(cells, number, place)
                 else:
                     yield Reject(source.name, line, f"no text among its keys: {listed(cells)}")
+            if part is not None:
+                _check_rows(source.name, part.rows, self._rows_seen - rows_before, suffix)
             most = max(shapes, key=len, default=())
-            if "text" not in place.columns and most:
+            if "text" not in place.columns and most and part is None:
                 check_columns(self._asked, place.columns, most, source.name)
             if self._raw is not None:
                 self._done_bytes += _size_of(one)
@@ -291,10 +298,13 @@ class TweetReader:
                     f"{path} has {size:,} bytes, and had {one.size:,} when the input was split: "
                     "begin again with a new output"
                 )
-        return self._source(path, Path(path), self._raw)
+            part = one.part if isinstance(one, Span) else None
+        return self._source(path, Path(path), self._raw, part)
 
-    def _source(self, name: str, path: Path | None, raw: BinaryIO | LookAhead) -> Source:
-        return Source(name, path, raw, self._written.encoding, self._max_line_bytes)
+    def _source(
+        self, name: str, path: Path | None, raw: BinaryIO | LookAhead, part: Part | None = None
+    ) -> Source:
+        return Source(name, path, raw, self._written.encoding, self._max_line_bytes, part)
 
     def _columns_of(
         self, header: Header, source: Source | RowSource, suffix: str
@@ -330,10 +340,8 @@ class TweetReader:
         suffix: str,
     ) -> dict[str, str]:
         """Choose columns among the keys of an object, for the roles that have none yet."""
-        more = choose_columns(self._asked, keys) | dict(columns)
+        more = with_more_columns(self._asked, columns, keys, source.name)
         if "text" in more:
-            if "text" not in columns:
-                check_columns(self._asked, more, keys, source.name)
             self.findings.saw_columns(source.name, more, keys, in_words(source, suffix))
         return more
 
@@ -468,9 +476,24 @@ def _bytes_of(inputs: Sequence[Input]) -> int | None:
 
 def _rows_of(inputs: Sequence[Input]) -> int | None:
     """Give the number of rows of all inputs, where all know it."""
-    counts = [one.n_rows if isinstance(one, RowSource) else None for one in inputs]
+    counts = [_known_rows(one) for one in inputs]
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
+
+
+def _known_rows(one: Input) -> int | None:
+    if isinstance(one, RowSource):
+        return one.n_rows
+    return one.part.rows if isinstance(one, Span) and one.part is not None else None
+
+
+def _check_rows(name: str, expected: int, found: int, suffix: str) -> None:
+    """Refuse a part that has not the rows that it had; of lines of JSON, it may have more."""
+    if found < expected or (found > expected and "js" not in suffix):
+        raise InputError(
+            f"{name} has {found:,} rows where it had {expected:,} when the input was split: it "
+            "has changed; begin again with a new output"
+        )
 
 
 def _read_mapping(path: Path) -> dict[str, str]:

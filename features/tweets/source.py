@@ -24,9 +24,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
 from features.errors import InputError
+
+if TYPE_CHECKING:
+    from features.tweets.span import Known, Part
 
 # A tweet has 280 characters; the bound keeps memory bounded whatever the file.
 MAX_LINE_BYTES = 16 * 2**20
@@ -209,6 +212,8 @@ class Source:
         As it was asked for; None where it is to be found out.
     max_line_bytes : int
         A longer line is none that can be used.
+    part : Part or None
+        The part of the file that is read; None for all of it. A look is at all of it either way.
     """
 
     name: str
@@ -216,6 +221,17 @@ class Source:
     raw: BinaryIO | LookAhead
     encoding: str | None = None
     max_line_bytes: int = MAX_LINE_BYTES
+    part: Part | None = None
+
+    @property
+    def known(self) -> Known | None:
+        """What is known of the whole file, so that it need not be looked at."""
+        return None if self.part is None else self.part.known
+
+    @property
+    def lines_before(self) -> int:
+        """How many lines there are before what is read."""
+        return 0 if self.part is None else self.part.line
 
     @property
     def ahead(self) -> LookAhead | None:
@@ -244,12 +260,22 @@ class Source:
 
     def text(self, stack: ExitStack) -> TextIO:
         """Give the text to be read, with its line ends as they are."""
+        if self.part is not None:
+            return self._text_of_part(self.part)
         raw, piece = self.bytes_once(stack), 8192
         if raw is self.raw and self.path is not None:
             # In pieces so small that the position says how much of a small file was read. That of
             # a packed one moves by more, and a small one may hold very much.
             piece = max(1, min(piece, self.path.stat().st_size // 1024))
         return _text_of(raw, self.found_encoding, piece)
+
+    def _text_of_part(self, part: Part) -> TextIO:
+        raw = cast(BinaryIO, self.raw)
+        raw.seek(part.start)
+        known = part.known
+        assert known is not None, "it is a file of text"
+        encoding = known.encoding if part.is_first else known.encoding_inside
+        return _text_of(raw, encoding, 8192, part.stop - part.start)
 
     def lines(self, stack: ExitStack) -> Iterator[tuple[str, bool]]:
         """Give the lines to be read, see `lines_in`."""
@@ -284,6 +310,8 @@ class Source:
         InputError
             It is neither UTF-8 nor marked, or there is no such encoding.
         """
+        if self.known is not None:
+            return self.known.encoding
         if self.encoding is not None:
             return known_encoding(self.encoding)
         if self.ahead is not None and not self.ahead.filled:
@@ -293,6 +321,8 @@ class Source:
     @property
     def is_clean(self) -> bool:
         """Whether all of it is known to be UTF-8, without what can't be in a text file."""
+        if self.known is not None:
+            return self.known.is_clean
         seen = self.ahead is None or self.ahead.filled
         return (
             seen
@@ -355,10 +385,13 @@ def _only_member(raw: BinaryIO, path: Path) -> BinaryIO:
         raise InputError(f"{path} is not a readable zip file: {error}") from error
 
 
-def _text_of(stream: BinaryIO, encoding: str, piece: int) -> TextIO:
-    """Decode a stream that is read in pieces; what can't be decoded becomes lone surrogates."""
+def _text_of(stream: BinaryIO, encoding: str, piece: int, size: int | None = None) -> TextIO:
+    """Decode a stream that is read in pieces; what can't be decoded becomes lone surrogates.
+
+    Of `size` bytes it is read to there, and not beyond.
+    """
     return io.TextIOWrapper(
-        cast(BinaryIO, _Unclosed(stream, piece)), encoding, "surrogateescape", newline=""
+        cast(BinaryIO, _Unclosed(stream, piece, size)), encoding, "surrogateescape", newline=""
     )
 
 
@@ -411,8 +444,8 @@ def _is_too_long(line: str, most: int) -> bool:
 class _Unclosed(io.RawIOBase):
     """Hands reads on, one at a time, and leaves the stream open when it is thrown away."""
 
-    def __init__(self, stream: BinaryIO, piece: int) -> None:
-        self._stream, self._piece = stream, piece
+    def __init__(self, stream: BinaryIO, piece: int, left: int | None) -> None:
+        self._stream, self._piece, self._left = stream, piece, left
 
     def readable(self) -> bool:
         return True
@@ -420,7 +453,11 @@ class _Unclosed(io.RawIOBase):
     def read1(self, size: int = -1) -> bytes:
         """Read what is there, without waiting for more; `TextIOWrapper` asks for this."""
         size = self._piece if size < 0 else min(size, self._piece)
-        return _some(self._stream, size)
+        if self._left is None:
+            return _some(self._stream, size)
+        taken = _some(self._stream, min(size, self._left))
+        self._left -= len(taken)
+        return taken
 
     def read(self, size: int = -1) -> bytes:
         """Read as `read1` does."""

@@ -145,7 +145,7 @@ def _parse_plain(source: Source, delimiter: str, stack: ExitStack) -> Iterator[T
     csv.field_size_limit(2 * source.max_line_bytes)
     rows = csv.reader(source.text(stack), delimiter=delimiter, strict=True)
     try:
-        for line, cells in enumerate(rows, 1):
+        for line, cells in enumerate(rows, source.lines_before + 1):
             if cells:
                 yield line, cells, ""
     except csv.Error as error:
@@ -202,7 +202,7 @@ def _parse_lines(
     lines: Iterable[tuple[str, bool]], delimiter: str, source: Source
 ) -> Iterator[TableRow]:
     """Give a row a line: quotes are text."""
-    for number, (line, too_long) in enumerate(lines, 1):
+    for number, (line, too_long) in enumerate(lines, source.lines_before + 1):
         content = line.rstrip("\r\n")
         if too_long:
             yield number, [], _too_long(source)
@@ -215,7 +215,7 @@ class _Record:
 
     def __init__(self, source: Source) -> None:
         self._name, self._most = source.name, source.max_line_bytes
-        self._read = 0
+        self._read = source.lines_before
         self.begin()
 
     def begin(self) -> None:
