@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from features.base.arrays import Floats
+from features.engines.engine import Engine
 from features.errors import InputError
 from features.spec.vector_spec import VectorSpec
 from pipeline.data.conflicts import Conflicts, settle
@@ -23,6 +25,7 @@ from pipeline.data.corrections import Corrections, correct
 from pipeline.data.join import Joined, open_joined
 from pipeline.data.labelled_rows import classes_of, labelled_rows
 from pipeline.data.matching import Matching
+from pipeline.data.shared_rows import Sharing
 from pipeline.evaluation.bootstrap import interval, resampled
 from pipeline.evaluation.cross_validation import FOLDS, SELECTION_TOL, select
 from pipeline.evaluation.metrics import METRICS, Metrics, measure, score
@@ -169,6 +172,7 @@ def compare(
     seed: int = 0,
     max_iter: int = 1000,
     memory: int | str | None = None,
+    engine: Engine | None = None,
     progress: Callable[[float, int], None] | None = None,
 ) -> Comparison:
     """Measure every view of one store or several in the same cross-validation.
@@ -185,7 +189,7 @@ def compare(
         Folds; see `make_folds`.
     metric : str
         One of `METRICS`: C is chosen by it, and the lines are compared in it.
-    corrections, conflicts, class_weight, prior, seed, max_iter, memory
+    corrections, conflicts, class_weight, prior, seed, max_iter, memory, engine
         As for `fit`. The seed is that of the folds and of the bootstrap.
     progress : callable, optional
         Called with the number of lines that are done, with the share of the one that is at work,
@@ -222,11 +226,14 @@ def compare(
         tol=SELECTION_TOL,
         memory=bytes_of(memory),
     )
-    with open_joined(features) as joined:
+    sharing = Sharing(engine, None if memory is None else options.memory)
+    with ExitStack() as files:
+        joined = files.enter_context(open_joined(features))
         corrected, corrections_made = correct(joined, corrections)
-        stores, found = settle(corrected, conflicts)
-        asked = _lines(stores, combine)
-        labels = classes_of(stores)
+        settled, found = settle(corrected, conflicts)
+        asked = _lines(settled, combine)
+        labels = classes_of(settled)
+        stores = files.enter_context(sharing.out(settled, features))
         rows = labelled_rows(stores, asked[0], labels)
         target = target_of(rows.y, labels, options)
         every = stores.every_view()

@@ -15,10 +15,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from features.engines.engine import Engine
 from features.errors import InputError
 from pipeline.data.conflicts import Conflicts
 from pipeline.data.corrections import Corrections
 from pipeline.data.matching import Matching
+from pipeline.data.shared_rows import Sharing
 from pipeline.evaluation.choice import Candidate
 from pipeline.evaluation.cross_validation import Outcome, judge, select
 from pipeline.evaluation.metrics import Metrics
@@ -101,6 +103,7 @@ def fit(
     tol: float = 1e-6,
     memory: int | str | None = None,
     against: str | Path | None = None,
+    engine: Engine | None = None,
     progress: Callable[[float, int], None] | None = None,
 ) -> FitResult:
     """Fit a multinomial logistic regression on cached vectors.
@@ -162,10 +165,15 @@ def fit(
         `pipeline/solver/solve.py`.
     memory : int or str, optional
         Bytes of vectors to hold, e.g. `2GiB`; default a quarter of the memory that is free. A store
-        that takes more, in float32, is read anew in each pass.
+        that takes more, in float32, is read anew in each pass. With an engine, all workers together
+        may hold so much; by default each holds up to its share of a quarter of what is free on its
+        machine.
     against : path, optional
         An earlier head to measure the new one against, on the same rows and by the corrected
         labels; see `pipeline/fitting/changes.py`.
+    engine : Engine, optional
+        Runs workers that go through the vectors instead of this process, e.g. `LocalEngine` of
+        `features/engines/local.py`. The head has the same bits.
     progress : callable, optional
         Called with the number of models that are fitted, and of all; the models are those that C
         is chosen by, and then that of the head.
@@ -215,6 +223,7 @@ def fit(
             conflicts=conflicts,
             plan=plan,
             options=options,
+            sharing=Sharing(engine, None if memory is None else options.memory),
         )
         before = None if old is None else earlier(old, str(against), task)
         task = dataclasses.replace(task, data=dataclasses.replace(task.data, told=progress))

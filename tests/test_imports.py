@@ -169,7 +169,7 @@ ARROWS = {
         "features.tweets",
     ],
     "features": ["features.encoder", "features.extract", "features.extraction", "features.store"],
-    "pipeline.solver": ["features.base"],
+    "pipeline.solver": ["features.base", "features.engines"],
     "pipeline.hub": ["features.base", "features.spec"],
     "pipeline.head": [
         "features.base",
@@ -180,6 +180,7 @@ ARROWS = {
     ],
     "pipeline.data": [
         "features.base",
+        "features.engines",
         "features.spec",
         "features.store",
         "features.tweets",
@@ -189,6 +190,7 @@ ARROWS = {
     "pipeline.evaluation": ["features.base", "pipeline.head", "pipeline.solver"],
     "pipeline.compare": [
         "features.base",
+        "features.engines",
         "features.spec",
         "pipeline.data",
         "pipeline.evaluation",
@@ -211,6 +213,7 @@ ARROWS = {
         "pipeline.solver",
     ],
     "pipeline.fit": [
+        "features.engines",
         "pipeline.data",
         "pipeline.evaluation",
         "pipeline.fitting",

@@ -125,13 +125,31 @@ def sum_shards(engine: Engine, work: Work, tasks: Sequence[Any]) -> Iterator[Cal
     FrostlineError
         As for `map_shards`.
     """
-    with _crew(engine, work, tasks, _silent, at_home=True) as crew:
+    with call_shards(engine, work, tasks) as call:
 
         def sums(argument: Any) -> Sums:
-            with closing(crew.run(argument)) as results:
+            with closing(call(argument)) as results:
                 return added(results)
 
         yield sums
+
+
+@contextmanager
+def call_shards(
+    engine: Engine, work: Work, tasks: Sequence[Any]
+) -> Iterator[Callable[[Any], Generator[tuple[int, Any]]]]:
+    """Give a function that calls a work on all tasks with an argument, each at its home.
+
+    For what is more than a sum; see `sum_shards`. The tasks are taken from their sequence at each
+    call, so that one may be replaced between two arguments.
+
+    Yields
+    ------
+    callable
+        Gives the numbers of the tasks and what their calls gave, as they finish, each once.
+    """
+    with _crew(engine, work, tasks, _silent, at_home=True) as crew:
+        yield crew.run
 
 
 def added(results: Iterable[tuple[int, Sums]]) -> Sums:
@@ -319,6 +337,7 @@ class _Crew:
         round_.seconds.append(seconds)
         if self._homes[task] is not None:
             self._homes[task] = member.number  # what it keeps of the task is here now
+        self._deaths.pop(task, None)  # of many calls of a long fit, some may meet a death
         return [(task, answer.value)]
 
     def _replace(self, member: _Member, death: Died, round_: _Round) -> None:

@@ -27,9 +27,18 @@ from features.store.reader import FeatureStore
 from pipeline.data.matching import Matching, match, nth, same_texts
 from pipeline.head.head import views_for
 from pipeline.solver.blocks import cut
+from pipeline.solver.distributed import Crew
 
 # The code of a row that has a label and is left out for it; -1 is that of a row without one.
 LEFT_OUT = -2
+
+
+@dataclass(frozen=True)
+class SharedRows:
+    """Workers that have rows of stores among them, and which rows of all these are."""
+
+    crew: Crew
+    kept: Mask
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,8 @@ class Joined:
         Into `label_names`; -1 where no store has a label, `LEFT_OUT` where the row is left out.
     kept : tuple of bool arrays
         The rows of each store that are in all of them.
+    shared : SharedRows, optional
+        See `pipeline/data/shared_rows.py`.
     """
 
     stores: tuple[FeatureStore, ...]
@@ -56,6 +67,7 @@ class Joined:
     codes: npt.NDArray[np.int32]
     matching: Matching | None = None
     kept: tuple[Mask, ...] = field(default=())
+    shared: SharedRows | None = None
 
     def __str__(self) -> str:
         return " and ".join(map(str, self.stores))

@@ -18,6 +18,7 @@ from features.spec.vector_spec import VectorSpec
 from pipeline.data.join import Joined
 from pipeline.data.matching import nth
 from pipeline.solver.blocks import Rows
+from pipeline.solver.distributed import DistributedRows
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,10 @@ def labelled_rows(stores: Joined, sources: Sequence[VectorSpec], labels: Sequenc
 
 
 def rows_where(stores: Joined, sources: Sequence[VectorSpec], kept: Mask) -> Rows:
-    """Give the vectors of some rows, which are read when they are gone through."""
+    """Give the vectors of some rows, which are read when they are gone through.
+
+    By workers, where the stores are shared out to some by these rows.
+    """
 
     def pieces(start: int) -> Iterator[Array]:
         at = nth(kept, start)
@@ -83,11 +87,13 @@ def rows_where(stores: Joined, sources: Sequence[VectorSpec], kept: Mask) -> Row
             yield piece if here.all() else piece[here]
             at += len(piece)
 
-    return Rows(
-        (int(kept.sum()), sum(source.width for source in sources)),
-        np.result_type(*(source.store_dtype for source in sources)),
-        pieces,
-    )
+    shape = int(kept.sum()), sum(source.width for source in sources)
+    dtype = np.result_type(*(source.store_dtype for source in sources))
+    shared = stores.shared
+    if shared is None or not np.array_equal(kept, shared.kept):
+        return Rows(shape, dtype, pieces)
+    view = tuple(map(stores.name, sources))
+    return DistributedRows(shape, dtype, pieces, crew=shared.crew, view=view)
 
 
 def validation_rows(

@@ -20,6 +20,7 @@ from pipeline.data.corrections import Corrections, correct
 from pipeline.data.join import Joined, open_joined
 from pipeline.data.labelled_rows import Labelled, classes_of, labelled_rows, validation_rows
 from pipeline.data.near_duplicates import group_near
+from pipeline.data.shared_rows import Sharing
 from pipeline.evaluation.cross_validation import FOLDS
 from pipeline.evaluation.folds import number_texts
 from pipeline.evaluation.options import Options
@@ -125,14 +126,16 @@ def load(
     conflicts: str,
     plan: Plan,
     options: Options,
+    sharing: Sharing,
 ) -> Task:
     """Take the labelled rows of the views that are asked for, and settle who judges them."""
     opened = files.enter_context(open_joined(features))
     corrected, corrections_made = correct(opened, corrections)
-    stores, found = settle(corrected, conflicts)
-    sources = stores.choose([pooling] if isinstance(pooling, str) else pooling)
-    stores.check_all_taken(sources)
-    labels = classes_of(stores)
+    settled, found = settle(corrected, conflicts)
+    sources = settled.choose([pooling] if isinstance(pooling, str) else pooling)
+    settled.check_all_taken(sources)
+    labels = classes_of(settled)
+    stores = files.enter_context(sharing.out(settled, features))
     rows = labelled_rows(stores, sources, labels)
     target = target_of(rows.y, labels, options)
     if plan.validation is None:

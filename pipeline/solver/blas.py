@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from features.base.arrays import Array
+from features.errors import CannotContinue
 
 
 class Multiply(Protocol):
@@ -30,7 +31,13 @@ class Multiply(Protocol):
 # SciPy's must be so many times faster.
 _FAR_AHEAD = 1.5
 _ROWS, _COLUMNS, _REPEATS = 128, 384, 3
+# SciPy without its table of addresses.
+_NOT_THERE = (ImportError, AttributeError, KeyError)
 _ROUTINES = {"float32": ("sgemm", ctypes.c_float), "float64": ("dgemm", ctypes.c_double)}
+
+
+# The library that `take` was told.
+_taken: Multiply | None = None
 
 
 def multiply(a: Array, b: Array, out: Array | None = None) -> Array:
@@ -51,11 +58,38 @@ def multiply(a: Array, b: Array, out: Array | None = None) -> Array:
     return _fastest()(a, b, out=out)
 
 
-@lru_cache(maxsize=1)
+def library() -> str:
+    """Name the library that is taken in this process: numpy or scipy."""
+    return "numpy" if _fastest() is numpys else "scipy"
+
+
+def take(name: str) -> None:
+    """Take a library by its name, as another process has chosen: both give the same bits then.
+
+    Raises
+    ------
+    CannotContinue
+        It is not to be had here.
+    """
+    global _taken
+    try:
+        _taken = numpys if name == "numpy" else scipys()
+    except _NOT_THERE as error:
+        raise CannotContinue(
+            "the BLAS of SciPy, by which the driver computes, can't be reached here; install the "
+            "same versions of NumPy and SciPy on all machines"
+        ) from error
+
+
 def _fastest() -> Multiply:
+    return _taken or _measured()
+
+
+@lru_cache(maxsize=1)
+def _measured() -> Multiply:
     try:
         other = scipys()
-    except (ImportError, AttributeError, KeyError):  # SciPy without this table of addresses
+    except _NOT_THERE:
         return numpys
     return faster(numpys, other)
 

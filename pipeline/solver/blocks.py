@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ class Rows:
         """The precision of the blocks: float64 for float64, else float32."""
         return np.result_type(self.dtype, np.float32)
 
-    def blocks(self, start: int = 0) -> Iterator[Array]:
+    def blocks(self, start: int = 0) -> Generator[Array]:
         """Iterate over blocks of `BLOCK_ROWS` raw rows; what lies in a file is read ahead."""
         if self.in_memory:
             yield from cut(self.pieces(start), BLOCK_ROWS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
 from typing import Any
@@ -144,6 +145,18 @@ def room_for(rows: Rows, memory: int) -> Array:
     fit = memory // max(1, n_columns * rows.computed_in.itemsize)
     n_held = n_rows if fit >= n_rows else fit - fit % BLOCK_ROWS
     return np.empty((n_held, n_columns), rows.computed_in)
+
+
+def hold(rows: Rows, memory: int) -> Array:
+    """Read as many raw vectors, (H, D), as fit into some bytes."""
+    held = room_for(rows, memory)
+    filled = 0
+    with closing(rows.blocks()) as blocks:
+        while filled < len(held):
+            block = next(blocks)
+            widen(block, held[filled : filled + len(block)])
+            filled += len(block)
+    return held
 
 
 def moments_of_blocks(

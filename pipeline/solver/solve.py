@@ -38,6 +38,7 @@ import numpy.typing as npt
 from features.base.arrays import Floats
 from pipeline.solver.blocks import Rows, Workers
 from pipeline.solver.centred import centred
+from pipeline.solver.distributed import DistributedRows
 from pipeline.solver.lbfgs import Gram, Point, descend
 from pipeline.solver.objective import Objective, TrainingSet, mean_gram
 from pipeline.solver.sums import Vectors
@@ -154,7 +155,8 @@ def prepare(
     n_classes : int
         K, at least 2.
     memory : int
-        Bytes of vectors that may be held; what does not fit is read anew in each pass.
+        Bytes of vectors that may be held; what does not fit is read anew in each pass. The workers
+        of `DistributedRows` have their own.
     sample_weight : float array (N,), optional
         A row of weight 2 counts as two rows. Default 1.
     class_weight : float array (K,), optional
@@ -163,7 +165,11 @@ def prepare(
         Of the standardised columns, see `Data`. Default 1.
     """
     weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
-    vectors = centred(rows, weight, memory=memory, workers=Workers())
+    vectors: Vectors
+    if isinstance(rows, DistributedRows):
+        vectors = rows.crew.standardised(rows.view, rows, weight)
+    else:
+        vectors = centred(rows, weight, memory=memory, workers=Workers())
     typical = weight if class_weight is None else weight * class_weight[y]
     gram = mean_gram(vectors, typical)
     if scale is not None:
