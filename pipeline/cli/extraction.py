@@ -24,6 +24,67 @@ from pipeline.report.stores_and_heads import extract_text
 from pipeline.terminal import completion, progress
 from pipeline.terminal.output import show, tell
 
+# What vectors mean, and how they are kept.
+encoder_options = options.together(
+    click.option(
+        "--model",
+        default=DEFAULT_MODEL,
+        show_default=True,
+        shell_complete=completion.folders,
+        help="Hub id or local folder of an encoder.",
+    ),
+    click.option("--revision", help="Branch, tag or commit of a hub model."),
+    click.option(
+        "--pooling",
+        multiple=True,
+        default=[DEFAULT_POOLING],
+        show_default=True,
+        metavar="POOLING",
+        shell_complete=completion.poolings,
+        help="TOKENS[@LAYERS][+COMBINE], e.g. cls, mean@-2, cls@last4+concat, or sentence; "
+        "repeat for several views.",
+    ),
+    click.option(
+        "--max-length",
+        type=int,
+        metavar="N",
+        help="Tokens read of a tweet [128, or the model's limit].",
+    ),
+    click.option(
+        "--normalize",
+        type=click.Choice(list(CURRENT)),
+        default="tweeteval",
+        show_default=True,
+        help="How tweets are brought into one form.",
+    ),
+    click.option(
+        "--prefix",
+        default="",
+        metavar="TEXT",
+        help="Put before each tweet, where the model expects that, e.g. 'query: ' [nothing].",
+    ),
+    click.option(
+        "--prompt-name",
+        metavar="NAME",
+        help="Put the model's prompt of that name before each tweet; '' is none "
+        "[with --pooling sentence what its folder says].",
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
+        default="auto",
+        show_default=True,
+        help="Precision of the model; auto keeps a cosine of 0.9999 to float32, int8 one of 0.99.",
+    ),
+    click.option(
+        "--store-dtype",
+        type=click.Choice(STORE_DTYPES),
+        default="float16",
+        show_default=True,
+        help="Precision of the vectors on disk.",
+    ),
+)
+
 
 @main.command("extract")
 @click.argument(
@@ -36,63 +97,7 @@ from pipeline.terminal.output import show, tell
     type=click.Path(path_type=Path),
     help="The feature file (.h5), or a folder with --shard-rows.",
 )
-@click.option(
-    "--model",
-    default=DEFAULT_MODEL,
-    show_default=True,
-    shell_complete=completion.folders,
-    help="Hub id or local folder of an encoder.",
-)
-@click.option("--revision", help="Branch, tag or commit of a hub model.")
-@click.option(
-    "--pooling",
-    multiple=True,
-    default=[DEFAULT_POOLING],
-    show_default=True,
-    metavar="POOLING",
-    shell_complete=completion.poolings,
-    help="TOKENS[@LAYERS][+COMBINE], e.g. cls, mean@-2, cls@last4+concat, or sentence; "
-    "repeat for several views.",
-)
-@click.option(
-    "--max-length",
-    type=int,
-    metavar="N",
-    help="Tokens read of a tweet [128, or the model's limit].",
-)
-@click.option(
-    "--normalize",
-    type=click.Choice(list(CURRENT)),
-    default="tweeteval",
-    show_default=True,
-    help="How tweets are brought into one form.",
-)
-@click.option(
-    "--prefix",
-    default="",
-    metavar="TEXT",
-    help="Put before each tweet, where the model expects that, e.g. 'query: ' [nothing].",
-)
-@click.option(
-    "--prompt-name",
-    metavar="NAME",
-    help="Put the model's prompt of that name before each tweet; '' is none "
-    "[with --pooling sentence what its folder says].",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
-    default="auto",
-    show_default=True,
-    help="Precision of the model; auto keeps a cosine of 0.9999 to float32, int8 one of 0.99.",
-)
-@click.option(
-    "--store-dtype",
-    type=click.Choice(STORE_DTYPES),
-    default="float16",
-    show_default=True,
-    help="Precision of the vectors on disk.",
-)
+@encoder_options
 @options.machine
 @options.columns
 @options.label_columns

@@ -24,8 +24,8 @@ from pipeline.terminal import completion
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """Apply several options, the first one shown first."""
+def together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Make several options one decorator, the first one shown first."""
 
     def apply(command: F) -> F:
         for option in reversed(options):
@@ -35,13 +35,13 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
     return apply
 
 
-columns = _options(
+columns = together(
     click.option("--text-column", metavar="NAME", help="Column of the texts [text, tweet, …]."),
     click.option(
         "--id-column", metavar="NAME", help="Column of the ids [id, tweet_id, …; row number]."
     ),
 )
-label_columns = _options(
+label_columns = together(
     click.option("--label-column", metavar="NAME", help="Column of the labels [label, sentiment]."),
     click.option(
         "--labels",
@@ -63,7 +63,7 @@ label_columns = _options(
         help="Whether labels that differ in case and blanks alone are merged (fold).",
     ),
 )
-dialect = _options(
+dialect = together(
     click.option(
         "--input-format",
         metavar="FORMAT",
@@ -94,7 +94,7 @@ dialect = _options(
         help="Whether a table begins with names; without, columns are 0, 1, …",
     ),
 )
-written = _options(
+written = together(
     dialect,
     click.option(
         "--allow-rejects",
@@ -102,7 +102,7 @@ written = _options(
         help="Go on where more than a fifth of the rows can't be used.",
     ),
 )
-machine = _options(
+machine = together(
     click.option(
         "--device",
         default="auto",
@@ -152,6 +152,13 @@ seed = click.option(
     default=0,
     show_default=True,
     help="Seed of the bootstrap.",
+)
+seed_of_runs = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of the simulated runs.",
 )
 models = click.option(
     "--model",
@@ -232,7 +239,7 @@ memory = click.option(
     metavar="SIZE",
     help="Vectors to hold, e.g. 2GiB; more are streamed [a quarter of what is free].",
 )
-card = _options(
+card = together(
     click.option(
         "--license", metavar="NAME", help="For the card, as the hub names it, e.g. apache-2.0."
     ),

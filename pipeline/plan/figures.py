@@ -1,0 +1,149 @@
+"""Record what a short measured run found: the rates of a worker, and what the rows are like.
+
+Figures turn into JSON and back, so that a plan for GPUs can be made where there are none. Nothing
+is measured here (`pipeline/plan/measure.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from features.errors import FileRefused, InputError, first_line, system_reason
+from features.spec.vector_spec import STORE_DTYPES
+
+_MOST_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured on the first rows of an input, with one worker on one machine.
+
+    Attributes
+    ----------
+    model, device, dtype, machine : str
+        The encoder, where its forward pass ran, in which precision, and the processor or GPU.
+    cores : int
+        Of the machine, all of which the worker had.
+    views : dict of str to int
+        By name, the width D.
+    store_dtype : str
+        Of the vectors on disk.
+    rows, labelled, classes, distinct, encoded : int
+        Usable rows that were read, those with a label, different labels, the distinct texts among
+        the rows, and those of these that the model read within its time.
+    tokens : float
+        Of a distinct text, on average, as the model reads it.
+    input_bytes, id_bytes : float, int
+        Of a row of the input on its disk, on average; of the longest id.
+    load_seconds : float
+        From nothing to a loaded model.
+    rows_read, texts_tokenised, tokens_encoded, bytes_written : float
+        A second: rows read, normalised and hashed on one core; texts tokenised on all cores; tokens
+        through the model and its poolings; bytes of a feature file, with its journal, synced, read
+        back and sealed.
+    flops : float
+        Operations a second of float32 matrix products, as a fit has them, on all cores.
+    input_rows : int or None
+        Rows of the whole input, about; None where that is unknown.
+    """
+
+    model: str
+    device: str
+    dtype: str
+    machine: str
+    cores: int
+    views: Mapping[str, int]
+    store_dtype: str
+    rows: int
+    labelled: int
+    classes: int
+    distinct: int
+    encoded: int
+    tokens: float
+    input_bytes: float
+    id_bytes: int
+    load_seconds: float
+    rows_read: float
+    texts_tokenised: float
+    tokens_encoded: float
+    bytes_written: float
+    flops: float
+    input_rows: int | None = None
+
+    @property
+    def distinct_share(self) -> float:
+        """Distinct texts, over rows."""
+        return self.distinct / self.rows
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the model shares its cores with reading and tokenising."""
+        return self.device.startswith("cpu")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give them as JSON types."""
+        return dataclasses.asdict(self) | {"views": dict(self.views)}
+
+
+_MAY_BE_ZERO = {"labelled", "classes", "load_seconds"}
+
+
+def read_figures(path: str | Path) -> Figures:
+    """Read the figures that `frostline plan --json FILE` wrote.
+
+    Raises
+    ------
+    InputError
+        There is no such file.
+    FileRefused
+        It is something else, or a figure is not what it must be.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {system_reason(error)}") from error
+    try:
+        content = json.loads(data) if len(data) <= _MOST_BYTES else None
+    except (ValueError, RecursionError) as error:
+        raise FileRefused(f"{path} is not JSON: {first_line(error)}; {_CURE}") from error
+    figures = content.get("figures") if isinstance(content, dict) else None
+    if not isinstance(figures, dict):
+        raise FileRefused(f"{path} has no `figures` of a measured run; {_CURE}")
+    fields = dataclasses.fields(Figures)
+    given = {field.name: figures.get(field.name) for field in fields}
+    for field in fields:
+        if not _is_right(field.name, str(field.type), given[field.name]):
+            raise FileRefused(f"{path}: {field.name} is {given[field.name]!r}; {_CURE}")
+    found = Figures(**given)  # type: ignore[arg-type]  # each was looked at
+    if not max(found.labelled, found.distinct) <= found.rows or found.encoded > found.distinct:
+        raise FileRefused(f"{path}: more labels or distinct texts than rows; {_CURE}")
+    return found
+
+
+_CURE = "figures are made by `frostline plan INPUT --json FILE`"
+
+
+def _is_right(name: str, kind: str, value: object) -> bool:
+    """Tell whether a value is one that a figure may have."""
+    if name == "views":
+        return (
+            isinstance(value, dict)
+            and bool(value)
+            and all(type(width) is int and 0 < width < 10**6 for width in value.values())
+        )
+    if name == "store_dtype":
+        return value in STORE_DTYPES
+    if kind == "str":
+        return isinstance(value, str)
+    if name == "input_rows" and value is None:
+        return True
+    if isinstance(value, bool) or not isinstance(value, int if "int" in kind else (int, float)):
+        return False
+    return (value >= 0 if name in _MAY_BE_ZERO else value > 0) and value < math.inf

@@ -1,0 +1,113 @@
+"""Work out how long a row takes a worker, part by part, and what holds the workers up.
+
+In go measured `Figures` and what is said of the machines; out come seconds a row. A model on a GPU
+runs beside reading and tokenising, so the slower of the two counts; on a CPU they share the cores,
+and their times add up. A file is written, read back and sealed when its last row is there, with
+nothing beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pipeline.plan.figures import Figures
+from pipeline.plan.quantities import Stragglers
+
+# A byte of vectors goes to the journal and to the file, and comes back to be compared.
+DISK_TIMES = 3
+
+
+@dataclass(frozen=True)
+class Machines:
+    """The machines that a plan is for.
+
+    Attributes
+    ----------
+    gpus : int
+        Workers, each with a device of its own.
+    cores_per_gpu : int, optional
+        Cores that a worker has; default: as many as where the figures were measured.
+    tokens_per_second : float, optional
+        Of a device, instead of the measured one; it is then taken for a GPU.
+    disk_mb_per_second : float, optional
+        Of the storage that all workers share; None: it is no limit.
+    network_mb_per_second : float, optional
+        Of each worker, between it and the storage; None: there is no network in between.
+    price_per_gpu_hour : float, optional
+    failures_per_hour : float
+        Of a worker.
+    stragglers : Stragglers
+    restart_seconds : float
+        From the death of a worker until another one starts to load the model.
+    """
+
+    gpus: int = 1
+    cores_per_gpu: int | None = None
+    tokens_per_second: float | None = None
+    disk_mb_per_second: float | None = None
+    network_mb_per_second: float | None = None
+    price_per_gpu_hour: float | None = None
+    failures_per_hour: float = 0.01
+    stragglers: Stragglers = field(default_factory=lambda: Stragglers(0.01, 3.0))
+    restart_seconds: float = 60.0
+
+    def cores(self, figures: Figures) -> int:
+        """Give the cores of a worker."""
+        return figures.cores if self.cores_per_gpu is None else self.cores_per_gpu
+
+
+@dataclass(frozen=True)
+class RowSeconds:
+    """What a row takes a worker.
+
+    Attributes
+    ----------
+    parts : dict of str to float
+        Seconds of `reading`, `tokenising`, `device`, `writing`, `network`, each for itself, and of
+        the shared `disk`, with the share of it that a worker has.
+    total : float
+        With what goes on at the same time.
+    binds : str
+        The part that most of `total` is spent in: a faster one would help most.
+    """
+
+    parts: dict[str, float]
+    total: float
+    binds: str
+
+
+def row_seconds(figures: Figures, machines: Machines, row_bytes: float) -> RowSeconds:
+    """Work out what a row takes a worker.
+
+    Parameters
+    ----------
+    figures : Figures
+    machines : Machines
+    row_bytes : float
+        Of a row in the store, with all its views.
+    """
+    distinct = figures.distinct_share
+    cores = figures.cores / machines.cores(figures)
+    on_cpu = figures.on_cpu and machines.tokens_per_second is None
+    tokens_encoded = machines.tokens_per_second or figures.tokens_encoded
+    parts = {
+        "reading": 1 / figures.rows_read,
+        "tokenising": distinct / figures.texts_tokenised * cores,
+        "device": distinct * figures.tokens / tokens_encoded * (cores if on_cpu else 1),
+        "writing": row_bytes / figures.bytes_written,
+        "network": _over(figures.input_bytes + row_bytes, machines.network_mb_per_second),
+    }
+    host = parts["reading"] + parts["tokenising"]
+    behind = parts["writing"] + parts["network"]
+    own = behind + (host + parts["device"] if on_cpu else max(host, parts["device"]))
+    hidden = [] if on_cpu else ["device"] if host > parts["device"] else ["reading", "tokenising"]
+    binds = max((name for name in parts if name not in hidden), key=parts.__getitem__)
+    traffic = (figures.input_bytes + DISK_TIMES * row_bytes) * machines.gpus
+    parts["disk"] = _over(traffic, machines.disk_mb_per_second)
+    if parts["disk"] > own:
+        return RowSeconds(parts, parts["disk"], "disk")
+    return RowSeconds(parts, own, binds)
+
+
+def _over(n_bytes: float, mb_per_second: float | None) -> float:
+    return 0.0 if mb_per_second is None else n_bytes / (mb_per_second * 1e6)

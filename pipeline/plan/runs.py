@@ -1,0 +1,102 @@
+"""Simulate a run many times, and sum up what the runs have in common.
+
+In go rows, shards and machines; out come quantiles of the wall clock and shares of lost work. How
+one run goes is in `pipeline/plan/simulate.py`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.plan.rates import Machines
+from pipeline.plan.shards import SHARD_SECONDS, Shards
+from pipeline.plan.simulate import Fleet, Outcome, drawn, simulate
+
+# Shards that are simulated, over all runs, some microseconds each; and runs at most.
+SIMULATED_SHARDS, _RUNS = 600_000, 100
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What many simulated runs gave.
+
+    Attributes
+    ----------
+    runs : int
+    wall_hours : dict of str to float
+        `p5`, `median` and `p95` of the runs.
+    efficiency : float
+        Seconds of work, over the seconds of all workers until the end; mean of the runs.
+    lost_share, doubled_share : float
+        Of that work, what was done in vain: by workers that died, by attempts whose double was
+        first.
+    deaths, doubles : float
+        In a run, on average.
+    """
+
+    runs: int
+    wall_hours: dict[str, float]
+    efficiency: float
+    lost_share: float
+    doubled_share: float
+    deaths: float
+    doubles: float
+
+
+def simulated_runs(
+    rows: int,
+    shards: Shards,
+    seconds: float,
+    machines: Machines,
+    *,
+    load_seconds: float,
+    seed: int,
+    most_shards: int = SIMULATED_SHARDS,
+) -> Simulated:
+    """Simulate a run some times, and give what the runs have in common.
+
+    Parameters
+    ----------
+    rows : int
+    shards : Shards
+        All of the same number of rows, but for the last one.
+    seconds : float
+        That a row takes a worker.
+    machines : Machines
+    load_seconds : float
+        That a worker loads the model for, when it starts and when it comes back.
+    seed : int
+        Of the first run; that of each other one is one more.
+    most_shards : int
+        To simulate, over all runs.
+    """
+    whole, rest = divmod(rows, shards.rows)
+    times = [shards.rows * seconds + SHARD_SECONDS] * whole
+    times += [rest * seconds + SHARD_SECONDS] if rest else []
+    fleet = Fleet(machines.gpus, load_seconds, machines.restart_seconds + load_seconds)
+    runs = max(1, min(_RUNS, most_shards // shards.count))
+    outcomes: list[Outcome] = []
+    for number in range(runs):
+        chances = drawn(seed + number, machines.failures_per_hour, machines.stragglers)
+        outcomes.append(simulate(times, fleet, chances))
+    walls = np.array([one.wall_seconds for one in outcomes]) / 3600
+    work = sum(times)
+
+    def mean(name: str) -> float:
+        return statistics.fmean(getattr(one, name) for one in outcomes)
+
+    return Simulated(
+        runs,
+        {
+            name: float(np.quantile(walls, share))
+            for name, share in (("p5", 0.05), ("median", 0.5), ("p95", 0.95))
+        },
+        work / (machines.gpus * mean("wall_seconds")),
+        mean("lost_seconds") / work,
+        mean("doubled_seconds") / work,
+        mean("deaths"),
+        mean("doubles"),
+    )
