@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from measured import A_GPU
 from stores import OTHER_SPEC, blobs, make_head, write_store
 
 from pipeline.head.head import save_head
@@ -51,6 +52,7 @@ def files(tmp_path_factory):
     X, _ = blobs(60, 8, 3)
     write_store(folder / "pool.h5", X, [-1] * 60)
     save_head(make_head(3), folder / "head.joblib")
+    (folder / "plan.json").write_text(json.dumps({"figures": A_GPU.to_dict()}))
     return folder
 
 
@@ -86,6 +88,8 @@ COMMANDS = {
     "suspects": ["suspects", "head.joblib", "s.h5", "-o", "suspects.csv"],
     "report": ["report", "head.joblib", "s.h5", "-o", "r.html", "-o", "r.json", "-o", "r.md"],
     "verify": ["verify", "s.h5", "o.h5"],
+    "plan": ["plan", "--measured", "plan.json", "--rows", "10e9"],
+    "help of plan": ["plan", "--help"],
     "inspect a store": ["inspect", "s.h5"],
     "inspect a head": ["inspect", "head.joblib"],
 }
@@ -258,6 +262,16 @@ ARROWS = {
         "pipeline.solver",
     ],
     "pipeline.doctor": ["features.backends", "features.base", "features.encoder", "features.spec"],
+    "pipeline.plan": [
+        "features.backends",
+        "features.base",
+        "features.encoder",
+        "features.extraction",
+        "features.spec",
+        "features.store",
+        "features.tweets",
+        "pipeline.evaluation",
+    ],
     "pipeline.export": [
         "features.backends",
         "features.base",
@@ -289,6 +303,7 @@ ARROWS = {
         "pipeline.fitting",
         "pipeline.head",
         "pipeline.labelling",
+        "pipeline.plan",
         "pipeline.scoring",
     ],
     "pipeline.terminal": [
@@ -338,6 +353,7 @@ ARROWS = {
         "pipeline.hub",
         "pipeline.labelling",
         "pipeline.page",
+        "pipeline.plan",
         "pipeline.plots",
         "pipeline.report",
         "pipeline.scoring",

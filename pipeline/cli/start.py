@@ -24,7 +24,7 @@ from features.base.shown import printable
 from features.errors import CannotContinue, InputError, system_reason
 from pipeline.cli import options
 from pipeline.cli.extraction import encoder_options
-from pipeline.cli.group import main
+from pipeline.cli.group import in_flags, main
 from pipeline.cli.results import check_json, remark, write_json
 from pipeline.plan.figures import Figures, read_figures
 from pipeline.plan.measure import SAMPLE_ROWS, SECONDS, Settings, measure
@@ -184,7 +184,7 @@ def plan_command(
     if json_file is not None:
         scaling = {"scaling": [asdict(one) for one in scales]} if scales else {}
         write_json(json_file, found.to_dict() | scaling)
-    show(plan_text, found)
+    show(lambda: in_flags(plan_text(found)))
     if scales:
         show(str, "")
         show(scaling_text, scales)

@@ -14,7 +14,8 @@ from features.errors import InputError
 
 _SUFFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 _NUMBER = re.compile(
-    r"(\d{1,3}(?:,\d{3})+|\d+(?:_\d+)*)?(\.\d+)?(e[+-]?\d{1,3})?\s*([kmbgt]?)", re.IGNORECASE
+    r"(\d{1,3}(?:,\d{3})+|\d+(?:_\d+)*)?(\.\d+)?(e[+-]?\d{1,3})?\s*([kmbgt]?)",
+    re.IGNORECASE | re.ASCII,
 )
 MOST_ROWS = 10**15
 

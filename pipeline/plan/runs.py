@@ -15,6 +15,8 @@ from pipeline.plan.rates import Machines
 from pipeline.plan.shards import SHARD_SECONDS, Shards
 from pipeline.plan.simulate import Fleet, Outcome, drawn, simulate
 
+# Workers that a shard takes with it before an engine gives up (`features/engines/verbs.py`).
+DEATHS_AT_ONE = 3
 # Shards that are simulated, over all runs, some microseconds each; and runs at most.
 SIMULATED_SHARDS, _RUNS = 600_000, 100
 
@@ -35,6 +37,9 @@ class Simulated:
         first.
     deaths, doubles : float
         In a run, on average.
+    stopped_share : float
+        Of the runs, those in which `DEATHS_AT_ONE` workers died at one shard: there `map_shards`
+        would have given up, and the same command would have gone on from what was done.
     """
 
     runs: int
@@ -44,6 +49,7 @@ class Simulated:
     doubled_share: float
     deaths: float
     doubles: float
+    stopped_share: float
 
 
 def simulated_runs(
@@ -99,4 +105,5 @@ def simulated_runs(
         mean("doubled_seconds") / work,
         mean("deaths"),
         mean("doubles"),
+        sum(one.most_deaths >= DEATHS_AT_ONE for one in outcomes) / runs,
     )

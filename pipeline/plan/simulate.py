@@ -1,21 +1,21 @@
 """Simulate a fleet of workers on a list of shards: stragglers, failures, doubles.
 
 In go the seconds of each shard and what a worker may meet; out come the wall clock and the work
-lost. The model is that of the engines (`features/engines.py`): a worker that is free takes the next
-shard of the list; a worker that dies loses the shard it is at, which goes to the front of the list,
-and is back later; once the list is empty, a free worker doubles the attempt that has run longest,
-if it has run long, and the first of the two to end counts. No time passes here: it is the event
-loop of list scheduling (Graham, "Bounds on multiprocessing timing anomalies", 1969).
+lost. The rules are those of `map_shards` (`features/engines/verbs.py`): a worker that is free takes
+the next shard of the list; a worker that dies loses the shard it is at, which goes to the front of
+the list, and another takes its place later; once the list is empty, a free worker doubles the
+attempt that has run longest, if it is slow, and the first of the two to end counts, while the other
+goes on. No time passes here: it is the event loop of list scheduling (Graham, "Bounds on
+multiprocessing timing anomalies", 1969).
 """
 
 from __future__ import annotations
 
 import heapq
-from bisect import insort
-from collections import deque
+import statistics
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from random import Random
 
 from pipeline.plan.quantities import Stragglers
@@ -32,14 +32,16 @@ class Fleet:
         From its start until a worker takes a shard: it loads the model.
     back_seconds : float
         From its death until a worker takes a shard again.
-    double_after : float
-        An attempt is doubled once it has run so many times the median of those that ended.
+    slow, least_seconds : float
+        An attempt is slow that has run so many times the median of the last ones that counted,
+        and at least so many seconds.
     """
 
     workers: int
     start_seconds: float = 0.0
     back_seconds: float = 0.0
-    double_after: float = 1.5
+    slow: float = 2.0
+    least_seconds: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,10 @@ class Outcome:
     lost_seconds : float
         Of the attempts that died.
     doubled_seconds : float
-        Of the attempts whose double was first.
+        Of the attempts whose double was first, until the end of the run at most.
     deaths, doubles : int
+    most_deaths : int
+        Of the workers that were at one shard: `map_shards` gives up at three.
     """
 
     wall_seconds: float
@@ -65,6 +69,7 @@ class Outcome:
     doubled_seconds: float
     deaths: int
     doubles: int
+    most_deaths: int
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,8 @@ def drawn(seed: int, failures_per_hour: float, stragglers: Stragglers) -> Chance
     return Chances(slowness, life)
 
 
+# Attempts that say what is slow: the last that counted.
+_RECENT = 101
 _FREE = -1  # what a worker is at that starts, or waits
 _LOOK = -1  # in the place of a worker: an event that only asks whether something is to be doubled
 
@@ -138,42 +145,45 @@ class _Run:
         self.seconds, self.fleet, self.chances = seconds, fleet, chances
         self.waiting = deque(range(len(seconds)))
         self.attempts = [0] * len(seconds)
+        self.done = [False] * len(seconds)
         self.left = len(seconds)
+        self.deaths_at: Counter[int] = Counter()
         self.at = [_FREE] * n
         self.at_shard: dict[int, list[int]] = {}  # the workers that are at a shard
         self.began = [0.0] * n
         self.dies = [False] * n  # before it ends what it is at
         self.lives = [0] * n
         self.life = [chances.life(worker, 0) for worker in range(n)]  # what is left of it
-        # An event is void once its worker is at something else.
-        self.turn = [0] * n
-        self.events = [(fleet.start_seconds, worker, 0) for worker in range(n)]
+        self.events = [(fleet.start_seconds, worker) for worker in range(n)]
         self.idle: list[int] = []  # a heap of workers
-        # A heap of attempts by when they began, (began, worker, turn), to find those to double.
+        # A heap of attempts by when they began, (began, worker, shard), to find those to double.
         self.oldest: list[tuple[float, int, int]] = []
-        self.ended: list[float] = []  # seconds of the attempts that counted
-        self.note: Callable[[float], None] = self.ended.append
+        self.counted: list[float] = []  # seconds of the attempts that did, as they ended
         self.lost = self.doubled = 0.0
-        self.deaths = self.doubles = 0
+        self.doubles = 0
 
     def to_the_end(self) -> Outcome:
         """Go on until the last shard is done."""
         now = 0.0
-        while self.waiting:  # nobody is idle, and no event is void
-            now, worker, _ = heapq.heappop(self.events)
+        while self.waiting:  # nobody is idle
+            now, worker = heapq.heappop(self.events)
             if self._happen(worker, now):
                 self._begin(worker, self.waiting.popleft(), now)
-        self.ended.sort()
-        self.note = partial(insort, self.ended)
         while self.left:
-            now, worker, turn = heapq.heappop(self.events)
-            if worker != _LOOK and turn != self.turn[worker]:
-                continue
+            now, worker = heapq.heappop(self.events)
             if worker != _LOOK and self._happen(worker, now):
                 heapq.heappush(self.idle, worker)
             self._hand_out(now)
-        useful = sum(self.ended)
-        return Outcome(now, useful, self.lost, self.doubled, self.deaths, self.doubles)
+        still = sum(now - self.began[worker] for worker, at in enumerate(self.at) if at != _FREE)
+        return Outcome(
+            now,
+            sum(self.counted),
+            self.lost,
+            self.doubled + still,
+            self.deaths_at.total(),
+            self.doubles,
+            max(self.deaths_at.values(), default=0),
+        )
 
     def _begin(self, worker: int, shard: int, now: float) -> None:
         took = self.seconds[shard] * self.chances.slowness(shard, self.attempts[shard])
@@ -181,13 +191,11 @@ class _Run:
         self.at[worker], self.began[worker] = shard, now
         self.at_shard.setdefault(shard, []).append(worker)
         self.dies[worker] = self.life[worker] < took
-        self.turn[worker] += 1
-        ends = now + min(took, self.life[worker])
-        heapq.heappush(self.events, (ends, worker, self.turn[worker]))
+        heapq.heappush(self.events, (now + min(took, self.life[worker]), worker))
         self._remember(worker)
 
     def _remember(self, worker: int) -> None:
-        heapq.heappush(self.oldest, (self.began[worker], worker, self.turn[worker]))
+        heapq.heappush(self.oldest, (self.began[worker], worker, self.at[worker]))
 
     def _happen(self, worker: int, now: float) -> bool:
         """Let a worker end its attempt, or die in it; tell whether it is free now."""
@@ -195,24 +203,28 @@ class _Run:
         if shard == _FREE:
             return True
         took = self._leave(worker, now)
-        if not self.dies[worker]:
+        if self.dies[worker]:
+            self.lost += took
+            self._die(worker, shard, now)
+            return False
+        if self.done[shard]:
+            self.doubled += took
+        else:
+            self.done[shard] = True
             self.left -= 1
-            self.note(took)
-            for other in list(self.at_shard.get(shard, ())):
-                self.doubled += self._leave(other, now)
-                heapq.heappush(self.idle, other)
-            return True
-        self.deaths += 1
-        self.lost += took
+            self.counted.append(took)
+        return True
+
+    def _die(self, worker: int, shard: int, now: float) -> None:
+        """Let another worker take the place of one, and its shard wait, unless it has a double."""
+        self.deaths_at[shard] += 1
         self.lives[worker] += 1
         self.life[worker] = self.chances.life(worker, self.lives[worker])
         if shard in self.at_shard:
             self._remember(self.at_shard[shard][0])
-        else:
+        elif not self.done[shard]:
             self.waiting.appendleft(shard)
-        back = now + self.fleet.back_seconds
-        heapq.heappush(self.events, (back, worker, self.turn[worker]))
-        return False
+        heapq.heappush(self.events, (now + self.fleet.back_seconds, worker))
 
     def _leave(self, worker: int, now: float) -> float:
         """Let a worker be at nothing any more; give what it has spent."""
@@ -221,7 +233,6 @@ class _Run:
         self.at_shard[shard].remove(worker)
         if not self.at_shard[shard]:
             del self.at_shard[shard]
-        self.turn[worker] += 1
         self.life[worker] = max(0.0, self.life[worker] - spent)
         return spent
 
@@ -229,16 +240,21 @@ class _Run:
         """Give idle workers what waits, then doubles; look again when one is due."""
         while self.idle and self.waiting:
             self._begin(heapq.heappop(self.idle), self.waiting.popleft(), now)
-        if not self.ended:
+        if not (self.idle and self.counted):
             return
-        late = self.fleet.double_after * self.ended[len(self.ended) // 2]
+        median = statistics.median(self.counted[-_RECENT:])
+        late = max(self.fleet.least_seconds, self.fleet.slow * median)
         while self.idle and self.oldest:
-            began, worker, turn = self.oldest[0]
-            shard = self.at[worker]
-            if turn == self.turn[worker] and len(self.at_shard[shard]) == 1:
+            began, worker, shard = self.oldest[0]
+            if self._is_alone(began, worker, shard):
                 if began + late > now:
-                    heapq.heappush(self.events, (began + late, _LOOK, 0))
+                    heapq.heappush(self.events, (began + late, _LOOK))
                     return
                 self.doubles += 1
                 self._begin(heapq.heappop(self.idle), shard, now)
             heapq.heappop(self.oldest)  # it has ended, or has its double
+
+    def _is_alone(self, began: float, worker: int, shard: int) -> bool:
+        """Tell whether an attempt goes on, without a double, at a shard that is not done."""
+        goes_on = self.at[worker] == shard and self.began[worker] == began
+        return goes_on and not self.done[shard] and len(self.at_shard[shard]) == 1

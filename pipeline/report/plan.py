@@ -8,8 +8,9 @@ from features.base.shown import printable, size
 from pipeline.plan.fit_cost import FitCost
 from pipeline.plan.plan import Plan, Scale
 from pipeline.plan.rates import DISK_TIMES, Machines
+from pipeline.plan.runs import DEATHS_AT_ONE
 from pipeline.plan.shards import SHARD_SECONDS
-from pipeline.report.layout import fitted, table, wrapped_text
+from pipeline.report.layout import table, table_with_texts, wrapped_text
 
 _PART_OF = {
     "reading": "rows read, normalised and hashed",
@@ -31,12 +32,9 @@ def plan_text(plan: Plan) -> str:
     }
     if plan.fit is not None:
         sections["A fit with C chosen"] = wrapped_text(_fit(plan.fit))
-    if plan.figures.on_cpu and plan.machines.tokens_per_second is None:
-        sections["! No GPU"] = fitted(
-            "  the figures are those of a processor, so that each `GPU` of this plan is such a\n"
-            "  machine: measure where the GPUs are, or give `tokens_per_second`"
-        )
-    sections["What this assumes"] = fitted("\n".join(f"  - {line}" for line in _assumptions(plan)))
+    sections["What this assumes"] = wrapped_text(_assumptions(plan))
+    if warnings := _warnings(plan):
+        sections["Look at this"] = "\n".join(warnings)
     return "\n\n".join(f"{title}\n{text}" for title, text in sections.items())
 
 
@@ -87,10 +85,11 @@ def _run(plan: Plan) -> dict[str, str]:
 
 def _parts(plan: Plan) -> str:
     parts = {name: 1e6 * seconds for name, seconds in plan.seconds.parts.items() if seconds}
-    rows = [["", "seconds", "what it is"]]
-    rows += [[name, _number(seconds), _PART_OF[name]] for name, seconds in parts.items()]
-    rows.append(["together", _number(1e6 * plan.seconds.total), _together(plan)])
-    return "\n".join(f"  {line}" for line in table(rows).split("\n"))
+    rows = [["", "seconds"]]
+    rows += [[name, _number(seconds)] for name, seconds in parts.items()]
+    rows.append(["together", _number(1e6 * plan.seconds.total)])
+    texts = ["", *(_PART_OF[name] for name in parts), _together(plan)]
+    return "\n".join(f"  {line}" for line in table_with_texts(rows, texts).split("\n"))
 
 
 def _together(plan: Plan) -> str:
@@ -138,24 +137,39 @@ def _fit(fit: FitCost) -> dict[str, str]:
     }
 
 
-def _assumptions(plan: Plan) -> list[str]:
+def _warnings(plan: Plan) -> list[str]:
+    warnings = []
+    if plan.figures.on_cpu and plan.machines.tokens_per_second is None:
+        warnings.append(
+            "! these are figures of a processor, and each `GPU` of this plan is such a machine: "
+            "measure where the GPUs are, or give `tokens_per_second`"
+        )
+    if plan.simulated.stopped_share:
+        warnings.append(
+            f"! in {plan.simulated.stopped_share:.0%} of the simulated runs {DEATHS_AT_ONE} "
+            "workers died at one shard, where a run stops until it is started again: give fewer "
+            "`shard_rows`"
+        )
+    return warnings
+
+
+def _assumptions(plan: Plan) -> dict[str, str]:
     machines, found = plan.machines, plan.figures
-    device = "what was measured"
+    device = "works as what was measured"
     if machines.tokens_per_second is not None:
-        device = f"a GPU of {machines.tokens_per_second:,.0f} tokens a second, as given"
-    return [
-        f"each of the {_gpus(machines.gpus)} is {device}, with {machines.cores(found):,} cores of "
-        "its own",
-        "all rows are like the first ones: as long, and as often repeated; in more rows more are "
-        "repeated, so that fewer texts are encoded",
-        _storage(machines),
-        f"a worker dies {machines.failures_per_hour:g} times an hour at work, loses the shard it "
-        f"is at, and another starts {machines.restart_seconds:g} s later and loads the model",
-        f"{machines.stragglers.share:.1%} of the attempts at a shard take "
-        f"{machines.stragglers.factor:g} times as long; a free worker doubles what is late when no "
-        "shard waits",
-        f"a shard costs {SHARD_SECONDS:g} s besides its rows",
-    ]
+        device = f"encodes {machines.tokens_per_second:,.0f} tokens a second, as given"
+    return {
+        "GPUs": f"each {device}, and has {machines.cores(found):,} cores of its own",
+        "rows": "all are like the first ones: as long, and as often repeated; in more rows more "
+        "are repeated, so that fewer texts are encoded",
+        "storage": _storage(machines),
+        "failures": f"a worker dies {machines.failures_per_hour:g} times an hour at work and loses "
+        f"the shard it is at; {machines.restart_seconds:g} s later another one loads the model",
+        "stragglers": f"{machines.stragglers.share:.1%} of the attempts at a shard take "
+        f"{machines.stragglers.factor:g} times as long; where no shard waits, a free worker "
+        "doubles what is slow",
+        "shards": f"each costs {SHARD_SECONDS:g} s besides its rows",
+    }
 
 
 def _storage(machines: Machines) -> str:

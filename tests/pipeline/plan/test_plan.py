@@ -1,0 +1,192 @@
+"""A plan from figures with round numbers: every number by hand, and what must follow from what."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from measured import A_GPU
+
+from features.errors import InputError
+from features.extraction.windows import WINDOW
+from pipeline.plan.fit_cost import fit_cost
+from pipeline.plan.plan import plan, scaled
+from pipeline.plan.quantities import Stragglers
+from pipeline.plan.rates import Machines, row_seconds
+from pipeline.plan.runs import SIMULATED_SHARDS
+from pipeline.plan.shards import choose_shards
+from pipeline.plan.store_size import store_bytes
+
+A_CPU = dataclasses.replace(A_GPU, device="cpu")
+NOTHING_HAPPENS = {"failures_per_hour": 0.0, "stragglers": Stragglers(0.0, 1.0)}
+
+
+def million(figures, **machines):
+    """Seconds of a million rows on a worker, by part, at 1,000 bytes a row; all; what binds."""
+    found = row_seconds(figures, Machines(**machines), 1000.0)
+    return {name: 1e6 * one for name, one in found.parts.items()}, 1e6 * found.total, found.binds
+
+
+def test_the_parts_of_a_row_on_a_gpu():
+    """0.8 of the rows are distinct, of 25 tokens; the device runs beside reading and tokenising."""
+    parts, total, binds = million(A_GPU)
+    assert parts == pytest.approx(
+        {
+            "reading": 1e6 / 50_000,
+            "tokenising": 0.8e6 / 100_000,
+            "device": 0.8e6 * 25 / 500_000,
+            "writing": 1e9 / 200e6,
+            "network": 0.0,
+            "disk": 0.0,
+        }
+    )
+    assert (total, binds) == (pytest.approx(40 + 5), "device")
+
+
+def test_the_parts_of_a_row_on_a_processor():
+    """The same, and they share the cores; twice the cores halve what runs on all of them."""
+    _, total, binds = million(A_CPU)
+    assert (total, binds) == (pytest.approx(20 + 8 + 40 + 5), "device")
+    assert million(A_CPU, cores_per_gpu=16)[1] == pytest.approx(20 + 4 + 20 + 5)
+
+
+@pytest.mark.parametrize(
+    ("machines", "total", "binds"),
+    [
+        ({"tokens_per_second": 5e6}, 28 + 5, "reading"),
+        ({"tokens_per_second": 5e6, "cores_per_gpu": 1}, 20 + 64 + 5, "tokenising"),
+        ({"network_mb_per_second": 10.0}, 40 + 5 + 115, "network"),
+        ({"disk_mb_per_second": 10.0}, 315, "disk"),
+        ({"disk_mb_per_second": 10.0, "gpus": 4}, 4 * 315, "disk"),
+        ({"disk_mb_per_second": 1000.0, "gpus": 4}, 45, "device"),
+    ],
+)
+def test_what_binds(machines, total, binds):
+    """Input of 150 bytes and store of 1,000 go over the network; on the disk vectors go thrice."""
+    _, found, part = million(A_GPU, **machines)
+    assert (found, part) == (pytest.approx(total), binds)
+
+
+def test_a_given_rate_makes_a_gpu_of_a_processor():
+    assert million(A_CPU, tokens_per_second=500_000) == million(A_GPU)
+
+
+def test_a_plan_by_hand():
+    """10 million rows on 4 GPUs, if nothing happens: sums, and list scheduling of equal shards."""
+    machines = Machines(4, price_per_gpu_hour=2.0, **NOTHING_HAPPENS)
+    found = plan(A_GPU, machines, rows=10_000_000, shard_rows=100_000)
+    assert (found.distinct, found.tokens) == (8_000_000, 200_000_000)
+    assert (found.shards.rows, found.shards.count, found.shards.because) == (100_000, 100, "given")
+    assert found.bytes.total == store_bytes(10_000_000, 100_000, A_GPU.views, "float16", 19)
+    assert found.bytes.row == found.bytes.total / 10_000_000
+    assert sum(found.bytes.views.values()) + found.bytes.columns < found.bytes.total
+    row = 0.8 * 25 / 500_000 + found.bytes.row / 200e6
+    assert found.work_hours == pytest.approx((10_000_000 * row + 100) / 3600)
+    assert found.ideal_hours == found.work_hours / 4
+    wall = (20 + 25 * (100_000 * row + 1)) / 3600  # 25 shards each, and the model is loaded
+    assert found.simulated.wall_hours == pytest.approx({"p5": wall, "median": wall, "p95": wall})
+    assert found.cost == pytest.approx(wall * 4 * 2)
+    assert (found.simulated.deaths, found.simulated.doubles) == (0, 0)
+    assert found.rows_per_second == pytest.approx(4 / row)
+    assert found.fit.rows == 2_500_000  # a quarter has labels
+    assert found.fit.columns == 384
+
+
+def test_a_plan_is_json_and_its_figures_come_back():
+    found = json.loads(json.dumps(plan(A_GPU, Machines(8), rows=10**9).to_dict()))
+    assert found["figures"] == A_GPU.to_dict()
+    assert found["machines"]["gpus"] == 8
+
+
+@pytest.mark.parametrize("rows", [10**6, 10**8, 10**10, 10**12])
+def test_the_work_of_a_simulation_is_bounded(rows):
+    """So that a plan takes seconds, however many rows it is for."""
+    found = plan(A_GPU, Machines(64), rows=rows)
+    assert found.shards.count <= 100_000
+    assert found.simulated.runs * found.shards.count <= SIMULATED_SHARDS
+
+
+def test_rows_are_those_of_the_input_if_none_are_given():
+    assert plan(A_GPU, Machines()).rows == 1_000_000
+    unknown = dataclasses.replace(A_GPU, input_rows=None)
+    with pytest.raises(InputError, match="is not known: give `rows`"):
+        plan(unknown, Machines())
+
+
+@pytest.mark.parametrize(
+    ("machines", "asked", "said"),
+    [
+        ({"gpus": 0}, {}, "`gpus` is 0; give 1 to 10,000"),
+        ({"gpus": 20_000}, {}, "`gpus` is 20,000; give 1 to 10,000"),
+        ({"cores_per_gpu": 0}, {}, "`cores_per_gpu` is 0; give 1 or more"),
+        ({}, {"shard_rows": 1}, "1,000,000 shards of 10,000,000,000 rows; give 10,000 or more"),
+        ({}, {"labelled_rows": 10**11}, "`labelled_rows` is 100,000,000,000, of 10,000,000,000"),
+    ],
+)
+def test_what_no_plan_is_made_for(machines, asked, said):
+    with pytest.raises(InputError, match=said):
+        plan(A_GPU, Machines(**machines), rows=10**10, **asked)
+
+
+def test_no_label_is_no_fit():
+    assert plan(A_GPU, Machines(), labelled_rows=5).fit is not None
+    assert plan(dataclasses.replace(A_GPU, labelled=0), Machines()).fit is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(1, 10**13),
+    workers=st.integers(1, 10_000),
+    seconds=st.floats(1e-7, 10),
+    row_bytes=st.floats(50, 1e6),
+    failures=st.floats(0, 100),
+)
+def test_shards_keep_their_limits(rows, workers, seconds, row_bytes, failures):
+    """None above a limit, but where a window or the number of shards ask for more rows."""
+    found = choose_shards(rows, workers, seconds, row_bytes, failures)
+    assert 1 <= found.rows <= rows
+    assert found.count == -(-rows // found.rows) <= 100_000
+    needed = max(WINDOW, rows / 100_000)
+    if found.rows > 2.5 * needed:
+        assert found.rows * seconds <= 1800 * (1 + 1e-9)
+        assert found.rows * row_bytes <= 4e9 * (1 + 1e-9)
+        assert found.rows * workers * 20 <= rows * (1 + 1e-9)
+    assert str(found.rows).rstrip("0") in {"1", "2", "5"} or found.rows == rows
+
+
+def test_more_deaths_make_smaller_shards():
+    sizes = [choose_shards(10**10, 64, 1e-4, 3000, rate).rows for rate in (0, 0.01, 1, 10)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > sizes[-1]
+
+
+def test_a_fit_by_hand():
+    """27 passes at 384 columns and 59 at 1,536; half of 13 C times 5 folds are under way."""
+    asked = {"row_bytes": 768, "disk_bytes_per_second": None, "network_bytes_per_second": None}
+    one = fit_cost(10**6, 384, 3, workers=1, flops=1e12, **asked)
+    assert (one.passes, one.in_memory) == (27, True)
+    assert one.seconds == pytest.approx(27 * 4 * 10**6 * 384 * 3 * 32.5 / 1e12)
+    assert fit_cost(10**6, 1536, 3, workers=1, flops=1e12, **asked).passes == 59
+    many = fit_cost(10**6, 384, 3, workers=8, flops=1e12, **asked)
+    sums = 8 * 65 * 3 * 385 * 8 / 1e9
+    assert many.seconds == pytest.approx(one.seconds / 8 + 27 * sums)
+    asked["disk_bytes_per_second"] = 1e6
+    read = fit_cost(10**6, 384, 3, workers=1, flops=1e12, **asked)
+    assert read.seconds == pytest.approx(one.seconds + 768)  # once, and held
+    large = fit_cost(10**8, 384, 3, workers=1, flops=1e12, **asked)
+    assert (large.in_memory, large.seconds) == (False, pytest.approx(27 * 76_800))
+
+
+def test_more_gpus_end_earlier_and_cost_no_less():
+    machines = Machines(price_per_gpu_hour=1.0)
+    found = scaled(A_GPU, machines, 10**9, scales=(1, 4, 16, 64))
+    walls = [one.simulated.wall_hours["median"] for one in found]
+    assert walls == sorted(walls, reverse=True)
+    assert [one.ideal_hours * one.gpus for one in found] == pytest.approx(
+        [found[0].ideal_hours] * 4, rel=0.05
+    )
+    for one in found:
+        assert one.gpu_hours == one.cost == one.gpus * one.simulated.wall_hours["median"]
+        assert one.ideal_hours < one.simulated.wall_hours["median"]
+        assert 0.5 < one.simulated.efficiency < 1
