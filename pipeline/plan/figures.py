@@ -95,7 +95,7 @@ _MAY_BE_ZERO = {"labelled", "classes", "load_seconds"}
 
 
 def read_figures(path: str | Path) -> Figures:
-    """Read the figures that `frostline plan --json FILE` wrote.
+    """Read the figures that `frostline plan` wrote as JSON.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def read_figures(path: str | Path) -> Figures:
     return found
 
 
-_CURE = "figures are made by `frostline plan INPUT --json FILE`"
+_CURE = "figures are what `frostline plan` writes to its `json_file`"
 
 
 def _is_right(name: str, kind: str, value: object) -> bool:

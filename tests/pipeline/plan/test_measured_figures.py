@@ -41,7 +41,9 @@ def test_no_file_is_said(tmp_path):
 def test_what_is_no_plan_is_refused(content, said, tmp_path):
     path = tmp_path / "other.json"
     path.write_bytes(content)
-    with pytest.raises(FileRefused, match=f"{said}.*frostline plan INPUT --json FILE"):
+    with pytest.raises(
+        FileRefused, match=f"{said}.*what `frostline plan` writes to its `json_file`"
+    ):
         read_figures(path)
 
 
