@@ -22,11 +22,16 @@ from features.extraction.run import Told, run
 from features.extraction.summary import ExtractSummary, Progress, summarise
 from features.extraction.timing import clock, no_seconds
 from features.extraction.windows import WINDOW
+from features.pieces.make_piece import MakePieces
+from features.pieces.order import agree, order_of
+from features.pieces.part import asked_part, make_part
+from features.pieces.split import split
 from features.spec.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
 from features.spec.encoder_spec import make_spec
 from features.spec.pooling import DEFAULT_POOLING, SENTENCE, parse_poolings
 from features.spec.unused_parts import unused_parts
 from features.spec.vector_spec import STORE_DTYPES, VectorSpec, precision_of
+from features.store.joined.place import is_in_pieces
 from features.tweets.columns import Columns
 from features.tweets.reader import TweetReader
 from features.tweets.rejects import RejectLog
@@ -68,6 +73,7 @@ def extract(
     allow_rejects: bool = False,
     overwrite: bool = False,
     shard_rows: int | None = None,
+    part: str | tuple[int, int] | None = None,
     window_rows: int = WINDOW,
     progress: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -106,6 +112,11 @@ def extract(
     shard_rows : int, optional
         Write a folder of files of so many rows at most, `part-00000.h5`..., each finished by
         itself.
+    part : str or (int, int), optional
+        `"i/n"`: make the pieces p of the input with p % n == i % n and leave the others to other
+        jobs, which can run at the same time, on other machines and in any order; the last one to
+        finish joins the store. Needs `shard_rows`, of which a piece has about as many. Gives a
+        `PartSummary`.
     window_rows : int
         Rows that are read, sorted by length and encoded together: changes the batches and the
         memory, not what the vectors mean.
@@ -133,6 +144,7 @@ def extract(
     views = [view.name for view in parse_poolings(pooling)]
     if store_dtype not in STORE_DTYPES:
         raise InputError(f"unknown store dtype {store_dtype!r}: choose {' or '.join(STORE_DTYPES)}")
+    one_of = asked_part(part, shard_rows, overwrite=overwrite)
     columns = Columns(text_column, label_column, id_column, labels, mapping, label_case)
     written = InputFormat(input_format, encoding, delimiter, quoting, header)
     sources = inputs_of(inputs)
@@ -151,12 +163,21 @@ def extract(
             sentence=SENTENCE in views,
         )
     vectors = VectorSpec(spec, dict.fromkeys(views, 0), precision_of(dtype), store_dtype)
+    runtime = Runtime(dtype, device, backend, max_batch_tokens)
+    told = Told(progress, say, on_input)
+    if one_of is not None:
+        assert shard_rows is not None, "`asked_part` has seen to that"
+        pieces = split(sources, shard_rows=shard_rows, columns=columns, written=written)
+        order = order_of(pieces, shard_rows, vectors, runtime, columns, written, window_rows)
+        there = agree(output, order)
+        work = MakePieces(output, there, str(model), revision, runtime, columns, written, strict)
+        return make_part(work, pieces, one_of, told, allow_rejects=allow_rejects)
+    if is_in_pieces(output):
+        raise InputError(f"{output} is made in pieces: give `part`, or another `output`")
     names = [name_of(one) for one in sources]
     request = Request(Path(output), vectors, dtype, names, shard_rows, overwrite)
     rejects = RejectLog(request.path, strict=strict, allowed=allow_rejects)
-    runtime = Runtime(dtype, device, backend, max_batch_tokens)
     load = partial(_load_encoder, checkpoint, runtime, reader, say)
-    told = Told(progress, say, on_input)
     done = run(reader, request, rejects, load, told=told, seconds=seconds, window_rows=window_rows)
     seconds["total"] = perf_counter() - started
     return summarise(request.path, done, reader, rejects, seconds)

@@ -63,6 +63,10 @@ class Request:
         Rows of a shard at most; None for a single file.
     overwrite : bool
         Whether what is there is replaced.
+    of_piece : bool
+        Whether it is a piece of a larger output. Then it has the same bytes on each device of a
+        kind, it may have no row, and what can be said of all of the input alone is left to whoever
+        has all of it.
     """
 
     path: Path
@@ -71,6 +75,12 @@ class Request:
     inputs: Sequence[str]
     shard_rows: int | None
     overwrite: bool
+    of_piece: bool = False
+
+
+def recorded_versions() -> dict[str, str]:
+    """Give the versions that are written into a feature file: Python's and those of packages."""
+    return {"python": platform.python_version(), **versions(_RECORDED)}
 
 
 @contextmanager
@@ -256,8 +266,9 @@ class Output(ABC):
         encoder, like, asked = self.encoding.encoder, self._like, self.request.vectors
         if encoder is not None:
             views, precision = encoder.views, encoder.precision
+            device = encoder.device
             made: dict[str, Any] = {
-                "device": encoder.device,
+                "device": device.partition(":")[0] if self.request.of_piece else device,
                 "dtype": encoder.dtype,
                 "choice": encoder.choice.to_dict(),
             }
@@ -267,7 +278,7 @@ class Output(ABC):
             made = {name: like.provenance.get(name) for name in ("device", "dtype", "choice")}
         provenance: dict[str, Any] = {
             "frostline": __version__,
-            "versions": {"python": platform.python_version(), **versions(_RECORDED)},
+            "versions": recorded_versions(),
             "inputs": list(self.request.inputs),
             **made,
             "input_digest": self._content.hexdigest(),

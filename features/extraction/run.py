@@ -135,10 +135,13 @@ def _finish(
     seconds: dict[str, float],
 ) -> None:
     """Say what there is to say of all rows, and let the output take its name."""
-    if not target.begun:
+    of_piece = target.request.of_piece
+    if not target.begun and not of_piece:
         raise InputError(f"no usable tweet in {reader}{rejects.hint()}")
-    for line in rejects.closing_remarks(reader):
-        say(line)
+    if not of_piece:
+        for line in rejects.closing_remarks(reader):
+            say(line)
     with clock(seconds, "write"):
         rejects.settle()
-        target.finish(reader.label_order, last=True)
+        if target.rows or not of_piece:
+            target.finish(reader.label_order, last=True)

@@ -105,6 +105,18 @@ class Findings:
         if len(self._ids) < _MOST_IDS:
             self._ids.append(hash(identity))
 
+    def add(self, other: Findings) -> None:
+        """Count what was found in another part of the input as well."""
+        self.files.update(other.files)
+        self.notes.extend(note for note in other.notes if note not in self.notes)
+        for label, n in other.labels.items():
+            if label in self.labels or len(self.labels) < _MOST_LABELS:
+                self.labels[label] += n
+        self.missing_labels.update(other.missing_labels)
+        self._ids.extend(other._ids[: _MOST_IDS - len(self._ids)])
+        for name in ("completed", "without_id", "exponent_ids", "mapped", "unmapped", "stripped"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     @property
     def doubled_ids(self) -> int:
         """Rows whose id an earlier row has, among the first millions."""

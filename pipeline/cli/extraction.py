@@ -12,6 +12,7 @@ import click
 from features.errors import InputError
 from features.extract import extract
 from features.extraction.check import check
+from features.pieces.part import PartSummary
 from features.spec.checkpoint import DEFAULT_MODEL
 from features.spec.normalize import CURRENT
 from features.spec.pooling import DEFAULT_POOLING
@@ -20,7 +21,7 @@ from pipeline.cli import options
 from pipeline.cli.group import in_flags, main
 from pipeline.cli.results import check_json, remark, say_choice, write_json
 from pipeline.report.input_check import check_text
-from pipeline.report.stores_and_heads import extract_text
+from pipeline.report.stores_and_heads import extract_text, part_text
 from pipeline.terminal import completion, progress
 from pipeline.terminal.output import show, tell
 
@@ -109,6 +110,11 @@ encoder_options = options.together(
     metavar="N",
     help="Write a folder of files of N rows at most, each finished by itself.",
 )
+@click.option(
+    "--part",
+    metavar="I/N",
+    help="Make one of N parts of the folder alone, for jobs that run anywhere and at any time.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the output, whatever is there.")
 def extract_command(
     inputs: Sequence[str], output: Path, pooling: Sequence[str], **chosen: Any
@@ -124,7 +130,10 @@ def extract_command(
         summary = extract(
             inputs, output, pooling=pooling, progress=update, say=remark, on_input=remark, **chosen
         )
-    tell(extract_text, summary)
+    if isinstance(summary, PartSummary):
+        tell(part_text, summary)
+    else:
+        tell(extract_text, summary)
     if summary.choice is not None:
         say_choice(summary.choice)
 

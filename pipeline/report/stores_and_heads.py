@@ -7,7 +7,9 @@ from typing import Any
 
 from features.base.shown import printable, size
 from features.extraction.summary import ExtractSummary
+from features.pieces.part import PartSummary
 from features.spec.vector_spec import VectorSpec
+from features.store.joined.layout import ranges
 from features.store.reader import FeatureStore
 from pipeline.data.matching import Matching
 from pipeline.head.head import Head
@@ -52,6 +54,24 @@ def extract_text(summary: ExtractSummary) -> str:
     # An input may have become shorter as well, so this says no more than that vectors were kept.
     verb = "updated" if s.outcome == "extended" else "written"
     return f"{printable(str(s.output))} {verb}\n" + facts_text(facts)
+
+
+def part_text(summary: PartSummary) -> str:
+    """Say what a job has made of a store, what others still have to make, and how."""
+    s = summary
+    store = printable(str(s.output))
+    done = (
+        f"part {s.part} of {store}: {s.pieces:,} of {s.of_pieces:,} pieces are finished, "
+        f"{s.made:,} in this run, with {s.rows:,} rows"
+        + (f" and {s.rejected:,} rejects" if s.rejected else "")
+    )
+    if not s.missing:
+        return f"{done}; the store is whole"
+    parts = sorted({piece % s.part.of for piece in s.missing})
+    return (
+        f"{done}; {len(s.missing):,} of other parts are missing ({ranges(s.missing)}): unless jobs "
+        f"are at them, run the same command with --part i/{s.part.of} for i = {ranges(parts)}"
+    )
 
 
 def predict_text(written: Written, output: str, rejected: int, rejects_file: object) -> str:

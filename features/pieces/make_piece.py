@@ -1,0 +1,280 @@
+"""Make pieces of a store: a piece in, its receipt out, done twice or ten times as done once.
+
+A piece is made in a folder of its own (`scratch.py`) by the run of a single machine
+(`features/extraction/run.py`), with its journal and its shards. Then the folder takes its name in
+the store, whole, and is never changed; then the receipt is created, which is the commit point.
+Whoever comes later finds the receipt, or makes the missing one of what has its name already. The
+encoder is loaded once, for the first piece that needs it. Which pieces are made is others' to say.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from features.backends.choice import Choice, Runtime
+from features.base import disk
+from features.base.remote.urls import is_url
+from features.base.storage import Target, local_path, put_folder
+from features.errors import CannotContinue, FileRefused, system_reason
+from features.extraction.disk_space import shortage, vector_bytes
+from features.extraction.output import Output, Request, recorded_versions
+from features.extraction.run import Told, run
+from features.extraction.timing import no_seconds
+from features.pieces.choice import agreed_encoder
+from features.pieces.order import Order
+from features.pieces.piece import Piece, reader_of
+from features.pieces.receipts import REJECTS, check_same_piece, put_receipt, read_receipt
+from features.pieces.scratch import scratch, work_folder
+from features.spec.checkpoint import Checkpoint, find_checkpoint
+from features.spec.unused_parts import unused_parts
+from features.spec.vector_spec import VectorSpec, precision_of
+from features.store.checksum import check_seal
+from features.store.joined.describe import receipt_of
+from features.store.joined.layout import piece_folder
+from features.store.joined.receipt import Receipt
+from features.store.shard_folder import in_order
+from features.tweets.columns import Columns
+from features.tweets.findings import Findings
+from features.tweets.reader import TweetReader
+from features.tweets.rejects import RejectLog, judged
+from features.tweets.table import InputFormat
+from features.version import __version__
+
+if TYPE_CHECKING:
+    from features.encoder.encoder import FrozenEncoder
+
+# What the system says where a folder has the name already.
+_NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)
+
+
+@dataclass(frozen=True)
+class MakePieces:
+    """The work of making pieces of a store, to be given to any process.
+
+    Attributes
+    ----------
+    store : path or URL
+    order : Order
+        As the store has it.
+    model, revision : str
+        Where the encoder's model lies.
+    runtime : Runtime
+        What of how it is run was decided by hand.
+    columns : Columns
+    written : InputFormat
+    strict : bool
+        Whether the first row that can't be used ends the work.
+    """
+
+    store: Target
+    order: Order
+    model: str
+    revision: str | None
+    runtime: Runtime
+    columns: Columns
+    written: InputFormat
+    strict: bool = False
+
+    @contextmanager
+    def open(self, told: Told = Told()) -> Iterator[PieceMaker]:  # noqa: B008 - it is frozen
+        """Give what makes pieces, one at a time, and holds the model meanwhile."""
+        yield PieceMaker(self, told)
+
+
+class PieceMaker:
+    """Makes pieces one by one; made by `MakePieces.open`.
+
+    Parameters
+    ----------
+    work : MakePieces
+    told : Told
+
+    Attributes
+    ----------
+    encoder : FrozenEncoder or None
+        None until a text is new.
+    findings : Findings
+        Of the pieces that were read.
+    seconds : dict of str to float
+        See `no_seconds`.
+    made, encoded, resumed, unique, tokens : int
+        Pieces that were read; of them, texts that the encoder read, texts that a run which was
+        stopped had left, distinct texts, and tokens that the encoder read.
+    expected : int
+        Pieces that are still to be made, this one among them, for the space that the disk needs.
+    """
+
+    def __init__(self, work: MakePieces, told: Told) -> None:
+        self.encoder: FrozenEncoder | None = None
+        self.findings = Findings()
+        self.seconds = no_seconds()
+        self.made = self.encoded = self.resumed = self.unique = self.tokens = 0
+        self.expected = 1
+        self._work, self._told = work, told
+        self._order = work.order.of_store
+
+    def __call__(self, piece: Piece) -> Receipt:
+        """Make a piece, unless it is made, and give its receipt.
+
+        Raises
+        ------
+        InputError, FileRefused, CannotContinue
+        """
+        store = self._work.store
+        found = read_receipt(store, self._order, piece.number)
+        if found is not None:
+            return found
+        with (
+            _writing(store),
+            scratch(work_folder(store), piece.number, self._order.digest) as folder,
+        ):
+            return read_receipt(store, self._order, piece.number) or self._commit(piece, folder)
+
+    def _commit(self, piece: Piece, folder: Path) -> Receipt:
+        store, say = self._work.store, self._told.say
+        place = piece_folder(store, piece.number)
+        # Of a server, files appear one by one: what is there may be a part.
+        if is_url(store) or not local_path(place).exists():
+            made = folder / "shards"
+            self._run(piece, made)
+            receipt = self._receipt(piece, made)
+            try:
+                if made.exists():
+                    put_folder(made, place)
+            except OSError as error:
+                if error.errno not in _NOT_EMPTY:
+                    raise
+                there = self._receipt(piece, local_path(place))
+                check_same_piece(receipt, there, str(store), say)
+                receipt = there
+        else:  # killed before the receipt, or another process is just there
+            receipt = self._receipt(piece, local_path(place))
+        return put_receipt(store, self._order, receipt, say)
+
+    def _run(self, piece: Piece, output: Path) -> None:
+        """Write the shards of a piece, and its rejects beside them."""
+        work, options = self._work, self._work.order.options
+        reader = reader_of(piece, work.columns, work.written)
+        vectors = VectorSpec(
+            work.order.spec,
+            dict.fromkeys(work.order.views, 0),
+            precision_of(options["dtype"]),
+            options["store_dtype"],
+        )
+        request = Request(
+            output,
+            vectors,
+            options["dtype"],
+            [Path(name).name for name in reader.files],
+            work.order.shard_rows,
+            overwrite=False,
+            of_piece=True,
+        )
+        rejects = RejectLog(output, strict=work.strict, allowed=True)
+        done = run(
+            reader,
+            request,
+            rejects,
+            partial(self._load, reader),
+            told=self._told,
+            seconds=self.seconds,
+            window_rows=options["window_rows"],
+        )
+        self.made += 1
+        self.encoded += done.encoding.encoded
+        self.resumed += done.encoding.resumed
+        self.tokens += done.encoding.tokens
+        self.unique += done.unique
+        self.findings.add(reader.findings)
+        if rejects.count:
+            assert rejects.path is not None, "they are of a file"
+            disk.mkdir(output)
+            disk.rename(rejects.path, output / REJECTS)
+            warning = judged(
+                rejects.count, reader.rows_read, f"they are in {REJECTS} of its piece", allowed=True
+            )
+            if warning is not None:
+                self._told.say(f"piece {piece.number}: {warning}")
+
+    def _receipt(self, piece: Piece, folder: Path) -> Receipt:
+        """Describe what was made of a piece, or what has its name in the store already."""
+        shards = in_order(list(folder.glob("part-*.h5")))
+        for shard in shards:
+            check_seal(shard)
+        rejects = 0
+        with suppress(FileNotFoundError), (folder / REJECTS).open("rb") as lines:
+            rejects = sum(1 for _ in lines)
+        return receipt_of(piece.number, self._order.digest, shards, rejects=rejects)
+
+    def _load(self, reader: TweetReader, target: Output) -> FrozenEncoder:
+        """Give the encoder, loaded once."""
+        if self.encoder is None:
+            self._warn_of_disk(reader, target)
+            work = self._work
+            here = {"frostline": __version__, **recorded_versions()}
+            self.encoder = agreed_encoder(work.store, self._load_as, here, self._told.say)
+            lines = [unused_parts(self._checkpoint, self.encoder.spec), self.encoder.remark]
+            for line in filter(None, lines):
+                self._told.say(line)
+        return self.encoder
+
+    def _load_as(self, choice: Choice | None) -> FrozenEncoder:
+        from features.encoder.encoder import (
+            FrozenEncoder,
+        )  # numpy and more: only where it is needed
+
+        work = self._work
+        return FrozenEncoder.from_spec(
+            work.order.spec,
+            lambda: self._checkpoint,
+            pooling=list(work.order.views),
+            runtime=replace(work.runtime, begun=choice),
+        )
+
+    @cached_property
+    def _checkpoint(self) -> Checkpoint:
+        """Find the model here, and refuse another one than that of the order."""
+        work, spec = self._work, self._work.order.spec
+        found = find_checkpoint(work.model, revision=work.revision)
+        digests = (found.weights_digest(), found.config_digest(), found.tokenizer_digest())
+        if digests != (spec.weights, spec.config, spec.tokenizer):
+            raise FileRefused(
+                f"model {found.name!r} is not the one that {work.store} is made with: weights, "
+                f"config or tokenizer are others; give this machine the same files"
+            )
+        return found
+
+    def _warn_of_disk(self, reader: TweetReader, target: Output) -> None:
+        """Say if the disk may be too small for the pieces that are still to be made here."""
+        fraction = reader.fraction_read()
+        warning = shortage(
+            target.request.path.parent,
+            rows_read=reader.rows_read,
+            fraction_read=None if fraction is None else fraction / self.expected,
+            vector_bytes=vector_bytes(
+                self._checkpoint, self._work.order.views, target.request.vectors.store_dtype
+            ),
+            shard_rows=target.request.shard_rows,
+            existing_bytes=target.existing_bytes(),
+        )
+        if warning is not None:
+            self._told.say(warning)
+
+
+@contextmanager
+def _writing(store: Target) -> Iterator[None]:
+    """Say in one line what the disk says."""
+    try:
+        yield
+    except OSError as error:
+        reason = system_reason(error)
+        raise CannotContinue(
+            f"{store} cannot be written: {reason}; pieces that are finished stay, and the same "
+            "command goes on"
+        ) from error

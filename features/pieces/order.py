@@ -1,0 +1,294 @@
+"""State what all jobs that make a store agree on, in its `order.json`, and refuse who does not.
+
+In comes what one job was asked for; the first job writes it down, by a name that is taken once, and
+each other one compares. Out comes what the first one wrote, which all of them follow: so the store
+has the same bytes whoever makes its pieces. Not in it: where files and models lie, which device
+runs, how rejects are taken, how many jobs there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from features.backends.choice import Runtime
+from features.base import disk
+from features.base.remote.urls import is_url
+from features.base.storage import (
+    Target,
+    exists,
+    listed,
+    local_path,
+    put_new,
+    read_bytes,
+)
+from features.errors import CannotContinue, FileRefused, InputError, first_line, system_reason
+from features.pieces.choice import NAME as CHOICE
+from features.pieces.piece import Piece, digest_of
+from features.spec.encoder_spec import Difference, EncoderSpec, listed_differences
+from features.spec.vector_spec import VectorSpec
+from features.store.joined import order as joined
+from features.store.joined.fields import check_names, content_of, count, names, sha256
+from features.store.joined.layout import MAX_PIECES, RECEIPTS, order_path, receipts_folder
+from features.tweets.columns import Columns
+from features.tweets.table import InputFormat
+
+_FIELDS = ("format", "version", "pieces", "shard_rows", "inputs", "spec", "views", "options")
+_CURE = "give what the store was begun with, or another `output` (or remove the folder)"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What all jobs of a store agree on.
+
+    Attributes
+    ----------
+    pieces : int
+        How many there are.
+    pieces_digest : str
+        SHA-256 of what each of them is made of.
+    shard_rows : int
+    inputs : tuple of (str, int)
+        Name and bytes of each input, in their order; names go without their folders.
+    spec : EncoderSpec
+        As the first job found it: its names of the model stand in every shard.
+    views : tuple of str
+    options : mapping of str to Any
+        By parameter of `extract`, the others that change what is in the store: JSON types.
+    """
+
+    pieces: int
+    pieces_digest: str
+    shard_rows: int
+    inputs: tuple[tuple[str, int], ...]
+    spec: EncoderSpec
+    views: tuple[str, ...]
+    options: Mapping[str, Any]
+
+    def to_json(self) -> bytes:
+        """Give the content of the file: the same bytes for the same order."""
+        content = {
+            "format": joined.FORMAT,
+            "version": joined.VERSION,
+            "pieces": {"count": self.pieces, "digest": self.pieces_digest},
+            "shard_rows": self.shard_rows,
+            "inputs": [{"name": name, "bytes": size} for name, size in self.inputs],
+            "spec": self.spec.to_dict(),
+            "views": list(self.views),
+            "options": dict(sorted(self.options.items())),
+        }
+        return (json.dumps(content, indent=1) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, name: str) -> Order:
+        """Read what `to_json` wrote; `name` is that of the file.
+
+        Raises
+        ------
+        FileRefused
+            It is something else, damaged or of another version.
+        """
+        cure = "remove the folder, and begin again"
+        content = content_of(data, name, joined.FORMAT, joined.VERSION, cure)
+        try:
+            check_names(content, _FIELDS, "the order")
+            pieces = check_names(content["pieces"], ("count", "digest"), "pieces")
+            inputs = [check_names(one, ("name", "bytes"), "an input") for one in content["inputs"]]
+            if not isinstance(content["options"], dict):
+                raise ValueError("its options are none")
+            return cls(
+                count(pieces["count"], "the number of pieces", 1, MAX_PIECES),
+                sha256(pieces["digest"], "the digest of the pieces"),
+                count(content["shard_rows"], "shard_rows", 1),
+                tuple((str(one["name"]), count(one["bytes"], "bytes")) for one in inputs),
+                EncoderSpec.from_dict(content["spec"]),
+                names(content["views"], "views"),
+                content["options"],
+            )
+        except (ValueError, TypeError, FileRefused) as error:
+            raise FileRefused(f"{name} is damaged: {first_line(error)}; {cure}") from error
+
+    @property
+    def of_store(self) -> joined.Order:
+        """What a joined store knows of it."""
+        names = tuple(name for name, _ in self.inputs)
+        return joined.Order(joined.digest_of(self.to_json()), self.pieces, names)
+
+    def differences(self, other: Order) -> list[Difference]:
+        """Give what differs; names of the model are no difference."""
+        found = list(_between_inputs(self.inputs, other.inputs))
+        if self.shard_rows != other.shard_rows:
+            found.append(Difference("`shard_rows`", self.shard_rows, other.shard_rows))
+        found += self.spec.differences(other.spec)
+        if set(self.views) != set(other.views):
+            found.append(Difference("`pooling`", ", ".join(self.views), ", ".join(other.views)))
+        for option in sorted({*self.options, *other.options}):
+            mine, theirs = self.options.get(option), other.options.get(option)
+            if mine != theirs:
+                found.append(Difference(f"`{option}`", _worded(mine), _worded(theirs)))
+        if not found and (self.pieces, self.pieces_digest) != (other.pieces, other.pieces_digest):
+            found.append(Difference("pieces of the same input", self.pieces, other.pieces))
+        return found
+
+    def check(self, asked: Order, name: str) -> None:
+        """Refuse a job that was asked for something else; `name` is that of the file.
+
+        Raises
+        ------
+        InputError
+        """
+        if differing := self.differences(asked):
+            said = listed_differences(differing, "there", "asked for")
+            raise InputError(f"{name} is of another store ({said}): {_CURE}")
+
+
+def order_of(
+    pieces: Sequence[Piece],
+    shard_rows: int,
+    vectors: VectorSpec,
+    runtime: Runtime,
+    columns: Columns,
+    written: InputFormat,
+    window_rows: int,
+) -> Order:
+    """Put down what a job was asked for.
+
+    Parameters
+    ----------
+    pieces : sequence of Piece
+        All of them.
+    shard_rows : int
+    vectors : VectorSpec
+        What they are to be.
+    runtime : Runtime
+        Its device is each job's own.
+    columns : Columns
+    written : InputFormat
+    window_rows : int
+    """
+    spans = [span for piece in pieces for span in piece.spans]
+    paths = [path for path, _ in groupby((span.path, span.size) for span in spans)]
+    return Order(
+        len(pieces),
+        digest_of(pieces),
+        shard_rows,
+        tuple((Path(path).name, size) for path, size in paths),
+        vectors.spec,
+        tuple(vectors.views),
+        {
+            "dtype": runtime.dtype,
+            "store_dtype": vectors.store_dtype,
+            "backend": runtime.backend,
+            "max_batch_tokens": runtime.max_batch_tokens,
+            "window_rows": window_rows,
+            "text_column": columns.text,
+            "label_column": columns.label,
+            "id_column": columns.id,
+            "labels": _digest_of_file(columns.labels),
+            "mapping": _digest_of_file(columns.mapping),
+            "label_case": columns.label_case,
+            "input_format": written.format,
+            "encoding": written.encoding,
+            "delimiter": written.delimiter,
+            "quoting": written.quoting,
+            "header": written.header,
+        },
+    )
+
+
+def agree(store: Target, asked: Order) -> Order:
+    """Write down what a job was asked for, or compare it with what the first job wrote.
+
+    Parameters
+    ----------
+    store : path or URL
+        A folder on a disk is made; the one above it must be there.
+    asked : Order
+
+    Returns
+    -------
+    Order
+        The first job's.
+
+    Raises
+    ------
+    InputError
+        It is another one, or something else is at that name.
+    FileRefused
+        It is damaged.
+    """
+    target = order_path(store)
+    if not exists(target):
+        if (odd := _what_is_there(store)) and not exists(target):
+            raise InputError(
+                f"{store} holds {odd} and no order.json, so it was not made in parts: give another "
+                "`output`"
+            )
+        if not is_url(store):
+            make_folders(local_path(store))
+        put_new(target, asked.to_json())
+    data = read_bytes(target)
+    there = Order.from_json(data, str(target))
+    if there.to_json() != data:
+        raise FileRefused(f"{target} was altered: remove the folder, and begin again")
+    there.check(asked, str(target))
+    return there
+
+
+def make_folders(store: Path) -> None:
+    """Make the folder of a store, and that of its receipts."""
+    try:
+        for folder in (store, receipts_folder(store)):
+            disk.mkdir(folder)
+            disk.sync_folder(folder.parent)
+    except OSError as error:
+        raise CannotContinue(f"{store} cannot be written: {system_reason(error)}") from error
+
+
+def _what_is_there(store: Target) -> str:
+    """Name something in a folder that a store would be confused with; empty where there is none.
+
+    A choice may be there before, that of another store, so that both have the same bytes.
+    """
+    found = list(listed(store))
+    if not is_url(store) and local_path(store).is_dir():
+        found += [path.name for path in local_path(store).glob("piece-*")]
+    odd = [
+        one
+        for one in found
+        if (one.endswith((".h5", ".json")) and one != CHOICE) or one.startswith("piece-")
+    ]
+    receipts = [f"{RECEIPTS}/{name}" for name in listed(receipts_folder(store))]
+    return next(iter(sorted(odd) + receipts), "")
+
+
+def _digest_of_file(path: str | Path | None) -> str | None:
+    """Identify the content of a small file that is read besides the input; None for none."""
+    if path is None:
+        return None
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _between_inputs(
+    mine: tuple[tuple[str, int], ...], theirs: tuple[tuple[str, int], ...]
+) -> Iterator[Difference]:
+    """Give how the inputs differ: in their number, or in the first that is another one."""
+    if len(mine) != len(theirs):
+        yield Difference("number of inputs", len(mine), len(theirs))
+    for number, (one, other) in enumerate(zip(mine, theirs, strict=False)):
+        if one != other:
+            yield Difference(f"input {number}", *(f"{n} ({b:,} bytes)" for n, b in (one, other)))
+            return
+
+
+def _worded(value: Any) -> Any:
+    """Shorten a digest to its first 12 digits."""
+    return value[:12] if isinstance(value, str) and len(value) == 64 else value

@@ -1,0 +1,107 @@
+"""Read and create the receipts of a store, and join it once all of them are there.
+
+A receipt (`features/store/joined/receipt.py`) is created once and never changed. In come the name
+of a store and the order that its jobs agree on; out come receipts, or the numbers of pieces that
+have one. It makes no pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from features.base.storage import Target, exists, listed, put_new
+from features.errors import FileRefused
+from features.store.joined.join import join, read_receipts
+from features.store.joined.layout import piece_of, receipt_path, receipts_folder
+from features.store.joined.order import Order
+from features.store.joined.receipt import Receipt
+from features.tweets.rejects import judged
+
+# The rejects of a piece, in its folder beside its shards.
+REJECTS = "rejects.jsonl"
+
+
+def join_all(
+    store: Target, order: Order, *, allow_rejects: bool, say: Callable[[str], None]
+) -> None:
+    """Join a store that has all receipts, unless too many of all its rows were rejected.
+
+    Raises
+    ------
+    InputError
+        More than a fifth of the rows are rejects, and that was not allowed; or all are.
+    """
+    rows = rejects = 0
+    for receipt in read_receipts(store, order, range(order.pieces)):
+        rows, rejects = rows + receipt.rows, rejects + receipt.rejects
+    reasons = f"the reasons are in {store}/piece-*/{REJECTS}"
+    warning = judged(rejects, rows + rejects, reasons, allowed=allow_rejects)
+    if warning is not None:
+        say(warning)
+    join(store)
+
+
+def finished_pieces(store: Target) -> set[int]:
+    """Give the numbers of all pieces that have a receipt; nothing is read."""
+    found = map(piece_of, listed(receipts_folder(store)))
+    return {piece for piece in found if piece is not None}
+
+
+def read_receipt(store: Target, order: Order, piece: int) -> Receipt | None:
+    """Give the receipt of a piece; None where there is none yet.
+
+    Raises
+    ------
+    FileRefused
+        It is damaged, or that of another order or piece.
+    """
+    if not exists(receipt_path(store, piece)):
+        return None
+    return next(read_receipts(store, order, [piece]))
+
+
+def put_receipt(store: Target, order: Order, mine: Receipt, say: Callable[[str], None]) -> Receipt:
+    """Create the receipt of a piece, and give the one that counts: mine, or an earlier one.
+
+    Raises
+    ------
+    FileRefused
+        The earlier one is of other rows.
+    """
+    if put_new(receipt_path(store, mine.piece), mine.to_json()):
+        return mine
+    (theirs,) = read_receipts(store, order, [mine.piece])
+    check_same_piece(mine, theirs, str(store), say)
+    return theirs
+
+
+def check_same_piece(
+    mine: Receipt, theirs: Receipt, store: str, say: Callable[[str], None]
+) -> None:
+    """Compare a piece that was made twice; what was there first counts.
+
+    Raises
+    ------
+    FileRefused
+        It has other rows, so the input has changed.
+    """
+    if mine == theirs:
+        return
+    if rows_in(mine) != rows_in(theirs):
+        raise FileRefused(
+            f"piece {mine.piece} of {store} was made twice, with {theirs.rows:,} rows and now with "
+            f"{mine.rows:,} that are not the same: the input has changed, or a machine reads it in "
+            "another way; remove the folder and begin again"
+        )
+    say(
+        f"WARNING: piece {mine.piece} of {store} was made twice, with the same rows and vectors "
+        "that differ in their bits, as those of machines of two kinds do: the first ones stay"
+    )
+
+
+def rows_in(receipt: Receipt) -> tuple[object, ...]:
+    """Give what a receipt says of rows, without the bytes of their vectors."""
+    shards = [
+        (one.rows, one.label_names, one.label_rows, one.input_digest) for one in receipt.shards
+    ]
+    return receipt.rejects, shards
