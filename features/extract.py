@@ -22,8 +22,9 @@ from features.extraction.run import Told, run
 from features.extraction.summary import ExtractSummary, Progress, summarise
 from features.extraction.timing import clock, no_seconds
 from features.extraction.windows import WINDOW
+from features.pieces.indexes import kept_in
 from features.pieces.make_piece import MakePieces
-from features.pieces.order import agree, order_of
+from features.pieces.order import agree, existing_order, make_folders, order_of
 from features.pieces.part import asked_part, make_part
 from features.pieces.split import split
 from features.spec.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
@@ -167,9 +168,13 @@ def extract(
     told = Told(progress, say, on_input)
     if one_of is not None:
         assert shard_rows is not None, "`asked_part` has seen to that"
-        pieces = split(sources, shard_rows=shard_rows, columns=columns, written=written)
-        order = order_of(pieces, shard_rows, vectors, runtime, columns, written, window_rows)
-        there = agree(output, order)
+        order = order_of(sources, shard_rows, vectors, runtime, columns, written, window_rows)
+        existing_order(output, order)  # before a large file is looked at
+        index_of = kept_in(output, partial(make_folders, output), say)
+        pieces = split(
+            sources, shard_rows=shard_rows, columns=columns, written=written, index_of=index_of
+        )
+        there = agree(output, order.with_pieces(pieces))
         work = MakePieces(output, there, str(model), revision, runtime, columns, written, strict)
         return make_part(work, pieces, one_of, told, allow_rejects=allow_rejects)
     if is_in_pieces(output):

@@ -11,8 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,11 @@ from features.base.storage import (
     local_path,
     put_new,
     read_bytes,
+    size,
 )
 from features.errors import CannotContinue, FileRefused, InputError, first_line, system_reason
 from features.pieces.choice import NAME as CHOICE
+from features.pieces.indexes import FOLDER as INDEXES
 from features.pieces.piece import Piece, digest_of
 from features.spec.encoder_spec import Difference, EncoderSpec, listed_differences
 from features.spec.vector_spec import VectorSpec
@@ -36,6 +37,7 @@ from features.store.joined import order as joined
 from features.store.joined.fields import check_names, content_of, count, names, sha256
 from features.store.joined.layout import MAX_PIECES, RECEIPTS, order_path, receipts_folder
 from features.tweets.columns import Columns
+from features.tweets.rows.inputs import Input, name_of, path_of
 from features.tweets.table import InputFormat
 
 _FIELDS = ("format", "version", "pieces", "shard_rows", "inputs", "spec", "views", "options")
@@ -49,7 +51,7 @@ class Order:
     Attributes
     ----------
     pieces : int
-        How many there are.
+        How many there are; 0 where that is not known yet.
     pieces_digest : str
         SHA-256 of what each of them is made of.
     shard_rows : int
@@ -119,6 +121,10 @@ class Order:
         names = tuple(name for name, _ in self.inputs)
         return joined.Order(joined.digest_of(self.to_json()), self.pieces, names)
 
+    def with_pieces(self, pieces: Sequence[Piece]) -> Order:
+        """Give it with the pieces that were found."""
+        return replace(self, pieces=len(pieces), pieces_digest=digest_of(pieces))
+
     def differences(self, other: Order) -> list[Difference]:
         """Give what differs; names of the model are no difference."""
         found = list(_between_inputs(self.inputs, other.inputs))
@@ -131,7 +137,7 @@ class Order:
             mine, theirs = self.options.get(option), other.options.get(option)
             if mine != theirs:
                 found.append(Difference(f"`{option}`", _worded(mine), _worded(theirs)))
-        if not found and (self.pieces, self.pieces_digest) != (other.pieces, other.pieces_digest):
+        if other.pieces and not found and self.pieces_digest != other.pieces_digest:
             found.append(Difference("pieces of the same input", self.pieces, other.pieces))
         return found
 
@@ -148,7 +154,7 @@ class Order:
 
 
 def order_of(
-    pieces: Sequence[Piece],
+    inputs: Sequence[Input],
     shard_rows: int,
     vectors: VectorSpec,
     runtime: Runtime,
@@ -156,12 +162,11 @@ def order_of(
     written: InputFormat,
     window_rows: int,
 ) -> Order:
-    """Put down what a job was asked for.
+    """Put down what a job was asked for; its pieces are not known yet.
 
     Parameters
     ----------
-    pieces : sequence of Piece
-        All of them.
+    inputs : sequence of Input
     shard_rows : int
     vectors : VectorSpec
         What they are to be.
@@ -170,14 +175,19 @@ def order_of(
     columns : Columns
     written : InputFormat
     window_rows : int
+
+    Raises
+    ------
+    InputError
+        A file is not there.
     """
-    spans = [span for piece in pieces for span in piece.spans]
-    paths = [path for path, _ in groupby((span.path, span.size) for span in spans)]
+    paths = [path_of(one) for one in inputs]
+    sizes = [0 if path in (None, "-") else size(path) for path in paths]
     return Order(
-        len(pieces),
-        digest_of(pieces),
+        0,
+        "",
         shard_rows,
-        tuple((Path(path).name, size) for path, size in paths),
+        tuple((name_of(one), n) for one, n in zip(inputs, sizes, strict=True)),
         vectors.spec,
         tuple(vectors.views),
         {
@@ -207,7 +217,7 @@ def agree(store: Target, asked: Order) -> Order:
     Parameters
     ----------
     store : path or URL
-        A folder on a disk is made; the one above it must be there.
+        Its folders are made; that above it must be there.
     asked : Order
 
     Returns
@@ -222,16 +232,31 @@ def agree(store: Target, asked: Order) -> Order:
     FileRefused
         It is damaged.
     """
+    make_folders(store)
+    put_new(order_path(store), asked.to_json())
+    there = existing_order(store, asked)
+    assert there is not None, "it was just put there"
+    return there
+
+
+def existing_order(store: Target, asked: Order) -> Order | None:
+    """Give the order of a store, once it is that of this job; None where there is none yet.
+
+    Raises
+    ------
+    InputError
+        It is another one, or a folder is there that was not made in parts.
+    FileRefused
+        It is damaged.
+    """
     target = order_path(store)
+    if not exists(target) and (odd := _what_is_there(store)) and not exists(target):
+        raise InputError(
+            f"{store} holds {odd} and no order.json, so it was not made in parts: give another "
+            "`output`"
+        )
     if not exists(target):
-        if (odd := _what_is_there(store)) and not exists(target):
-            raise InputError(
-                f"{store} holds {odd} and no order.json, so it was not made in parts: give another "
-                "`output`"
-            )
-        if not is_url(store):
-            make_folders(local_path(store))
-        put_new(target, asked.to_json())
+        return None
     data = read_bytes(target)
     there = Order.from_json(data, str(target))
     if there.to_json() != data:
@@ -240,10 +265,18 @@ def agree(store: Target, asked: Order) -> Order:
     return there
 
 
-def make_folders(store: Path) -> None:
-    """Make the folder of a store, and that of its receipts."""
+def make_folders(store: Target) -> None:
+    """Make the folders of a store, on a disk; object storage has none.
+
+    Raises
+    ------
+    CannotContinue
+    """
+    if is_url(store):
+        return
+    top = local_path(store)
     try:
-        for folder in (store, receipts_folder(store)):
+        for folder in (top, receipts_folder(top), top / INDEXES):
             disk.mkdir(folder)
             disk.sync_folder(folder.parent)
     except OSError as error:
@@ -290,5 +323,7 @@ def _between_inputs(
 
 
 def _worded(value: Any) -> Any:
-    """Shorten a digest to its first 12 digits."""
+    """Word a value of an option; of a digest, its first 12 digits."""
+    if value is None or value == "":
+        return "nothing" if value is None else "''"
     return value[:12] if isinstance(value, str) and len(value) == 64 else value

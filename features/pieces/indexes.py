@@ -1,0 +1,49 @@
+"""Keep the indexes of large files in the store, so that one job looks at a file for all jobs.
+
+In comes which index is wanted, out comes the one that the store has, or a new one, which is kept.
+An index is another one where the file has changed; what is not as it was written counts as not
+there. It decides nothing: whether all jobs have the same pieces is the order's to say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from features.base.storage import Target, child, exists, put_new, read_bytes
+from features.errors import first_line
+from features.pieces.file_index import FileIndex, IndexRequest, make_index
+
+FOLDER = "indexes"
+
+
+def kept_in(
+    store: Target, make_folders: Callable[[], None], say: Callable[[str], None]
+) -> Callable[[IndexRequest], FileIndex]:
+    """Give what makes an index once in a store.
+
+    Parameters
+    ----------
+    store : path or URL
+    make_folders : callable
+        Makes the store's folders; called before the first index is kept.
+    say : callable
+        Called with what the user should know.
+    """
+
+    def index_of(request: IndexRequest) -> FileIndex:
+        target = child(store, FOLDER, f"{request.key}.json")
+        if exists(target):
+            try:
+                found = FileIndex.from_json(json.loads(read_bytes(target)))
+                if found.is_of(request.path):
+                    return found
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                say(f"{target} is damaged ({first_line(error)}): {request.path} is read instead")
+        made = make_index(request)
+        if made.parts:
+            make_folders()
+            put_new(target, (json.dumps(made.to_json()) + "\n").encode())
+        return made
+
+    return index_of

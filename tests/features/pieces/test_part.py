@@ -1,0 +1,589 @@
+"""Jobs that make parts of one store: the same bytes, whoever makes what, and refusals of others."""
+
+import json
+import os
+import pickle
+import re
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features import FeatureStore, extract
+from features.backends.choice import Runtime
+from features.errors import CannotContinue, FileRefused, InputError
+from features.extraction.run import Told
+from features.pieces.choice import Agreed, agreed_encoder
+from features.pieces.indexes import kept_in
+from features.pieces.make_piece import MakePieces
+from features.pieces.order import Order
+from features.pieces.part import Part
+from features.pieces.piece import Piece
+from features.pieces.receipts import put_receipt
+from features.pieces.scratch import is_being_made, scratch, sweep
+from features.pieces.split import split
+from features.store.joined.join import read_receipts
+from features.store.joined.order import read_order
+from features.tweets.columns import Columns
+from features.tweets.span import Span
+from features.tweets.table import InputFormat
+
+WORDS = ["so", "happy", "that", "old", "train", "is", "late", "again", "my", "cat", "sleeps"]
+# Rows of each file; with 12 rows a piece at most that makes six pieces.
+FILES = {"a": 10, "b": 5, "c": 4, "d": 9, "e": 30}
+N_PIECES = 6
+OPTIONS = {"pooling": ["cls", "mean"], "dtype": "float32", "shard_rows": 12}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def model(tiny_model):
+    OPTIONS["model"] = tiny_model("bert")
+
+
+def write_inputs(folder, files=FILES, *, with_ids=True):
+    """Files of short texts, some of which stand in several of them."""
+    folder.mkdir(exist_ok=True)
+    rng, paths = np.random.default_rng(7), []
+    for name, rows in files.items():
+        lines = ["id,text,label" if with_ids else "text,label"]
+        for n in range(rows):
+            text = " ".join(rng.choice(WORDS, rng.integers(1, 6)))
+            lines.append(
+                (f"{name}{n}," if with_ids else "") + f"{text},{'good' if n % 3 else 'bad'}"
+            )
+        paths.append(folder / f"{name}.csv")
+        paths[-1].write_text("\n".join(lines) + "\n")
+    return paths
+
+
+def make(inputs, store, part, **options):
+    return extract(inputs, store, part=part, **OPTIONS | options)
+
+
+def tree(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def copy_choice(store, to):
+    """Let another store be encoded as this one was."""
+    to.mkdir(parents=True)
+    shutil.copy(store / "choice.json", to / "choice.json")
+    return to
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return write_inputs(tmp_path_factory.mktemp("inputs") / "in")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, inputs):
+    """A store that one job made; not to be written to."""
+    store = tmp_path_factory.mktemp("whole") / "store"
+    summary = make(inputs, store, "1/1")
+    assert (summary.pieces, summary.missing, summary.of_pieces) == (N_PIECES, (), N_PIECES)
+    return store
+
+
+@pytest.fixture
+def again(whole, tmp_path):
+    """That store, copied to where a test may change it."""
+    return Path(shutil.copytree(whole, tmp_path / "store"))
+
+
+def receipt(store, piece):
+    return store / "receipts" / f"{piece:05d}.json"
+
+
+# ---------------------------------------------------------------------------- what comes out
+
+
+def test_a_store_in_pieces_holds_what_one_run_makes(whole, inputs, tmp_path):
+    options = {name: value for name, value in OPTIONS.items() if name != "shard_rows"}
+    one = extract(inputs, tmp_path / "one.h5", **options).output
+    with FeatureStore(one) as expected, FeatureStore(whole) as found:
+        assert found.ids() == expected.ids()
+        assert np.array_equal(found.digests(), expected.digests())
+        assert found.label_names == expected.label_names
+        assert np.array_equal(found.labels(), expected.labels())
+        for view in ("cls", "mean"):  # other batches round in other ways
+            np.testing.assert_allclose(found.read(view), expected.read(view), atol=2e-3)
+
+
+@pytest.mark.parametrize("order", [["1/2", "2/2"], ["2/3", (3, 3), "1/3"], ["3/7", "0/2", "1/2"]])
+def test_the_bytes_do_not_depend_on_who_makes_what(order, whole, inputs, tmp_path):
+    store = copy_choice(whole, tmp_path / "store")
+    summaries = [make(inputs, store, part) for part in order]
+    assert tree(store) == tree(whole)
+    missing = [len(summary.missing) for summary in summaries]
+    assert missing[-1] == 0 and all(a > b for a, b in pairwise(missing))
+
+
+def test_a_job_says_what_it_did(whole, inputs, tmp_path):
+    store = copy_choice(whole, tmp_path / "store")
+    summary = make(inputs, store, "1/2")
+    numbers = [1, 3, 5]
+    receipts = list(read_receipts(store, read_order(store), numbers))
+    assert (summary.part, summary.pieces, summary.made) == (Part(1, 2), 3, 3)
+    assert summary.missing == (0, 2, 4)
+    assert summary.rows == sum(one.rows for one in receipts) == sum(summary.labels.values())
+    assert summary.file_bytes == sum(
+        path.stat().st_size for n in numbers for path in (store / f"piece-{n:05d}").glob("*.h5")
+    )
+    assert not (store / "store.json").exists() and not (store / ".work").exists()
+
+
+def test_a_finished_part_is_left_as_it_is_and_loads_nothing(again, inputs):
+    before = {path: path.stat().st_mtime_ns for path in again.rglob("*")}
+    summary = make(inputs, again, "2/3")
+    assert (summary.outcome, summary.made, summary.compute) == ("unchanged", 0, "")
+    assert {path: path.stat().st_mtime_ns for path in again.rglob("*")} == before
+
+
+def test_a_job_without_pieces_is_complete(again, inputs):
+    summary = make(inputs, again, "8/9")
+    assert (summary.pieces, summary.rows, summary.missing) == (0, 0, ())
+
+
+def test_rows_without_ids_are_named_by_piece_and_row(tmp_path):
+    paths = write_inputs(tmp_path / "in", {"a": 11, "b": 3}, with_ids=False)
+    make(paths, tmp_path / "store", "1/1")
+    with FeatureStore(tmp_path / "store") as store:
+        assert store.ids() == [f"0:{n}" for n in range(11)] + [f"1:{n}" for n in range(3)]
+
+
+def test_progress_goes_over_all_pieces_of_the_part(whole, inputs, tmp_path):
+    store, seen = copy_choice(whole, tmp_path / "store"), []
+    summary = make(inputs, store, "0/2", progress=seen.append)
+    assert [one.fraction for one in seen] == sorted(one.fraction for one in seen)
+    assert seen[-1].fraction == 1 and seen[-1].rows == summary.rows
+
+
+# ------------------------------------------------------------------------------ which part
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [("3/10", Part(3, 10)), ("10/10", Part(10, 10)), ((0, 1), Part(0, 1)), ([2, 3], Part(2, 3))],
+)
+def test_part(given, part):
+    assert Part.of_given(given) == part
+
+
+def test_parts_of_n_have_each_piece_once():
+    for first in (0, 1):
+        parts = [Part(first + n, 7) for n in range(7)]
+        assert [sum(part.has(piece) for part in parts) for piece in range(30)] == [1] * 30
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "0/0",
+        "11/10",
+        "a/b",
+        "-1/3",
+        "1",
+        "",
+        "1/2/3",
+        " 1/3",
+        "1/3\n",
+        "\u0661/\u0663",
+        "1/" + "9" * 30,
+        (1, 0),
+        (1, 2, 3),
+        (1.0, 2),
+        (True, 2),
+        (-1, 3),
+        3,
+        b"1/3",
+        ("1", "3"),
+    ],
+)
+def test_what_is_no_part_is_refused_before_anything_is_read(given, tmp_path):
+    with pytest.raises(InputError, match="`part` is "):
+        extract(tmp_path / "no such file.csv", tmp_path / "store", part=given, shard_rows=10)
+    assert not list(tmp_path.iterdir())
+
+
+# ----------------------------------------------------------------------------- who may join in
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"shard_rows": 13}, "`shard_rows`: 12 there, 13 asked for"),
+        ({"pooling": "cls"}, "`pooling`: cls, mean there, cls asked for"),
+        ({"max_length": 9}, "max_length: 40 there, 9 asked for"),
+        ({"normalize": "none"}, "normalizer: tweeteval/1 there, none asked for"),
+        ({"dtype": "auto"}, "`dtype`: float32 there, auto asked for"),
+        ({"store_dtype": "float32"}, "`store_dtype`: float16 there, float32 asked for"),
+        ({"backend": "torch"}, "`backend`: auto there, torch asked for"),
+        ({"label_column": ""}, "`label_column`: nothing there, '' asked for"),
+        ({"window_rows": 5}, "`window_rows`: 8192 there, 5 asked for"),
+    ],
+)
+def test_another_order_is_refused_with_what_differs(options, said, again, inputs):
+    before = tree(again)
+    with pytest.raises(InputError) as error:
+        make(inputs, again, "1/2", **options)
+    assert said in str(error.value) and "or another `output`" in str(error.value)
+    assert tree(again) == before
+
+
+def test_other_inputs_are_refused(again, inputs, tmp_path):
+    with pytest.raises(InputError, match="number of inputs: 5 there, 4 asked for"):
+        make(inputs[:-1], again, "1/1")
+    with pytest.raises(InputError, match=r"input 0: a\.csv .* there, b\.csv"):
+        make([inputs[1], inputs[0], *inputs[2:]], again, "1/1")
+    moved = write_inputs(tmp_path / "elsewhere")
+    assert make(moved, again, "1/1").outcome == "unchanged"
+    moved[2].write_text(moved[2].read_text() + "c9,more,good\n")
+    with pytest.raises(InputError, match=r"input 2: c\.csv \(.* bytes\) there, c\.csv"):
+        make(moved, again, "1/1")
+
+
+def test_a_mapping_is_known_by_its_content(tmp_path):
+    paths, store = write_inputs(tmp_path / "in", {"a": 3}), tmp_path / "store"
+    mappings = [tmp_path / f"{n}.txt" for n in range(3)]
+    for path, name in zip(mappings, ("no", "no", "never"), strict=True):
+        path.write_text(f"good\tyes\nbad\t{name}\n")
+    make(paths, store, "1/1", mapping=mappings[0])
+    assert make(paths, store, "1/1", mapping=mappings[1]).outcome == "unchanged"
+    with pytest.raises(InputError, match=r"`mapping`: [0-9a-f]{12} there, [0-9a-f]{12} asked for"):
+        make(paths, store, "1/1", mapping=mappings[2])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"shard_rows": None}, "`part` needs `shard_rows`"),
+        ({"overwrite": True}, "`overwrite` does not go with `part`"),
+    ],
+)
+def test_options_that_do_not_go_with_a_part(options, said, inputs, tmp_path):
+    with pytest.raises(InputError, match=said):
+        make(inputs, tmp_path / "store", "1/2", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_was_made_otherwise_is_refused(inputs, tmp_path, again):
+    extract(inputs[0], tmp_path / "shards", **OPTIONS)
+    with pytest.raises(InputError, match=r"holds part-00000\.h5 and no order\.json"):
+        make(inputs, tmp_path / "shards", "1/1")
+    with pytest.raises(InputError, match="is made in pieces: give `part`"):
+        extract(inputs, again, **OPTIONS)
+    (again / "order.json").unlink()
+    with pytest.raises(InputError, match=r"and no order\.json, so it was not made in parts"):
+        make(inputs, again, "1/1")
+
+
+def damaged(content):
+    return content[: len(content) // 2]
+
+
+def altered(content):
+    return content.replace(b'"shard_rows": 12', b'"shard_rows":  12')
+
+
+def later(content):
+    return content.replace(b'"version": 1', b'"version": 2')
+
+
+@pytest.mark.parametrize("name", ["order.json", "choice.json", "receipts/00000.json"])
+@pytest.mark.parametrize("damage", [damaged, later])
+def test_damaged_files_of_the_store_are_refused(name, damage, again, inputs):
+    receipt(again, 1).unlink()
+    shutil.rmtree(again / "piece-00001")
+    path = again / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(FileRefused, match=re.escape(name)):
+        make(inputs, again, "1/1")
+
+
+def test_an_order_that_was_altered_is_refused(again, inputs):
+    path = again / "order.json"
+    path.write_bytes(altered(path.read_bytes()))
+    with pytest.raises(FileRefused, match=r"order\.json was altered"):
+        make(inputs, again, "1/1")
+
+
+def test_an_order_comes_back_from_json(whole):
+    data = (whole / "order.json").read_bytes()
+    order = Order.from_json(data, "order.json")
+    assert order.to_json() == data and order.of_store == read_order(whole)
+    assert [name for name, _ in order.inputs] == [f"{name}.csv" for name in FILES]
+
+
+# --------------------------------------------------------------------- killed, or done twice
+
+
+def test_killed_between_the_shards_and_the_receipt(again, whole, inputs):
+    """What has its name is described, not made again."""
+    for path in (receipt(again, 2), again / "store.json"):
+        path.unlink()
+    summary = make(inputs, again, "2/3")
+    assert (summary.made, summary.encoded, summary.compute) == (0, 0, "")
+    assert tree(again) == tree(whole)
+
+
+def test_what_has_its_name_and_is_damaged_is_refused(again, inputs):
+    receipt(again, 2).unlink()
+    shard = again / "piece-00002" / "part-00000.h5"
+    content = bytearray(shard.read_bytes())
+    content[5000] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(FileRefused, match=r"piece-00002/part-00000\.h5"):
+        make(inputs, again, "1/1")
+
+
+def work_of(store, inputs):
+    pieces = split([str(path) for path in inputs], shard_rows=12)
+    order = Order.from_json((store / "order.json").read_bytes(), "order.json")
+    model = str(OPTIONS["model"])
+    return pieces, MakePieces(
+        store, order, model, None, Runtime("float32"), Columns(), InputFormat()
+    )
+
+
+def test_the_work_goes_to_any_process_and_makes_a_piece(again, whole, inputs):
+    pieces, work = work_of(again, inputs)
+    receipt(again, 4).unlink()
+    shutil.rmtree(again / "piece-00004")
+    sent, piece = pickle.loads(pickle.dumps((work, pieces[4])))
+    with sent.open() as make_piece:
+        assert make_piece(piece).to_json() == receipt(whole, 4).read_bytes()
+    assert {name for name in tree(again) if name != ".work"} == set(tree(whole))
+
+
+def test_two_at_one_piece_commit_it_once(again, whole, inputs):
+    _, work = work_of(again, inputs)
+    receipt(again, 0).unlink()
+    (again / "store.json").unlink()
+    shutil.rmtree(again / "piece-00000")
+    with scratch(again / ".work", 0, work.order.of_store.digest) as folder:  # a slow one
+        assert is_being_made(again / ".work", 0)
+        assert make(inputs, again, "1/1").made == 1
+        assert folder.is_dir(), "the work of another process was taken away"
+    assert make(inputs, again, "1/1").made == 0
+    assert tree(again) == tree(whole)
+
+
+def test_a_slow_double_finds_the_piece_made(again, whole, inputs, monkeypatch):
+    """It comes to its end after another one has committed the same piece."""
+    pieces, work = work_of(again, inputs)
+    receipt(again, 3).unlink()
+    shutil.rmtree(again / "piece-00003")
+    with work.open() as slow, work.open() as fast:
+        run = slow._run
+
+        def run_and_wait(piece, output):
+            run(piece, output)
+            fast(piece)
+
+        monkeypatch.setattr(slow, "_run", run_and_wait)
+        assert slow(pieces[3]).to_json() == receipt(whole, 3).read_bytes()
+    sweep(again / ".work", {3})
+    assert tree(again) == tree(whole)
+
+
+def test_a_piece_with_other_rows_is_refused_and_one_with_other_bits_is_told(again, inputs):
+    said = []
+    _, work = work_of(again, inputs)
+    order = work.order.of_store
+    (made,) = read_receipts(again, order, [3])
+    content = json.loads(receipt(again, 3).read_bytes())
+    content["shards"][0]["seal"] = "0" * 64
+    receipt(again, 3).write_text(json.dumps(content) + "\n")
+    assert put_receipt(again, order, made, said.append).shards[0].seal == "0" * 64
+    assert len(said) == 1 and "vectors that differ in their bits" in said[0]
+    content["shards"][0]["input_digest"] = "1" * 64
+    receipt(again, 3).write_text(json.dumps(content) + "\n")
+    with pytest.raises(FileRefused, match=r"piece 3 of .* was made twice"):
+        put_receipt(again, order, made, said.append)
+
+
+def test_work_of_another_order_is_thrown_away(tmp_path):
+    with pytest.raises(RuntimeError), scratch(tmp_path / ".work", 5, "a" * 64) as folder:
+        (folder / "shards").mkdir()
+        raise RuntimeError
+    assert (folder / "shards").exists()
+    with scratch(tmp_path / ".work", 5, "b" * 64) as found:
+        assert found == folder and [path.name for path in found.iterdir()] == ["lock"]
+    assert not folder.exists()
+
+
+def test_sweeping_leaves_what_somebody_is_at_and_what_is_not_finished(tmp_path):
+    work = tmp_path / ".work"
+    for name in ("00001", "00001.2", "00002", "00003", "notes"):
+        (work / name).mkdir(parents=True)
+    with scratch(work, 3, "a" * 64):
+        sweep(work, {1, 3})
+        assert sorted(path.name for path in work.iterdir()) == ["00002", "00003", "notes"]
+
+
+def test_ctrl_c_says_how_to_go_on(whole, inputs, tmp_path):
+    store = copy_choice(whole, tmp_path / "store")
+
+    def interrupt(progress):
+        if progress.fraction >= 0.4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as interrupted:
+        make(inputs, store, "0/2", progress=interrupt)
+    assert "1 of the 3 pieces of part 0/2 are finished" in str(interrupted.value)
+    assert "run the same command to go on" in str(interrupted.value)
+    for part in ("0/2", "1/2"):
+        make(inputs, store, part)
+    assert tree(store) == tree(whole)
+
+
+# ----------------------------------------------------------------------------------- rejects
+
+
+@pytest.fixture
+def with_rejects(tmp_path):
+    """Three pieces: all rows of the second are rejects, one of the third."""
+    paths = write_inputs(tmp_path / "in", {"a": 12, "b": 12, "c": 12})
+    paths[1].write_text("id,text,label\n" + "b,one,two,many\n" * 11)
+    paths[2].write_text(paths[2].read_text() + "c99,one,two,many\n")
+    return paths
+
+
+def test_rejects_are_counted_piece_by_piece_and_judged_over_the_whole(with_rejects, tmp_path):
+    store, said = tmp_path / "store", []
+    first = make(with_rejects, store, "1/3", say=said.append)
+    assert (first.rows, first.rejected) == (0, 11)
+    assert (store / "piece-00001" / "rejects.jsonl").read_text().count("\n") == 11
+    assert [path.name for path in (store / "piece-00001").iterdir()] == ["rejects.jsonl"]
+    make(with_rejects, store, "2/3")
+    with pytest.raises(InputError, match="12 of 36 rows were rejected, more than a fifth") as error:
+        make(with_rejects, store, "3/3")
+    assert "piece-*/rejects.jsonl" in str(error.value)
+    assert not (store / "store.json").exists()
+    last = make(with_rejects, store, "3/3", allow_rejects=True, say=said.append)
+    assert (last.made, last.missing) == (0, ())
+    assert any(line.startswith("WARNING: 12 of 36 rows were rejected") for line in said)
+    with FeatureStore(store) as found:
+        assert found.n_rows == 24
+
+
+def test_strict_ends_at_the_first_reject(with_rejects, tmp_path):
+    with pytest.raises(InputError, match=r"b\.csv, line 2: .*`strict`"):
+        make(with_rejects, tmp_path / "store", "1/3", strict=True)
+    assert not list((tmp_path / "store" / "receipts").iterdir())
+
+
+def test_nothing_of_use_in_all_pieces(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id,text,label\n" + "b,one,two,many\n" * 3)
+    with pytest.raises(InputError, match="no row of its 1 pieces can be used"):
+        make([path], tmp_path / "store", "1/1", allow_rejects=True)
+
+
+# --------------------------------------------------------------------------- what runs the model
+
+
+def test_who_is_second_follows_the_first(whole, tmp_path):
+    first = Agreed.from_json((whole / "choice.json").read_bytes(), "choice.json")
+    loads = []
+
+    class Encoder:
+        device = "cpu"
+
+        def __init__(self, choice):
+            self.choice = choice
+
+    def load(choice):
+        loads.append(choice)
+        if choice is None:  # another job is first while this one measures
+            shutil.copy(whole / "choice.json", tmp_path / "choice.json")
+        return Encoder(choice or first.choice)
+
+    found = agreed_encoder(tmp_path, load, first.versions, [].append)
+    assert found.choice == first.choice and loads == [None, first.choice]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("device", "cuda"), ("backend", "onnx")],
+)
+def test_a_machine_that_cannot_follow_is_refused(field, value, again, inputs):
+    receipt(again, 1).unlink()
+    shutil.rmtree(again / "piece-00001")
+    path = again / "choice.json"
+    content = json.loads(path.read_bytes())
+    if field == "device":
+        content["device"] = value
+    else:
+        content["choice"]["candidate"] |= {"backend": value, "kernels": ""}
+    path.write_text(json.dumps(content))
+    with pytest.raises(CannotContinue, match=r"is encoded by .* as its first job chose, and here"):
+        make(inputs, again, "1/1")
+
+
+def test_other_versions_are_told(again, inputs):
+    receipt(again, 1).unlink()
+    shutil.rmtree(again / "piece-00001")
+    path, said = again / "choice.json", []
+    content = json.loads(path.read_bytes())
+    content["versions"]["numpy"] = "0.9"
+    path.write_text(json.dumps(content))
+    make(inputs, again, "1/1", say=said.append)
+    assert any("WARNING: the first job" in line and "numpy 0.9, here" in line for line in said)
+
+
+def test_another_model_at_the_place_is_refused(again, inputs, tiny_model):
+    pieces, work = work_of(again, inputs)
+    receipt(again, 1).unlink()
+    shutil.rmtree(again / "piece-00001")
+    other = pickle.loads(pickle.dumps(work))
+    object.__setattr__(other, "model", str(tiny_model("roberta")))
+    with other.open(Told()) as make_piece, pytest.raises(FileRefused, match="is not the one that"):
+        make_piece(pieces[1])
+
+
+# -------------------------------------------------------------------------------- large files
+
+
+def test_a_large_file_is_looked_at_once_for_all_jobs(tmp_path, monkeypatch):
+    from features.pieces import indexes
+
+    paths, looks = write_inputs(tmp_path / "in", {"a": 60}), []
+    look = indexes.make_index
+    monkeypatch.setattr(indexes, "make_index", lambda request: looks.append(1) or look(request))
+    for part in ("1/2", "2/2"):
+        make(paths, tmp_path / "store", part)
+    assert len(looks) == 1
+    with FeatureStore(tmp_path / "store") as store:
+        assert store.ids() == [f"a{n}" for n in range(60)] and len(store.paths) == 5
+    (kept,) = (tmp_path / "store" / "indexes").iterdir()
+    kept.write_text("{}")
+    said = []
+    index_of = kept_in(tmp_path / "store", lambda: None, said.append)
+    assert split([str(paths[0])], shard_rows=12, index_of=index_of) and len(looks) == 2
+    assert len(said) == 1 and "is damaged" in said[0]
+
+
+def test_a_file_that_changes_between_two_jobs_is_refused(whole, tmp_path):
+    paths = write_inputs(tmp_path / "in", {"a": 10})
+    piece = Piece(0, (Span(str(paths[0]), paths[0].stat().st_size + 1),))
+    _, work = work_of(whole, paths)
+    copy = Path(shutil.copytree(whole, tmp_path / "store"))
+    object.__setattr__(work, "store", copy)
+    receipt(copy, 0).unlink()
+    shutil.rmtree(copy / "piece-00000")
+    with work.open() as make_piece, pytest.raises(InputError, match="when the input was split"):
+        make_piece(piece)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="this user may write everywhere")
+def test_a_folder_that_cannot_be_written_is_one_line(inputs, tmp_path):
+    (tmp_path / "store").mkdir(mode=0o500)
+    with pytest.raises(CannotContinue, match="store cannot be written: "):
+        make(inputs, tmp_path / "store", "1/1")
