@@ -123,7 +123,8 @@ def parts_of(
     """
     assert source.path is not None, "it is a file"
     size, encoding = source.path.stat().st_size, source.found_encoding
-    inside, mark = _behind_mark(encoding, source.look.start)
+    with source.bytes_again() as beginning:
+        inside, mark = _behind_mark(encoding, beginning.read(4))
     width = _width(inside)
     if width is None:
         return []

@@ -199,3 +199,5 @@ def _between(table: Any, names: list[str], groups: list[int], between: list[int]
         skip = max(0, skip - batch.num_rows)
         left -= rows.num_rows
         yield rows
+        if not left:
+            break
