@@ -20,6 +20,8 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+# The files of a store that is made in pieces (`features/store/joined/layout.py`).
+_IN_PIECES = ("order.json", "store.json", "receipts/*.json", "piece-*/*.h5")
 
 
 def journal_path(output: Path) -> Path:
@@ -92,7 +94,7 @@ def _files_of(path: Path) -> Iterator[Path]:
         for folder in (Path(name[:end]) for end in ends):
             yield from (file for file in folder.rglob("*") if file.is_file())
     elif path.is_dir():
-        for pattern in ("*.h5", "config.json", "*.safetensors"):
+        for pattern in ("*.h5", "config.json", "*.safetensors", *_IN_PIECES):
             yield from (file for file in path.glob(pattern) if file.exists())
     elif path.exists():
         yield path

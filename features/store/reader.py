@@ -110,7 +110,7 @@ class FeatureStore:
             "rows": f"{self.n_rows:,}",
             "classes": listed(self.label_names),
             "views": ", ".join(f"{view} ({width:,})" for view, width in self.views.items()),
-            "files": f"{len(self._shards):,}",
+            "files": f"{self.n_shards:,}",
             "precision": f"{self.precision}, stored as {self.store_dtype}",
             "model": self.spec.model,
             "fingerprint": self.fingerprint,
@@ -135,6 +135,16 @@ class FeatureStore:
     def sources(self) -> list[Target]:
         """What opens the same rows again: files, and the folders or URLs of joined stores."""
         return self._shards.sources
+
+    @property
+    def n_shards(self) -> int:
+        """How many shards there are."""
+        return len(self._shards)
+
+    @property
+    def n_pieces(self) -> int | None:
+        """How many pieces a joined store was made in; None for other stores."""
+        return self._shards.n_pieces
 
     @property
     def shards(self) -> list[Shard]:

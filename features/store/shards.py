@@ -46,6 +46,8 @@ class Shards(Protocol):
     rows : ShardRows
     label_rows : tuple of int or None
         Rows of each class, where that is known without reading them.
+    n_pieces : int or None
+        Of a joined store.
     """
 
     sources: list[Target]
@@ -53,6 +55,7 @@ class Shards(Protocol):
     provenance: list[Mapping[str, Any]]
     rows: ShardRows
     label_rows: tuple[int, ...] | None
+    n_pieces: int | None
 
     @property
     def paths(self) -> list[Path]:
@@ -88,7 +91,7 @@ def open_shards(path: str | Path | Sequence[str | Path]) -> Shards:
         A file is not a feature file or is damaged, a store is not whole, or the shards don't belong
         together.
     """
-    paths = list(map(_target, [path] if isinstance(path, str | Path) else path))
+    paths = list(map(place.whole_name, [path] if isinstance(path, str | Path) else path))
     if not any(map(place.is_in_pieces, paths)):
         return OpenShards(path)
     with ExitStack() as undo:
@@ -101,10 +104,6 @@ def open_shards(path: str | Path | Sequence[str | Path]) -> Shards:
         shards = parts[0] if len(parts) == 1 else OneBehindTheOther(parts)
         undo.pop_all()
     return shards
-
-
-def _target(path: str | Path) -> Target:
-    return path if storage.is_url(path) else storage.local_path(path)
 
 
 def _open_joined(folder: Target) -> ShardFiles:
@@ -131,6 +130,7 @@ class OpenShards:
     """Shards in files that are all open, from the first moment to `close`; see `Shards`."""
 
     label_rows: tuple[int, ...] | None = None
+    n_pieces: int | None = None
 
     def __init__(self, path: str | Path | Sequence[str | Path]) -> None:
         self._files: list[h5py.File] = []
@@ -203,6 +203,7 @@ class OneBehindTheOther:
     """The shards of several stores in one row, those of a joined store among them; see `Shards`."""
 
     label_rows: tuple[int, ...] | None = None
+    n_pieces: int | None = None
 
     def __init__(self, parts: Sequence[Shards]) -> None:
         self._parts = parts

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.base import storage
+from features.base.remote.urls import is_url
 from features.base.storage import Target
 from features.errors import FileRefused
 from features.store import admission
@@ -108,12 +109,12 @@ class VectorDataset:
 
 def _from_anywhere(source: Target) -> Target:
     """Name a source so that it is found from any folder."""
-    return source if storage.is_url(source) else storage.local_path(source).absolute()
+    return source if is_url(source) else storage.local_path(source).absolute()
 
 
 def _identity(source: Target) -> object:
     """Identify a file, or a joined store by its index, which says the seals of all its shards."""
-    if storage.is_url(source):
+    if is_url(source):
         return storage.info(store_path(source))
     path = storage.local_path(source)
     return admission.identity(store_path(path) if path.is_dir() else path)

@@ -5,7 +5,8 @@ end the search. The seal of each file is checked first (`features/store/checksum
 so a damaged file never reaches that library in this process. A file whose seal is wrong is not
 looked at further: it has to be made again in any case. A file whose seal is right is still opened
 by a child process first (`features/store/admission.py`), since a stranger can seal a file too, and
-then all its rows are read (`features/store/row_checks.py`). Nothing is repaired.
+then all its rows are read (`features/store/row_checks.py`). Nothing is repaired; but a store that
+is made in pieces is joined, if all its receipts are there (`features/store/joined/check.py`).
 """
 
 from __future__ import annotations
@@ -13,19 +14,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from features.base.paths import journal_path
 from features.base.shown import size
+from features.base.storage import Target
 from features.errors import FileRefused, InputError, system_reason
 from features.store import admission, row_checks
 from features.store.checksum import check_seal
 from features.store.format import Shard, check_same_vectors
+from features.store.joined import check, place
+from features.store.joined.shard_files import remade
 from features.store.missing_shards import gaps
 from features.store.reader import FeatureStore
 from features.store.shard_folder import Part
+
+# Shards of a joined store that one child looks at.
+_TOGETHER = 256
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,8 @@ class Verification:
         All that is broken; none where the store is whole.
     remarks : tuple of str
         What is no fault, but worth knowing.
+    in_pieces : bool
+        Whether it is a store that is made in pieces.
     """
 
     path: str
@@ -63,6 +73,7 @@ class Verification:
     seconds: float
     faults: tuple[Fault, ...]
     remarks: tuple[str, ...]
+    in_pieces: bool = False
 
     @property
     def whole(self) -> bool:
@@ -78,6 +89,8 @@ def verify(
     path: str | Path, *, progress: Callable[[float], None] = lambda share: None
 ) -> Verification:
     """Check every bit and every row of a feature file, or of a folder of them.
+
+    A store that is made in pieces is joined, if all pieces are there; those that are not are named.
 
     Parameters
     ----------
@@ -100,6 +113,9 @@ def verify(
     (956, True)
     """
     started = perf_counter()
+    store = place.whole_name(path)
+    if place.is_in_pieces(store):
+        return _verify_pieces(store, progress, started)
     path = Path(path)
     faults: list[Fault] = []
     files, missing = _files(path)
@@ -130,6 +146,42 @@ def verify(
         perf_counter() - started,
         tuple(faults),
         tuple(_remarks(path)),
+    )
+
+
+def _verify_pieces(
+    store: Target, progress: Callable[[float], None], started: float
+) -> Verification:
+    """Check the receipts of a store, join it if they are right, and check what they promise."""
+    seen = check.look(store)
+    faults = [Fault(str(file), reason) for file, reason in seen.faults]
+    meter, rows = _Meter(progress, 2 * seen.bytes), 0
+    views: tuple[str, ...] = ()
+    waiting = chain.from_iterable(check.promises(store, seen.found, one) for one in seen.good)
+    while batch := list(islice(waiting, _TOGETHER)):
+        files = [place.bring_shard(store, one.piece, one.number) for one in batch]
+        _ask_one_child(files)
+        for promise, file in zip(batch, files, strict=True):
+            n_rows, shard, reasons = _verify_file(file, meter)
+            if shard is not None:
+                reasons += check.broken(store, promise, file, shard, n_rows)
+                views = views or tuple(shard.vectors.views)
+            else:
+                reasons = [remade(store, promise.piece, reason) for reason in reasons]
+            rows += 0 if reasons else n_rows
+            faults += (Fault(str(file), reason) for reason in reasons)
+    if seen.unjoined and not faults:  # else its reason is among them
+        faults.append(Fault(str(store), seen.unjoined))
+    return Verification(
+        str(store),
+        seen.shards,
+        rows,
+        seen.bytes,
+        views,
+        perf_counter() - started,
+        tuple(faults),
+        tuple(seen.remarks),
+        in_pieces=True,
     )
 
 

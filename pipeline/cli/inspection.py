@@ -8,6 +8,8 @@ from pathlib import Path
 import click
 
 from features.spec.checkpoint import DEFAULT_MODEL
+from features.store.joined.join import so_far
+from features.store.joined.place import is_unjoined
 from features.store.reader import FeatureStore
 from features.store.verify import verify
 from pipeline.cli import options
@@ -17,7 +19,7 @@ from pipeline.doctor.examine import examine
 from pipeline.head.head import load_head
 from pipeline.report import verification
 from pipeline.report.machine import diagnosis_text
-from pipeline.report.stores_and_heads import head_text, store_text
+from pipeline.report.stores_and_heads import head_text, store_text, unjoined_text
 from pipeline.scoring.predict import is_store
 from pipeline.terminal import completion, progress
 from pipeline.terminal.output import show
@@ -27,7 +29,10 @@ from pipeline.terminal.output import show
 @click.argument("file", type=click.Path(path_type=Path))
 def inspect_command(file: Path) -> None:
     """Show what a feature file or a head is, where it came from and what it fits."""
-    if is_store(file):
+    if is_unjoined(file):
+        there = so_far(file)
+        show(lambda: in_flags(unjoined_text(there, str(file))))
+    elif is_store(file):
         with FeatureStore(file) as store:
             show(store_text, store)
     else:
@@ -50,7 +55,7 @@ def verify_command(paths: Sequence[str], json_file: Path | None) -> None:
         with progress.share("checking") as update:
             found.append(verify(path, progress=update))
         for line in verification.lines_of(found[-1]):
-            show(str, line)
+            show(in_flags, line)
     write_json(json_file, [store.to_dict() for store in found])
     verification.check_whole(found)
 

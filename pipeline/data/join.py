@@ -249,9 +249,9 @@ def open_joined(features: str | Path | Sequence[str | Path]) -> Iterator[Joined]
         if len({store.fingerprint for store in stores}) <= 1:
             if len(stores) != 1:
                 files.close()
-                shards = [path for store in stores for path in store.paths]
-                _check_once(shards)
-                stores = [files.enter_context(FeatureStore(shards))]
+                _check_once([path for store in stores for path in store.paths])
+                sources = [source for store in stores for source in store.sources]
+                stores = [files.enter_context(FeatureStore(sources))]
             yield Joined((stores[0],), stores[0].n_rows, stores[0].label_names, stores[0].labels())
             return
         _check_one_each(stores)

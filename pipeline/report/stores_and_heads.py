@@ -9,6 +9,7 @@ from features.base.shown import printable, size
 from features.extraction.summary import ExtractSummary
 from features.pieces.part import PartSummary
 from features.spec.vector_spec import VectorSpec
+from features.store.joined.join import SoFar
 from features.store.joined.layout import ranges
 from features.store.reader import FeatureStore
 from pipeline.data.matching import Matching
@@ -105,14 +106,11 @@ def _is_too_wide(named: Sequence[str]) -> bool:
 
 def store_text(store: FeatureStore) -> str:
     """Say what a store holds and where it came from."""
-    import numpy as np
-
-    codes = store.labels()
-    counts = {n: int(np.count_nonzero(codes == k)) for k, n in enumerate(store.label_names)}
     made = store.provenance[0]
     facts = {
-        "rows": f"{store.n_rows:,}" + counts_text(counts),
-        "shards": str(len(store.paths)),
+        "rows": f"{store.n_rows:,}" + counts_text(store.label_counts()),
+        "shards": f"{store.n_shards:,}"
+        + (f" in {store.n_pieces:,} pieces" if store.n_pieces else ""),
         "views": ", ".join(f"{view} ({width})" for view, width in store.views.items()),
         "precision": f"{store.precision}, stored as {store.store_dtype}",
         **_spec_facts(store.spec.to_dict(), store.fingerprint),
@@ -123,6 +121,24 @@ def store_text(store: FeatureStore) -> str:
         f"{printable(str(store))}: cached vectors\n{facts_text(facts)}\n\n"
         f"It fits heads of encoder {store.fingerprint[:12]}."
     )
+
+
+def unjoined_text(there: SoFar, path: str) -> str:
+    """Say what is there of a store that is made in pieces, what is missing, and what to do."""
+    found = there.found
+    facts = {
+        "pieces": f"{len(found.finished):,} of {found.order.pieces:,}",
+        "missing": ranges(found.missing) or "none",
+        "rows": f"{there.rows:,} so far",
+        "rejected": f"{there.rejects:,} so far",
+        "files": f"{size(there.bytes)} so far",
+        "made from": printable(", ".join(found.order.inputs)),
+    }
+    if found.missing:
+        cure = found.lacking(path)
+    else:
+        cure = f"All pieces are there: `frostline verify {path}` joins them"
+    return printable(path) + f": a store in the making\n{facts_text(facts)}\n\n{printable(cure)}."
 
 
 def head_text(head: Head, path: str) -> str:

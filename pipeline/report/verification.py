@@ -31,6 +31,11 @@ def check_whole(found: Sequence[Verification]) -> None:
     FileRefused
     """
     broken = len({fault.file for store in found for fault in store.faults})
+    if broken and any(store.in_pieces and not store.whole for store in found):
+        raise FileRefused(
+            f"{broken} of {sum(max(1, store.files) for store in found)} files broken, or pieces "
+            "missing: what makes them again is said above"
+        )
     if broken:
         raise FileRefused(
             f"{broken} of {sum(max(1, store.files) for store in found)} files broken: the same "

@@ -33,8 +33,8 @@ from features.store.joined.receipt import MAX_BYTES, Receipt, VectorFacts
 from features.store.joined.shard_files import check_as_promised
 
 MAKE_AGAIN = (
-    "run the same `frostline extract` again (of n jobs with `part=i/n`, that with i = PIECE modulo "
-    "n makes a piece)"
+    "run the same `frostline extract` again; of jobs with `part=i/n`, a piece is made by that "
+    "whose i is its number modulo n"
 )
 
 
@@ -232,3 +232,35 @@ def _first_shard(store: Target, columns: _Columns) -> Shard:
     check_as_promised(store, columns.piece[0], path, columns.bytes[0], columns.seals[0])
     with admission.open_admitted(path) as file:
         return read_shard(file)
+
+
+@dataclass(frozen=True)
+class SoFar:
+    """What is there of a store that is not joined yet.
+
+    Attributes
+    ----------
+    found : Survey
+    rows, rejects, bytes : int
+        In the pieces that are finished.
+    """
+
+    found: Survey
+    rows: int
+    rejects: int
+    bytes: int
+
+
+def so_far(store: Target) -> SoFar:
+    """Add up what the finished pieces of a store hold, from their receipts.
+
+    Raises
+    ------
+    InputError, FileRefused
+        As `join` does, but for missing pieces.
+    """
+    found = survey(store)
+    columns = _Columns()
+    for receipt in read_receipts(store, found.order, found.finished):
+        columns.add(store, receipt)
+    return SoFar(found, sum(columns.rows), columns.totals["rejects"], sum(columns.bytes))

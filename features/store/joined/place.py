@@ -6,18 +6,31 @@ and shards as files of this machine, which HDF5 can open.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
-from features.base import storage
+from features.base import disk, storage
+from features.base.remote.copies import bring
+from features.base.remote.places import place_of, url_of
+from features.base.remote.urls import is_url
 from features.base.storage import Target
 from features.errors import FileRefused, InputError, system_reason
 from features.store.joined.layout import order_path, shard_path, store_path
+
+# The copies of shards of object storage by age, with their bytes.
+_copies: dict[Path, int] = {}
 
 
 def is_in_pieces(store: Target) -> bool:
     """Tell whether a folder is a store that is made in pieces, finished or not."""
     return storage.exists(store_path(store)) or storage.exists(order_path(store))
+
+
+def is_unjoined(store: Target) -> bool:
+    """Tell whether a folder is such a store, and nobody has joined its pieces yet."""
+    return storage.exists(order_path(store)) and not storage.exists(store_path(store))
 
 
 def read_each(files: Sequence[Target], most: int) -> Iterator[bytes]:
@@ -30,7 +43,7 @@ def read_each(files: Sequence[Target], most: int) -> Iterator[bytes]:
     FileRefused
         One has more bytes than such a file can need.
     """
-    if not any(map(storage.is_url, files)):
+    if not any(map(is_url, files)):
         yield from (_read(storage.local_path(file), most) for file in files)
         return
     sizes = storage.listed(str(files[0]).rpartition("/")[0])
@@ -47,7 +60,7 @@ def read(file: Target, most: int) -> bytes:
 
 def names(folder: Target) -> list[str]:
     """Name what is in a folder, in order; nothing where there is none."""
-    if storage.is_url(folder):
+    if is_url(folder):
         return list(storage.listed(folder))
     path = storage.local_path(folder)
     try:
@@ -58,17 +71,47 @@ def names(folder: Target) -> list[str]:
         raise InputError(f"{path} cannot be read: {system_reason(error)}") from error
 
 
+def whole_name(store: Target) -> Target:
+    """Give a store's URL, where its name or the path of a copy stands for one; else its path."""
+    if is_url(store):
+        return store
+    path = storage.local_path(store)
+    return url_of(path) or path
+
+
 def shard_here(store: Target, piece: int, number: int) -> Path:
     """Give the path at which HDF5 opens a shard once it was brought here; of a disk, its own."""
-    return storage.local_path(shard_path(store, piece, number))
+    path = shard_path(store, piece, number)
+    return place_of(path) if isinstance(path, str) and is_url(path) else storage.local_path(path)
 
 
 def bring_shard(store: Target, piece: int, number: int) -> Path:
     """Bring a shard to this machine, unless it is here, and give its path.
 
-    Whether it is the shard that it should be is checked by those who open it.
+    Whether it is the shard that it should be is checked by those who open it. Copies of shards take
+    half of the room that was there before the first one, at most: then the oldest ones go.
+
+    Raises
+    ------
+    InputError, CannotContinue
+        It is not on the server, or the server says no, or there is no room for it.
     """
-    return shard_here(store, piece, number)
+    path = shard_here(store, piece, number)
+    if not is_url(store) or path.exists():
+        return path
+    room = _room()
+    bring(path)
+    _copies[path] = path.stat().st_size
+    while len(_copies) > 1 and sum(_copies.values()) > room:
+        oldest = next(iter(_copies))
+        disk.unlink(oldest)  # who has it open reads on
+        del _copies[oldest]
+    return path
+
+
+@cache
+def _room() -> int:
+    return disk.free(Path(tempfile.gettempdir())) // 2
 
 
 def _read(path: Path, most: int) -> bytes:

@@ -49,6 +49,7 @@ class ShardFiles:
         self.vectors, self.provenance = index.vectors, [index.provenance]
         self.rows = ShardRows(index.rows, index.label_lists, index.label_list)
         self.label_rows: tuple[int, ...] | None = index.label_rows
+        self.n_pieces: int | None = index.pieces
         self.sources: list[Target] = [store]
         self._most, self._batch = open_files, FIRST_BATCH
         self._open: OrderedDict[int, h5py.File] = OrderedDict()
@@ -122,7 +123,7 @@ class ShardFiles:
         try:
             file = admission.open_admitted(path)
         except FileNotFoundError as error:
-            raise _refused(self.store, piece, f"{path} was removed") from error
+            raise FileRefused(remade(self.store, piece, f"{path} was removed")) from error
         try:
             identity = admission.identity(file.id.get_vfd_handle())
             if self._like_the_others.get(shard) != identity:
@@ -156,10 +157,12 @@ class ShardFiles:
         rows = len(file["label"])
         expected = index.label_lists[index.label_list[shard]]
         if rows != index.rows[shard] or tuple(found.label_names) != expected:
-            raise _refused(
-                self.store,
-                int(index.piece[shard]),
-                f"{path} has {rows:,} rows or classes that its receipt does not promise",
+            raise FileRefused(
+                remade(
+                    self.store,
+                    int(index.piece[shard]),
+                    f"{path} has other rows or classes than its receipt promises",
+                )
             )
 
     def describe(self, shard: int) -> Shard:
@@ -178,17 +181,21 @@ def check_as_promised(store: Target, piece: int, path: Path, size: int, seal: st
     try:
         found = path.stat().st_size
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise _refused(store, piece, f"{path} is missing") from error
+        raise FileRefused(remade(store, piece, f"{path} is missing")) from error
     except OSError as error:
         raise FileRefused(f"{path} cannot be read: {system_reason(error)}") from error
+    reason = ""
     if found != size:
-        raise _refused(store, piece, f"{path} has {found:,} bytes, its receipt promises {size:,}")
-    if sealed_digest(path) != seal:
-        raise _refused(store, piece, f"{path} is not the shard that its receipt promises")
+        reason = f"{path} has {found:,} bytes, its receipt promises {size:,}"
+    elif sealed_digest(path) != seal:
+        reason = f"{path} is not the shard that its receipt promises"
+    if reason:
+        raise FileRefused(remade(store, piece, reason))
 
 
-def _refused(store: Target, piece: int, reason: str) -> FileRefused:
-    return FileRefused(
+def remade(store: Target, piece: int, reason: str) -> str:
+    """Say what is wrong with a shard, and how its piece is made anew."""
+    return (
         f"{reason}: remove {piece_folder(store, piece)} and {receipt_path(store, piece)}, and run "
         f"the same `frostline extract` again, which makes piece {piece} anew"
     )
