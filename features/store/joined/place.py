@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -25,12 +26,12 @@ _copies: dict[Path, int] = {}
 
 def is_in_pieces(store: Target) -> bool:
     """Tell whether a folder is a store that is made in pieces, finished or not."""
-    return storage.exists(store_path(store)) or storage.exists(order_path(store))
+    return _exists(store_path(store)) or _exists(order_path(store))
 
 
 def is_unjoined(store: Target) -> bool:
     """Tell whether a folder is such a store, and nobody has joined its pieces yet."""
-    return storage.exists(order_path(store)) and not storage.exists(store_path(store))
+    return _exists(order_path(store)) and not _exists(store_path(store))
 
 
 def read_each(files: Sequence[Target], most: int) -> Iterator[bytes]:
@@ -107,6 +108,12 @@ def bring_shard(store: Target, piece: int, number: int) -> Path:
         disk.unlink(oldest)  # who has it open reads on
         del _copies[oldest]
     return path
+
+
+def _exists(file: Target) -> bool:
+    with suppress(OSError, ValueError):  # a name that no file can have
+        return storage.exists(file)
+    return False
 
 
 @cache
