@@ -74,7 +74,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Chances:
-    """What may happen, asked by number, so that the order of asking does not matter.
+    """What may happen to the attempts at shards, and to workers.
 
     Attributes
     ----------
@@ -141,7 +141,7 @@ class _Run:
     """A run under way: what each worker is at, and the events to come."""
 
     def __init__(self, seconds: Sequence[float], fleet: Fleet, chances: Chances) -> None:
-        n = fleet.workers
+        n = min(fleet.workers, len(seconds))  # more are not started
         self.seconds, self.fleet, self.chances = seconds, fleet, chances
         self.waiting = deque(range(len(seconds)))
         self.attempts = [0] * len(seconds)

@@ -18,11 +18,11 @@ def by_brute_force(seconds, fleet, chances):
 
     A worker is a dict; nothing is kept in order, and nothing is looked up.
     """
-    waiting = list(range(len(seconds)))
+    waiting, n_workers = list(range(len(seconds))), min(fleet.workers, len(seconds))
     done, attempts, counted = set(), [0] * len(seconds), []
     workers = [
         {"shard": None, "free_at": fleet.start_seconds, "life": chances.life(n, 0), "lives": 0}
-        for n in range(fleet.workers)
+        for n in range(n_workers)
     ]
     lost = vain = 0.0
 
@@ -58,7 +58,7 @@ def by_brute_force(seconds, fleet, chances):
             elif (found := alone()) and min(found)[0] + late() <= now:
                 begin(worker, workers[min(found)[1]]["shard"], now)
 
-    now, seen = 0.0, [False] * fleet.workers
+    now, seen = 0.0, [False] * n_workers
     while True:
         moments = [
             (w["free_at"], n)
