@@ -8,6 +8,7 @@ A_GPU = Figures(
     dtype="float16",
     machine="A GPU",
     cores=8,
+    gpus=1,
     views={"mean": 384, "cls": 128},
     store_dtype="float16",
     rows=20_000,

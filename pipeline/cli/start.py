@@ -81,7 +81,7 @@ _fleet_options = options.together(
         "--cores-per-gpu",
         type=int,
         metavar="N",
-        help="Cores that a worker has [as many as where it was measured].",
+        help="Cores that a worker has [those where it was measured, over its GPUs].",
     ),
     click.option(
         "--tokens-per-second",

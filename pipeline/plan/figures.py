@@ -28,8 +28,8 @@ class Figures:
     ----------
     model, device, dtype, machine : str
         The encoder, where its forward pass ran, in which precision, and the processor or GPU.
-    cores : int
-        Of the machine, all of which the worker had.
+    cores, gpus : int
+        Of the machine: all of the cores, which the worker had, and its GPUs, of which it had one.
     views : dict of str to int
         By name, the width D.
     store_dtype : str
@@ -58,6 +58,7 @@ class Figures:
     dtype: str
     machine: str
     cores: int
+    gpus: int
     views: Mapping[str, int]
     store_dtype: str
     rows: int
@@ -91,7 +92,7 @@ class Figures:
         return dataclasses.asdict(self) | {"views": dict(self.views)}
 
 
-_MAY_BE_ZERO = {"labelled", "classes", "load_seconds"}
+_MAY_BE_ZERO = {"gpus", "labelled", "classes", "load_seconds"}
 
 
 def read_figures(path: str | Path) -> Figures:

@@ -135,12 +135,14 @@ def measure(
     bytes_written = write_rate(store, vectors)
     flops = product_rate(max(encoder.views.values()))
     progress(1.0)
+    machine, gpus = _machine(encoder.device)
     return Figures(
         model=spec.model,
         device=encoder.device,
         dtype=encoder.dtype,
-        machine=_machine(encoder.device),
+        machine=machine,
         cores=n_cores(),
+        gpus=gpus,
         views=dict(encoder.views),
         store_dtype=settings.store_dtype,
         rows=sample.rows,
@@ -259,10 +261,10 @@ def _encode(
     return texts, rate, {view: np.concatenate(parts) for view, parts in kept.items()}
 
 
-def _machine(device: str) -> str:
-    """Name the GPU, or the processor."""
+def _machine(device: str) -> tuple[str, int]:
+    """Name the GPU, or the processor; and count the GPUs of its kind, which share the cores."""
     if device.startswith("cuda"):
         import torch
 
-        return str(torch.cuda.get_device_name(device))
-    return processor()[0]
+        return str(torch.cuda.get_device_name(device)), torch.cuda.device_count()
+    return processor()[0], 0

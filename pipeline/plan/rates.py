@@ -26,7 +26,7 @@ class Machines:
     gpus : int
         Workers, each with a device of its own.
     cores_per_gpu : int, optional
-        Cores that a worker has; default: as many as where the figures were measured.
+        Cores that a worker has; default: those where the figures were measured, over its GPUs.
     tokens_per_second : float, optional
         Of a device, instead of the measured one; it is then taken for a GPU.
     disk_mb_per_second : float, optional
@@ -53,7 +53,9 @@ class Machines:
 
     def cores(self, figures: Figures) -> int:
         """Give the cores of a worker."""
-        return figures.cores if self.cores_per_gpu is None else self.cores_per_gpu
+        if self.cores_per_gpu is not None:
+            return self.cores_per_gpu
+        return max(1, figures.cores // max(1, figures.gpus))
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,10 @@ def _store(plan: Plan) -> dict[str, str]:
 def _measured(plan: Plan) -> dict[str, str]:
     found = plan.figures
     return {
-        "on": printable(f"{found.machine}, {found.cores:,} cores, {found.device}"),
+        "on": printable(
+            f"{found.machine}{f' ({found.gpus:,} of it)' if found.gpus > 1 else ''}, "
+            f"{found.cores:,} cores, {found.device}"
+        ),
         "model": printable(f"{found.model} in {found.dtype}, loaded in {found.load_seconds:.1f} s"),
         "rows": f"{found.rows:,}, of {_number(found.input_bytes)} bytes; "
         f"{found.distinct:,} distinct texts of {found.tokens:.1f} tokens, "

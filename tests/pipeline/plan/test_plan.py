@@ -18,7 +18,7 @@ from pipeline.plan.runs import SIMULATED_SHARDS
 from pipeline.plan.shards import choose_shards
 from pipeline.plan.store_size import store_bytes
 
-A_CPU = dataclasses.replace(A_GPU, device="cpu")
+A_CPU = dataclasses.replace(A_GPU, device="cpu", gpus=0)
 NOTHING_HAPPENS = {"failures_per_hour": 0.0, "stragglers": Stragglers(0.0, 1.0)}
 
 
@@ -66,6 +66,12 @@ def test_what_binds(machines, total, binds):
     """Input of 150 bytes and store of 1,000 go over the network; on the disk vectors go thrice."""
     _, found, part = million(A_GPU, **machines)
     assert (found, part) == (pytest.approx(total), binds)
+
+
+def test_gpus_of_a_machine_share_its_cores():
+    of_four = dataclasses.replace(A_GPU, gpus=4)
+    assert Machines(64).cores(of_four) == 2
+    assert million(of_four)[0]["tokenising"] == 4 * million(A_GPU)[0]["tokenising"]
 
 
 def test_a_given_rate_makes_a_gpu_of_a_processor():

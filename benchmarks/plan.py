@@ -1,0 +1,212 @@
+"""How right `frostline plan` is: its simulation and its figures beside real runs.
+
+    python benchmarks/plan.py simulation [--workers 4] [--rounds 3]
+    python benchmarks/plan.py extract TWEETS.csv [--rows 4000]
+    python benchmarks/plan.py fit FEATURES.h5
+    python benchmarks/plan.py speed MEASURED.json
+    python benchmarks/plan.py scaling MEASURED.json [--rows 10e9] [--price 2.5]
+
+`simulation` runs the local engine on tasks that sleep for known times, some of them slow, in
+workers that end themselves after known times, and compares the wall clock with the simulated one.
+MEASURED.json is what `frostline plan TWEETS.csv --json MEASURED.json` wrote.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import count
+from pathlib import Path
+
+import click
+from material import peak_mib, read_texts, write_csv
+from sleeps import Sleeps
+
+from features import extract
+from features.engines.local import LocalEngine
+from features.engines.verbs import map_shards
+from features.store.reader import FeatureStore
+from pipeline import fit
+from pipeline.plan.figures import read_figures
+from pipeline.plan.fit_cost import fit_cost
+from pipeline.plan.measure import Settings, measure
+from pipeline.plan.plan import plan, scaled
+from pipeline.plan.quantities import rows_of
+from pipeline.plan.rates import Machines
+from pipeline.plan.simulate import Chances, Fleet, simulate
+from pipeline.plan.trials import product_rate
+
+MEASURED = click.argument("measured", type=click.Path(exists=True, path_type=Path))
+# How far a real wall clock may be from the simulated one.
+TOLERANCE = 0.1
+# Tasks, seconds of one, share and factor of slow ones, mean seconds of a worker's life.
+SCENARIOS = {
+    "nothing happens": (60, 0.5, 0.0, 1.0, math.inf),
+    "stragglers": (60, 0.5, 0.05, 16.0, math.inf),
+    "deaths": (60, 0.5, 0.0, 1.0, 6.0),
+    "both": (80, 0.5, 0.05, 16.0, 8.0),
+}
+
+
+@click.group()
+def main() -> None:
+    """Hold `frostline plan` against real runs."""
+
+
+@main.command()
+@click.option("--workers", default=4, show_default=True)
+@click.option("--rounds", default=3, show_default=True)
+def simulation(workers: int, rounds: int) -> None:
+    """Compare the wall clock of the local engine with the simulated one."""
+    start, back = (statistics.median(_seconds_to_start(n) for _ in range(3)) for n in (workers, 1))
+    print(f"{workers} workers start within {start:.2f} s, and one comes back within {back:.2f} s\n")
+    print("| run | round | deaths | doubles | real, s | simulated, s | ratio |")
+    print("|---|---|---|---|---|---|---|")
+    means = {}
+    for name, (n, each, share, factor, life) in SCENARIOS.items():
+        seconds = tuple(each * (1 + number % 7 / 10) for number in range(n))
+        ratios = []
+        for seed in range(rounds):
+            with tempfile.TemporaryDirectory() as folder:
+                work = Sleeps(Path(folder), seconds, seed, share, factor, life)
+                real = _seconds_of(work, workers)
+            found = simulate(seconds, Fleet(workers, start, back), _in_order(work.chances()))
+            ratios.append(real / found.wall_seconds)
+            print(
+                f"| {name} | {seed} | {found.deaths} | {found.doubles} | {real:.1f} | "
+                f"{found.wall_seconds:.1f} | {ratios[-1]:.3f} |",
+                flush=True,
+            )
+        means[name] = statistics.fmean(ratios)
+    worst = max(abs(math.log(ratio)) for ratio in means.values())
+    verdict = "OK" if worst <= math.log(1 + TOLERANCE) else "NOT MET"
+    said = ", ".join(f"{name} {ratio:.3f}" for name, ratio in means.items())
+    print(f"\n{verdict}: mean ratios {said}; at most {1 + TOLERANCE:.2f} either way")
+
+
+def _in_order(chances: Chances) -> Chances:
+    """Give lives to workers in the order in which they begin, as the real ones take them."""
+    begun = count()
+    return Chances(chances.slowness, lambda worker, number: chances.life(0, next(begun)))
+
+
+def _seconds_of(work: Sleeps, workers: int) -> float:
+    started = time.perf_counter()
+    for _ in map_shards(LocalEngine(workers), work, range(len(work.seconds))):
+        pass
+    return time.perf_counter() - started
+
+
+def _seconds_to_start(workers: int) -> float:
+    """Time workers that have nothing to do."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Sleeps(Path(folder), (0.0,) * workers, 0, 0.0, 1.0, math.inf)
+        return _seconds_of(work, workers)
+
+
+@main.command("extract")
+@click.argument("tweets", type=click.Path(exists=True, path_type=Path))
+@click.option("--rows", default=4000, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+def extract_beside(tweets: Path, rows: int, device: str) -> None:
+    """Compare the planned seconds and bytes of an extract with real ones."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        file = write_csv(folder / "tweets.csv", read_texts(tweets, rows))
+        figures = measure(file, Settings(device=device))
+        said = plan(figures, Machines(failures_per_hour=0.0), rows=rows, shard_rows=rows)
+        real = extract(file, folder / "store", shard_rows=rows, device=device)
+        seconds = real.seconds["total"] - real.seconds["load"]
+        planned = rows * said.seconds.total
+    print("| | planned | real | real / planned |\n|---|---|---|---|")
+    for what, a, b in (
+        ("seconds", planned, seconds),
+        ("tokens a text", figures.tokens, real.tokens / real.rows),
+        ("bytes", said.bytes.total, real.file_bytes),
+    ):
+        print(f"| {what} | {a:,.2f} | {b:,.2f} | {b / a:.3f} |")
+
+
+@main.command("fit")
+@click.argument("features", type=click.Path(exists=True, path_type=Path))
+def fit_beside(features: Path) -> None:
+    """Compare the estimated seconds of a fit, of the first view, with real ones."""
+    with FeatureStore(features) as store:
+        view, columns = next(iter(store.views.items()))
+        rows, classes = int((store.labels() >= 0).sum()), len(store.label_names)
+    said = fit_cost(
+        rows,
+        columns,
+        classes,
+        row_bytes=2 * columns,
+        workers=1,
+        flops=product_rate(columns),
+        disk_bytes_per_second=None,
+        network_bytes_per_second=None,
+    )
+    real = fit(features, pooling=view)
+    seconds = real.seconds["select"] + real.seconds["solve"]
+    print(f"{rows:,} rows of {columns:,} columns, {classes} classes, about {said.passes} passes")
+    print(f"planned {said.seconds:.2f} s, real {seconds:.2f} s, ratio {seconds / said.seconds:.2f}")
+
+
+@main.command()
+@MEASURED
+@click.option("--rounds", default=3, show_default=True)
+def speed(measured: Path, rounds: int) -> None:
+    """Time a plan of ten billion rows in a process of its own: at most 5 s and 200 MB."""
+    words = ["plan", "--measured", str(measured), "--rows", "10e9", "--gpus", "64"]
+    print("| round | s | peak, MiB |\n|---|---|---|")
+    for number in range(rounds):
+        started = time.perf_counter()
+        child = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", *words], stdout=subprocess.DEVNULL
+        )
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            raise click.ClickException(f"frostline {' '.join(words)} failed")
+        seconds = time.perf_counter() - started
+        print(f"| {number} | {seconds:.2f} | {peak_mib(usage):,.0f} |", flush=True)
+
+
+@main.command()
+@MEASURED
+@click.option("--rows", default="10e9", show_default=True)
+@click.option("--price", default=2.5, show_default=True, help="Of a GPU and hour.")
+@click.option("--tokens-per-second", type=float, help="Of a GPU [as measured].")
+@click.option("--cores-per-gpu", type=int, help="[as measured]")
+@click.option("--disk-mb-per-second", type=float, help="That all share [no limit].")
+def scaling(
+    measured: Path,
+    rows: str,
+    price: float,
+    tokens_per_second: float | None,
+    cores_per_gpu: int | None,
+    disk_mb_per_second: float | None,
+) -> None:
+    """Print the table of docs/cluster.md: the same run on 1 to 512 GPUs."""
+    machines = Machines(
+        cores_per_gpu=cores_per_gpu,
+        tokens_per_second=tokens_per_second,
+        disk_mb_per_second=disk_mb_per_second,
+        price_per_gpu_hour=price,
+    )
+    print("| GPUs | rows/s | ideal, h | simulated, h | 5 % to 95 % | efficiency | cost | binds |")
+    print("|---|---|---|---|---|---|---|---|")
+    for one in scaled(read_figures(measured), machines, rows_of(rows)):
+        wall = one.simulated.wall_hours
+        print(
+            f"| {one.gpus} | {rows_of(rows) / one.ideal_hours / 3600:,.0f} | "
+            f"{one.ideal_hours:,.2f} | {wall['median']:,.2f} | {wall['p5']:,.2f} to "
+            f"{wall['p95']:,.2f} | {one.simulated.efficiency:.3f} | {one.cost:,.0f} | {one.binds} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
