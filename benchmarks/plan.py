@@ -1,6 +1,6 @@
 """How right `frostline plan` is: its simulation and its figures beside real runs.
 
-    python benchmarks/plan.py simulation [--workers 4] [--rounds 3]
+    python benchmarks/plan.py simulation [--workers 4] [--rounds 5]
     python benchmarks/plan.py extract TWEETS.csv [--rows 4000]
     python benchmarks/plan.py fit FEATURES.h5
     python benchmarks/plan.py speed MEASURED.json
@@ -13,6 +13,7 @@ MEASURED.json is what `frostline plan TWEETS.csv --json MEASURED.json` wrote.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import statistics
@@ -24,7 +25,7 @@ from itertools import count
 from pathlib import Path
 
 import click
-from material import peak_mib, read_texts, write_csv
+from material import peak_mib, read_texts
 from sleeps import Sleeps
 
 from features import extract
@@ -60,7 +61,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--workers", default=4, show_default=True)
-@click.option("--rounds", default=3, show_default=True)
+@click.option("--rounds", default=5, show_default=True)
 def simulation(workers: int, rounds: int) -> None:
     """Compare the wall clock of the local engine with the simulated one."""
     start, back = (statistics.median(_seconds_to_start(n) for _ in range(3)) for n in (workers, 1))
@@ -117,12 +118,14 @@ def extract_beside(tweets: Path, rows: int, device: str) -> None:
     """Compare the planned seconds and bytes of an extract with real ones."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        file = write_csv(folder / "tweets.csv", read_texts(tweets, rows))
+        file = folder / "tweets.jsonl"
+        texts = read_texts(tweets, rows)
+        file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
         figures = measure(file, Settings(device=device))
-        said = plan(figures, Machines(failures_per_hour=0.0), rows=rows, shard_rows=rows)
+        said = plan(figures, Machines(failures_per_hour=0.0), rows=len(texts), shard_rows=rows)
         real = extract(file, folder / "store", shard_rows=rows, device=device)
         seconds = real.seconds["total"] - real.seconds["load"]
-        planned = rows * said.seconds.total
+        planned = len(texts) * said.seconds.total
     print("| | planned | real | real / planned |\n|---|---|---|---|")
     for what, a, b in (
         ("seconds", planned, seconds),
