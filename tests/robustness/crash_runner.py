@@ -29,7 +29,7 @@ from features.store import admission
 SECONDS = 120  # a case takes less than one; after this it says where it hangs
 # So that some dozens of tweets are several windows, each of several batches.
 WINDOW = 8
-OPERATIONS = ("write", "truncate", "sync", "sync_folder", "rename", "unlink", "mkdir")
+OPERATIONS = ("write", "truncate", "sync", "sync_folder", "rename", "unlink", "mkdir", "link")
 
 
 class Shim:
@@ -147,7 +147,7 @@ def answer_of(process, pipe):
 def work(inputs, output, options, plan, limit=None, trace=None):
     """One run of `extract`: what it says, and how it ends."""
     lines = []
-    for path in [Path(output)] if Path(output).is_file() else Path(output).glob("*.h5"):
+    for path in [Path(output)] if Path(output).is_file() else Path(output).rglob("*.h5"):
         admission.vouch(path)  # the tests compare it byte by byte with one that was admitted
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -176,6 +176,18 @@ def run(delay=None, **order):
         time.sleep(delay)
         os.kill(process, signal.SIGKILL)
     return {**answer_of(process, pipe), "seconds": time.perf_counter() - started}
+
+
+def beside_each_other(orders, delays):
+    """Run several children at once; one that has a delay is killed after so many seconds."""
+    started = time.perf_counter()
+    children = [forked(lambda order=order: work(**order)) for order in orders]
+    waits = [(n, delay) for n, delay in enumerate(delays) if delay is not None]
+    for n, delay in sorted(waits, key=lambda wait: wait[1]):
+        time.sleep(max(0.0, started + delay - time.perf_counter()))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(children[n][0], signal.SIGKILL)
+    return {"jobs": [answer_of(*child) for child in children]}
 
 
 def look(output, opens, versions, counts, reader):
@@ -245,7 +257,7 @@ def main():
     print(json.dumps({"threads": threads}), flush=True)
     for line in sys.stdin:
         order = json.loads(line)
-        do = {"run": run, "beside": beside}[order.pop("do")]
+        do = {"run": run, "beside": beside, "jobs": beside_each_other}[order.pop("do")]
         print(json.dumps(do(**order)), flush=True)
 
 

@@ -17,7 +17,7 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -213,6 +213,26 @@ class Harness:
         assert sorted(found) == sorted(after)
         assert [file for file in after if found[file] != after[file]] == []
         assert not list(self.case.glob(".*")), "scratch is left"
+
+    def jobs(
+        self,
+        inputs: Sequence[Path],
+        parts: Sequence[str],
+        delays: Sequence[float | None],
+        plan: Any = None,
+    ) -> list[dict[str, Any]]:
+        """Let jobs that each make a part run at once; one that has a delay is killed after it."""
+        orders = [
+            {
+                "inputs": [str(path) for path in inputs],
+                "output": str(self.case / "store"),
+                "options": self._options | {"shard_rows": 8, "part": part, "allow_rejects": True},
+                "plan": plan or {},
+            }
+            for part in parts
+        ]
+        answer: list[dict[str, Any]] = self.order(do="jobs", orders=orders, delays=delays)["jobs"]
+        return answer
 
     def read_beside(self, **more: Any) -> dict[str, Any]:
         """Let four readers open a store that another process replaces again and again."""
