@@ -134,11 +134,19 @@ def listed(folder: Target) -> dict[str, int]:
     return {one.name: one.stat().st_size for one in sorted(found)}
 
 
-def put_new(target: Target, data: bytes) -> bool:
+def put_new(target: Target, data: bytes, *, aside: Path | None = None) -> bool:
     """Write a small file only where there is none; whether it was written.
 
     Of several who write at once, one is told True. Where an answer was lost and the request made
     again, nobody may be: who is told False reads what is there, and may find its own content.
+
+    Parameters
+    ----------
+    target : path or URL
+    data : bytes
+    aside : Path, optional
+        A folder of the same disk where the file is written first, and stays if this process is
+        killed; default: a hidden one beside it.
 
     Raises
     ------
@@ -151,12 +159,14 @@ def put_new(target: Target, data: bytes) -> bool:
         return objects.put_new(str(target), data)
     path = local_path(target)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            aside = Path(folder) / path.name
-            with aside.open("wb") as file:
+        with tempfile.TemporaryDirectory(
+            prefix=f".{path.name}.", dir=path.parent if aside is None else aside
+        ) as folder:
+            first = Path(folder) / path.name
+            with first.open("wb") as file:
                 disk.write(file.fileno(), data)
                 disk.sync(file.fileno())
-            made = _linked(aside, path)
+            made = _linked(first, path)
             disk.sync_folder(path.parent)
         return made
     except OSError as error:

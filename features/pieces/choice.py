@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from features.backends.choice import Choice
-from features.base.storage import Target, child, exists, put_new, read_bytes
+from features.base.storage import Target, child, exists, read_bytes
 from features.errors import CannotContinue, FileRefused, first_line
+from features.pieces.scratch import put_once
 from features.store.joined.fields import check_names, content_of
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def agreed_encoder(
     if not exists(target):
         encoder = load(None)
         mine = Agreed(_kind_of(encoder.device), encoder.choice, versions)
-        if put_new(target, mine.to_json()):
+        if put_once(store, target, mine.to_json()):
             return encoder
         # Another job was first: its choice counts, and has its own rates in it.
     agreed = Agreed.from_json(read_bytes(target), str(target))

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from features.base.storage import Target, child, exists, put_new, read_bytes
+from features.base.storage import Target, child, exists, read_bytes
 from features.errors import first_line
 from features.pieces.file_index import FileIndex, IndexRequest, make_index
+from features.pieces.scratch import put_once
 
 FOLDER = "indexes"
 
@@ -43,7 +44,7 @@ def kept_in(
         made = make_index(request)
         if made.parts:
             make_folders()
-            put_new(target, (json.dumps(made.to_json()) + "\n").encode())
+            put_once(store, target, (json.dumps(made.to_json()) + "\n").encode())
         return made
 
     return index_of

@@ -155,7 +155,7 @@ class PieceMaker:
                 receipt = there
         else:  # killed before the receipt, or another process is just there
             receipt = self._receipt(piece, local_path(place))
-        return put_receipt(store, self._order, receipt, say)
+        return put_receipt(store, self._order, receipt, folder, say)
 
     def _run(self, piece: Piece, output: Path) -> None:
         """Write the shards of a piece, and its rejects beside them."""

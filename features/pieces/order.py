@@ -23,7 +23,6 @@ from features.base.storage import (
     exists,
     listed,
     local_path,
-    put_new,
     read_bytes,
     size,
 )
@@ -31,6 +30,7 @@ from features.errors import CannotContinue, FileRefused, InputError, first_line,
 from features.pieces.choice import NAME as CHOICE
 from features.pieces.indexes import FOLDER as INDEXES
 from features.pieces.piece import Piece, digest_of
+from features.pieces.scratch import put_once
 from features.spec.encoder_spec import Difference, EncoderSpec, listed_differences
 from features.spec.vector_spec import VectorSpec
 from features.store.joined import order as joined
@@ -233,7 +233,7 @@ def agree(store: Target, asked: Order) -> Order:
         It is damaged.
     """
     make_folders(store)
-    put_new(order_path(store), asked.to_json())
+    put_once(store, order_path(store), asked.to_json())
     there = existing_order(store, asked)
     assert there is not None, "it was just put there"
     return there

@@ -8,6 +8,7 @@ have one. It makes no pieces.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from features.base.storage import Target, exists, listed, put_new
 from features.errors import FileRefused
@@ -60,15 +61,19 @@ def read_receipt(store: Target, order: Order, piece: int) -> Receipt | None:
     return next(read_receipts(store, order, [piece]))
 
 
-def put_receipt(store: Target, order: Order, mine: Receipt, say: Callable[[str], None]) -> Receipt:
+def put_receipt(
+    store: Target, order: Order, mine: Receipt, aside: Path, say: Callable[[str], None]
+) -> Receipt:
     """Create the receipt of a piece, and give the one that counts: mine, or an earlier one.
+
+    It is begun in the folder `aside`, see `put_new`.
 
     Raises
     ------
     FileRefused
         The earlier one is of other rows.
     """
-    if put_new(receipt_path(store, mine.piece), mine.to_json()):
+    if put_new(receipt_path(store, mine.piece), mine.to_json(), aside=aside):
         return mine
     (theirs,) = read_receipts(store, order, [mine.piece])
     check_same_piece(mine, theirs, str(store), say)

@@ -4,7 +4,8 @@ The folder of piece 12 is `00012` in the store's `.work`, or in a folder of this
 store is in object storage. What a killed process left in it is gone on with. A second process that
 makes the same piece at the same time gets `00012.2`; where the file system has no locks, each one
 gets a folder of its own. Only who has the lock of a folder changes or removes it, so nobody's work
-is taken away. It does not know what is made in it.
+is taken away. Small files that are made once are begun there too. It does not know what is made in
+it.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from pathlib import Path
 from features.base import disk
 from features.base.cache import is_ours
 from features.base.remote.urls import is_url
-from features.base.storage import Target, local_path
+from features.base.storage import Target, local_path, put_new
 from features.errors import CannotContinue
 from features.store.joined.layout import WORK
 
-_FOLDER = re.compile(r"([0-9]{5,9})(\.[A-Za-z0-9.-]+)?")
-_LOCK = "lock"
+_FOLDER = re.compile(r"([0-9]{5,9}|new)(\.[A-Za-z0-9.-]+)?")
+_LOCK, _NEW = "lock", "new"
 # What `flock` says where a file system has no locks.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
@@ -70,16 +71,27 @@ def scratch(work: Path, piece: int, order: str) -> Iterator[Path]:
     order : str
         The digest of the order; what was made for another one is thrown away.
     """
-    folder, handle = _taken(work, piece)
-    try:
+    with _taken(work, f"{piece:05d}") as (folder, handle):
         if os.pread(handle, len(order), 0) != order.encode():
             _empty(folder)
             os.ftruncate(handle, 0)
             os.pwrite(handle, order.encode(), 0)
         yield folder
-        shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(handle)
+
+
+def put_once(store: Target, target: Target, data: bytes) -> bool:
+    """Write a small file of a store only where there is none, see `put_new`; leave nothing beside.
+
+    Of a process that is killed meanwhile, the rest is where `sweep` finds it.
+    """
+    if is_url(store):
+        return put_new(target, data)
+    work = work_folder(store)
+    with _taken(work, _NEW) as (folder, _):
+        made = put_new(target, data, aside=folder)
+    with suppress(OSError):  # others are there
+        work.rmdir()
+    return made
 
 
 def is_being_made(work: Path, piece: int) -> bool:
@@ -96,11 +108,14 @@ def is_being_made(work: Path, piece: int) -> bool:
 
 
 def sweep(work: Path, done: Container[int]) -> None:
-    """Remove what killed processes left of pieces that are finished, and the folder once empty."""
+    """Remove what killed processes left, but for pieces that are not finished.
+
+    The folder of all goes once it is empty.
+    """
     with suppress(OSError):  # it is in nobody's way
         for folder in sorted(work.iterdir()):
             found = _FOLDER.fullmatch(folder.name)
-            if found is None or int(found[1]) not in done:
+            if found is None or (found[1] != _NEW and int(found[1]) not in done):
                 continue
             handle = _locked(folder)
             if handle is not None:
@@ -109,18 +124,28 @@ def sweep(work: Path, done: Container[int]) -> None:
         work.rmdir()
 
 
-def _taken(work: Path, piece: int) -> tuple[Path, int]:
-    """Take the first folder of a piece that nobody has."""
+@contextmanager
+def _taken(work: Path, name: str) -> Iterator[tuple[Path, int]]:
+    """Take the first folder of a name that nobody has, with its lock; it goes if all goes well."""
+    folder, handle = _first_free(work, name)
+    try:
+        yield folder, handle
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(handle)
+
+
+def _first_free(work: Path, name: str) -> tuple[Path, int]:
     for number in count(1):
-        folder = work / (f"{piece:05d}" if number == 1 else f"{piece:05d}.{number}")
+        folder = work / (name if number == 1 else f"{name}.{number}")
         try:
             handle = _locked(folder)
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
             # Whoever is there can't be told from who was killed there.
-            folder = work / f"{piece:05d}.{socket.gethostname()}-{os.getpid()}"
-            folder.mkdir(parents=True, exist_ok=True)
+            folder = work / f"{name}.{socket.gethostname()}-{os.getpid()}"
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             return folder, _opened(folder)
         if handle is not None:
             return folder, handle

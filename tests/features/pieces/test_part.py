@@ -400,12 +400,12 @@ def test_a_piece_with_other_rows_is_refused_and_one_with_other_bits_is_told(agai
     content = json.loads(receipt(again, 3).read_bytes())
     content["shards"][0]["seal"] = "0" * 64
     receipt(again, 3).write_text(json.dumps(content) + "\n")
-    assert put_receipt(again, order, made, said.append).shards[0].seal == "0" * 64
+    assert put_receipt(again, order, made, again, said.append).shards[0].seal == "0" * 64
     assert len(said) == 1 and "vectors that differ in their bits" in said[0]
     content["shards"][0]["input_digest"] = "1" * 64
     receipt(again, 3).write_text(json.dumps(content) + "\n")
     with pytest.raises(FileRefused, match=r"piece 3 of .* was made twice"):
-        put_receipt(again, order, made, said.append)
+        put_receipt(again, order, made, again, said.append)
 
 
 def test_work_of_another_order_is_thrown_away(tmp_path):
@@ -420,7 +420,7 @@ def test_work_of_another_order_is_thrown_away(tmp_path):
 
 def test_sweeping_leaves_what_somebody_is_at_and_what_is_not_finished(tmp_path):
     work = tmp_path / ".work"
-    for name in ("00001", "00001.2", "00002", "00003", "notes"):
+    for name in ("00001", "00001.2", "00002", "00003", "new", "notes"):
         (work / name).mkdir(parents=True)
     with scratch(work, 3, "a" * 64):
         sweep(work, {1, 3})
