@@ -89,19 +89,24 @@ def shard_here(store: Target, piece: int, number: int) -> Path:
 def bring_shard(store: Target, piece: int, number: int) -> Path:
     """Bring a shard to this machine, unless it is here, and give its path.
 
-    Whether it is the shard that it should be is checked by those who open it. Copies of shards take
-    half of the room that was there before the first one, at most: then the oldest ones go.
+    Whether there is one, and it is what it should be, is checked by those who open it. Copies of
+    shards take half of the room that was there before the first one, at most: then the oldest go.
 
     Raises
     ------
     InputError, CannotContinue
-        It is not on the server, or the server says no, or there is no room for it.
+        The server says no, or nothing, or there is no room for it.
     """
     path = shard_here(store, piece, number)
     if not is_url(store) or path.exists():
         return path
     room = _room()
-    bring(path)
+    try:
+        bring(path)
+    except InputError:
+        if storage.exists(shard_path(store, piece, number)):
+            raise
+        return path
     _copies[path] = path.stat().st_size
     while len(_copies) > 1 and sum(_copies.values()) > room:
         oldest = next(iter(_copies))
