@@ -43,6 +43,8 @@ _UNMARKED = {
 # What became of a byte that can't be decoded.
 _ESCAPE = re.compile("[\udc80-\udcff]")
 _ALL_BYTES = bytes(range(256))
+# Sets of keys that the objects of a file have, which are remembered.
+_MOST_SHAPES = 1000
 
 # What comes of reading on: how many rows, and the columns that are settled then, of objects.
 _Step = tuple[int, tuple[tuple[str, str], ...]]
@@ -192,16 +194,20 @@ def _objects(
     settled: tuple[tuple[str, str], ...] = ()
     roles = {role for role, column in asked.items() if column != ""}
     most: tuple[str, ...] = ()
+    shapes: set[tuple[str, ...]] = set()  # that have settled what they can
     for line, too_long in lines:
         rows = int(too_long or bool(line.strip()))
         if rows and not too_long and not roles <= columns.keys():
-            rows = 0
-            for row in rows_in_line(line):
-                rows += 1
-                if isinstance(row, dict):
-                    most = max(most, tuple(row), key=len)
-                    columns = with_more_columns(asked, columns, tuple(row), name)
-            settled = tuple(columns.items())
+            found = list(rows_in_line(line))
+            rows = len(found)
+            for keys in [tuple(row) for row in found if isinstance(row, dict)]:
+                if keys in shapes:
+                    continue
+                most = max(most, keys, key=len)
+                columns = with_more_columns(asked, columns, keys, name)
+                settled = tuple(columns.items())
+                if len(shapes) < _MOST_SHAPES:
+                    shapes.add(keys)
         yield rows, settled
     if "text" not in columns and most:
         check_columns(asked, columns, most, name)
