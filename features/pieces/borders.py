@@ -50,6 +50,10 @@ _MOST_SHAPES = 1000
 _Step = tuple[int, tuple[tuple[str, str], ...]]
 
 
+class NotCut(Exception):
+    """A file can't be cut; it says why, and what can be done about it."""
+
+
 class _CountedText:
     """Text of which the bytes and lines are counted that were taken.
 
@@ -112,14 +116,11 @@ def parts_of(
         What was said of the columns, by role.
     part_rows : int
 
-    Returns
-    -------
-    list of Part
-        Empty where the file can't be cut: values go over lines, as those of an array of JSON do,
-        or the bytes of its encoding can't be counted.
-
     Raises
     ------
+    NotCut
+        Values go over lines, as those of an array of JSON do, or the bytes of its encoding can't
+        be counted.
     InputError
         It can't be read at all, as a reader of tweets says.
     """
@@ -129,7 +130,7 @@ def parts_of(
         inside, mark = _behind_mark(encoding, beginning.read(4))
     width = _width(inside)
     if width is None:
-        return []
+        raise NotCut(f"where its rows begin can't be told in {encoding} (write it in UTF-8)")
     dialect = find_dialect(source, TABLES[suffix], written) if suffix in TABLES else None
     known = Known(encoding, inside, source.is_clean, dialect)
     counted = _CountedText(width, mark)
@@ -146,14 +147,16 @@ def parts_of(
         if suffix in JSON:
             lines = lines_of_objects(measured, stack, lines_alone=suffix in JSON_LINES)
             if lines is None:
-                return []
+                raise NotCut("its values go over lines (write it as JSON Lines, an object a line)")
             parts = list(_cut(_objects(lines, asked, source.name), counted, part_rows))
         else:
             first: list[str] = []
             steps = _rows(measured, suffix, written, stack, first)
             parts = list(_cut(steps, counted, part_rows))
             known = replace(known, first=tuple(first))
-    return [replace(part, known=known) for part in parts] if counted.at == size else []
+    if counted.at != size:
+        raise NotCut(f"its bytes are not those of its text in {encoding} (write it in UTF-8)")
+    return [replace(part, known=known) for part in parts]
 
 
 def _cut(steps: Iterator[_Step], counted: _CountedText, part_rows: int) -> Iterator[Part]:

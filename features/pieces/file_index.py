@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import InputError
-from features.pieces.borders import parts_of
+from features.pieces.borders import NotCut, parts_of
 from features.pieces.row_size import packing_of
 from features.tweets.columns import Columns
-from features.tweets.formats import JSON, TABLES
+from features.tweets.formats import FORMATS, JSON, TABLES
 from features.tweets.parquet import row_groups
 from features.tweets.reader import readable
 from features.tweets.source import Source
@@ -26,7 +26,7 @@ from features.tweets.span import Known, Part, Span, known_of
 from features.tweets.table import InputFormat
 
 # What can be cut between rows, where it is not packed.
-_DIVISIBLE = (*TABLES, *JSON, ".txt", ".parquet")
+_CUT = (*TABLES, *JSON, ".txt", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,14 @@ class FileIndex:
         Of the file: its bytes, and when it was changed last, in nanoseconds.
     parts : tuple of Part
         Empty where it can't be cut.
+    why_whole : str
+        Why not, and what can be done about it.
     """
 
     size: int
     modified: int
     parts: tuple[Part, ...]
+    why_whole: str = ""
 
     def is_of(self, path: str) -> bool:
         """Whether the file is as it was."""
@@ -62,14 +65,26 @@ class FileIndex:
             "modified": self.modified,
             "known": None if known is None else asdict(known),
             "parts": borders,
+            "why_whole": self.why_whole,
         }
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> FileIndex:
-        """Make an index of what `to_json` gave."""
+        """Make an index of what `to_json` gave.
+
+        Raises
+        ------
+        ValueError, TypeError, KeyError, AttributeError
+            It is something else.
+        """
         known = None if content["known"] is None else known_of(content["known"])
-        parts = (_part(*border, known=known) for border in content["parts"])
-        return cls(content["size"], content["modified"], tuple(parts))
+        parts = tuple(_part(*border, known=known) for border in content["parts"])
+        borders = [0, *(part.stop for part in parts)]
+        if [part.start for part in parts] != borders[:-1] or borders != sorted(borders):
+            raise ValueError("its parts do not follow each other")
+        if parts and known is not None and borders[-1] != content["size"]:
+            raise ValueError("its parts are not all of the file")
+        return cls(content["size"], content["modified"], parts, str(content["why_whole"]))
 
 
 def _part(
@@ -100,10 +115,15 @@ class IndexRequest:
     part_rows: int
 
     @property
-    def is_divisible(self) -> bool:
-        """Whether files of this format can be cut; labels in a file of their own stay beside it."""
-        packed = packing_of(self.path)
-        return self.suffix in _DIVISIBLE and not packed and self.columns.labels is None
+    def why_whole(self) -> str:
+        """Why a file that is named so is not cut, and what can be done about it; "" where it is."""
+        if packing_of(self.path):
+            return "it is packed (unpack it, so that jobs can share it)"
+        if self.suffix not in _CUT:
+            return f"files of {FORMATS[self.suffix].name} are not cut (write it as Parquet)"
+        if self.columns.labels is not None:
+            return "its labels are in another file (write both as one table)"
+        return ""
 
     @property
     def key(self) -> str:
@@ -126,20 +146,26 @@ def make_index(request: IndexRequest) -> FileIndex:
         It can't be read, or was changed meanwhile.
     """
     before = _state(request.path)
-    if not request.is_divisible:
-        return FileIndex(*before, ())
-    with readable(request.path), Path(request.path).open("rb") as raw:
-        if request.suffix == ".parquet":
-            groups = row_groups(raw, request.path)
-            parts = list(_parts_of_groups(groups, request.part_rows))
-        else:
-            written = request.written
-            source = Source(request.path, Path(request.path), raw, written.encoding)
-            asked = request.columns.asked
-            parts = parts_of(source, request.suffix, written, asked, request.part_rows)
+    if request.why_whole:
+        return FileIndex(*before, (), request.why_whole)
+    parts, why_whole = [], ""
+    try:
+        parts = _parts_of(request)
+    except NotCut as reason:
+        why_whole = str(reason)
     if _state(request.path) != before:
         raise InputError(f"{request.path} changed while it was read: wait until it is complete")
-    return FileIndex(*before, tuple(parts))
+    return FileIndex(*before, tuple(parts), why_whole)
+
+
+def _parts_of(request: IndexRequest) -> list[Part]:
+    path, written = request.path, request.written
+    with readable(path), Path(path).open("rb") as raw:
+        if request.suffix == ".parquet":
+            return list(_parts_of_groups(row_groups(raw, path), request.part_rows))
+        source = Source(path, Path(path), raw, written.encoding)
+        return parts_of(source, request.suffix, written, request.columns.asked, request.part_rows)
+    raise AssertionError("readable lets no error pass")
 
 
 def _parts_of_groups(groups: list[int], part_rows: int) -> Iterator[Part]:

@@ -44,6 +44,7 @@ def split(
     columns: Columns = Columns(),  # noqa: B008 - it is frozen
     written: InputFormat = InputFormat(),  # noqa: B008 - it is frozen
     index_of: Callable[[IndexRequest], FileIndex] = make_index,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Piece]:
     """Split inputs into pieces, which depend on them and on `shard_rows` alone.
 
@@ -58,6 +59,8 @@ def split(
     written : InputFormat
     index_of : callable
         Gives the index of a large file: by looking at all of it, or one that was kept.
+    say : callable
+        Called with a line for each large file that can't be cut.
 
     Raises
     ------
@@ -77,14 +80,31 @@ def split(
             span = Span(path, Path(path).stat().st_size)
         files.append(_File(span, suffix, sizes.rows(path, span.size, suffix)))
 
+    uncut: dict[str, list[_File]] = {}
+
     def spans_of(file: _File) -> list[Span]:
-        request = IndexRequest(file.span.path, file.suffix, columns, written, shard_rows)
-        if file.rows <= _LARGE * shard_rows or not request.is_divisible:
+        if file.rows <= _LARGE * shard_rows:
             return [file.span]
-        return index_of(request).spans(file.span.path)
+        path = file.span.path
+        request = IndexRequest(path, file.suffix, columns, written, shard_rows)
+        index = None if request.why_whole else index_of(request)
+        if index is not None and not index.why_whole:
+            return index.spans(path)
+        why_whole = request.why_whole if index is None else index.why_whole
+        uncut.setdefault(why_whole, []).append(file)
+        return [file.span]
 
     groups = _grouped(files, shard_rows, spans_of)
-    return [Piece(number, spans) for number, spans in enumerate(groups)]
+    pieces = [Piece(number, spans) for number, spans in enumerate(groups)]
+    for why_whole, whole in uncut.items():
+        say(_uncut(why_whole, whole))
+    return pieces
+
+
+def _uncut(why_whole: str, files: list[_File]) -> str:
+    first = files[0]
+    more = f", and so do {len(files) - 1:,} more" if len(files) > 1 else ""
+    return f"{first.span.path} stays one piece, of about {first.rows:,} rows, as {why_whole}{more}"
 
 
 def _path(one: object) -> str:

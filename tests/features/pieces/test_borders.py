@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import InputError
-from features.pieces import borders
+from features.pieces import borders, row_size
 from features.pieces.file_index import FileIndex, IndexRequest, make_index
 from features.pieces.piece import Piece, digest_of, reader_of
 from features.pieces.split import split
@@ -171,12 +171,42 @@ def test_arrays_of_json_are_whole(tmp_path):
         check(put(tmp_path, name, json.dumps(content, indent=1)), 2, is_cut=False)
 
 
-def test_a_packed_file_is_whole_however_large(tmp_path):
-    content = gzip.compress(to_table(ROWS, ","))
-    path = put(tmp_path, "a.csv.gz", content)
-    (piece,) = split(path, shard_rows=1)
+# What can't be cut, however large: a file of it, how it is read, and what is said about it.
+WHOLE = {
+    "packed": ("a.csv.gz", gzip.compress(to_table(ROWS, ",")), ANY, "packed (unpack it"),
+    "an array": ("a.json", json.dumps(ROWS).encode(), ANY, "over lines (write it as JSON Lines"),
+    "Arrow": ("a.arrow", to_feather(ROWS), ANY, "Arrow are not cut (write it as Parquet)"),
+    "another encoding": (
+        "a.csv",
+        to_table(ROWS, ",").decode().replace("\u00fc", "\u00a7").encode("gb18030"),
+        InputFormat(encoding="gb18030"),
+        "can't be told in gb18030 (write it in UTF-8)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_what_cannot_be_cut_is_whole_and_said(tmp_path, monkeypatch, kind):
+    name, content, written, expected = WHOLE[kind]
+    monkeypatch.setattr(row_size, "_USUAL", (1, 1))  # so that rows of Arrow files are many here
+    path, said = put(tmp_path, name, content), []
+    options = {"shard_rows": 1, "written": written, "say": said.append}
+    (piece,) = split(path, **options)
     assert piece.spans[0].part is None
-    assert seen(reader_of(piece, PLAIN, ANY)) == seen(TweetReader([path]))
+    assert seen(reader_of(piece, PLAIN, written)) == seen(TweetReader([path], written=written))
+    split([path, path, path], **options)
+    one, three = said
+    assert one.startswith(f"{path} stays one piece, of about ")
+    assert expected in one
+    assert three == one + ", and so do 2 more"
+
+
+def test_labels_in_another_file_stay_beside_their_texts(tmp_path):
+    texts, labels = put(tmp_path, "a.txt", "a\nb\nc\n"), put(tmp_path, "labels", "x\ny\nx\n")
+    columns, said = Columns(labels=labels), []
+    (piece,) = split(texts, shard_rows=1, columns=columns, say=said.append)
+    assert seen(reader_of(piece, columns, ANY)) == seen(TweetReader([texts], columns))
+    assert "its labels are in another file (write both as one table)" in said[0]
 
 
 # ------------------------------------------------------------------------------------ hostile text
@@ -272,7 +302,7 @@ ENCODINGS = {
     "utf-16-le": True,
     "utf-32-be": True,
     "UTF-8-SIG": True,
-    # Their bytes can't be counted for certain.
+    # How many bytes a character has there is not clear.
     "shift_jis": False,
     "gb18030": False,
     "utf-7": False,
@@ -413,6 +443,25 @@ def test_what_is_held_does_not_grow_with_the_file(tmp_path):
         finally:
             tracemalloc.stop()
     assert peaks[1] < peaks[0] + 2**20
+
+
+DAMAGED = {
+    "a part is missing": lambda index: index["parts"].pop(1),
+    "the last part is missing": lambda index: index["parts"].pop(),
+    "a border lies elsewhere": lambda index: index["parts"][1].__setitem__(0, 3),
+    "a border is no number": lambda index: index["parts"][1].__setitem__(1, "3"),
+    "what is known is missing": lambda index: index.pop("known"),
+    "the dialect is another thing": lambda index: index["known"].update(dialect=[1]),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_what_is_no_index_is_no_index(tmp_path, kind):
+    index = make_index(request_of(put(tmp_path, "a.csv", table_of(10)), 4)).to_json()
+    content = json.loads(json.dumps(index))
+    DAMAGED[kind](content)
+    with pytest.raises((ValueError, TypeError, KeyError, AttributeError)):
+        FileIndex.from_json(content)
 
 
 def test_large_files_among_small_ones(tmp_path):
