@@ -172,7 +172,12 @@ def extract(
         existing_order(output, order)  # before a large file is looked at
         index_of = kept_in(output, partial(make_folders, output), say)
         pieces = split(
-            sources, shard_rows=shard_rows, columns=columns, written=written, index_of=index_of
+            sources,
+            shard_rows=shard_rows,
+            columns=columns,
+            written=written,
+            index_of=index_of,
+            say=say,
         )
         there = agree(output, order.with_pieces(pieces))
         work = MakePieces(output, there, str(model), revision, runtime, columns, written, strict)

@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from features.base import shown, storage
 from features.base.storage import Target, child, exists, read_bytes
 from features.errors import first_line
 from features.pieces.file_index import FileIndex, IndexRequest, make_index
 from features.pieces.scratch import put_once
 
 FOLDER = "indexes"
+# Bytes of a file from which on a look takes so long that it is said.
+_LONG = 2**30
 
 
 def kept_in(
@@ -41,6 +44,11 @@ def kept_in(
                     return found
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 say(f"{target} is damaged ({first_line(error)}): {request.path} is read instead")
+        if (n_bytes := storage.size(request.path)) > _LONG:
+            say(
+                f"{request.path} ({shown.size(n_bytes)}) is read once for all jobs, to find where "
+                "its rows end"
+            )
         made = make_index(request)
         if made.parts:
             make_folders()

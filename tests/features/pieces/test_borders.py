@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import InputError
-from features.pieces import borders, row_size
+from features.pieces import borders, indexes, row_size
 from features.pieces.file_index import FileIndex, IndexRequest, make_index
 from features.pieces.piece import Piece, digest_of, reader_of
 from features.pieces.split import split
@@ -484,3 +484,14 @@ def test_large_files_among_small_ones(tmp_path):
     found = [row for piece in pieces for row in seen(reader_of(piece, PLAIN, ANY))]
     assert found == seen(whole)
     assert digest_of(pieces) == digest_of(split(names, shard_rows=10))
+
+
+def test_a_look_that_takes_long_is_said_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(indexes, "_LONG", 100)
+    path, store, said = put(tmp_path, "a.csv", table_of(10)), tmp_path / "store", []
+    find = indexes.kept_in(store, lambda: (store / "indexes").mkdir(parents=True), said.append)
+    request = request_of(path, 4)
+    assert find(request) == make_index(request) == find(request)
+    assert said == [
+        f"{path} (0.0 MB) is read once for all jobs, to find where its rows end",
+    ]
