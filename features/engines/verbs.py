@@ -329,6 +329,8 @@ class _Crew:
             return []
         seconds = time.monotonic() - member.since
         member.task = None
+        if isinstance(answer, Failed) and not member.ready:
+            raise answer.error
         if not current or task is None or task in round_.done:
             return []  # somebody else was faster
         if isinstance(answer, Failed):

@@ -11,15 +11,20 @@ from hypothesis import strategies as st
 
 from features.engines.engine import Died, Done, Engine, Failed, Ready
 from features.engines.local import LocalEngine
+from features.engines.ray_engine import RayEngine
 from features.engines.verbs import Standing, added, map_shards, sum_shards
 from features.errors import CannotContinue, NotFinite
 
-ENGINES = {"inline": Inline, "local": LocalEngine}
+ENGINES = {"inline": Inline, "local": LocalEngine, "ray": lambda n: RayEngine(workers=n)}
+# Ray takes seconds to start; `test_ray_engine.py` has what runs each time.
+MARKS = {"ray": pytest.mark.slow}
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(scope="module", params=[pytest.param(e, marks=MARKS.get(e, ())) for e in ENGINES])
 def engine(request):
-    return ENGINES[request.param](2)
+    engine = ENGINES[request.param](2)
+    with engine.session():
+        yield engine
 
 
 def test_each_task_is_answered_once(engine, tmp_path):

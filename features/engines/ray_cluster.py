@@ -1,0 +1,318 @@
+"""Start a Ray cluster on this machine, or join one, and know its nodes.
+
+A cluster of our own listens on the loopback address alone, has no dashboard, asks for a token that
+is made anew, counts no usage, and leaves nothing behind. One that is joined is used as it is. Ray
+before `OLDEST` has holes that are known, and is refused.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from features.base.machine import n_cores
+from features.engines.cores import thread_settings
+from features.engines.ray_address import answers, is_loopback_alone
+from features.errors import CannotContinue, InputError, first_line
+
+# The first version without CVE-2025-62593 (2.52), CVE-2026-27482 (2.54), CVE-2026-41486 (2.55) and
+# CVE-2026-57516 (2.56): code of strangers, by the dashboard and by files that Ray reads.
+OLDEST = (2, 56)
+_ROOT = Path(__file__).resolve().parents[2]
+# Ray's least; nothing of ours goes through it.
+_STORE_BYTES = 78_643_200
+# What goes with the calls themselves: more than our tasks and sums take.
+_INLINE_BYTES = str(2**30)
+# Of every process of Ray: what is read as `RAY_` and a name is a setting of its core.
+_EVERYWHERE = {
+    "RAY_max_direct_call_object_size": _INLINE_BYTES,
+    "RAY_task_rpc_inlined_bytes_limit": _INLINE_BYTES,
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray would print what its processes say to the standard output, which is our results'.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
+}
+# Ray's name for it: off, nodes have the loopback address, on Linux too.
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# Who is refused by a cluster is told so once, and soon.
+_JOINING = {"RAY_BACKEND_LOG_LEVEL": "error", "RAY_NUM_REDIS_GET_RETRIES": "5"}
+_ENDED = "Ray has ended on this machine"
+# Seconds between looks at the head of a cluster, and those after which its silence is its end.
+_LOOK, _SILENCE = 2.0, 10.0
+# One token for each process, as Ray remembers the first that it reads.
+_TOKEN = secrets.token_hex(32)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node that is alive: its id, and what it has for workers."""
+
+    id: str
+    cpus: float
+    gpus: float
+
+
+class Cluster:
+    """A cluster that this process is connected to."""
+
+    def __init__(self, ray: Any) -> None:
+        self.ray = ray
+        self.nodes = self._alive()
+        self._head: tuple[str, int] | None = None
+        self._heard = self._looked = time.monotonic()
+        with suppress(Exception):  # through `ray://` this process is on none of its nodes
+            context = ray.get_runtime_context()
+            self._own = context.get_node_id()
+            host, _, port = context.gcs_address.rpartition(":")
+            self._head = host.strip("[]"), int(port)
+
+    _own: str | None = None
+
+    def _alive(self) -> list[Node]:
+        return [
+            Node(
+                node["NodeID"],
+                node["Resources"].get("CPU", 0.0),
+                node["Resources"].get("GPU", 0.0),
+            )
+            for node in self.ray.nodes()
+            if node["Alive"]
+        ]
+
+    def check_alive(self) -> None:
+        """Look whether workers can be started at all.
+
+        Raises
+        ------
+        CannotContinue
+            The node of this process has ended, or all have.
+        """
+        alive = {node.id for node in self._alive()}
+        if not alive or (self._own in {node.id for node in self.nodes} - alive):
+            raise CannotContinue(
+                f"{_ENDED} (its raylet is dead or cut off); what is finished is kept, and the "
+                "same command goes on there"
+            )
+
+    def check_head(self) -> None:
+        """Look now and then whether the head of the cluster answers.
+
+        Without it Ray would end this process itself, after a while.
+
+        Raises
+        ------
+        CannotContinue
+            It has not answered for some seconds.
+        """
+        now = time.monotonic()
+        if now - self._looked < _LOOK:
+            return
+        self._looked = now
+        if self._head is None or answers(*self._head):
+            self._heard = now
+        elif now - self._heard > _SILENCE:
+            raise CannotContinue(
+                f"{_ENDED} (its head does not answer any more); what is finished is kept, and the "
+                "same command goes on there"
+            )
+
+    def default_workers(self, gpus_per_worker: float | None) -> int:
+        """Count the workers that fill the GPUs, or one for each node where there are none."""
+        gpus = sum(node.gpus for node in self.nodes)
+        share = 1.0 if gpus_per_worker is None else gpus_per_worker
+        if gpus and share:
+            return max(1, int(gpus / share))
+        return max(1, len(self.nodes))
+
+    def cores_of(self, workers: int, gpus_per_worker: float) -> float:
+        """Give the cores of each worker, so that all of them find a place; below 1 they share one.
+
+        With GPUs, those of a node go with its GPUs.
+        """
+        if gpus_per_worker:
+            shares = [n.cpus * gpus_per_worker / n.gpus for n in self.nodes if n.gpus]
+        else:
+            with_cores = [n.cpus for n in self.nodes if n.cpus]
+            per_node = -(-workers // max(1, len(with_cores)))
+            shares = [cpus / per_node for cpus in with_cores]
+        share = min(shares, default=1.0)
+        return float(int(share)) if share >= 1 else share
+
+
+def environment(threads: int, gpus: float) -> dict[str, str]:
+    """Give the variables of an actor: its threads, its settings of Ray, where our packages are."""
+    paths = [os.environ.get("PYTHONPATH", "")]
+    if _ROOT.name not in ("site-packages", "dist-packages"):  # it is not installed
+        paths.insert(0, str(_ROOT))
+    found = {**thread_settings(threads), **_EVERYWHERE}
+    found["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    if not gpus:
+        found["CUDA_VISIBLE_DEVICES"] = ""
+    return found
+
+
+@contextmanager
+def own_cluster(gpus: int) -> Iterator[Cluster]:
+    """Start Ray on the cores and GPUs of this machine, for this process alone."""
+    settings = {
+        **_EVERYWHERE,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": _TOKEN,
+        **_LOOPBACK,
+        # Where one of its processes is dead, the others end sooner than after minutes.
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+    with _variables(settings, ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH")), _folder() as folder:
+        options = {
+            "address": "local",
+            "num_cpus": n_cores(),
+            "num_gpus": gpus,
+            "include_dashboard": False,
+            "object_store_memory": _STORE_BYTES,
+            "_temp_dir": str(folder),
+        }
+        with _session(options) as cluster:
+            yield cluster
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Cluster]:
+    """Join a cluster that is there.
+
+    Raises
+    ------
+    InputError
+        Nothing answers there, or not to this process.
+    """
+    defaults = {**_EVERYWHERE, **_JOINING}
+    if is_loopback_alone(address):
+        defaults |= _LOOPBACK
+    settings = {name: os.environ.get(name, value) for name, value in defaults.items()}
+    with _variables(settings, ()), _session({"address": address}) as cluster:
+        yield cluster
+
+
+@contextmanager
+def _session(options: Mapping[str, Any]) -> Iterator[Cluster]:
+    """Connect to Ray, and leave signals and the connection as they were."""
+    ray = _import_ray()
+    if ray.is_initialized():
+        raise InputError(
+            "this process is connected to Ray already: call `ray.shutdown()` first, and give the "
+            "address of that cluster as `ray_address` to use it"
+        )
+    on_end = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
+    except (ConnectionError, RuntimeError, ValueError, ImportError) as error:
+        raise _not_connected(str(options["address"]), error) from error
+    except ray.exceptions.RayError as error:
+        raise _not_connected(str(options["address"]), error) from error
+    with suppress(ValueError):  # in a thread Ray has not changed it
+        signal.signal(signal.SIGTERM, on_end)
+    try:
+        yield Cluster(ray)
+    finally:
+        ray.shutdown()
+
+
+def _not_connected(address: str, error: Exception) -> InputError | CannotContinue:
+    """Say why Ray could not be started or joined."""
+    reason = first_line(error)
+    if address == "local":
+        return CannotContinue(f"Ray can't be started on this machine: {reason}")
+    cure = (
+        "look at `ray status` on it; where it asks for a token, give that by RAY_AUTH_MODE=token "
+        "and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+    )
+    if isinstance(error, ImportError):
+        cure = "pip install 'frostline[ray]'"
+    return InputError(f"`ray_address` is {address!r}, and can't be joined: {reason}; {cure}")
+
+
+def _import_ray() -> Any:
+    """Import Ray, if it is there and not too old."""
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError("the engine `ray` needs Ray: pip install 'frostline[ray]'") from error
+    if version_of(ray.__version__) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise InputError(
+            f"Ray {ray.__version__} lets strangers run code (CVE-2025-62593, CVE-2026-41486, "
+            f"CVE-2026-57516): pip install -U 'ray[client]>={oldest}', on all nodes of a cluster"
+        )
+    return ray
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """Read the first two numbers of a version.
+
+    Examples
+    --------
+    >>> version_of("2.56.0rc1"), version_of("3.0.0.dev0")
+    ((2, 56), (3, 0))
+    """
+    return tuple(int(part) for part in text.split(".")[:2])
+
+
+@contextmanager
+def _variables(settings: Mapping[str, str], without: tuple[str, ...]) -> Iterator[None]:
+    """Set variables of the environment, and take some away, until the end."""
+    before = {name: os.environ.get(name) for name in (*settings, *without)}
+    os.environ.update(settings)
+    for name in without:
+        os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """Give a folder for Ray's files with a short path, as its sockets need one; it is removed.
+
+    Those of drivers that were killed are removed too: a lock is held on each by its driver.
+    """
+    above = Path("/tmp") if os.access("/tmp", os.W_OK) else Path(tempfile.gettempdir())
+    for left in above.glob("frostline-ray-*"):
+        _remove_if_left(left)
+    unlocked = Path(tempfile.mkdtemp(prefix=".frostline-ray-", dir=above))
+    handle = os.open(unlocked / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    folder = unlocked.rename(above / unlocked.name.lstrip("."))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _remove_if_left(folder: Path) -> None:
+    """Remove a folder of ours whose driver is gone."""
+    with suppress(OSError):
+        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+            return
+        handle = os.open(folder / "lock", os.O_RDWR)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(handle)
