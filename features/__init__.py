@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 # The function takes the name of its module; importing it here, once, settles which one is meant.
 from features.extract import extract
 from features.extraction.summary import ExtractSummary
+from features.pieces.part import PartSummary
 from features.store.reader import FeatureStore
 from features.store.verify import Verification, verify
 from features.version import __version__
@@ -21,6 +22,7 @@ __all__ = [
     "FeatureStore",
     "FrozenBert",
     "FrozenEncoder",
+    "PartSummary",
     "Verification",
     "__version__",
     "extract",

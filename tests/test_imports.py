@@ -176,7 +176,13 @@ ARROWS = {
         "features.store",
         "features.tweets",
     ],
-    "features": ["features.encoder", "features.extract", "features.extraction", "features.store"],
+    "features": [
+        "features.encoder",
+        "features.extract",
+        "features.extraction",
+        "features.pieces",
+        "features.store",
+    ],
     "pipeline.solver": ["features.base", "features.engines"],
     "pipeline.hub": ["features.base", "features.spec"],
     "pipeline.head": [

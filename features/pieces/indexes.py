@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from features.base import shown, storage
-from features.base.storage import Target, child, exists, read_bytes
+from features.base import disk, shown, storage
+from features.base.remote.urls import is_url
+from features.base.storage import Target, child, exists, local_path, read_bytes
 from features.errors import first_line
 from features.pieces.file_index import FileIndex, IndexRequest, make_index
 from features.pieces.scratch import put_once
@@ -52,6 +53,8 @@ def kept_in(
         made = make_index(request)
         if made.parts:
             make_folders()
+            if not is_url(store):
+                disk.mkdir(local_path(store) / FOLDER)
             put_once(store, target, (json.dumps(made.to_json()) + "\n").encode())
         return made
 

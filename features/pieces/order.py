@@ -28,7 +28,6 @@ from features.base.storage import (
 )
 from features.errors import CannotContinue, FileRefused, InputError, first_line, system_reason
 from features.pieces.choice import NAME as CHOICE
-from features.pieces.indexes import FOLDER as INDEXES
 from features.pieces.piece import Piece, digest_of
 from features.pieces.scratch import put_once
 from features.spec.encoder_spec import Difference, EncoderSpec, listed_differences
@@ -276,7 +275,7 @@ def make_folders(store: Target) -> None:
         return
     top = local_path(store)
     try:
-        for folder in (top, receipts_folder(top), top / INDEXES):
+        for folder in (top, receipts_folder(top)):
             disk.mkdir(folder)
             disk.sync_folder(folder.parent)
     except OSError as error:
