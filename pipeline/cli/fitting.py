@@ -10,6 +10,8 @@ import click
 
 from features.base.paths import check_replaceable
 from features.base.shown import printable
+from features.engines.choice import chosen_engine
+from features.engines.engine import Engine
 from features.errors import InputError
 from features.tweets.reader import TweetReader
 from pipeline.cli import options
@@ -112,6 +114,7 @@ from pipeline.terminal.output import show, tell
     help="Certified relative distance to the optimum to stop at.",
 )
 @options.memory
+@options.engine
 @options.json_file
 @click.option(
     "--report",
@@ -145,6 +148,9 @@ def fit_command(
     reports: Sequence[Path],
     card: Path | None,
     tweets: Sequence[str],
+    engine: str | None,
+    workers: int | None,
+    ray_address: str | None,
     **chosen: Any,
 ) -> None:
     """Fit a head on cached vectors, and measure it on rows that it has not seen.
@@ -168,6 +174,7 @@ def fit_command(
     if tweets and not reports:
         raise InputError("`tweets` are for a report: give `report=head.html` as well")
     other = check_reports(asked)
+    sharing = _engine(engine, workers, ray_address)
     with progress.models() as update:
         result = fit(
             features,
@@ -175,6 +182,7 @@ def fit_command(
             validation=validation or None,
             corrections=corrections,
             against=against,
+            engine=sharing,
             progress=update,
             **chosen,
         )
@@ -187,6 +195,11 @@ def fit_command(
     if reports:
         tell(str, "")
         make_reports(result.head, asked, TweetReader(tweets) if tweets else None, other)
+
+
+def _engine(name: str | None, workers: int | None, ray_address: str | None) -> Engine | None:
+    """Give the engine that was asked for; a fit needs no GPUs."""
+    return chosen_engine(name, workers=workers, ray_address=ray_address, gpus_per_worker=0)
 
 
 def _check_card(path: Path | None, others: Sequence[str | Path | None]) -> None:
@@ -222,6 +235,7 @@ def _check_card(path: Path | None, others: Sequence[str | Path | None]) -> None:
 @options.fold_seed
 @options.max_iter
 @options.memory
+@options.engine
 @click.option(
     "--plot",
     type=click.Path(path_type=Path),
@@ -235,6 +249,9 @@ def compare_command(
     corrections: Sequence[Path],
     plot: Path | None,
     json_file: Path | None,
+    engine: str | None,
+    workers: int | None,
+    ray_address: str | None,
     **chosen: Any,
 ) -> None:
     """Measure every view of cached vectors in the same cross-validation.
@@ -245,10 +262,16 @@ def compare_command(
     check_json(plot, inputs)
     check_json(json_file, [*inputs, plot])
     check_plot(plot)
+    sharing = _engine(engine, workers, ray_address)
     with progress.lines() as update:
         lines = "auto" if combine == ("auto",) else [views.split(",") for views in combine]
         result = compare(
-            features, combine=lines, corrections=corrections, progress=update, **chosen
+            features,
+            combine=lines,
+            corrections=corrections,
+            engine=sharing,
+            progress=update,
+            **chosen,
         )
     if plot is not None:
         write_plot(comparison_plot(result), plot)

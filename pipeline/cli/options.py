@@ -10,6 +10,7 @@ import click
 
 from features.backends.choice import Runtime
 from features.backends.registry import BACKENDS
+from features.engines.choice import ENGINES
 from features.spec.vector_spec import VectorSpec
 from features.tweets.columns import LABEL_CASES, Columns
 from features.tweets.table import QUOTINGS, InputFormat
@@ -238,6 +239,25 @@ memory = click.option(
     "--memory",
     metavar="SIZE",
     help="Vectors to hold, e.g. 2GiB; more are streamed [a quarter of what is free].",
+)
+engine = together(
+    click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        help="Share the work out: local, to processes of this machine; ray, to a cluster [this "
+        "process alone].",
+    ),
+    click.option(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="With --engine: workers [one for each GPU, or else for each node of memory].",
+    ),
+    click.option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="With --engine ray: a cluster that is there, e.g. auto [one of this machine alone].",
+    ),
 )
 card = together(
     click.option(

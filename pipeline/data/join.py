@@ -227,13 +227,17 @@ def _source(store: FeatureStore, view: str) -> VectorSpec:
 
 
 @contextmanager
-def open_joined(features: str | Path | Sequence[str | Path]) -> Iterator[Joined]:
+def open_joined(
+    features: str | Path | Sequence[str | Path], *, labels: bool = True
+) -> Iterator[Joined]:
     """Open feature stores: files of one encoder as shards, files of different ones side by side.
 
     Parameters
     ----------
     features : path or sequence of paths
         Files, or folders of shards.
+    labels : bool
+        Whether they are wanted; without, those of files of one encoder are not read.
 
     Raises
     ------
@@ -252,7 +256,9 @@ def open_joined(features: str | Path | Sequence[str | Path]) -> Iterator[Joined]
                 _check_once([path for store in stores for path in store.paths])
                 sources = [source for store in stores for source in store.sources]
                 stores = [files.enter_context(FeatureStore(sources))]
-            yield Joined((stores[0],), stores[0].n_rows, stores[0].label_names, stores[0].labels())
+            (store,) = stores
+            codes = store.labels() if labels else np.zeros(0, np.int32)
+            yield Joined((store,), store.n_rows, store.label_names, codes)
             return
         _check_one_each(stores)
         matched = match(stores)

@@ -128,7 +128,7 @@ class StoreSource:
         FileRefused
             They are not those that the fit began with.
         """
-        with open_joined(self.paths) as stores:
+        with open_joined(self.paths, labels=False) as stores:
             if digest_of(stores) != self.digest:
                 raise FileRefused(
                     f"{stores} is not, for a worker, the store that the fit began with; give all "

@@ -1,17 +1,28 @@
 """A head that workers have fitted is, to the byte, the one of one process."""
 
 import dataclasses
+import os
 import pickle
+import signal
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from engine_works import Inline
 from stores import LABELS, OTHER_SPEC, blobs, write_store
 
 from features.engines.engine import Died, Done
+from features.engines.local import LocalEngine
+from features.errors import FileRefused
+from pipeline.cli.commands import main
+from pipeline.compare import compare
+from pipeline.data.shared_rows import StoreSource
 from pipeline.fit import fit
-from pipeline.head.head import save_head
-from pipeline.solver.blocks import BLOCK_ROWS
+from pipeline.head.head import load_head, save_head
+from pipeline.solver.blocks import BLOCK_ROWS, Rows
+from pipeline.solver.distributed import crew_of
 
 N = 2 * BLOCK_ROWS + 700
 PRIOR = dict(zip(LABELS, (0.2, 0.3, 0.5), strict=True))
@@ -64,8 +75,9 @@ class _Sent:
 
 @pytest.fixture
 def small_groups(monkeypatch):
-    """Groups of one block each, so that few rows are several."""
+    """Groups of one block each, and small pieces of scores, so that few rows are several."""
     monkeypatch.setattr("pipeline.solver.sums.GROUP_BLOCKS", 1)
+    monkeypatch.setattr("pipeline.solver.group_worker._PIECE_BYTES", 20_000)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +103,22 @@ def files(tmp_path_factory):
         "validation": write_store(folder / "validation.h5", *blobs(300, 6, 3, seed=1)),
         "corrections": folder / "corrections.csv",
     }
+
+
+class Killing(LocalEngine):
+    """Processes of this machine; `kill` ends the last one that was started."""
+
+    def __init__(self, workers):
+        super().__init__(workers)
+        self.pids = []
+
+    def start(self, number, work):
+        worker = super().start(number, work)
+        self.pids.append(worker._process.pid)
+        return worker
+
+    def kill(self):
+        os.kill(self.pids[-1], signal.SIGKILL)
 
 
 def written(result, folder):
@@ -120,10 +148,98 @@ def test_heads_by_workers_are_those_of_one_process(case, files, small_groups, tm
     options = {k: files.get(v, v) if isinstance(v, str) else v for k, v in options.items()}
     plain = fit(stores, **options)
     expected = written(plain, tmp_path)
-    for engine in (Sending(1), Sending(2, dying=[0, 7, 20])):
-        result = fit(stores, engine=engine, **options)
-        assert written(result, tmp_path) == expected
-        assert result.metrics == plain.metrics
-        assert result.candidates == plain.candidates
-        assert len(engine.works) == (engine.workers + len(engine.dying))
-        assert engine.calls
+    engine = Sending(2, dying=[0, 7, 20])
+    result = fit(stores, engine=engine, **options)
+    assert written(result, tmp_path) == expected
+    assert result.metrics == plain.metrics
+    assert result.candidates == plain.candidates
+    assert len(engine.works) == 2 + 3
+
+
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_processes_that_are_killed_change_nothing(workers, files, small_groups, tmp_path):
+    expected = written(fit(files["one"]), tmp_path)
+    engine, calls = Killing(workers), []
+
+    def killing(done, of):
+        calls.append(done)
+        if len(calls) == 3:  # between two passes
+            engine.kill()
+        if len(calls) == 9:  # in the next one
+            threading.Timer(0.01, engine.kill).start()
+
+    assert written(fit(files["one"], engine=engine, progress=killing), tmp_path) == expected
+    assert len(engine.pids) == workers + 2
+
+
+def test_a_new_head_against_an_earlier_one(files, small_groups, tmp_path):
+    """Of other views than the new one, so that the workers read two kinds of vectors."""
+    save_head(fit(files["views"], pooling="cls", C=1.0, cv=3).head, tmp_path / "old.joblib")
+    options = {"pooling": "mean", "cv": 3, "against": tmp_path / "old.joblib"}
+    plain = fit(files["views"], corrections=files["corrections"], **options)
+    shared = fit(files["views"], corrections=files["corrections"], engine=Sending(2), **options)
+    assert shared.changes == plain.changes
+    assert written(shared, tmp_path) == written(plain, tmp_path)
+
+
+def test_views_are_compared_alike(files, small_groups):
+    def timeless(result):
+        content = result.to_dict()
+        return content | {"lines": [line | {"seconds": 0} for line in content["lines"]]}
+
+    options = {"combine": [["cls", "mean"]], "cv": 3, "memory": 30_000}
+    plain = compare(files["views"], **options)
+    assert timeless(compare(files["views"], engine=Sending(2), **options)) == timeless(plain)
+
+
+def test_what_is_sent_is_small(files, small_groups):
+    engine = Sending(2)
+    fit(files["one"], engine=engine)
+    labelled = N - len(range(0, N, 9))
+    n_models, n_trainings = 15, 15  # of C and folds at a time, and folds with their pairs
+    of_weights = n_models * 15 * 3 * 7 * 8
+    bits = labelled * (1 + n_trainings) / 3  # of masks and classes, in a group at most
+    assert max(engine.calls) < of_weights + bits + 40_000
+    assert max(engine.answers) < of_weights + 20_000 + 20_000
+    assert max(engine.works) < 2000
+
+
+def test_a_store_that_has_changed_is_refused(files, small_groups):
+    source = StoreSource((str(files["one"]),), "the digest of another one")
+    with (
+        pytest.raises(FileRefused, match=r"one\.h5 is not, for a worker, the store that"),
+        crew_of(Inline(1), source, 10, lambda rows: None, memory=None) as crew,
+    ):
+        crew.standardised(("cls",), Rows((10, 6), np.dtype(np.float32), iter), np.ones(10))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workers", "2"], "--workers are those of an engine: give --engine local as well"),
+        (["--ray-address", "auto"], "--ray-address is 'auto': give --engine ray as well"),
+        (["--engine", "local", "--workers", "0"], "--workers is 0: give 1 or more"),
+        (
+            ["--engine", "local", "--ray-address", "x"],
+            "--ray-address is 'x': give --engine ray as well",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", [["fit", "-o", "never.joblib"], ["compare"]])
+def test_what_an_engine_does_not_take(command, arguments, message, files):
+    name, *options = command
+    result = CliRunner().invoke(main, [name, str(files["one"]), *options, *arguments])
+    assert (result.exit_code, result.output) == (2, f"Error: {message}\n")
+    assert not Path("never.joblib").exists()
+
+
+def test_the_command_writes_the_same_head(files, tmp_path):
+    heads = []
+    for name, engine in (("plain", []), ("shared", ["--engine", "local", "--workers", "2"])):
+        head = tmp_path / f"{name}.joblib"
+        arguments = ["fit", str(files["one"]), "-o", str(head), "--C", "0.1", *engine]
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 0, result.output
+        loaded = load_head(head)
+        heads.append((loaded.coef.tobytes(), loaded.intercept.tobytes()))
+    assert heads[0] == heads[1]
