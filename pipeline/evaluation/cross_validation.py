@@ -110,19 +110,21 @@ def judge(
         scores = [[one] for one in _logits(trials.validation, [found for (found,) in of_C])]
     moved = shift(target.fitted, target.stated)
     scores = [[one + moved for one in of_models] for of_models in scores]
+    judged: dict[tuple[int, int], _Judged] = {}
     jury = _Jury(
         [trial.y for trial in trials.all],
         [trial.texts for trial in trials.all],
         [of_models[:n_trials] for of_models in scores],
         trials.repeats,
+        range(n_trials),
     )
-    candidates = jury.candidates(grid, target, options)
+    candidates = jury.candidates(grid, target, options, judged)
     chosen = candidates.index(_choose(candidates, options))
     first = [np.concatenate(of_models[: trials.n_first]) for of_models in scores]
     held_out = HeldOut(trials.y, first[chosen].astype(np.float64), trials.groups, target.stated)
     nested, nested_choices, calibrated_by = held_out.logits.copy(), [], {}
     for group, others in _other_juries(trials, scores):
-        found = others.candidates(grid, target, options)
+        found = others.candidates(grid, target, options, judged)
         best = found.index(_choose(found, options))
         nested[trials.groups == group] = first[best][trials.groups == group]
         nested_choices.append(grid[best])
@@ -138,6 +140,10 @@ def judge(
     )
 
 
+# What the metric says of a part of the rows at a C: its score, and what each row adds to it.
+_Judged = tuple[float, Floats]
+
+
 @dataclass(frozen=True)
 class _Jury:
     """Rows that judge every C, in parts: the mean over the parts is the score.
@@ -150,40 +156,71 @@ class _Jury:
         For each C, what its models say about each part.
     repeats : int
         Times that the same rows are in the parts.
+    trials : sequence of int
+        Of each part, the trial whose model says all of it; empty where other models do.
     """
 
     y: list[Indices]
     texts: list[Indices]
     logits: list[list[Floating]]
     repeats: int = 1
+    trials: Sequence[int] = ()
 
     def candidates(
-        self, grid: Sequence[float], target: Target, options: Options
+        self,
+        grid: Sequence[float],
+        target: Target,
+        options: Options,
+        judged: dict[tuple[int, int], _Judged],
     ) -> tuple[Candidate, ...]:
-        """Score every C, and give the standard errors of the differences."""
+        """Score every C, and give the standard errors of the differences.
+
+        `judged` has what is known already, by C and trial, and gets what is found here.
+        """
         weights = [importance(y, target.stated) for y in self.y]
         _, text = np.unique(np.concatenate(self.texts), return_inverse=True)
         candidates: list[Candidate] = []
         influences: list[Floats] = []
         of_losses: list[Floats] = []
-        for C, logits in zip(grid, self.logits, strict=True):
-            parts = list(zip(self.y, map(softmax, logits), weights, strict=True))
-            scores = tuple(score(options.metric, *part) for part in parts)
+        for number, (C, logits) in enumerate(zip(grid, self.logits, strict=True)):
+            of_metric = [
+                self._judged(number, part, options.metric, weights[part], judged)
+                for part in range(len(logits))
+            ]
+            scores = tuple(one for one, _ in of_metric)
             tempered = list(
                 zip(self.y, self._tempered(logits, target, weights), weights, strict=True)
             )
             loss = float(np.mean([score("log-loss", *part) for part in tempered]))
             candidates.append(Candidate(C, scores, self.repeats, log_loss=loss))
-            for metric, judged, found in (
-                (options.metric, parts, influences),
-                ("log-loss", tempered, of_losses),
+            for moves, found in (
+                ([one for _, one in of_metric], influences),
+                ([influence("log-loss", *part) for part in tempered], of_losses),
             ):
-                moves = np.concatenate([influence(metric, *part) for part in judged])
-                found.append(np.bincount(text, moves / len(parts)).astype(np.float64))
+                joined = np.concatenate(moves) / len(logits)
+                found.append(np.bincount(text, joined).astype(np.float64))
         higher = METRICS[options.metric].higher_is_better
         return paired(
             candidates, np.array(influences), np.array(of_losses), higher_is_better=higher
         )
+
+    def _judged(
+        self,
+        number: int,
+        part: int,
+        metric: str,
+        weight: Floats,
+        judged: dict[tuple[int, int], _Judged],
+    ) -> _Judged:
+        """Judge a part at the C of this number, unless another jury has done so."""
+        key = (number, self.trials[part]) if self.trials else None
+        if key is not None and key in judged:
+            return judged[key]
+        rows = self.y[part], softmax(self.logits[number][part]), weight
+        found = score(metric, *rows), influence(metric, *rows)
+        if key is not None:
+            judged[key] = found
+        return found
 
     def held_out(self, number: int, prior: Floats) -> HeldOut:
         """Give the rows with what the models of one C say about them."""
@@ -230,6 +267,7 @@ def _other_juries(
             continue
         # Numbers of models, which of the rows that they score, and the trials of these rows.
         heard: list[tuple[int, slice | npt.NDArray[np.bool_], int]] = []
+        whole: list[int] = []
         if trials.pairs:
             for number, pair in enumerate(trials.pairs, n_trials):
                 a, b = pair.trials
@@ -238,12 +276,14 @@ def _other_juries(
                     heard.append((number, pair.of_first == (other == a), other))
         else:
             heard = [(other, slice(None), other) for other in range(len(first)) if other != group]
+            whole = [other for other, _, _ in heard]
         yield (
             group,
             _Jury(
                 [first[other].y for _, _, other in heard],
                 [first[other].texts for _, _, other in heard],
                 [[of_models[model][rows] for model, rows, _ in heard] for of_models in scores],
+                trials=whole,
             ),
         )
 
