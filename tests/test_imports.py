@@ -346,6 +346,7 @@ ARROWS = {
     "pipeline.cli": [
         "features.backends",
         "features.base",
+        "features.engines",
         "features.extract",
         "features.extraction",
         "features.pieces",
