@@ -4,7 +4,6 @@
     python benchmarks/plan.py extract TWEETS.csv [--rows 4000]
     python benchmarks/plan.py fit FEATURES.h5
     python benchmarks/plan.py speed MEASURED.json
-    python benchmarks/plan.py scaling MEASURED.json [--rows 10e9] [--price 2.5]
 
 `simulation` runs the local engine on tasks that sleep for known times, some of them slow, in
 workers that end themselves after known times, and compares the wall clock with the simulated one.
@@ -33,11 +32,9 @@ from features.engines.local import LocalEngine
 from features.engines.verbs import map_shards
 from features.store.reader import FeatureStore
 from pipeline import fit
-from pipeline.plan.figures import read_figures
 from pipeline.plan.fit_cost import fit_cost
 from pipeline.plan.measure import Settings, measure
-from pipeline.plan.plan import plan, scaled
-from pipeline.plan.quantities import rows_of
+from pipeline.plan.plan import plan
 from pipeline.plan.rates import Machines
 from pipeline.plan.simulate import Chances, Fleet, simulate
 from pipeline.plan.trials import product_rate
@@ -176,39 +173,6 @@ def speed(measured: Path, rounds: int) -> None:
             raise click.ClickException(f"frostline {' '.join(words)} failed")
         seconds = time.perf_counter() - started
         print(f"| {number} | {seconds:.2f} | {peak_mib(usage):,.0f} |", flush=True)
-
-
-@main.command()
-@MEASURED
-@click.option("--rows", default="10e9", show_default=True)
-@click.option("--price", default=2.5, show_default=True, help="Of a GPU and hour.")
-@click.option("--tokens-per-second", type=float, help="Of a GPU [as measured].")
-@click.option("--cores-per-gpu", type=int, help="[as measured]")
-@click.option("--disk-mb-per-second", type=float, help="That all share [no limit].")
-def scaling(
-    measured: Path,
-    rows: str,
-    price: float,
-    tokens_per_second: float | None,
-    cores_per_gpu: int | None,
-    disk_mb_per_second: float | None,
-) -> None:
-    """Print the table of docs/cluster.md: the same run on 1 to 512 GPUs."""
-    machines = Machines(
-        cores_per_gpu=cores_per_gpu,
-        tokens_per_second=tokens_per_second,
-        disk_mb_per_second=disk_mb_per_second,
-        price_per_gpu_hour=price,
-    )
-    print("| GPUs | rows/s | ideal, h | simulated, h | 5 % to 95 % | efficiency | cost | binds |")
-    print("|---|---|---|---|---|---|---|---|")
-    for one in scaled(read_figures(measured), machines, rows_of(rows)):
-        wall = one.simulated.wall_hours
-        print(
-            f"| {one.gpus} | {rows_of(rows) / one.ideal_hours / 3600:,.0f} | "
-            f"{one.ideal_hours:,.2f} | {wall['median']:,.2f} | {wall['p5']:,.2f} to "
-            f"{wall['p95']:,.2f} | {one.simulated.efficiency:.3f} | {one.cost:,.0f} | {one.binds} |"
-        )
 
 
 if __name__ == "__main__":

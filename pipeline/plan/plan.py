@@ -188,7 +188,7 @@ def scaled(
             on,
             load_seconds=figures.load_seconds,
             seed=seed,
-            most_shards=SIMULATED_SHARDS // 2,
+            most_shards=SIMULATED_SHARDS // 6,
         )
         ideal = (rows * seconds.total + shards.count * SHARD_SECONDS) / gpus / 3600
         hours = simulated.wall_hours["median"] * gpus

@@ -195,7 +195,11 @@ def _gpus(n: int) -> str:
 
 def _number(value: float) -> str:
     """Give three digits, or all before the point."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    if value >= 100:
+        return f"{value:,.0f}"
+    if value >= 1:
+        return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:.3g}"
 
 
 def _duration(seconds: float) -> str:
