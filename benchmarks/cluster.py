@@ -56,16 +56,22 @@ def main(tweets: Path | None, rows: int, shard_rows: int, rounds: int, only: Seq
         files = [folder / "small.jsonl", folder / "large.jsonl"]
         for file, n in zip(files, (len(texts) // _LARGE, len(texts)), strict=True):
             file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts[:n]))
+        choice = folder / "choice.json"
         for _ in range(rounds):
             for name, (words, cores) in ways.items():
                 taken = []
                 for file in files:
                     store = folder / f"store-{file.stem}"
+                    if choice.exists():  # what the first one measured to be fastest, all take
+                        store.mkdir()
+                        shutil.copy(choice, store)
                     command = ["extract", str(file), "-o", str(store), *_SETTINGS, *words]
                     command += ["--shard-rows", str(shard_rows)]
                     spent, peak = _run(command, cores)
                     taken.append(spent)
                     peaks[name] = max(peaks[name], peak)
+                    if not choice.exists():
+                        shutil.copy(store / choice.name, choice)
                 stores.add(_digest(store))
                 for file in files:
                     shutil.rmtree(folder / f"store-{file.stem}")

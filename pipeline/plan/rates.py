@@ -1,9 +1,9 @@
 """Work out how long a row takes a worker, part by part, and what holds the workers up.
 
-In go measured `Figures` and what is said of the machines; out come seconds a row. A model on a GPU
-runs beside reading and tokenising, so the slower of the two counts; on a CPU they share the cores,
-and their times add up. A file is written, read back and sealed when its last row is there, with
-nothing beside it.
+In go measured `Figures` and what is said of the machines; out come seconds a row. Rows are read in
+one thread, tokenised in others, and encoded in one more: beside a GPU the slowest of the three
+counts, while on a CPU they share the cores, and their times add up. A file is written, read back
+and sealed when its last row is there, with nothing beside it.
 """
 
 from __future__ import annotations
@@ -99,11 +99,13 @@ def row_seconds(figures: Figures, machines: Machines, row_bytes: float) -> RowSe
         "writing": row_bytes / figures.bytes_written,
         "network": _over(figures.input_bytes + row_bytes, machines.network_mb_per_second),
     }
-    host = parts["reading"] + parts["tokenising"]
+    side_by_side = ["reading", "tokenising", "device"]
     behind = parts["writing"] + parts["network"]
-    own = behind + (host + parts["device"] if on_cpu else max(host, parts["device"]))
-    hidden = [] if on_cpu else ["device"] if host > parts["device"] else ["reading", "tokenising"]
-    binds = max((name for name in parts if name not in hidden), key=parts.__getitem__)
+    if on_cpu:
+        own = behind + sum(parts[name] for name in side_by_side)
+    else:
+        own = behind + max(parts[name] for name in side_by_side)
+    binds = max(parts, key=parts.__getitem__)
     traffic = (figures.input_bytes + DISK_TIMES * row_bytes) * machines.gpus
     parts["disk"] = _over(traffic, machines.disk_mb_per_second)
     if parts["disk"] > own:

@@ -97,7 +97,7 @@ def _together(plan: Plan) -> str:
         return "all wait for the disk"
     if plan.figures.on_cpu and plan.machines.tokens_per_second is None:
         return "all share the cores"
-    return "the device runs beside reading and tokenising"
+    return "the slowest of the first three, and the rest"
 
 
 def _store(plan: Plan) -> dict[str, str]:

@@ -29,7 +29,7 @@ def million(figures, **machines):
 
 
 def test_the_parts_of_a_row_on_a_gpu():
-    """0.8 of the rows are distinct, of 25 tokens; the device runs beside reading and tokenising."""
+    """0.8 of the rows are distinct, of 25 tokens; the device runs beside reading and tokenising, and is slowest."""
     parts, total, binds = million(A_GPU)
     assert parts == pytest.approx(
         {
@@ -54,8 +54,8 @@ def test_the_parts_of_a_row_on_a_processor():
 @pytest.mark.parametrize(
     ("machines", "total", "binds"),
     [
-        ({"tokens_per_second": 5e6}, 28 + 5, "reading"),
-        ({"tokens_per_second": 5e6, "cores_per_gpu": 1}, 20 + 64 + 5, "tokenising"),
+        ({"tokens_per_second": 5e6}, 20 + 5, "reading"),
+        ({"tokens_per_second": 5e6, "cores_per_gpu": 1}, 64 + 5, "tokenising"),
         ({"network_mb_per_second": 10.0}, 40 + 5 + 115, "network"),
         ({"disk_mb_per_second": 10.0}, 315, "disk"),
         ({"disk_mb_per_second": 10.0, "gpus": 4}, 4 * 315, "disk"),
