@@ -62,16 +62,17 @@ def part_text(summary: PartSummary) -> str:
     s = summary
     store = printable(str(s.output))
     done = (
-        f"part {s.part} of {store}: {s.pieces:,} of {s.of_pieces:,} pieces are finished, "
-        f"{s.made:,} in this run, with {s.rows:,} rows"
-        + (f" and {s.rejected:,} rejects" if s.rejected else "")
+        f"part {s.part} of {store} is finished: {s.pieces:,} of {s.of_pieces:,} pieces "
+        f"({s.made:,} made in this run), {s.rows:,} rows"
+        + (f", {s.rejected:,} rejects" if s.rejected else "")
     )
     if not s.missing:
         return f"{done}; the store is whole"
     parts = sorted({piece % s.part.of for piece in s.missing})
+    others = "1 piece is" if len(s.missing) == 1 else f"{len(s.missing):,} pieces are"
     return (
-        f"{done}; {len(s.missing):,} of other parts are missing ({ranges(s.missing)}): unless jobs "
-        f"are at them, run the same command with --part i/{s.part.of} for i = {ranges(parts)}"
+        f"{done}; {others} missing in other parts ({ranges(s.missing)}): unless jobs are at work "
+        f"on them, run the same command with --part i/{s.part.of} for i = {ranges(parts)}"
     )
 
 
