@@ -7,15 +7,21 @@ else that escapes from the library is a bug of ours.
 
 import errno
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+# What rewords messages, such as by the URL of a file in place of the path of its copy.
+REWORDINGS: list[Callable[[str], str]] = []
 
 
 class FrostlineError(Exception):
     """The base of the errors that a user can meet."""
 
     exit_code = 4
+
+    def __str__(self) -> str:
+        return reworded(super().__str__())
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Errors of workers cross the border of a process whatever their constructors ask for.
@@ -53,6 +59,13 @@ def _rebuilt(kind: type[FrostlineError], arguments: tuple[Any, ...]) -> Frostlin
     error = kind.__new__(kind)
     error.args = arguments
     return error
+
+
+def reworded(text: str) -> str:
+    """Give a text by all of `REWORDINGS`."""
+    for rewording in REWORDINGS:
+        text = rewording(text)
+    return text
 
 
 def first_line(error: BaseException) -> str:

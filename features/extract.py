@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from features.backends.choice import Runtime
+from features.base.remote import copies
 from features.errors import InputError
 from features.extraction.disk_space import shortage, vector_bytes
 from features.extraction.output import Output, Request, check_output
@@ -150,7 +151,9 @@ def extract(
     written = InputFormat(input_format, encoding, delimiter, quoting, header)
     sources = inputs_of(inputs)
     reader = TweetReader(sources, columns, written=written)
-    check_output(Path(output), shard_rows, [*reader.files, *columns.files])
+    path = copies.output(output)
+    copies.bring_output(path)
+    check_output(path, shard_rows, [*reader.files, *columns.files])
     with clock(seconds, "load"):
         checkpoint = find_checkpoint(model, revision=revision)
         quantize = "int8" if dtype == "int8" else "none"
@@ -185,12 +188,15 @@ def extract(
     if is_in_pieces(output):
         raise InputError(f"{output} is made in pieces: give `part`, or another `output`")
     names = [name_of(one) for one in sources]
-    request = Request(Path(output), vectors, dtype, names, shard_rows, overwrite)
+    request = Request(path, vectors, dtype, names, shard_rows, overwrite)
     rejects = RejectLog(request.path, strict=strict, allowed=allow_rejects)
     load = partial(_load_encoder, checkpoint, runtime, reader, say)
     done = run(reader, request, rejects, load, told=told, seconds=seconds, window_rows=window_rows)
+    summary = summarise(path, done, reader, rejects, seconds)
+    with clock(seconds, "write"):
+        copies.send(path)
     seconds["total"] = perf_counter() - started
-    return summarise(request.path, done, reader, rejects, seconds)
+    return summary
 
 
 def _load_encoder(

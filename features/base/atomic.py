@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from features.base import disk
+from features.base.remote.copies import send
 from features.errors import CannotContinue, InputError, system_reason
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; what is there at the end is synced and takes its name.
+
+    Where the path stands for a URL, it is sent there then.
 
     Nobody else can look into the folder where it is made. A file that replaces another is as
     private as that one was; a new one is what the umask says.
@@ -34,6 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
                 disk.sync(file.fileno())
             disk.rename(aside, path)
             disk.sync_folder(path.parent)
+        send(path)
     except OSError as error:
         raise CannotContinue(f"{path} cannot be written: {system_reason(error)}") from error
 
@@ -67,5 +71,6 @@ def new_folder(path: Path) -> Iterator[Path]:
             disk.sync_folder(aside)
             disk.rename(aside, path)
             disk.sync_folder(path.parent)
+        send(path)
     except OSError as error:
         raise CannotContinue(f"{path} cannot be written: {system_reason(error)}") from error

@@ -3,15 +3,18 @@
 An input must be a regular file: a device or a pipe with a name may never end, or never begin. An
 output is made beside its name and renamed, so it must be a name that can be taken: no folder, no
 device, no symbolic link (it would be a file of that name, not the one it points to) and no input.
-Nothing is opened here.
+Of a URL the server is asked; a copy that a path stands for is brought. Nothing is opened here.
 """
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from features.base.remote import objects
+from features.base.remote.copies import check_bucket, here
+from features.base.remote.urls import is_url
 from features.errors import CannotContinue, InputError, system_reason
 
 _KINDS = {
@@ -34,10 +37,13 @@ def check_input(path: str | Path) -> None:
 
     Raises
     ------
-    InputError
+    InputError, CannotContinue
     """
+    if is_url(path):
+        objects.known(str(path))
+        return
     try:
-        mode = Path(path).stat().st_mode
+        mode = here(path).stat().st_mode
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -50,7 +56,7 @@ def check_input(path: str | Path) -> None:
         raise InputError(f"{path} is {kind}, not a file; only regular files are read by name")
 
 
-def check_replaceable(output: Path, inputs: Iterable[str | Path | None]) -> None:
+def check_replaceable(output: Path, inputs: Collection[str | Path | None]) -> None:
     """Refuse an output that can't take its name, or that would replace one of the inputs.
 
     Raises
@@ -60,6 +66,9 @@ def check_replaceable(output: Path, inputs: Iterable[str | Path | None]) -> None
     CannotContinue
         The file system does not take the name.
     """
+    url = check_bucket(output)
+    if url is not None and url in [str(path).rstrip("/") for path in inputs]:
+        raise InputError(f"{url} is an input too, and would be replaced; give another name")
     try:
         if output.is_symlink():
             raise InputError(

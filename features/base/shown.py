@@ -10,6 +10,8 @@ import re
 from collections.abc import Collection
 from itertools import islice
 
+from features.errors import reworded
+
 # Names that are listed, before the rest is counted.
 _LISTED = 8
 # What UTF-8 can't write, and what no text file may hold.
@@ -41,6 +43,7 @@ def size(n_bytes: int) -> str:
 
 def printable(text: str) -> str:
     """Write control characters, also those that change the direction of text, as JSON escapes."""
+    text = reworded(text)
     if text.isprintable():
         return text
     # JSON leaves DEL, the one control character beyond the first 32 that is ASCII, as it is.

@@ -19,9 +19,8 @@ from typing import BinaryIO
 
 from features.base import disk
 from features.base.atomic import replacing
-from features.base.remote import objects
+from features.base.remote import objects, urls
 from features.base.remote.objects import Info
-from features.base.remote.urls import URL, child_of, is_url
 from features.errors import CannotContinue, InputError, system_reason
 
 Target = str | Path
@@ -29,10 +28,21 @@ Target = str | Path
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
+def is_url(target: Target) -> bool:
+    """Whether a target is no path of this machine; `file://` is one.
+
+    Examples
+    --------
+    >>> is_url("s3://bucket/tweets.csv"), is_url("tweets.csv"), is_url("file:///tweets.csv")
+    (True, False, False)
+    """
+    return urls.is_url(target)
+
+
 def local_path(target: Target) -> Path:
     """Give the path of a target that is no URL, or of a `file://`."""
     text = str(target)
-    match = URL.match(text)
+    match = urls.URL.match(text)
     return Path(text[match.end() :]) if match is not None else Path(text)
 
 
@@ -45,7 +55,7 @@ def child(folder: Target, *names: str) -> Target:
     's3://bucket/store/receipts/00012.json'
     """
     if is_url(folder):
-        return child_of(str(folder), *names)
+        return urls.child_of(str(folder), *names)
     return local_path(folder).joinpath(*names)
 
 

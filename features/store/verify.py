@@ -20,6 +20,7 @@ from time import perf_counter
 from typing import Any
 
 from features.base.paths import journal_path
+from features.base.remote.copies import here
 from features.base.shown import size
 from features.base.storage import Target
 from features.errors import FileRefused, InputError, system_reason
@@ -116,7 +117,7 @@ def verify(
     store = place.whole_name(path)
     if place.is_in_pieces(store):
         return _verify_pieces(store, progress, started)
-    path = Path(path)
+    path = here(path)
     faults: list[Fault] = []
     files, missing = _files(path)
     if missing:

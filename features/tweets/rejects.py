@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from features.base import disk
+from features.base.remote import copies
 from features.base.shown import printable
 from features.errors import InputError
 from features.tweets.reader import Reject, TweetReader
@@ -49,6 +50,7 @@ class RejectLog:
     def __enter__(self) -> RejectLog:
         if self.path is not None:
             disk.unlink(self.path)  # those of an earlier run
+            copies.remove(self.path)
         return self
 
     def __exit__(
@@ -92,6 +94,7 @@ class RejectLog:
         if self._handle is not None and self.path is not None:
             disk.sync(self._handle)
             disk.sync_folder(self.path.parent)
+            copies.send(self.path)
 
     def closing_remarks(self, reader: TweetReader) -> Iterator[str]:
         """Give what there is to say of an input once all of it is read, a line each.

@@ -26,6 +26,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
+from features.base.remote.copies import here
 from features.errors import InputError
 
 if TYPE_CHECKING:
@@ -353,7 +354,7 @@ def inner_name(path: str) -> str:
     lower = Path(path).name.lower()
     if lower.endswith(".zip"):
         try:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(here(path)) as archive:
                 members = _members(archive)
         except (OSError, zipfile.BadZipFile):
             members = []

@@ -26,12 +26,12 @@ _SERVE_PACKAGES = ("starlette", "uvicorn", "httptools", "msgspec", "prometheus_c
 
 
 @main.command("export")
-@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("head", type=options.INPUT)
 @click.option(
     "-o",
     "--output",
     required=True,
-    type=click.Path(path_type=Path),
+    type=options.OUTPUT,
     metavar="FOLDER",
     help="The folder to make; nothing may be there.",
 )
@@ -68,7 +68,7 @@ def export_command(
 
 
 @main.command("push")
-@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("head", type=options.INPUT)
 @click.argument("repo_id", metavar="OWNER/NAME")
 @click.option("--private", is_flag=True, help="Make a private repository; refuse a public one.")
 @click.option(
@@ -106,9 +106,7 @@ def _went(went_up: bool) -> str:
 
 
 @main.command("serve")
-@click.argument(
-    "heads", nargs=-1, required=True, metavar="HEAD...", type=click.Path(path_type=Path)
-)
+@click.argument("heads", nargs=-1, required=True, metavar="HEAD...", type=options.INPUT)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",

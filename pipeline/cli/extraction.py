@@ -95,7 +95,7 @@ encoder_options = options.together(
     "-o",
     "--output",
     required=True,
-    type=click.Path(path_type=Path),
+    type=options.TARGET,
     help="The feature file (.h5), or a folder with --shard-rows.",
 )
 @encoder_options

@@ -38,9 +38,7 @@ from pipeline.terminal.output import show, tell
 @click.argument(
     "features", nargs=-1, required=True, metavar="FEATURES...", shell_complete=completion.files
 )
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The head (.joblib)."
-)
+@click.option("-o", "--output", required=True, type=options.OUTPUT, help="The head (.joblib).")
 @click.option(
     "--pooling",
     multiple=True,
@@ -78,14 +76,14 @@ from pipeline.terminal.output import show, tell
 @click.option(
     "--validation",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=options.INPUT,
     metavar="FEATURES",
     help="Choose C and measure on these vectors instead.",
 )
 @options.corrections
 @click.option(
     "--against",
-    type=click.Path(path_type=Path),
+    type=options.INPUT,
     metavar="HEAD",
     help="Say what has changed against an earlier head, on the same rows.",
 )
@@ -120,13 +118,13 @@ from pipeline.terminal.output import show, tell
     "--report",
     "reports",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=options.OUTPUT,
     metavar="FILE",
     help="Write a report on the head as well, .html, .json or .md; repeat for more.",
 )
 @click.option(
     "--card",
-    type=click.Path(path_type=Path),
+    type=options.OUTPUT,
     metavar="FILE",
     help="Write a model card too, as the Hugging Face hub has it, e.g. README.md.",
 )
@@ -238,7 +236,7 @@ def _check_card(path: Path | None, others: Sequence[str | Path | None]) -> None:
 @options.engine
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path),
+    type=options.OUTPUT,
     metavar="FILE",
     help="Draw layers by poolings, and all views in order: .svg, .png or .html.",
 )

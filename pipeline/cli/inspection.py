@@ -26,7 +26,7 @@ from pipeline.terminal.output import show
 
 
 @main.command("inspect")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=options.INPUT)
 def inspect_command(file: Path) -> None:
     """Show what a feature file or a head is, where it came from and what it fits."""
     if is_unjoined(file):

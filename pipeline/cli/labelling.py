@@ -26,7 +26,7 @@ from pipeline.terminal.output import beside
 
 
 @main.command("suspects")
-@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("head", type=options.INPUT)
 @click.argument(
     "features", nargs=-1, required=True, metavar="FEATURES...", shell_complete=completion.files
 )
@@ -72,7 +72,7 @@ def suspects_command(
 
 
 @main.command("label-next")
-@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("head", type=options.INPUT)
 @click.argument(
     "features", nargs=-1, required=True, metavar="FEATURES...", shell_complete=completion.files
 )

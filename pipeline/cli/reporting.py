@@ -90,7 +90,7 @@ class Asked:
 
 
 @main.command("report")
-@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("head", type=options.INPUT)
 @click.argument(
     "features", nargs=-1, required=True, metavar="FEATURES...", shell_complete=completion.files
 )
@@ -100,7 +100,7 @@ class Asked:
     "outputs",
     multiple=True,
     required=True,
-    type=click.Path(path_type=Path),
+    type=options.OUTPUT,
     help="A .html, .json or .md file; repeat for more.",
 )
 @click.option(
@@ -114,7 +114,7 @@ class Asked:
 @options.corrections
 @click.option(
     "--against",
-    type=click.Path(path_type=Path),
+    type=options.INPUT,
     metavar="HEAD",
     help="Say what has changed against an earlier head, on the same rows.",
 )

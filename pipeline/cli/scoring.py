@@ -54,7 +54,7 @@ _MOST_BYTES = 100_000
 
 
 @main.command("predict")
-@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("head", type=options.INPUT)
 @click.argument(
     "inputs", nargs=-1, required=True, metavar="INPUT...", shell_complete=completion.files
 )
@@ -144,7 +144,7 @@ def predict_command(
 
 
 @main.command("evaluate")
-@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("head", type=options.INPUT)
 @click.argument(
     "inputs", nargs=-1, required=True, metavar="LABELLED...", shell_complete=completion.files
 )
@@ -200,7 +200,7 @@ def evaluate_command(
 
 
 @main.command("quantify")
-@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("head", type=options.INPUT)
 @click.argument(
     "inputs", nargs=-1, required=True, metavar="INPUT...", shell_complete=completion.files
 )
@@ -208,12 +208,13 @@ def evaluate_command(
 @click.option(
     "-o",
     "--output",
+    type=options.TABLE,
     shell_complete=completion.files,
     help="Write the shares to a .csv, .tsv or .jsonl file as well.",
 )
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path),
+    type=options.OUTPUT,
     metavar="FILE",
     help="Draw the shares as a picture: .svg, .png or .html.",
 )
@@ -281,7 +282,7 @@ def quantify_command(
 
 
 @main.command("explain")
-@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("head", type=options.INPUT)
 @click.argument("text")
 @click.option(
     "--training",
@@ -317,7 +318,7 @@ def quantify_command(
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=options.OUTPUT,
     help="Write the explanation as a page too, .html.",
 )
 @options.json_file

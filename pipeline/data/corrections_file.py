@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from features.base.remote.copies import here
 from features.base.shown import listed, shown
 from features.errors import InputError
 from features.tweets.columns import choose_columns
@@ -94,10 +95,11 @@ def read_corrections(path: str | Path, label_names: Sequence[str]) -> Correction
     suffix = format_of(name)
     with ExitStack() as stack:
         stack.enter_context(readable(name))
-        raw = stack.enter_context(Path(path).open("rb"))
+        file = here(path)
+        raw = stack.enter_context(file.open("rb"))
         digest = hashlib.file_digest(raw, "sha256").hexdigest()
         raw.seek(0)
-        source = Source(name, Path(path), raw)
+        source = Source(name, file, raw)
         lines, empty = [], 0
         for number, cells in _cells(source, suffix, stack):
             try:

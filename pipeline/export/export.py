@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from features.base.atomic import new_folder
+from features.base.remote import copies
 from pipeline.export.formats import writer
 from pipeline.head.head import Head
 
@@ -44,5 +45,5 @@ def export(
         The disk refused.
     """
     write = writer(format)
-    with new_folder(Path(folder)) as aside:
+    with new_folder(copies.output(folder)) as aside:
         write(head, aside, models, say)

@@ -36,6 +36,7 @@ import numpy.typing as npt
 
 from features.base.atomic import replacing
 from features.base.paths import check_input
+from features.base.remote import copies
 from features.errors import FileRefused, InputError, system_reason
 from features.spec.encoder_spec import listed_differences
 from features.spec.vector_spec import VectorSpec
@@ -206,7 +207,7 @@ class Head:
         """
         from pipeline.head.pretrained import files_for, write_folder
 
-        folder = Path(save_directory)
+        folder = copies.output(save_directory)
         files = files_for(
             self, folder, license=license, language=language, training_texts=training_texts
         )
@@ -321,7 +322,7 @@ class Head:
         from pipeline.head.pretrained import from_hub
         from pipeline.hub.repository import Access
 
-        path = Path(pretrained_model_name_or_path)
+        path = copies.here(pretrained_model_name_or_path)
         if path.exists():
             if revision is not None:
                 raise InputError(f"`revision` {revision!r} is for the hub; {path} is here")
@@ -374,7 +375,7 @@ def save_head(head: Head, path: str | Path) -> None:
     """Write the joblib file; it appears by rename, or not at all."""
     import joblib
 
-    path = Path(path)
+    path = copies.output(path)
     content = content_of(head, {"estimator": head.to_sklearn()})
     with replacing(path) as aside:
         joblib.dump(content, aside, protocol=4)
@@ -415,7 +416,7 @@ def load_head(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Head:
     address = parse_address(path)
     if address is not None:
         return pretrained.from_hub(address, max_bytes=max_bytes)
-    path = Path(path)
+    path = copies.here(path, most=max_bytes)
     if path.is_dir():
         return pretrained.from_folder(path, max_bytes=max_bytes)
     _check_is_there(path)

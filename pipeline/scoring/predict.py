@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from features.backends.choice import Runtime
+from features.base import storage
 from features.base.read_ahead import live_windows
 from features.errors import FileRefused, InputError, NotFinite
 from features.spec.checkpoint import Checkpoint, find_checkpoint
@@ -280,14 +281,27 @@ def _marks(empty: bool, repaired: bool) -> str:
 
 def is_store(path: str | Path) -> bool:
     """Tell cached vectors from tweets and heads: by the name of an input, or by how it begins."""
-    path = Path(path)
-    if path.suffix in (".h5", ".hdf5") or path.is_dir():
+    if Path(path).suffix in (".h5", ".hdf5"):
+        return not (Path(path) / TENSORS).exists()
+    if storage.is_url(path):
+        return _is_store_there(str(path))
+    path = storage.local_path(path)
+    if path.is_dir():
         return not (path / TENSORS).exists()
     with suppress(OSError, ValueError):  # what can't be read is said by who reads it
         if path.is_file():
             with path.open("rb") as file:
                 return file.read(len(SIGNATURE)) == SIGNATURE
     return False
+
+
+def _is_store_there(url: str) -> bool:
+    """Tell the same in object storage: by the names in a folder, or by how a file begins."""
+    if storage.exists(url):
+        with storage.reading(url) as file:
+            return file.read(len(SIGNATURE)) == SIGNATURE
+    names = storage.listed(url)
+    return bool(names) and TENSORS not in names
 
 
 @contextmanager

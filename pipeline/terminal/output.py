@@ -8,6 +8,7 @@ from typing import ParamSpec
 
 import click
 
+from features.errors import reworded
 from pipeline.report.layout import fitted, seen_on
 from pipeline.terminal.streams import look_of
 from pipeline.terminal.volume import volume
@@ -24,7 +25,7 @@ def show(make: Callable[P, str], *arguments: P.args, **named: P.kwargs) -> None:
         Gives the text, by `pipeline/report/layout.py`; called with the other arguments.
     """
     with seen_on(look_of(sys.stdout)):
-        text = fitted(make(*arguments, **named))
+        text = fitted(reworded(make(*arguments, **named)))
     click.echo(text)
 
 
@@ -44,5 +45,5 @@ def tell_aside(make: Callable[P, str], *arguments: P.args, **named: P.kwargs) ->
     if volume().quiet:
         return
     with seen_on(look_of(sys.stderr)):
-        text = fitted(make(*arguments, **named))
+        text = fitted(reworded(make(*arguments, **named)))
     click.echo(text, err=True)

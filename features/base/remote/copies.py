@@ -11,9 +11,10 @@ import shutil
 from pathlib import Path
 
 from features.base.remote import objects
-from features.base.remote.places import place_of, url_of
+from features.base.remote.filesystem import writable
+from features.base.remote.places import as_path, place_of, url_of_copy, url_of_output
 from features.base.remote.urls import child_of, is_url
-from features.errors import CannotContinue, FileRefused
+from features.errors import CannotContinue, FileRefused, InputError
 
 # Of a folder that is brought, the files that belong to a store or a head.
 _SUFFIXES = (".h5", ".json", ".safetensors")
@@ -39,9 +40,9 @@ def here(target: str | Path, *, most: int | None = None) -> Path:
     InputError, CannotContinue
         The server says no, or nothing.
     """
-    if not is_url(target):
+    url = str(target).rstrip("/") if is_url(target) else url_of_copy(Path(target))
+    if url is None:
         return Path(str(target).removeprefix("file://"))
-    url = str(target).rstrip("/")
     path = place_of(url)
     found = objects.info(url)
     if found is not None:
@@ -55,12 +56,60 @@ def here(target: str | Path, *, most: int | None = None) -> Path:
     return path
 
 
-def bring(path: Path) -> None:
-    """Bring the file that a path stands for, unless it is here; nothing for other paths."""
-    url = url_of(path)
-    if url is not None and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        objects.fetch(url, path, objects.known(url))
+def output(target: str | Path) -> Path:
+    """Give the path at which an output is made, to be sent when it is whole.
+
+    Raises
+    ------
+    InputError, CannotContinue
+        The URL can't be the name of a file, or no folder can be made for it.
+    """
+    if is_url(target):
+        return place_of(str(target), output=True)
+    url = url_of_copy(Path(target))
+    if url is not None:  # a command did not know what it was given the path for
+        return place_of(url, output=True)
+    return Path(str(target).removeprefix("file://"))
+
+
+def bring_output(path: Path) -> None:
+    """Bring what an earlier run has sent from a path, unless it is here; nothing for other paths.
+
+    Raises
+    ------
+    InputError
+        It was a folder: files of two runs could not be told apart there.
+    """
+    url = url_of_output(path)
+    if url is None or path.exists():
+        return
+    found = objects.info(url)
+    if found is not None:
+        objects.fetch(url, path, found)
+    elif objects.listed(url):
+        raise InputError(f"{url} is a folder with files in it; give the name of a new one")
+
+
+def check_bucket(path: Path) -> str | None:
+    """Refuse a path that stands for a URL at which nothing can be; give the URL.
+
+    Raises
+    ------
+    InputError, CannotContinue
+        There is no such bucket, no permission, or no answer.
+    """
+    url = url_of_output(path)
+    if url is not None:
+        writable(url)
+        objects.info(url)
+    return url
+
+
+def remove(path: Path) -> None:
+    """Remove the file that a path stands for where it is; nothing for other paths."""
+    url = url_of_output(path)
+    if url is not None and objects.info(url) is not None:
+        objects.remove(url)
 
 
 def send(path: Path) -> None:
@@ -71,7 +120,7 @@ def send(path: Path) -> None:
     InputError, CannotContinue
         The server does not take it; what was made stays at the path, which is named.
     """
-    url = url_of(path)
+    url = url_of_output(path)
     if url is None:
         return
     try:
@@ -82,9 +131,7 @@ def send(path: Path) -> None:
             objects.put_file(path, url)
             path.unlink()
     except (CannotContinue, OSError) as error:
-        raise CannotContinue(
-            f"{error}; what was made is kept as {path.parent}/{path.name}"
-        ) from error
+        raise CannotContinue(f"{error}; what was made is kept as {as_path(path)}") from error
 
 
 def _bring(url: str, path: Path, found: objects.Info, most: int | None) -> None:

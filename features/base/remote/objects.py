@@ -22,6 +22,8 @@ from features.errors import CannotContinue, InputError
 _THERE, _MEETING = "PreconditionFailed", "ConditionalRequestConflict"
 _TRIES = 5
 _TOGETHER = 256
+# Bytes that are fetched at least where a file is read by ranges.
+_BLOCK = 4 * 2**20
 # Buckets of which it is known that they keep to the condition.
 _keep_to_it: set[str] = set()
 
@@ -100,7 +102,7 @@ def reading(url: str) -> Iterator[BinaryIO]:
     """Open a file to be read from any place; what is read is fetched by ranges."""
     with asking(url, "read"):
         fs, path = opened(url)
-        with fs.open(path, "rb") as there:
+        with fs.open(path, "rb", block_size=_BLOCK) as there:
             yield cast(BinaryIO, there)
 
 
@@ -146,6 +148,13 @@ def put_folder(folder: Path, url: str) -> None:
     for file in sorted(folder.rglob("*")):
         if file.is_file():
             put_file(file, child_of(url, *file.relative_to(folder).parts))
+
+
+def remove(url: str) -> None:
+    """Remove a file."""
+    with asking(url, "written"):
+        fs, path = writable(url)
+        fs.rm_file(path)
 
 
 def fetch(url: str, file: Path, before: Info) -> None:

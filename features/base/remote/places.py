@@ -18,7 +18,7 @@ from pathlib import Path
 
 from features.base.cache import cache_folder
 from features.base.remote.urls import protocol_of
-from features.errors import CannotContinue, InputError, system_reason
+from features.errors import REWORDINGS, CannotContinue, InputError, system_reason
 
 
 def place_of(url: str, *, output: bool = False) -> Path:
@@ -41,6 +41,8 @@ def place_of(url: str, *, output: bool = False) -> Path:
     parts = url[len(protocol) + 3 :].rstrip("/").split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise InputError(f"{url}: it has an empty part, . or .. in it; give the plain name")
+    if by_url not in REWORDINGS:
+        REWORDINGS.append(by_url)
     try:
         path = (_outputs() if output else _copies()).joinpath(protocol, *parts)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,21 +51,35 @@ def place_of(url: str, *, output: bool = False) -> Path:
     return path
 
 
-def url_of(path: Path) -> str | None:
-    """Give the URL that a path stands for; None for other paths."""
-    for root in _roots():
-        if path.is_relative_to(root):
-            protocol, *parts = path.relative_to(root).parts or ("",)
-            return f"{protocol}://{'/'.join(parts)}" if parts else None
-    return None
+def url_of_copy(path: Path) -> str | None:
+    """Give the URL of which a path is, or will be, a copy; None for other paths."""
+    return _url_under(_copies(), path) if _copies.cache_info().currsize else None
+
+
+def url_of_output(path: Path) -> str | None:
+    """Give the URL to which what is made at a path is sent; None for other paths."""
+    return _url_under(_outputs(), path) if by_url in REWORDINGS else None
 
 
 def by_url(text: str) -> str:
     """Give a text with URLs in place of the paths that stand for them."""
-    for root in _roots():
-        if str(root) in text:
+    if by_url in REWORDINGS:  # otherwise no URL has a place yet
+        for root in _roots():
             text = re.sub(re.escape(f"{root}/") + r"([a-z][a-z0-9+.-]+)/", r"\1://", text)
     return text
+
+
+def as_path(path: Path) -> str:
+    """Write the path that stands for a URL so that messages keep it."""
+    root = _outputs()
+    return f"{root}/./{path.relative_to(root)}" if path.is_relative_to(root) else str(path)
+
+
+def _url_under(root: Path, path: Path) -> str | None:
+    if not path.is_relative_to(root):
+        return None
+    protocol, *parts = path.relative_to(root).parts or ("",)
+    return f"{protocol}://{'/'.join(parts)}" if parts else None
 
 
 @cache
