@@ -46,9 +46,12 @@ def browser():
         started.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["ObjectStore"]:
-    """A real S3 server on this machine; tests keep to keys of their own, and do not stop it."""
+    """A real S3 server on this machine; tests keep to keys of their own, and do not stop it.
+
+    It ends with the module: other tests look that no process is left.
+    """
     from object_store import object_store
 
     with object_store(tmp_path_factory.mktemp("s3")) as server:
