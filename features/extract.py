@@ -152,7 +152,6 @@ def extract(
     sources = inputs_of(inputs)
     reader = TweetReader(sources, columns, written=written)
     path = copies.output(output)
-    copies.bring_output(path)
     check_output(path, shard_rows, [*reader.files, *columns.files])
     with clock(seconds, "load"):
         checkpoint = find_checkpoint(model, revision=revision)
@@ -187,6 +186,7 @@ def extract(
         return make_part(work, pieces, one_of, told, allow_rejects=allow_rejects)
     if is_in_pieces(output):
         raise InputError(f"{output} is made in pieces: give `part`, or another `output`")
+    copies.bring_output(path)
     names = [name_of(one) for one in sources]
     request = Request(path, vectors, dtype, names, shard_rows, overwrite)
     rejects = RejectLog(request.path, strict=strict, allowed=allow_rejects)

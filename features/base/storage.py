@@ -21,6 +21,7 @@ from features.base import disk
 from features.base.atomic import replacing
 from features.base.remote import objects, urls
 from features.base.remote.objects import Info
+from features.base.remote.places import place_of
 from features.errors import CannotContinue, InputError, system_reason
 
 Target = str | Path
@@ -44,6 +45,11 @@ def local_path(target: Target) -> Path:
     text = str(target)
     match = urls.URL.match(text)
     return Path(text[match.end() :]) if match is not None else Path(text)
+
+
+def local_name(target: Target) -> Path:
+    """Give the path at which a target is, or would be if it were brought here."""
+    return place_of(str(target)) if is_url(target) else local_path(target)
 
 
 def child(folder: Target, *names: str) -> Target:
@@ -94,10 +100,21 @@ def size(target: Target) -> int:
     InputError
         There is none.
     """
+    return known(target).size
+
+
+def known(target: Target) -> Info:
+    """Give what is known of a file that must be there.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
     found = info(target)
     if found is None:
         raise InputError(f"{target}: no such file")
-    return found.size
+    return found
 
 
 def read_bytes(target: Target) -> bytes:

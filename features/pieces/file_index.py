@@ -14,6 +14,8 @@ from json import dumps
 from pathlib import Path
 from typing import Any
 
+from features.base import storage
+from features.base.remote.copies import here
 from features.errors import InputError
 from features.pieces.borders import NotCut, parts_of
 from features.pieces.row_size import packing_of
@@ -160,10 +162,11 @@ def make_index(request: IndexRequest) -> FileIndex:
 
 def _parts_of(request: IndexRequest) -> list[Part]:
     path, written = request.path, request.written
-    with readable(path), Path(path).open("rb") as raw:
+    file = here(path)
+    with readable(path), file.open("rb") as raw:
         if request.suffix == ".parquet":
             return list(_parts_of_groups(row_groups(raw, path), request.part_rows))
-        source = Source(path, Path(path), raw, written.encoding)
+        source = Source(path, file, raw, written.encoding)
         return parts_of(source, request.suffix, written, request.columns.asked, request.part_rows)
     raise AssertionError("readable lets no error pass")
 
@@ -190,7 +193,10 @@ def _parts_of_groups(groups: list[int], part_rows: int) -> Iterator[Part]:
 
 
 def _state(path: str) -> tuple[int, int]:
-    """Give the size of a file, and when it was changed last."""
+    """Give the size of a file, and when it was changed last, or a number for its version."""
+    if storage.is_url(path):
+        there = storage.known(path)
+        return there.size, int(sha256(there.version.encode()).hexdigest()[:12], 16)
     with readable(path):
         found = Path(path).stat()
         return found.st_size, found.st_mtime_ns

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from features.base import storage
 from features.tweets.columns import DEFAULT_COLUMNS
 from features.tweets.formats import BINARY, JSON, JSON_LINES
 from features.tweets.parquet import row_groups
@@ -58,7 +59,7 @@ class RowSize:
         if key not in self._known:
             names = DEFAULT_COLUMNS["text"] if self.text is None else (self.text,)
             with readable(path):
-                rows, sampled = _sample(Path(path), size, suffix, names)
+                rows, sampled = _sample(path, size, suffix, names)
             self._known[key] = (rows, sampled) if rows else _USUAL
         rows, sampled = self._known[key]
         return max(1, size * rows // sampled)
@@ -70,16 +71,16 @@ def packing_of(path: str) -> str:
     return suffix if suffix in (*COMPRESSIONS, ".zip") else ""
 
 
-def _sample(path: Path, size: int, suffix: str, names: Collection[str]) -> tuple[int, int]:
+def _sample(path: str, size: int, suffix: str, names: Collection[str]) -> tuple[int, int]:
     """Give how many rows there are in how many bytes of a file; 0 rows where that is not seen."""
-    with path.open("rb") as raw:
+    with storage.reading(path) as raw:
         if suffix in BINARY:
-            return sum(row_groups(raw, str(path))) if suffix == ".parquet" else 0, size
-        if packing_of(str(path)) == ".zip":
-            text, sampled = _of_archive(raw, path, size)
+            return sum(row_groups(raw, path)) if suffix == ".parquet" else 0, size
+        if packing_of(path) == ".zip":
+            text, sampled = _of_archive(raw, Path(path), size)
         else:
             head = raw.read(_SAMPLE)
-            text, sampled = _unpacked(head, path), len(head)
+            text, sampled = _unpacked(head, Path(path)), len(head)
     lines = max(text.count(b"\n"), text.count(b"\r"))
     if suffix in JSON and suffix not in JSON_LINES:
         return max(text.count(f'"{name}"'.encode()) for name in names) or lines, sampled

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from features.base import storage
 from features.errors import InputError
 from features.pieces.file_index import FileIndex, IndexRequest, make_index
 from features.pieces.piece import Piece
@@ -77,7 +77,7 @@ def split(
     for path in paths:
         suffix = format_of(path, written.format)
         with readable(path):
-            span = Span(path, Path(path).stat().st_size)
+            span = Span(path, storage.size(path))
         files.append(_File(span, suffix, sizes.rows(path, span.size, suffix)))
 
     uncut: dict[str, list[_File]] = {}

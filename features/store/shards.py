@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import h5py
 
 from features.base import storage
+from features.base.remote.copies import here
 from features.base.storage import Target
 from features.errors import FileRefused, InputError
 from features.spec.vector_spec import VectorSpec
@@ -93,12 +94,13 @@ def open_shards(path: str | Path | Sequence[str | Path]) -> Shards:
     """
     paths = list(map(place.whole_name, [path] if isinstance(path, str | Path) else path))
     if not any(map(place.is_in_pieces, paths)):
-        return OpenShards(path)
+        return OpenShards(here(path) if isinstance(path, str | Path) else list(map(here, paths)))
     with ExitStack() as undo:
         parts: list[Shards] = []
         for in_pieces, some in groupby(paths, place.is_in_pieces):
             group = list(some)
-            for part in map(_open_joined, group) if in_pieces else [OpenShards(group)]:
+            files = [] if in_pieces else [OpenShards(list(map(here, group)))]
+            for part in map(_open_joined, group) if in_pieces else files:
                 undo.callback(part.close)
                 parts.append(part)
         shards = parts[0] if len(parts) == 1 else OneBehindTheOther(parts)

@@ -21,7 +21,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from features.base import storage
 from features.base.paths import check_input
+from features.base.remote.copies import here
 from features.base.shown import NOT_UNICODE, listed, shown
 from features.errors import FileRefused, InputError, system_reason
 from features.tweets.columns import (
@@ -184,8 +186,8 @@ class TweetReader:
                 f"unknown label case {columns.label_case!r}: choose {' or '.join(LABEL_CASES)}"
             )
         self._written, self._max_line_bytes = written, max_line_bytes
-        self._labels = None if columns.labels is None else Path(columns.labels)
-        self._mapping = None if columns.mapping is None else _read_mapping(Path(columns.mapping))
+        self._labels = None if columns.labels is None else here(columns.labels)
+        self._mapping = None if columns.mapping is None else _read_mapping(here(columns.mapping))
         self._need_labels = columns.need_labels
         # Of the files before, and of the one at work where its last row ended.
         self._done_bytes = self._position = 0
@@ -239,7 +241,7 @@ class TweetReader:
             else:
                 suffix = suffix or format_by_content(source, self._asked, self._written)
                 rows = FORMATS[suffix].read(source, self._written, stack)
-                if source.path is not None and source.path.stat().st_size >= _LARGE:
+                if source.path is not None and _size_of(one) >= _LARGE:
                     step = _STEP
             if self._labels is not None:
                 rows = self._with_labels(rows, stack)
@@ -290,16 +292,17 @@ class TweetReader:
             self._raw = None
             raw = LookAhead(stack.enter_context(_standard_input()), self._max_line_bytes // 16)
             return self._source("standard input", None, raw)
+        part = one.part if isinstance(one, Span) else None
         with readable(path):
-            self._raw = Path(path).open("rb")  # noqa: SIM115 - the stack closes it
-            stack.enter_context(self._raw)
+            # Of a part, its bytes alone are fetched; what is read whole is brought here once.
+            file = storage.local_name(path) if part is not None else here(path)
+            self._raw = stack.enter_context(storage.reading(path if part is not None else file))
             if isinstance(one, Span) and (size := _size_of(one)) != one.size:
                 raise InputError(
                     f"{path} has {size:,} bytes, and had {one.size:,} when the input was split: "
                     "begin again with a new output"
                 )
-            part = one.part if isinstance(one, Span) else None
-        return self._source(path, Path(path), self._raw, part)
+        return self._source(path, file, self._raw, part)
 
     def _source(
         self, name: str, path: Path | None, raw: BinaryIO | LookAhead, part: Part | None = None
@@ -453,7 +456,7 @@ class TweetReader:
             raise InputError("`labels` goes with exactly one .txt input, one tweet a line")
         texts, labels = (
             _count_lines(path, self._written.encoding)
-            for path in (Path(self.files[0]), self._labels)
+            for path in (here(self.files[0]), self._labels)
         )
         if texts != labels:
             raise InputError(
@@ -464,7 +467,7 @@ class TweetReader:
 def _size_of(one: Input) -> int:
     path = path_of(one)
     assert path is not None, "it is a file"
-    return Path(path).stat().st_size
+    return storage.size(path)
 
 
 def _bytes_of(inputs: Sequence[Input]) -> int | None:

@@ -10,6 +10,9 @@ import click
 
 from features.backends.choice import Runtime
 from features.backends.registry import BACKENDS
+from features.base.remote import copies
+from features.base.remote.places import place_of
+from features.base.remote.urls import is_url
 from features.engines.choice import ENGINES
 from features.spec.vector_spec import VectorSpec
 from features.tweets.columns import LABEL_CASES, Columns
@@ -23,6 +26,34 @@ from pipeline.scoring.predict import encoders_of
 from pipeline.terminal import completion
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Name(click.Path):
+    """The name of a file: a path, or a URL, for which something else may stand.
+
+    Parameters
+    ----------
+    path_type : type
+        What a path becomes.
+    of_url : callable
+        Gives what stands for a URL.
+    """
+
+    def __init__(self, path_type: type, of_url: Callable[[str], Any]) -> None:
+        super().__init__(path_type=path_type)
+        self._of_url = of_url
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Give what the command is to be given."""
+        return self._of_url(value) if is_url(value) else super().convert(value, param, ctx)
+
+
+# A file that is read, one that is made and then sent, and one of which the URL itself is wanted.
+INPUT = _Name(Path, place_of)
+OUTPUT = _Name(Path, copies.output)
+TARGET = _Name(Path, str)
+# One that is made, or `-`.
+TABLE = _Name(str, lambda url: str(copies.output(url)))
 
 
 def together(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -47,13 +78,13 @@ label_columns = together(
     click.option(
         "--labels",
         metavar="FILE",
-        type=click.Path(path_type=Path),
+        type=INPUT,
         help="Labels of a .txt input, one a line (TweetEval's layout).",
     ),
     click.option(
         "--mapping",
         metavar="FILE",
-        type=click.Path(path_type=Path),
+        type=INPUT,
         help="Lines of value<TAB>name that name the labels (TweetEval's mapping.txt).",
     ),
     click.option(
@@ -128,6 +159,7 @@ machine = together(
 table = click.option(
     "-o",
     "--output",
+    type=TABLE,
     default="-",
     show_default=True,
     shell_complete=completion.files,
@@ -136,6 +168,7 @@ table = click.option(
 scores = click.option(
     "-o",
     "--output",
+    type=TABLE,
     default="-",
     show_default=True,
     shell_complete=completion.files,
@@ -173,7 +206,7 @@ json_file = click.option(
     "--json",
     "json_file",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     help="Write the results there too.",
 )
 
@@ -214,7 +247,7 @@ conflicts = click.option(
 corrections = click.option(
     "--corrections",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=INPUT,
     metavar="FILE",
     help="Take other labels for some rows: a table of id, row and label; repeat for more.",
 )

@@ -33,6 +33,7 @@ _CREDENTIALS = {
     "gcs": "run `gcloud auth application-default login`, or give GOOGLE_APPLICATION_CREDENTIALS "
     "(FSSPEC_GCS_TOKEN=anon for a public bucket)",
 }
+_LIBRARIES = ("aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "s3fs")
 _NO_CREDENTIALS = ("NoCredentials", "PartialCredentials", "DefaultCredentials", "RefreshError")
 
 
@@ -141,6 +142,11 @@ def code_of(error: BaseException) -> str:
         if isinstance(response, dict):
             return str(response.get("Error", {}).get("Code", ""))
     return ""
+
+
+def is_of_library(error: Exception) -> bool:
+    """Whether an error is of the kind that the libraries of a protocol raise alone."""
+    return type(error).__module__.partition(".")[0] in _LIBRARIES
 
 
 def _no_bucket(url: str) -> str:

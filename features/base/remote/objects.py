@@ -7,14 +7,14 @@ only where there is nothing. `features/base/storage.py` gives the same names for
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
 from typing import BinaryIO, cast
 
 from features.base import disk
-from features.base.remote.filesystem import asking, code_of, opened, writable
+from features.base.remote.filesystem import asking, code_of, is_of_library, opened, writable
 from features.base.remote.urls import child_of
 from features.errors import CannotContinue, InputError
 
@@ -100,10 +100,17 @@ def read_each(urls: Sequence[str]) -> Iterator[bytes]:
 @contextmanager
 def reading(url: str) -> Iterator[BinaryIO]:
     """Open a file to be read from any place; what is read is fetched by ranges."""
-    with asking(url, "read"):
-        fs, path = opened(url)
-        with fs.open(path, "rb", block_size=_BLOCK) as there:
+    with ExitStack() as stack:
+        with asking(url, "read"):
+            fs, path = opened(url)
+            there = stack.enter_context(fs.open(path, "rb", block_size=_BLOCK))
+        try:
             yield cast(BinaryIO, there)
+        except Exception as error:
+            if not is_of_library(error):
+                raise
+            with asking(url, "read"):
+                raise
 
 
 def put(url: str, data: bytes) -> None:

@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 
 from features.base import disk, storage
-from features.base.remote.copies import bring
-from features.base.remote.places import place_of, url_of
+from features.base.remote.copies import here
+from features.base.remote.places import place_of, url_of_copy
 from features.base.remote.urls import is_url
 from features.base.storage import Target
 from features.errors import FileRefused, InputError, system_reason
@@ -77,7 +77,7 @@ def whole_name(store: Target) -> Target:
     if is_url(store):
         return store
     path = storage.local_path(store)
-    return url_of(path) or path
+    return url_of_copy(path) or path
 
 
 def shard_here(store: Target, piece: int, number: int) -> Path:
@@ -101,11 +101,8 @@ def bring_shard(store: Target, piece: int, number: int) -> Path:
     if not is_url(store) or path.exists():
         return path
     room = _room()
-    try:
-        bring(path)
-    except InputError:
-        if storage.exists(shard_path(store, piece, number)):
-            raise
+    here(path)
+    if not path.exists():
         return path
     _copies[path] = path.stat().st_size
     while len(_copies) > 1 and sum(_copies.values()) > room:
