@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from features.backends.choice import Runtime
 from features.base.remote import copies
+from features.base.remote.urls import is_url
 from features.errors import InputError
 from features.extraction.disk_space import shortage, vector_bytes
 from features.extraction.output import Output, Request, check_output
@@ -196,7 +197,7 @@ def extract(
     with clock(seconds, "write"):
         copies.send(path)
     seconds["total"] = perf_counter() - started
-    return summary
+    return replace(summary, output=output) if is_url(output) else summary
 
 
 def _load_encoder(

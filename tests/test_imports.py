@@ -169,6 +169,7 @@ ARROWS = {
     ],
     "features.extract": [
         "features.backends",
+        "features.base",
         "features.encoder",
         "features.extraction",
         "features.pieces",

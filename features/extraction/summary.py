@@ -89,6 +89,8 @@ class ExtractSummary:
 
     Attributes
     ----------
+    output : str or Path
+        A URL, or a path.
     outcome : str
         `written`, `extended` (some texts came from the file that was there) or `unchanged`.
     rows, unique, encoded, resumed : int
@@ -113,7 +115,7 @@ class ExtractSummary:
         tokens, see `StockModel.flops_per_token`. 0 where nothing was encoded.
     """
 
-    output: Path
+    output: str | Path
     outcome: str
     rows: int
     unique: int

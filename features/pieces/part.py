@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -190,7 +189,7 @@ def _summary(
     encoder, seconds = maker.encoder, maker.seconds
     flops = encoder.flops_per_token * maker.tokens if encoder else 0.0
     return PartSummary(
-        output=Path(str(work.store)),
+        output=work.store,
         outcome="written" if maker.made else "unchanged",
         rows=sum(one.rows for one in receipts),
         unique=maker.unique,

@@ -19,6 +19,7 @@ import numpy as np
 from features.backends.choice import Runtime
 from features.base import storage
 from features.base.read_ahead import live_windows
+from features.base.remote import copies
 from features.errors import FileRefused, InputError, NotFinite
 from features.spec.checkpoint import Checkpoint, find_checkpoint
 from features.spec.encoder_spec import EncoderSpec, listed_differences, make_spec
@@ -283,9 +284,10 @@ def is_store(path: str | Path) -> bool:
     """Tell cached vectors from tweets and heads: by the name of an input, or by how it begins."""
     if Path(path).suffix in (".h5", ".hdf5"):
         return not (Path(path) / TENSORS).exists()
-    if storage.is_url(path):
-        return _is_store_there(str(path))
-    path = storage.local_path(path)
+    target = copies.target_of(path)
+    if not isinstance(target, Path):
+        return _is_store_there(target)
+    path = target
     if path.is_dir():
         return not (path / TENSORS).exists()
     with suppress(OSError, ValueError):  # what can't be read is said by who reads it

@@ -72,6 +72,14 @@ def output(target: str | Path) -> Path:
     return Path(str(target).removeprefix("file://"))
 
 
+def target_of(target: str | Path) -> str | Path:
+    """Give a URL, also where the path of its copy is given, or else the path."""
+    if isinstance(target, str) and is_url(target):
+        return target
+    path = Path(str(target).removeprefix("file://"))
+    return url_of_copy(path) or path
+
+
 def bring_output(path: Path) -> None:
     """Bring what an earlier run has sent from a path, unless it is here; nothing for other paths.
 

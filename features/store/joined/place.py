@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 
 from features.base import disk, storage
-from features.base.remote.copies import here
-from features.base.remote.places import place_of, url_of_copy
+from features.base.remote.copies import here, target_of
+from features.base.remote.places import place_of
 from features.base.remote.urls import is_url
 from features.base.storage import Target
 from features.errors import FileRefused, InputError, system_reason
@@ -74,10 +74,7 @@ def names(folder: Target) -> list[str]:
 
 def whole_name(store: Target) -> Target:
     """Give a store's URL, where its name or the path of a copy stands for one; else its path."""
-    if is_url(store):
-        return store
-    path = storage.local_path(store)
-    return url_of_copy(path) or path
+    return target_of(store)
 
 
 def shard_here(store: Target, piece: int, number: int) -> Path:
