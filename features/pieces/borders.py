@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import TextIO, cast
 
 from features.tweets.columns import check_columns, with_more_columns
-from features.tweets.formats import FORMATS, JSON, JSON_LINES, TABLES
+from features.tweets.formats import FORMATS, JSON, JSON_LINES, TABLES, notes_of_text
 from features.tweets.json_records import lines_of_objects, rows_in_line
 from features.tweets.rows.row_source import Header
 from features.tweets.source import Source
@@ -132,7 +132,8 @@ def parts_of(
     if width is None:
         raise NotCut(f"where its rows begin can't be told in {encoding} (write it in UTF-8)")
     dialect = find_dialect(source, TABLES[suffix], written) if suffix in TABLES else None
-    known = Known(encoding, inside, source.is_clean, dialect)
+    notes = notes_of_text(source) if suffix == ".txt" else ()
+    known = Known(encoding, inside, source.is_clean, dialect, notes=notes)
     counted = _CountedText(width, mark)
     measured = _CountedSource(
         source.name,

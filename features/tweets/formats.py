@@ -166,7 +166,8 @@ def _read_json(source: Source, table: InputFormat, stack: ExitStack) -> Iterator
 
 
 def _read_lines_of_text(source: Source, table: InputFormat, stack: ExitStack) -> Iterator[Row]:
-    yield 0, Header(["text"], notes=_notes_of_text(source))
+    notes = notes_of_text(source) if source.known is None else source.known.notes
+    yield 0, Header(["text"], notes=notes)
     for number, (line, too_long) in enumerate(source.lines(stack), source.lines_before + 1):
         if too_long:
             yield number, f"line is longer than {source.max_line_bytes} bytes"
@@ -174,7 +175,7 @@ def _read_lines_of_text(source: Source, table: InputFormat, stack: ExitStack) ->
             yield number, [line.rstrip("\r\n")]
 
 
-def _notes_of_text(source: Source) -> tuple[str, ...]:
+def notes_of_text(source: Source) -> tuple[str, ...]:
     """Say that lines of text look like rows of a table, whose labels would be lost."""
     with source.lines_again() as lines:
         tabs = {line.count("\t") for line, _ in islice(lines, _SAMPLE_LINES)}

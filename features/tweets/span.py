@@ -30,6 +30,8 @@ class Known:
         Of a table.
     first : tuple of str
         The cells of the first row of a table.
+    notes : tuple of str
+        What there is to say about lines of text.
     """
 
     encoding: str
@@ -37,6 +39,7 @@ class Known:
     is_clean: bool = False
     dialect: Dialect | None = None
     first: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,5 +121,6 @@ def known_of(content: dict[str, Any]) -> Known:
         | {
             "dialect": None if dialect is None else Dialect(**dialect),
             "first": tuple(content["first"]),
+            "notes": tuple(content["notes"]),
         }
     )

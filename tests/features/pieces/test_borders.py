@@ -82,6 +82,7 @@ def check(path, part_rows, columns=PLAIN, written=ANY, *, is_cut=None):
         return []
     readers = [reader_of(piece, columns, written) for piece in pieces]
     assert [row for reader in readers for row in seen(reader)] == expected
+    assert {note for reader in readers for note in reader.findings.notes} == {*whole.findings.notes}
     labels = [reader.findings.labels for reader in readers]
     assert sum(labels, Counter()) == whole.findings.labels
     parts = [piece.spans[0].part for piece in pieces]
@@ -294,6 +295,14 @@ def test_parts_of_any_text(tmp_path_factory, text, encoding, part_rows):
     check(path, part_rows)
 
 
+def test_lines_that_look_like_a_table_are_told_by_every_part(tmp_path):
+    path = put(tmp_path, "a.txt", "a\tx\nb\ty\n" * 3)
+    for piece in check(path, 2, is_cut=True):
+        reader = reader_of(piece, PLAIN, ANY)
+        list(reader)
+        assert "its lines have 1 tabs each" in reader.findings.notes[0]
+
+
 ENCODINGS = {
     "latin-1": True,
     "cp1251": True,
@@ -405,6 +414,21 @@ def test_an_index_tells_that_its_file_has_changed(tmp_path):
     assert not index.is_of(str(path))
     put(tmp_path, "a.csv", table_of(11))
     assert not index.is_of(str(path))
+
+
+TEXTS = [name for name, (_, is_cut) in FILES.items() if is_cut and name not in BINARY]
+
+
+@pytest.mark.parametrize("suffix", TEXTS)
+def test_a_part_looks_at_nothing_else_of_its_file(tmp_path, suffix):
+    path = put(tmp_path, "a" + suffix, FILES[suffix][0](ROWS))
+    piece = parts_of(path, 8)[1]
+    before = seen(reader_of(piece, PLAIN, ANY))
+    part, content = piece.spans[0].part, path.read_bytes()
+    around = b'"' * part.start, b'"' * (len(content) - part.stop)
+    path.write_bytes(around[0] + content[part.start : part.stop] + around[1])
+    assert seen(reader_of(piece, PLAIN, ANY)) == before
+    assert len(before) == 8
 
 
 def test_a_part_that_has_other_rows_than_it_had_is_refused(tmp_path):
