@@ -119,7 +119,7 @@ def sweep(work: Path, done: Container[int]) -> None:
                 continue
             handle = _locked(folder)
             if handle is not None:
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
                 os.close(handle)
         work.rmdir()
 
@@ -130,7 +130,7 @@ def _taken(work: Path, name: str) -> Iterator[tuple[Path, int]]:
     folder, handle = _first_free(work, name)
     try:
         yield folder, handle
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
     finally:
         os.close(handle)
 
@@ -155,10 +155,10 @@ def _first_free(work: Path, name: str) -> tuple[Path, int]:
 def _locked(folder: Path) -> int | None:
     """Lock a folder, which is made if it is not there; None where another process has it."""
     while True:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = _opened(folder)
-        except FileNotFoundError:  # who had it has just removed it
+        except FileNotFoundError:  # another process has just removed it, or the one above
             continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -180,11 +180,17 @@ def _opened(folder: Path) -> int:
     return os.open(folder / _LOCK, flags, 0o600)
 
 
+def _remove(folder: Path) -> None:
+    """Remove a folder whose lock this process has: the lock last, as whoever takes it may begin."""
+    with suppress(OSError):  # it is in nobody's way
+        _empty(folder)
+        disk.unlink(folder / _LOCK)
+        folder.rmdir()
+
+
 def _empty(folder: Path) -> None:
     for path in folder.iterdir():
-        if path.name == _LOCK:
-            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        else:
+        elif path.name != _LOCK:
             disk.unlink(path)

@@ -177,3 +177,18 @@ def test_predict_scores_the_others(model, tmp_path):
     assert ids == [str(n) for n in GOOD]
     lines = [json.loads(line)["line"] for line in rejects.path.read_text().splitlines()]
     assert lines == [n + 2 for n in BAD]
+
+
+def test_a_piece_whose_texts_all_overflow_has_no_rows(model, tmp_path):
+    inputs = []
+    for name, texts in (("bad", ["film"] * 4), ("good", [TEXTS[n] for n in GOOD])):
+        (tmp_path / name).mkdir()
+        inputs.append(write(tmp_path / name, texts))
+    options = {"pooling": POOLING, "dtype": "float32", "shard_rows": 4, "allow_rejects": True}
+    store = tmp_path / "store"
+    summary = extract(inputs, store, model=model(np.inf), part="1/1", **options)
+    assert (summary.of_pieces, summary.rows, summary.rejected) == (2, 4, 4)
+    assert [path.name for path in (store / "piece-00000").iterdir()] == ["rejects.jsonl"]
+    with FeatureStore(store) as found:
+        assert found.ids() == ["0", "1", "2", "3"]
+    assert not (store / ".work").exists()
