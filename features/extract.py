@@ -77,6 +77,7 @@ def extract(
     overwrite: bool = False,
     shard_rows: int | None = None,
     part: str | tuple[int, int] | None = None,
+    duplicates: str = "piece",
     window_rows: int = WINDOW,
     progress: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -120,6 +121,9 @@ def extract(
         jobs, which can run at the same time, on other machines and in any order; the last one to
         finish joins the store. Needs `shard_rows`, of which a piece has about as many. Gives a
         `PartSummary`.
+    duplicates : str
+        With `part`, within what a text is encoded once: `piece`, or `all` pieces, for which each
+        piece is read three times; worth it where a large model meets many texts again.
     window_rows : int
         Rows that are read, sorted by length and encoded together: changes the batches and the
         memory, not what the vectors mean.
@@ -147,7 +151,7 @@ def extract(
     views = [view.name for view in parse_poolings(pooling)]
     if store_dtype not in STORE_DTYPES:
         raise InputError(f"unknown store dtype {store_dtype!r}: choose {' or '.join(STORE_DTYPES)}")
-    one_of = asked_part(part, shard_rows, overwrite=overwrite)
+    one_of = asked_part(part, shard_rows, duplicates, overwrite=overwrite)
     columns = Columns(text_column, label_column, id_column, labels, mapping, label_case)
     written = InputFormat(input_format, encoding, delimiter, quoting, header)
     sources = inputs_of(inputs)
@@ -171,7 +175,9 @@ def extract(
     told = Told(progress, say, on_input)
     if one_of is not None:
         assert shard_rows is not None, "`asked_part` has seen to that"
-        order = order_of(sources, shard_rows, vectors, runtime, columns, written, window_rows)
+        order = order_of(
+            sources, shard_rows, vectors, runtime, columns, written, window_rows, duplicates
+        )
         existing_order(output, order)  # before a large file is looked at
         index_of = kept_in(output, partial(make_folders, output), say)
         pieces = split(

@@ -23,10 +23,13 @@ from features.base.remote.urls import is_url
 from features.base.storage import Target, local_path, put_folder
 from features.errors import CannotContinue, FileRefused, system_reason
 from features.extraction.disk_space import shortage, vector_bytes
+from features.extraction.encoding import Encoding, Given, NothingGiven
 from features.extraction.output import Output, Request, recorded_versions
 from features.extraction.run import Told, run
 from features.extraction.timing import no_seconds
 from features.pieces.choice import agreed_encoder
+from features.pieces.duplicates.folder import Folder
+from features.pieces.duplicates.steps import given_to
 from features.pieces.order import Order
 from features.pieces.piece import Piece, reader_of
 from features.pieces.receipts import REJECTS, check_same_piece, put_receipt, read_receipt
@@ -108,6 +111,15 @@ class PieceMaker:
         stopped had left, distinct texts, and tokens that the encoder read.
     expected : int
         Pieces that are still to be made, this one among them, for the space that the disk needs.
+    order : Order
+        What all pieces of the store have in common.
+    vectors : VectorSpec
+        What is asked for.
+    window_rows : int
+    shares : bool
+        Whether a text that several pieces have is encoded once.
+    duplicates : Folder
+        Where such texts are written down.
     """
 
     def __init__(self, work: MakePieces, told: Told) -> None:
@@ -117,7 +129,16 @@ class PieceMaker:
         self.made = self.encoded = self.resumed = self.unique = self.tokens = 0
         self.expected = 1
         self._work, self._told = work, told
-        self._order = work.order.of_store
+        self.order, options = work.order.of_store, work.order.options
+        self.window_rows: int = options["window_rows"]
+        self.vectors = VectorSpec(
+            work.order.spec,
+            dict.fromkeys(work.order.views, 0),
+            precision_of(options["dtype"]),
+            options["store_dtype"],
+        )
+        self.shares = options["duplicates"] == "all"
+        self.duplicates = Folder(work.store, work.order.pieces)
 
     def __call__(self, piece: Piece) -> Receipt:
         """Make a piece, unless it is made, and give its receipt.
@@ -127,14 +148,14 @@ class PieceMaker:
         InputError, FileRefused, CannotContinue
         """
         store = self._work.store
-        found = read_receipt(store, self._order, piece.number)
+        found = read_receipt(store, self.order, piece.number)
         if found is not None:
             return found
         with (
-            _writing(store),
-            scratch(work_folder(store), piece.number, self._order.digest) as folder,
+            writing(store),
+            scratch(work_folder(store), piece.number, self.order.digest) as folder,
         ):
-            return read_receipt(store, self._order, piece.number) or self._commit(piece, folder)
+            return read_receipt(store, self.order, piece.number) or self._commit(piece, folder)
 
     def _commit(self, piece: Piece, folder: Path) -> Receipt:
         store, say = self._work.store, self._told.say
@@ -155,22 +176,35 @@ class PieceMaker:
                 receipt = there
         else:  # killed before the receipt, or another process is just there
             receipt = self._receipt(piece, local_path(place))
-        return put_receipt(store, self._order, receipt, folder, say)
+        return put_receipt(store, self.order, receipt, folder, say)
+
+    def reader(self, piece: Piece) -> TweetReader:
+        """Give the reader of a piece."""
+        return reader_of(piece, self._work.columns, self._work.written)
+
+    def count(self, encoding: Encoding) -> None:
+        """Count what was encoded."""
+        self.encoded += encoding.encoded
+        self.resumed += encoding.resumed
+        self.tokens += encoding.tokens
 
     def _run(self, piece: Piece, output: Path) -> None:
+        """Write the shards of a piece; texts that it shares with others are given, if asked for."""
+        if self.shares:
+            place = output.with_name("given")
+            with given_to(self.duplicates, piece.number, self.vectors, place) as given:
+                self._write(piece, output, given)
+        else:
+            self._write(piece, output, NothingGiven())
+
+    def _write(self, piece: Piece, output: Path, given: Given) -> None:
         """Write the shards of a piece, and its rejects beside them."""
-        work, options = self._work, self._work.order.options
-        reader = reader_of(piece, work.columns, work.written)
-        vectors = VectorSpec(
-            work.order.spec,
-            dict.fromkeys(work.order.views, 0),
-            precision_of(options["dtype"]),
-            options["store_dtype"],
-        )
+        work = self._work
+        reader = self.reader(piece)
         request = Request(
             output,
-            vectors,
-            options["dtype"],
+            self.vectors,
+            work.order.options["dtype"],
             [Path(name).name for name in reader.files],
             work.order.shard_rows,
             overwrite=False,
@@ -184,12 +218,11 @@ class PieceMaker:
             partial(self._load, reader),
             told=self._told,
             seconds=self.seconds,
-            window_rows=options["window_rows"],
+            window_rows=self.window_rows,
+            given=given,
         )
         self.made += 1
-        self.encoded += done.encoding.encoded
-        self.resumed += done.encoding.resumed
-        self.tokens += done.encoding.tokens
+        self.count(done.encoding)
         self.unique += done.unique
         self.findings.add(reader.findings)
         if rejects.count:
@@ -210,12 +243,16 @@ class PieceMaker:
         rejects = 0
         with suppress(FileNotFoundError), (folder / REJECTS).open("rb") as lines:
             rejects = sum(1 for _ in lines)
-        return receipt_of(piece.number, self._order.digest, shards, rejects=rejects)
+        return receipt_of(piece.number, self.order.digest, shards, rejects=rejects)
 
     def _load(self, reader: TweetReader, target: Output) -> FrozenEncoder:
-        """Give the encoder, loaded once."""
         if self.encoder is None:
             self._warn_of_disk(reader, target)
+        return self.load()
+
+    def load(self) -> FrozenEncoder:
+        """Give the encoder, loaded once."""
+        if self.encoder is None:
             work = self._work
             here = {"frostline": __version__, **recorded_versions()}
             self.encoder = agreed_encoder(work.store, self._load_as, here, self._told.say)
@@ -268,7 +305,7 @@ class PieceMaker:
 
 
 @contextmanager
-def _writing(store: Target) -> Iterator[None]:
+def writing(store: Target) -> Iterator[None]:
     """Say in one line what the disk says."""
     try:
         yield

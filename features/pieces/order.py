@@ -40,6 +40,8 @@ from features.tweets.rows.inputs import Input, name_of, path_of
 from features.tweets.table import InputFormat
 
 _FIELDS = ("format", "version", "pieces", "shard_rows", "inputs", "spec", "views", "options")
+# Within what a text is encoded once: its piece, or all pieces.
+DUPLICATES = ("piece", "all")
 _CURE = "give what the store was begun with, or another `output` (or remove the folder)"
 
 
@@ -160,6 +162,7 @@ def order_of(
     columns: Columns,
     written: InputFormat,
     window_rows: int,
+    duplicates: str,
 ) -> Order:
     """Put down what a job was asked for; its pieces are not known yet.
 
@@ -174,6 +177,8 @@ def order_of(
     columns : Columns
     written : InputFormat
     window_rows : int
+    duplicates : str
+        Within what a text is encoded once: one of `DUPLICATES`.
 
     Raises
     ------
@@ -195,6 +200,7 @@ def order_of(
             "backend": runtime.backend,
             "max_batch_tokens": runtime.max_batch_tokens,
             "window_rows": window_rows,
+            "duplicates": duplicates,
             "text_column": columns.text,
             "label_column": columns.label,
             "id_column": columns.id,

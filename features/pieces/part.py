@@ -18,12 +18,15 @@ from typing import Any
 from features.errors import InputError
 from features.extraction.run import Told
 from features.extraction.summary import ExtractSummary, Progress
-from features.pieces.make_piece import MakePieces, PieceMaker
+from features.pieces.duplicates.steps import prepare, ready_of
+from features.pieces.make_piece import MakePieces, PieceMaker, writing
+from features.pieces.order import DUPLICATES
 from features.pieces.piece import Piece
 from features.pieces.receipts import finished_pieces, join_all
 from features.pieces.scratch import is_being_made, sweep, work_folder
 from features.store.format import sort_labels
 from features.store.joined.join import read_receipts
+from features.store.joined.layout import ranges
 from features.store.joined.receipt import Receipt
 
 _PART = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
@@ -92,7 +95,7 @@ class PartSummary(ExtractSummary):
     ----------
     part : Part
     pieces : int
-        Of the part.
+        Finished pieces of the part.
     made : int
         Of them, in this run. `unique`, `encoded`, `resumed`, `read`, `seconds` and `gflops` are of
         these alone; `unique` counts a text once in each piece that has it.
@@ -109,14 +112,23 @@ class PartSummary(ExtractSummary):
     of_pieces: int
 
 
-def asked_part(given: Any, shard_rows: int | None, *, overwrite: bool) -> Part | None:
+def asked_part(
+    given: Any, shard_rows: int | None, duplicates: str, *, overwrite: bool
+) -> Part | None:
     """Check what was asked for together with a part; None where there is none.
 
     Raises
     ------
     InputError
     """
+    if duplicates not in DUPLICATES:
+        raise InputError(f"unknown `duplicates` {duplicates!r}: choose {' or '.join(DUPLICATES)}")
     if given is None:
+        if duplicates != DUPLICATES[0]:
+            raise InputError(
+                f"`duplicates={duplicates}` is for `part`: without it a text is encoded once in "
+                "the whole input anyway"
+            )
         return None
     part = Part.of_given(given)
     if shard_rows is None:
@@ -156,9 +168,13 @@ def make_part(
     todo = [piece for piece in mine if piece.number not in before]
     meter = _PartMeter(told.progress, len(todo))
     with work.open(replace(told, progress=meter.show, on_input=_once(told.on_input))) as maker:
-        for n_left, piece in zip(range(len(todo), 0, -1), _free_first(work, todo), strict=True):
-            maker.expected = n_left
-            with _going_on(part, len(mine) - n_left, len(mine)):
+        lacks = None
+        if maker.shares and len(before) < order.pieces:
+            with _going_on(part, len(mine) - len(todo), len(mine)), writing(store):
+                lacks = prepare(maker, mine)
+        for piece in _in_turn(maker, todo, lacks, told.say):
+            maker.expected = len(todo) - meter.done
+            with _going_on(part, len(mine) - len(todo) + meter.done, len(mine)):
                 meter.rows += maker(piece).rows
             meter.done += 1
         for line in maker.findings.remarks():
@@ -168,7 +184,9 @@ def make_part(
     missing = tuple(n for n in range(order.pieces) if n not in finished)
     if not missing:
         join_all(store, order.of_store, allow_rejects=allow_rejects, say=told.say)
-    receipts = list(read_receipts(store, order.of_store, [piece.number for piece in mine]))
+        maker.duplicates.remove()
+    numbers = [piece.number for piece in mine if piece.number in finished]
+    receipts = list(read_receipts(store, order.of_store, numbers))
     maker.seconds["total"] = perf_counter() - started
     return _summary(work, maker, receipts, part, missing)
 
@@ -234,9 +252,28 @@ class _PartMeter:
             self._show(Progress(self.rows + now.rows, share))
 
 
-def _free_first(work: MakePieces, pieces: Sequence[Piece]) -> Iterator[Piece]:
+def _in_turn(
+    maker: PieceMaker, pieces: Sequence[Piece], lacks: str | None, say: Callable[[str], None]
+) -> Iterator[Piece]:
+    """Give the pieces that can be made, those first that nobody is at, and say what is left."""
+    left = list(pieces)
+    while left and lacks is None:
+        ready, waiting, owners = ready_of(maker, left)
+        if not ready:
+            lacks = f"texts of pieces {ranges(owners)} are not encoded yet"
+            break
+        yield from _free_first(maker, ready)
+        left = waiting
+    if left:
+        say(
+            f"{len(left):,} pieces of this part wait for other parts: {lacks}; run the same "
+            "command again once those have run"
+        )
+
+
+def _free_first(maker: PieceMaker, pieces: Sequence[Piece]) -> Iterator[Piece]:
     """Give pieces that nobody is at, and then the others: a second process with this part."""
-    folder, busy = work_folder(work.store), []
+    folder, busy = work_folder(maker.duplicates.store), []
     for piece in pieces:
         if is_being_made(folder, piece.number):
             busy.append(piece)

@@ -115,6 +115,13 @@ encoder_options = options.together(
     metavar="I/N",
     help="Make one of N parts of the folder alone, for jobs that run anywhere and at any time.",
 )
+@click.option(
+    "--duplicates",
+    type=click.Choice(["piece", "all"]),
+    default="piece",
+    show_default=True,
+    help="With --part: encode a text once in its piece, or once in all pieces, read three times.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the output, whatever is there.")
 def extract_command(
     inputs: Sequence[str], output: Path, pooling: Sequence[str], **chosen: Any

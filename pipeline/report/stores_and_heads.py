@@ -71,7 +71,7 @@ def part_text(summary: PartSummary) -> str:
     parts = sorted({piece % s.part.of for piece in s.missing})
     others = "1 piece is" if len(s.missing) == 1 else f"{len(s.missing):,} pieces are"
     return (
-        f"{done}; {others} missing in other parts ({ranges(s.missing)}): unless jobs are at work "
+        f"{done}; {others} missing ({ranges(s.missing)}): unless jobs are at work "
         f"on them, run the same command with --part i/{s.part.of} for i = {ranges(parts)}"
     )
 

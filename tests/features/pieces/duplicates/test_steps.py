@@ -1,0 +1,235 @@
+"""Texts are encoded once in all pieces, whoever makes them, in which order, and killed when."""
+
+import csv
+import gzip
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features import FeatureStore, extract
+from features.encoder.encoder import FrozenEncoder
+from features.errors import FileRefused, InputError
+from features.spec.normalize import normalizer
+
+REPOSITORY = Path(__file__).parents[4]
+ENCODER = {"backend": "torch", "dtype": "float32", "pooling": ["cls", "mean"]}
+# The texts of each file, which is a piece.
+FILES = {
+    "alike": [["so happy"] * 3] * 4,
+    "chain": [["a", "b"], ["b", "c"], ["c", "d"], ["d", "a"]],
+    "foreign alone": [["bus", "late", "ok"], ["ok", "bus"], ["late"], ["film"]],
+    "nothing shared": [["bus"], ["late"], ["ok"]],
+    "the same to the encoder": [["@ana hi", "x"], ["@bob hi"], ["x", "@carl hi"]],
+}
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return tiny_model("bert")
+
+
+def write_files(folder, files):
+    folder.mkdir()
+    paths = [folder / f"{n:02d}.csv.gz" for n in range(len(files))]
+    for path, texts in zip(paths, files, strict=True):
+        with gzip.open(path, "wt", newline="") as file:
+            csv.writer(file).writerows([["text"], *([text] for text in texts)])
+    return [str(path) for path in paths]
+
+
+def run(inputs, store, part, model, **options):
+    """Each file is a piece: one that is packed is not cut."""
+    given = {"duplicates": "all", **ENCODER} | options
+    return extract(inputs, store, part=part, shard_rows=1, model=model, **given)
+
+
+def run_all(inputs, store, model, n_parts=1, order=None):
+    """Run each part again and again until the store is whole."""
+    parts = order or list(range(n_parts))
+    for _ in range(4):
+        summaries = [run(inputs, store, f"{part}/{n_parts}", model) for part in parts]
+        if not summaries[-1].missing:
+            return summaries[-1]
+    raise AssertionError("it does not end")
+
+
+def contents(store):
+    return {
+        str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(store.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """How often the model has read each text, as token ids."""
+    counts = Counter()
+    batches = FrozenEncoder.run_batches
+
+    def counted(self, tokens, plan, skip=()):
+        for number, rows in enumerate(plan):
+            if number not in skip:
+                counts.update(tokens.ids[row].tobytes() for row in rows)
+        return batches(self, tokens, plan, skip=skip)
+
+    monkeypatch.setattr(FrozenEncoder, "run_batches", counted)
+    return counts
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_each_text_is_encoded_once_and_every_row_has_its_vector(tmp_path, model, encoded, name):
+    inputs = write_files(tmp_path / "in", FILES[name])
+    run_all(inputs, tmp_path / "store", model)
+    normalise = normalizer(FrozenEncoder(model).spec.normalizer)
+    texts = [normalise(text) for texts in FILES[name] for text in texts]
+    assert len(encoded) == sum(encoded.values()) == len(set(texts))
+    extract(inputs, tmp_path / "one.h5", model=model, **ENCODER)
+    shards = sorted((tmp_path / "store").rglob("part-*.h5"))
+    with FeatureStore(shards) as found, FeatureStore(tmp_path / "one.h5") as expected:
+        assert found.digests().tolist() == expected.digests().tolist()
+        assert found.n_tokens().tolist() == expected.n_tokens().tolist()
+        for view in ENCODER["pooling"]:
+            np.testing.assert_allclose(found.read(view), expected.read(view), atol=2e-3)
+    assert not (tmp_path / "store" / ".duplicates").exists()
+
+
+def made_texts(n_files, seed):
+    """Files in which most texts stand in several, and a piece of none."""
+    draw = random.Random(seed)
+    words = ["bus", "late", "ok", "not", "happy", "in", "rain", "coffee", "best", "train"]
+    pool = [" ".join(draw.choices(words, k=draw.randint(1, 9))) for _ in range(n_files)]
+    return [draw.choices(pool, k=draw.randint(1, 5)) for _ in range(n_files)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, model):
+    """An input of five pieces, and what a store of it holds that one job has made."""
+    folder = tmp_path_factory.mktemp("made")
+    inputs = write_files(folder / "in", made_texts(5, 0))
+    run_all(inputs, folder / "store", model)
+    return inputs, contents(folder / "store")
+
+
+@pytest.mark.parametrize(("n_parts", "order"), [(3, [2, 0, 1]), (4, [3, 1, 0, 2, 2])])
+def test_any_jobs_in_any_order_make_the_same_bytes(tmp_path, model, made, encoded, n_parts, order):
+    inputs, expected = made
+    run_all(inputs, tmp_path / "store", model, n_parts, order)
+    assert contents(tmp_path / "store") == expected
+    assert len(encoded) == sum(encoded.values())
+
+
+def test_what_waits_for_others_is_said_and_made_later(tmp_path, model):
+    inputs = write_files(tmp_path / "in", FILES["chain"])
+    said = []
+
+    def part(number):
+        said.clear()
+        return run(inputs, tmp_path / "store", f"{number}/2", model, say=said.append)
+
+    assert part(0).missing == (0, 1, 2, 3)
+    assert said[-1] == (
+        "2 pieces of this part wait for other parts: the texts of 2 pieces are not known yet "
+        "(1, 3); run the same command again once those have run"
+    )
+    # It knows the texts of all pieces now, but the others have not encoded theirs.
+    assert part(1).missing == (0, 1, 2, 3)
+    assert "texts of pieces 0, 2 are not encoded yet" in "".join(said)
+    assert part(0).missing == (1, 3)
+    assert part(1).missing == () and "this part wait" not in "".join(said)
+
+
+@pytest.mark.parametrize(
+    "at", [9, 30, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 5, 14, 20, 25, 35))]
+)
+def test_a_run_that_stops_anywhere_ends_in_the_same_bytes(tmp_path, model, made, monkeypatch, at):
+    inputs, expected = made
+    rename, left = Path.replace, [at]
+
+    def stopping(path, to):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return rename(path, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run(inputs, tmp_path / "store", "0/1", model)
+    run_all(inputs, tmp_path / "store", model)
+    assert contents(tmp_path / "store") == expected
+
+
+def test_a_piece_that_is_removed_is_made_again(tmp_path, model, made):
+    inputs, expected = made
+    run_all(inputs, tmp_path / "store", model)
+    (tmp_path / "store" / "receipts" / "00003.json").unlink()
+    shutil.rmtree(tmp_path / "store" / "piece-00003")
+    run_all(inputs, tmp_path / "store", model, 2)
+    assert contents(tmp_path / "store") == expected
+
+
+def test_a_damaged_file_of_duplicates_is_refused(tmp_path, model):
+    inputs = write_files(tmp_path / "in", FILES["chain"])
+    run(inputs, tmp_path / "store", "0/2", model)
+    damaged = tmp_path / "store" / ".duplicates" / "digests-00002"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    with pytest.raises(FileRefused, match="digests-00002 is damaged"):
+        run(inputs, tmp_path / "store", "1/2", model)
+    damaged.unlink()
+    run_all(inputs, tmp_path / "store", model, 2)
+
+
+def test_jobs_agree_and_a_file_alone_has_no_need_of_it(tmp_path, model):
+    inputs = write_files(tmp_path / "in", FILES["chain"])
+    run(inputs, tmp_path / "store", "0/2", model)
+    with pytest.raises(InputError, match="`duplicates`"):
+        run(inputs, tmp_path / "store", "1/2", model, duplicates="piece")
+    with pytest.raises(InputError, match="choose piece or all"):
+        run(inputs, tmp_path / "store", "1/2", model, duplicates="none")
+    with pytest.raises(InputError, match="is for `part`"):
+        extract(inputs, tmp_path / "one.h5", model=model, duplicates="all")
+
+
+@pytest.mark.slow
+def test_jobs_that_are_killed_at_random_end_in_the_same_bytes(tmp_path, model, made):
+    inputs, expected = made
+    draw = random.Random(1)
+    options = ["--shard-rows", "1", "--duplicates", "all", "--model", str(model)]
+    options += ["--backend", "torch", "--dtype", "float32", "--pooling", "cls", "--pooling", "mean"]
+    store, kills = tmp_path / "store", 0
+    command = [sys.executable, "-m", "pipeline", "extract", *inputs, "-o", str(store), *options]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    deadline = time.monotonic() + 400
+    while not (store / "receipts").is_dir() or len(list((store / "receipts").iterdir())) < 5:
+        assert time.monotonic() < deadline
+        jobs = [
+            subprocess.Popen(
+                [*command, "--part", f"{part}/2"],
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+            for part in range(2)
+        ]
+        for job in jobs:
+            try:
+                _, said = job.communicate(timeout=draw.uniform(3, 12 + 2 * kills))
+                assert job.returncode == 0, said.decode()
+            except subprocess.TimeoutExpired:
+                job.send_signal(signal.SIGKILL)
+                job.communicate()
+                kills += 1
+    assert kills > 0
+    run_all(inputs, store, model)
+    assert contents(store) == expected
