@@ -18,6 +18,9 @@ from pipeline.report.layout import columns, counts_text, facts_text, table_with_
 from pipeline.report.metrics import prior_in_words
 from pipeline.scoring.output_files import Written
 
+# Inputs that are named, before the others are counted.
+_INPUTS = 20
+
 
 def extract_text(summary: ExtractSummary) -> str:
     """Say what a run of `extract` did."""
@@ -115,7 +118,7 @@ def store_text(store: FeatureStore) -> str:
         "views": ", ".join(f"{view} ({width})" for view, width in store.views.items()),
         "precision": f"{store.precision}, stored as {store.store_dtype}",
         **_spec_facts(store.spec.to_dict(), store.fingerprint),
-        "made from": printable(", ".join(map(str, made.get("inputs", [])))),
+        "made from": _named(made.get("inputs", [])),
         "made by": _versions(made),
     }
     return (
@@ -133,7 +136,7 @@ def unjoined_text(there: SoFar, path: str) -> str:
         "rows": f"{there.rows:,} so far",
         "rejected": f"{there.rejects:,} so far",
         "files": f"{size(there.bytes)} so far",
-        "made from": printable(", ".join(found.order.inputs)),
+        "made from": _named(found.order.inputs),
     }
     if found.missing:
         cure = found.lacking(path)
@@ -213,6 +216,14 @@ def views_of(head: Head) -> list[str]:
         return f"{prefix}{source.view} ({source.width})"
 
     return [name(source) for source in head.sources]
+
+
+def _named(inputs: Sequence[object]) -> str:
+    """Name the first inputs, and count the others."""
+    rest = len(inputs) - _INPUTS
+    return printable(", ".join(map(str, inputs[:_INPUTS]))) + (
+        f" and {rest:,} more" if rest > 0 else ""
+    )
 
 
 def _spec_facts(spec: Mapping[str, Any], fingerprint: str) -> dict[str, str]:

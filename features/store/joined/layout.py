@@ -62,7 +62,12 @@ def receipts_folder(store: Store) -> Store:
 
 def receipt_path(store: Store, piece: int) -> Store:
     """Give the path of a piece's receipt."""
-    return _in(receipts_folder(store), f"{piece:05d}.json")
+    return _in(receipts_folder(store), receipt_name(piece))
+
+
+def receipt_name(piece: int) -> str:
+    """Give the name of a piece's receipt in the folder of all receipts."""
+    return f"{piece:05d}.json"
 
 
 def _in(folder: Store, name: str) -> Store:

@@ -143,22 +143,23 @@ def test_a_shard_in_use_stays_open(made):
         pass
 
 
-def test_children_look_at_shards_in_batches(tmp_path, strange, children):
-    """Those of a part of the store at its part alone."""
-    shards = write_pieces(tmp_path / "s", [(31,)] * 60)
+def test_children_look_at_shards_in_batches(tmp_path, strange, children, monkeypatch):
+    """A few at first, as maybe no more are needed, then more and more."""
+    monkeypatch.setattr(shard_files, "FIRST_BATCH", 2)
+    monkeypatch.setattr(shard_files, "LARGEST_BATCH", 4)
+    write_pieces(tmp_path / "s", [(2,)] * 15)
     admission._known.clear()  # written by this process
     join(tmp_path / "s")
-    assert len(children) == 1, "the first shard"
+    assert len(children) == 1, "for the first shard"
     with FeatureStore(tmp_path / "s") as store:
-        assert len(children) == 1
-        store.ids(slice(0, 40))
-        assert len(children) == 2
+        assert len(children) == 1, "none to open it"
+        store.ids(slice(6, 8))
+        assert len(children) == 2, "for shards 3 and 4"
         store.ids()
-        # 16 shards, and then all others, up to 32
-        assert len(children) == 4
+        # 0 to 2 (as 3 is known), 5 to 8, 9 to 12, 13 and 14
+        assert len(children) == 2 + 4
         store.labels()
-        assert len(children) == 4
-    assert len(shards) == 60
+        assert len(children) == 2 + 4
 
 
 def missing(path, shards):

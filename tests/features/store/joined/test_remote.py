@@ -5,6 +5,7 @@ import pytest
 from pieces_stores import write_pieces
 
 from features.base import storage
+from features.base.remote import copies
 from features.base.remote.filesystem import opened
 from features.base.remote.places import place_of
 from features.errors import FileRefused
@@ -44,6 +45,16 @@ def test_it_is_joined_and_read_there(there):
         np.testing.assert_array_equal(store.labels(), listed.labels())
         np.testing.assert_array_equal(store.to_torch("cls")[150][0], listed.read("cls")[150])
         assert len(here(url)) == 6
+
+
+def test_a_single_file_and_a_copy_of_the_index(there, tmp_path):
+    """A file is brought whole; the path of a copied index stands for the store that it is of."""
+    url, shards = there
+    with FeatureStore(layout.shard_path(url, 0, 1)) as store, FeatureStore(shards[1]) as file:
+        np.testing.assert_array_equal(store.read("cls"), file.read("cls"))
+    assert verify(url).whole
+    with FeatureStore(copies.here(url)) as store:
+        assert (str(store), store.ids(slice(198, 199))) == (url, ["3:2:0"])
 
 
 @pytest.mark.slow
