@@ -7,6 +7,7 @@ import signal
 import threading
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -202,6 +203,18 @@ def test_what_is_sent_is_small(files, small_groups):
     assert max(engine.calls) < of_weights + bits + 40_000
     assert max(engine.answers) < of_weights + 20_000 + 20_000
     assert max(engine.works) < 2000
+
+
+def test_damage_that_a_worker_finds_is_told(tmp_path):
+    X, y = blobs(2500, 64, 3)
+    path = write_store(tmp_path / "s.h5", X, y)
+    with h5py.File(path) as file:
+        place = file["cls"].id.get_chunk_info(0).byte_offset
+    with path.open("r+b") as file:
+        file.seek(place + 100)
+        file.write(b"damage")
+    with pytest.raises(FileRefused, match="'cls' is damaged"):
+        fit(path, C=0.1, engine=Sending(2))
 
 
 def test_a_store_that_has_changed_is_refused(files, small_groups):
