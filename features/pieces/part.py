@@ -260,14 +260,14 @@ def _in_turn(
     while left and lacks is None:
         ready, waiting, owners = ready_of(maker, left)
         if not ready:
-            lacks = f"texts of pieces {ranges(owners)} are not encoded yet"
+            lacks = f"their texts that other pieces have too are not encoded yet: {ranges(owners)}"
             break
         yield from _free_first(maker, ready)
         left = waiting
     if left:
         say(
-            f"{len(left):,} pieces of this part wait for other parts: {lacks}; run the same "
-            "command again once those have run"
+            f"this part waits with {len(left):,} of its pieces for those of other parts; {lacks}; "
+            "run the same command again once those jobs have run"
         )
 
 

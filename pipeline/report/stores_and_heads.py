@@ -64,8 +64,9 @@ def part_text(summary: PartSummary) -> str:
     """Say what a job has made of a store, what others still have to make, and how."""
     s = summary
     store = printable(str(s.output))
+    state = "waits for others" if any(map(s.part.has, s.missing)) else "is finished"
     done = (
-        f"part {s.part} of {store} is finished: {s.pieces:,} of {s.of_pieces:,} pieces "
+        f"part {s.part} of {store} {state}: {s.pieces:,} of {s.of_pieces:,} pieces "
         f"({s.made:,} made in this run), {s.rows:,} rows"
         + (f", {s.rejected:,} rejects" if s.rejected else "")
     )

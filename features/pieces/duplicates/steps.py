@@ -58,7 +58,7 @@ def prepare(maker: PieceMaker, pieces: Sequence[Piece]) -> str | None:
     for number in folder.without("digests", by_number):
         write_piece_digests(maker, by_number[number])
     if lacking := folder.without("digests", range(folder.pieces)):
-        return f"the texts of {len(lacking):,} pieces are not known yet ({ranges(lacking)})"
+        return f"their texts are not known yet: {ranges(lacking)}"
     for number in folder.without("takes", range(len(folder.ranges()))):
         find_owners(folder, number)
     for number in folder.without("vectors", by_number):

@@ -30,8 +30,8 @@ def test_each_job_says_in_a_line_what_is_missing_and_what_to_do(extract, tmp_pat
     assert (first.exit_code, first.stdout) == (
         0,
         f"part 2/3 of {store} is finished: 1 of 4 pieces (1 made in this run), 10 rows; 3 pieces "
-        "are missing in other parts (0-1, 3): unless jobs are at work on them, run the same "
-        "command with --part i/3 for i = 0-1\n",
+        "are missing (0-1, 3): unless jobs are at work on them, run the same command with "
+        "--part i/3 for i = 0-1\n",
     )
     assert extract("--part", "0/3").exit_code == 0
     last = extract("--part", "1/3")
@@ -39,6 +39,15 @@ def test_each_job_says_in_a_line_what_is_missing_and_what_to_do(extract, tmp_pat
         0,
         f"part 1/3 of {store} is finished: 1 of 4 pieces (1 made in this run), 11 rows; the store "
         "is whole\n",
+    )
+
+
+def test_a_job_that_waits_for_others_says_so(extract, tmp_path):
+    first = extract("--part", "1/3", "--duplicates", "all")
+    assert first.exit_code == 0
+    assert "waits with 1 of its pieces for those of other parts; their texts are" in first.stderr
+    assert first.stdout.startswith(
+        f"part 1/3 of {tmp_path / 'store'} waits for others: 0 of 4 pieces (0 made in this run)"
     )
 
 
