@@ -162,10 +162,11 @@ def make_index(request: IndexRequest) -> FileIndex:
 
 def _parts_of(request: IndexRequest) -> list[Part]:
     path, written = request.path, request.written
+    if request.suffix == ".parquet":
+        with readable(path), storage.reading(path) as raw:
+            return list(_parts_of_groups(row_groups(raw, path), request.part_rows))
     file = here(path)
     with readable(path), file.open("rb") as raw:
-        if request.suffix == ".parquet":
-            return list(_parts_of_groups(row_groups(raw, path), request.part_rows))
         source = Source(path, file, raw, written.encoding)
         return parts_of(source, request.suffix, written, request.columns.asked, request.part_rows)
     raise AssertionError("readable lets no error pass")

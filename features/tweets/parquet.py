@@ -14,17 +14,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import accumulate
 from typing import Any, BinaryIO
 
 from features.base import child as children
 from features.errors import CannotContinue, FileRefused, InputError, system_reason
+from features.tweets.parquet_copy import add_ranges, footer_copy, is_file
 from features.tweets.rows.arrow import BATCH_ROWS, cells_of, class_names, columns_of
 from features.tweets.values import Odd
 
 # Tweets need a tenth of it, most of that for the library itself.
 MEMORY_BYTES = 2**31
+
+# Bytes that old writers do not count in the size of a column: Arrow reads as many more.
+_LEFT_OUT = 100
 
 # Other allocators take gigabytes of addresses beforehand; threads take stacks.
 _ENVIRONMENT = children.ONE_THREAD | {
@@ -46,13 +50,14 @@ def rows_of(
     """Read the columns, then row by row what is in them.
 
     The first list has a list of the columns that are read, one of those that are not, as they hold
-    lists or objects, and one of how many rows each row group of a Parquet file has. Numbers of a
-    Hugging Face ClassLabel come as the names that they stand for.
+    lists or objects, and one of the row groups of a Parquet file: how many rows each has, and the
+    bytes where it begins and ends. Numbers of a Hugging Face ClassLabel come as the names that they
+    stand for.
 
     Parameters
     ----------
     stream : binary file
-        With a file descriptor.
+        One that is no file of this machine is copied to it, as far as is needed.
     name : str
         For messages.
     max_text_bytes : int
@@ -78,6 +83,10 @@ def rows_of(
     CannotContinue
         No process could be started.
     """
+    if not is_file(stream):
+        with _copied(stream, name, between) as copy:
+            yield from rows_of(copy, name, max_text_bytes, between=between)
+        return
     limits = [str(memory_bytes), str(max_text_bytes), *map(str, between or ())]
     with tempfile.TemporaryFile() as said:
         try:
@@ -116,9 +125,39 @@ def row_groups(stream: BinaryIO, name: str) -> list[int]:
     FileRefused, InputError, CannotContinue
         See `rows_of`.
     """
+    if is_file(stream):
+        return [rows for rows, _, _ in _groups_of(stream, name)]
+    with footer_copy(stream) as copy:
+        return [rows for rows, _, _ in _groups_of(copy, name)]
+
+
+def _groups_of(stream: BinaryIO, name: str) -> list[tuple[int, int, int]]:
     with closing(rows_of(stream, name, 1)) as rows:
         _, _, groups = next(rows, ([], [], []))
-    return groups
+    return [(rows, start, stop) for rows, start, stop in groups]
+
+
+@contextmanager
+def _copied(stream: BinaryIO, name: str, between: tuple[int, int] | None) -> Iterator[BinaryIO]:
+    """Copy a file to this machine: its footer, and the row groups that have the rows."""
+    with footer_copy(stream) as copy:
+        groups = _groups_of(copy, name)
+        first, stop = between or (0, sum(rows for rows, _, _ in groups))
+        wanted = _overlapping([rows for rows, _, _ in groups], first, stop)
+        add_ranges(stream, copy, (groups[n][1:] for n in wanted))
+        yield copy
+
+
+def _overlapping(groups: list[int], first: int, stop: int) -> list[int]:
+    """Give the numbers of the groups that have some of the rows.
+
+    Examples
+    --------
+    >>> _overlapping([3, 0, 4, 2], 3, 8)
+    [2, 3]
+    """
+    ends = list(accumulate(groups))
+    return [n for n, end in enumerate(ends) if end - groups[n] < stop and first < end]
 
 
 def _failure(code: int, errors: str, name: str, memory_bytes: int) -> Exception:
@@ -161,10 +200,10 @@ def child() -> None:
 
 def _opened(
     pa: Any, pq: Any, between: list[int]
-) -> tuple[Any, Callable[[list[str]], Iterator[Any]], list[int]]:
+) -> tuple[Any, Callable[[list[str]], Iterator[Any]], list[tuple[int, int, int]]]:
     """Give the schema of standard input, what reads columns of it in batches, and its row groups.
 
-    Those are numbers of rows, of a Parquet file alone.
+    Those are rows and borders in bytes, of a Parquet file alone.
     """
     # Not buffered: where it stands is where the parent sees it.
     raw = open(0, "rb", buffering=0)  # noqa: SIM115 - it lives as long as the process
@@ -176,10 +215,23 @@ def _opened(
     if start.startswith(b"PAR1"):
         table = pq.ParquetFile(raw, buffer_size=2**20)
         about = table.metadata
-        groups = [about.row_group(n).num_rows for n in range(about.num_row_groups)]
-        return table.schema_arrow, lambda names: _between(table, names, groups, between), groups
+        groups = [_group(about.row_group(n)) for n in range(about.num_row_groups)]
+        rows = [group[0] for group in groups]
+        return table.schema_arrow, lambda names: _between(table, names, rows, between), groups
     stream = pa.ipc.open_stream(raw)
     return stream.schema, lambda names: (batch.select(names) for batch in stream), []
+
+
+def _group(about: Any) -> tuple[int, int, int]:
+    """Give the rows of a row group, and where its bytes begin and end."""
+    columns = [about.column(n) for n in range(about.num_columns)]
+    starts = [
+        min(one.data_page_offset, one.dictionary_page_offset or one.data_page_offset)
+        for one in columns
+    ]
+    sizes = [one.total_compressed_size + _LEFT_OUT for one in columns]
+    stops = map(sum, zip(starts, sizes, strict=True))
+    return about.num_rows, min(starts, default=0), max(stops, default=0)
 
 
 def _between(table: Any, names: list[str], groups: list[int], between: list[int]) -> Iterator[Any]:
@@ -188,10 +240,9 @@ def _between(table: Any, names: list[str], groups: list[int], between: list[int]
         yield from table.iter_batches(BATCH_ROWS, columns=names, use_threads=False)
         return
     first, stop = between
-    ends = list(accumulate(groups))
-    starts = [0, *ends[:-1]]
-    wanted = [n for n in range(len(groups)) if starts[n] < stop and first < ends[n]]
-    skip, left = (first - starts[wanted[0]], stop - first) if wanted else (0, 0)
+    wanted = _overlapping(groups, first, stop)
+    before = sum(groups[: wanted[0]]) if wanted else 0
+    skip, left = first - before, stop - first
     for batch in table.iter_batches(
         BATCH_ROWS, row_groups=wanted, columns=names, use_threads=False
     ):

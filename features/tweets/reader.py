@@ -251,7 +251,7 @@ class TweetReader:
             if part is not None:
                 place.take(dict(part.columns))
             rows_before = self._rows_seen
-            shapes: set[tuple[str, ...]] = set()  # of objects: the keys that they have
+            shapes: dict[tuple[str, ...], None] = {}  # of objects: the keys that they have
             for line, cells in rows:
                 if self._raw is not None and not self._rows_seen % step:
                     self._position = self._raw.tell()
@@ -272,7 +272,7 @@ class TweetReader:
                 if not is_table and (keys := tuple(cells)) not in shapes:
                     place.take(self._with_more(place.columns, keys, source, suffix))
                     if len(shapes) < _MOST_SHAPES:
-                        shapes.add(keys)
+                        shapes[keys] = None
                 if "text" in place.keys:
                     yield self._to_tweet(cells, number, place)
                 else:

@@ -15,6 +15,7 @@ import tracemalloc
 from collections import Counter
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
@@ -165,6 +166,19 @@ def test_the_parts_of_a_file_are_the_file(tmp_path, suffix, part_rows):
     pieces = check(put(tmp_path, "a" + suffix, write(ROWS)), part_rows, is_cut=is_cut)
     if is_cut and suffix != ".txt":
         assert len(pieces) >= -(-len(ROWS) // part_rows)
+
+
+@pytest.mark.parametrize("suffix", FILES)
+def test_pieces_of_files_in_object_storage(suffix):
+    there = fsspec.filesystem("memory")
+    there.pipe_file(f"/bucket/a{suffix}", FILES[suffix][0](ROWS))
+    url = f"memory://bucket/a{suffix}"
+    pieces = split(url, shard_rows=8)
+    assert (len(pieces) > 1) == FILES[suffix][1]
+    assert [row for piece in pieces for row in seen(reader_of(piece, PLAIN, ANY))] == seen(
+        TweetReader([url])
+    )
+    there.rm("/bucket", recursive=True)
 
 
 def test_arrays_of_json_are_whole(tmp_path):
