@@ -9,7 +9,7 @@ import click
 
 from features.spec.checkpoint import DEFAULT_MODEL
 from features.store.joined.join import so_far
-from features.store.joined.place import is_unjoined
+from features.store.joined.place import is_unjoined, whole_name
 from features.store.reader import FeatureStore
 from features.store.verify import verify
 from pipeline.cli import options
@@ -29,9 +29,10 @@ from pipeline.terminal.output import show
 @click.argument("file", type=options.INPUT)
 def inspect_command(file: Path) -> None:
     """Show what a feature file or a head is, where it came from and what it fits."""
-    if is_unjoined(file):
-        there = so_far(file)
-        show(lambda: in_flags(unjoined_text(there, str(file))))
+    target = whole_name(file)
+    if is_unjoined(target):
+        there = so_far(target)
+        show(lambda: in_flags(unjoined_text(there, str(target))))
     elif is_store(file):
         with FeatureStore(file) as store:
             show(store_text, store)

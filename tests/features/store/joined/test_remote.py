@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from pieces_stores import write_pieces
 
 from features.base import storage
@@ -12,6 +13,7 @@ from features.errors import FileRefused
 from features.store.joined import layout, place
 from features.store.reader import FeatureStore
 from features.store.verify import verify
+from pipeline.cli.commands import main
 
 
 @pytest.fixture
@@ -31,6 +33,8 @@ def test_it_is_joined_and_read_there(there):
     url, shards = there
     with pytest.raises(FileRefused, match=f"frostline verify {url}"):
         FeatureStore(url)
+    shown = CliRunner().invoke(main, ["inspect", url], prog_name="frostline")
+    assert shown.exit_code == 0 and "4 of 4" in shown.output and f"verify {url}" in shown.output
     found = verify(url)
     assert found.whole and (found.files, found.rows) == (6, 199), found.faults
     for path in here(url):
