@@ -59,11 +59,10 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["ObjectStore
 
 
 @pytest.fixture
-def s3(s3_server: "ObjectStore", monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def s3(s3_server: "ObjectStore", monkeypatch: pytest.MonkeyPatch) -> str:
     """Give a URL of a folder in a bucket that nobody else uses; the environment finds it."""
-    for name, value in s3_server.environment.items():
-        monkeypatch.setenv(name, value)
-    yield f"s3://tests/{uuid.uuid4().hex}"
+    s3_server.use(monkeypatch)
+    return f"s3://tests/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="session")

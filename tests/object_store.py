@@ -66,6 +66,14 @@ class ObjectStore:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
 
+    def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let this process and those that it starts find it."""
+        import s3fs
+
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # clients that know another server
+
     def start(self) -> None:
         """Start it, and wait until it takes files."""
         parts = [f"-{part}.port={self.ports[part]}" for part in _PARTS]

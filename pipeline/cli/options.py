@@ -45,7 +45,10 @@ class _Name(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Give what the command is to be given."""
-        return self._of_url(value) if is_url(value) else super().convert(value, param, ctx)
+        if is_url(value):
+            return self._of_url(value)
+        plain = value.removeprefix("file://") if isinstance(value, str) else value
+        return super().convert(plain, param, ctx)
 
 
 # A file that is read, one that is made and then sent, and one of which the URL itself is wanted.

@@ -1,0 +1,310 @@
+"""What people do with URLs: both stages read and write object storage, as they do with paths.
+
+The server is SeaweedFS, a real S3 server in a process of its own (`tests/object_store.py`). Of
+Google's storage there is no server to try.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from object_store import object_store
+from stores import blobs, make_head, write_store
+
+from features import FeatureStore, extract, verify
+from features.base import storage
+from features.base.remote import copies, places
+from features.errors import CannotContinue, FileRefused, InputError
+from pipeline import fit, load_head, save_head
+from pipeline.cli.commands import main
+
+ROOT = Path(__file__).parents[1]
+LABELS = ["class 0", "class 1", "class 2"]
+ROWS = [(f"a text of number {n}", f"class {n % 3}") for n in range(60)]
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def tweets(rows=ROWS):
+    return "text,label\n" + "".join(f"{text},{label}\n" for text, label in rows)
+
+
+def same_rows(one, other):
+    """Whether two stores hold the same: vectors, ids, labels and digests."""
+    with FeatureStore(one) as a, FeatureStore(other) as b:
+        assert a.views == b.views
+        assert a.ids() == b.ids()
+        np.testing.assert_array_equal(a.digests(), b.digests())
+        np.testing.assert_array_equal(a.labels(), b.labels())
+        for view in a.views:
+            np.testing.assert_array_equal(a.read(view), b.read(view))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The user's cache, empty."""
+    monkeypatch.setenv("FROSTLINE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def labelled(s3, tmp_path):
+    """A store and a head, there and here."""
+    X, y = blobs(90, 8, 3)
+    write_store(tmp_path / "s.h5", X, y, labels=LABELS)
+    save_head(make_head(3), tmp_path / "head.joblib")
+    for name in ("s.h5", "head.joblib"):
+        storage.put_file(tmp_path / name, f"{s3}/{name}")
+    return s3
+
+
+def files_in(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_vectors_are_the_same_from_and_to_a_url(s3, tiny_model, tmp_path, cache):
+    (tmp_path / "t.csv").write_text(tweets())
+    storage.put(f"{s3}/t.csv", tweets().encode())
+    options = {"model": tiny_model("bert"), "pooling": ["mean", "cls"]}
+    extract(tmp_path / "t.csv", tmp_path / "here.h5", **options)
+    summary = extract(f"{s3}/t.csv", f"{s3}/there.h5", **options)
+    assert (summary.output, summary.rows, summary.outcome) == (f"{s3}/there.h5", 60, "written")
+    same_rows(tmp_path / "here.h5", f"{s3}/there.h5")
+    assert verify(f"{s3}/there.h5").whole
+    assert files_in(cache / "outputs") == [], "nothing stays behind"
+    again = extract(f"{s3}/t.csv", f"{s3}/there.h5", **options)
+    assert (again.outcome, again.encoded) == ("unchanged", 0)
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.jsonl", "t.parquet", "t.zip"])
+def test_every_kind_of_input_is_read(name, s3, tmp_path):
+    import gzip
+    import zipfile
+
+    import pyarrow
+    import pyarrow.parquet
+
+    from features.tweets.reader import TweetReader
+
+    path = tmp_path / name
+    if name.endswith(".gz"):
+        path.write_bytes(gzip.compress(tweets().encode()))
+    elif name.endswith(".jsonl"):
+        path.write_text("".join(json.dumps({"text": t, "label": k}) + "\n" for t, k in ROWS))
+    elif name.endswith(".zip"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("t.csv", tweets())
+    else:
+        columns = dict(zip(("text", "label"), map(list, zip(*ROWS, strict=True)), strict=True))
+        pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    storage.put_file(path, f"{s3}/{name}")
+    read = [(one.text, one.label, one.source) for one in TweetReader(f"{s3}/{name}")]
+    assert read == [(text, label, f"{s3}/{name}") for text, label in ROWS]
+
+
+def test_parts_of_a_store_are_made_there(s3, tiny_model, tmp_path, cache):
+    """Two jobs, one after the other, and a second try of the first one, which finds all made."""
+    (tmp_path / "t.csv").write_text(tweets())
+    storage.put(f"{s3}/t.csv", tweets().encode())
+    options = {"model": tiny_model("bert"), "pooling": "mean", "shard_rows": 20}
+    for part in ("0/2", "1/2"):
+        extract(f"{s3}/t.csv", f"{s3}/store", part=part, **options)
+        extract(tmp_path / "t.csv", tmp_path / "store", part=part, **options)
+    assert extract(f"{s3}/t.csv", f"{s3}/store", part="0/2", **options).made == 0
+    same_rows(tmp_path / "store", f"{s3}/store")
+    for path in files_in(tmp_path / "store"):
+        name = path.relative_to(tmp_path / "store").as_posix()
+        if path.suffix == ".h5" or name.startswith(("receipts", "store.json")):
+            assert storage.read_bytes(f"{s3}/store/{name}") == path.read_bytes(), name
+    assert verify(f"{s3}/store").whole
+    result = run("inspect", f"{s3}/store")
+    assert result.exit_code == 0, result.output
+
+
+def test_heads_are_fitted_saved_and_loaded(labelled, tmp_path):
+    s3 = labelled
+    head = fit(f"{s3}/s.h5", C=0.01).head
+    save_head(head, f"{s3}/fitted.joblib")
+    save_head(fit(tmp_path / "s.h5", C=0.01).head, tmp_path / "fitted.joblib")
+    X = np.ones((3, 8), np.float32)
+    expected = load_head(tmp_path / "fitted.joblib").predict_proba(X)
+    np.testing.assert_array_equal(load_head(f"{s3}/fitted.joblib").predict_proba(X), expected)
+    head.save_pretrained(f"{s3}/folder")
+    assert {"config.json", "head.safetensors"} <= set(storage.listed(f"{s3}/folder"))
+    np.testing.assert_array_equal(load_head(f"{s3}/folder").predict_proba(X), expected)
+
+
+COMMANDS = {
+    "inspect a head": ["inspect", "{s3}/head.joblib"],
+    "inspect a store": ["inspect", "{s3}/s.h5"],
+    "verify": ["verify", "{s3}/s.h5", "--json", "{s3}/v.json"],
+    "fit": ["fit", "{s3}/s.h5", "-o", "{s3}/new.joblib", "--report", "{s3}/fit.md"],
+    "evaluate": ["evaluate", "{s3}/head.joblib", "{s3}/s.h5", "--json", "{s3}/e.json"],
+    "predict": ["predict", "{s3}/head.joblib", "{s3}/s.h5", "-o", "{s3}/p.csv"],
+    "compare": ["compare", "{s3}/s.h5", "--plot", "{s3}/c.svg"],
+    "report": ["report", "{s3}/head.joblib", "{s3}/s.h5", "-o", "{s3}/r.md"],
+    "suspects": ["suspects", "{s3}/head.joblib", "{s3}/s.h5", "-o", "{s3}/suspects.csv"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_take_urls_and_name_them(command, labelled, cache):
+    arguments = [one.format(s3=labelled) for one in COMMANDS[command]]
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "/frostline-" not in result.output, "no copy is named"
+    assert str(cache) not in result.output
+    for given, name in pairwise(arguments):
+        if given in ("-o", "--json", "--plot"):
+            assert storage.size(name) > 0
+    assert files_in(cache / "outputs") == []
+
+
+def test_a_prediction_is_the_one_of_paths(labelled, tmp_path):
+    s3 = labelled
+    assert run("predict", f"{s3}/head.joblib", f"{s3}/s.h5", "-o", f"{s3}/p.csv").exit_code == 0
+    assert run("predict", tmp_path / "head.joblib", tmp_path / "s.h5", "-o", tmp_path / "p.csv")
+    assert storage.read_bytes(f"{s3}/p.csv") == (tmp_path / "p.csv").read_bytes()
+
+
+FIT = "fit {s3}/s.h5 -o "
+REFUSED = {
+    "no input": ("predict {s3}/head.joblib {s3}/no.csv -o {s3}/p.csv", 2, "no.csv: no such file"),
+    "no such head": ("inspect {s3}/no.joblib", 2, "no.joblib: no such file"),
+    "no bucket": (FIT + "s3://nowhere/h.joblib", 2, "no bucket 'nowhere': make it"),
+    "an input too": (FIT + "{s3}/s.h5", 2, "is an input too"),
+    "no protocol": (FIT + "nope://x/h.joblib", 2, "nope:// is not known"),
+    "no promise": (FIT + "http://127.0.0.1:9/h.joblib", 2, "does not promise"),
+    "an odd name": (FIT + "{s3}//h.joblib", 2, "an empty part"),
+    "no head": ("inspect {s3}/note.txt", 3, "note.txt is not a frostline head"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_says_so_in_one_line(case, labelled):
+    line, code, message = REFUSED[case]
+    storage.put(f"{labelled}/note.txt", b"no head")
+    result = run(*line.format(s3=labelled).split())
+    assert result.exit_code == code, result.output
+    lines = result.output.strip().splitlines()
+    assert message in lines[-1], result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_head_that_is_too_large_is_not_fetched(s3, tmp_path, monkeypatch):
+    storage.put(f"{s3}/large.joblib", b"x" * 2000)
+    monkeypatch.setattr(copies.objects, "fetch", lambda *_: pytest.fail("it was fetched"))
+    with pytest.raises(FileRefused, match=r"large\.joblib has 2,000 bytes; at most 1,000"):
+        load_head(f"{s3}/large.joblib", max_bytes=1000)
+
+
+def test_a_head_from_there_is_read_as_safely(s3, tmp_path):
+    """A pickle that would make a file is refused, and makes none."""
+    import pickle
+
+    class Bad:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "made"),)
+
+    storage.put(f"{s3}/bad.joblib", pickle.dumps(Bad()))
+    with pytest.raises(FileRefused, match=r"s3://.*bad\.joblib is not a frostline head"):
+        load_head(f"{s3}/bad.joblib")
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_copy_is_fetched_once_and_again_when_it_changes(s3, monkeypatch):
+    url, fetched = f"{s3}/x.h5", []
+    real = copies.objects.fetch
+    monkeypatch.setattr(
+        copies.objects, "fetch", lambda *given: (fetched.append(given[0]), real(*given))
+    )
+    storage.put(url, b"one")
+    assert copies.here(url).read_bytes() == b"one"
+    assert copies.here(url).read_bytes() == b"one"
+    assert fetched == [url]
+    storage.put(url, b"two")
+    assert copies.here(url).read_bytes() == b"two"
+
+
+def test_paths_are_named_by_their_urls(s3):
+    path = places.place_of(f"{s3}/t.csv")
+    assert str(InputError(f"{path}: no")) == f"{s3}/t.csv: no"
+    assert places.by_url(f"see {path.parent}, and {path}") == f"see {s3}, and {s3}/t.csv"
+
+
+@pytest.mark.slow
+def test_a_server_killed_before_the_upload_costs_no_vector(
+    tiny_model, tmp_path, monkeypatch, cache
+):
+    """The run ends in one line; the same command sends what it had made, with no text encoded."""
+    with object_store(tmp_path / "s3") as server:
+        server.use(monkeypatch)
+        (tmp_path / "t.csv").write_text(tweets())
+        options = {"model": tiny_model("bert"), "pooling": "mean"}
+        with pytest.raises(CannotContinue, match=r"cannot be written.*; what was made is kept as"):
+            extract(
+                tmp_path / "t.csv",
+                "s3://tests/t.h5",
+                **options,
+                progress=lambda progress: server.kill(),
+            )
+        server.start()
+        assert not storage.exists("s3://tests/t.h5")
+        summary = extract(tmp_path / "t.csv", "s3://tests/t.h5", **options)
+        assert summary.encoded == 0
+        extract(tmp_path / "t.csv", tmp_path / "here.h5", **options)
+        same_rows(tmp_path / "here.h5", "s3://tests/t.h5")
+        assert files_in(cache / "outputs") == []
+
+
+UPLOAD = """
+import sys
+from pathlib import Path
+from features.base import storage
+storage.put_file(Path(sys.argv[1]), sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["server", "client"])
+def test_an_upload_that_is_cut_leaves_nothing_or_all(victim, tmp_path, monkeypatch):
+    """A file of several parts; either side is killed in the middle. Then again gives the bytes."""
+    content = os.urandom(2**20) * 150
+    (tmp_path / "large").write_bytes(content)
+    with object_store(tmp_path / "s3") as server:
+        server.use(monkeypatch)
+        url = "s3://tests/large"
+        sending = subprocess.Popen(
+            [sys.executable, "-c", UPLOAD, str(tmp_path / "large"), url],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+        )
+        before, until = used(tmp_path / "s3"), time.monotonic() + 60
+        while used(tmp_path / "s3") < before + 2**20 and time.monotonic() < until:
+            assert sending.poll() is None, "the upload was too quick to be cut"
+            time.sleep(0.01)
+        if victim == "server":
+            server.kill()
+            assert b"CannotContinue" in sending.communicate(timeout=200)[1]
+            server.start()
+        else:
+            sending.kill()
+            sending.communicate(timeout=60)
+        assert not storage.exists(url)
+        storage.put_file(tmp_path / "large", url)
+        storage.fetch(url, tmp_path / "back")
+        assert (tmp_path / "back").read_bytes() == content
+
+
+def used(folder):
+    """Bytes on the disk, not those that files have room for."""
+    return sum(path.stat().st_blocks * 512 for path in files_in(folder))
