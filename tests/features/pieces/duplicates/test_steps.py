@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from features import FeatureStore, extract
+from features.base.storage import read_bytes
 from features.encoder.encoder import FrozenEncoder
 from features.errors import FileRefused, InputError
 from features.spec.normalize import normalizer
@@ -233,3 +234,11 @@ def test_jobs_that_are_killed_at_random_end_in_the_same_bytes(tmp_path, model, m
     assert kills > 0
     run_all(inputs, store, model)
     assert contents(store) == expected
+
+
+@pytest.mark.slow
+def test_a_store_in_object_storage(tmp_path, model, made, s3):
+    inputs, expected = made
+    run_all(inputs, f"{s3}/store", model, 2)
+    for name, digest in expected.items():
+        assert hashlib.sha256(read_bytes(f"{s3}/store/{name}")).hexdigest() == digest, name
