@@ -24,6 +24,7 @@ from features.extraction.run import Told, run
 from features.extraction.summary import ExtractSummary, Progress, summarise
 from features.extraction.timing import clock, no_seconds
 from features.extraction.windows import WINDOW
+from features.fleet import check_engine, make_all
 from features.pieces.indexes import kept_in
 from features.pieces.make_piece import MakePieces
 from features.pieces.order import agree, existing_order, make_folders, order_of
@@ -43,6 +44,7 @@ from features.tweets.table import InputFormat
 
 if TYPE_CHECKING:
     from features.encoder.encoder import FrozenEncoder
+    from features.engines.engine import Engine
 
 
 def extract(
@@ -78,6 +80,7 @@ def extract(
     shard_rows: int | None = None,
     part: str | tuple[int, int] | None = None,
     duplicates: str = "piece",
+    engine: Engine | None = None,
     window_rows: int = WINDOW,
     progress: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -124,6 +127,10 @@ def extract(
     duplicates : str
         With `part`, within what a text is encoded once: `piece`, or `all` pieces, for which each
         piece is read three times; worth it where a large model meets many texts again.
+    engine : Engine, optional
+        Make all pieces by the workers of an engine, such as `LocalEngine(2)` of
+        `features/engines/local.py`, and join the store, which has the same bytes as one that was
+        made in parts. Needs `shard_rows`. Gives a `PartSummary`, too.
     window_rows : int
         Rows that are read, sorted by length and encoded together: changes the batches and the
         memory, not what the vectors mean.
@@ -151,6 +158,7 @@ def extract(
     views = [view.name for view in parse_poolings(pooling)]
     if store_dtype not in STORE_DTYPES:
         raise InputError(f"unknown store dtype {store_dtype!r}: choose {' or '.join(STORE_DTYPES)}")
+    check_engine(engine, shard_rows, device, duplicates, part=part, overwrite=overwrite)
     one_of = asked_part(part, shard_rows, duplicates, overwrite=overwrite)
     columns = Columns(text_column, label_column, id_column, labels, mapping, label_case)
     written = InputFormat(input_format, encoding, delimiter, quoting, header)
@@ -173,8 +181,8 @@ def extract(
     vectors = VectorSpec(spec, dict.fromkeys(views, 0), precision_of(dtype), store_dtype)
     runtime = Runtime(dtype, device, backend, max_batch_tokens)
     told = Told(progress, say, on_input)
-    if one_of is not None:
-        assert shard_rows is not None, "`asked_part` has seen to that"
+    if one_of is not None or engine is not None:
+        assert shard_rows is not None, "`asked_part` and `check_engine` have seen to that"
         order = order_of(
             sources, shard_rows, vectors, runtime, columns, written, window_rows, duplicates
         )
@@ -190,6 +198,9 @@ def extract(
         )
         there = agree(output, order.with_pieces(pieces))
         work = MakePieces(output, there, str(model), revision, runtime, columns, written, strict)
+        if one_of is None:
+            assert engine is not None, "it is one of the two"
+            return make_all(engine, work, pieces, told, allow_rejects=allow_rejects)
         return make_part(work, pieces, one_of, told, allow_rejects=allow_rejects)
     if is_in_pieces(output):
         raise InputError(f"{output} is made in pieces: give `part`, or another `output`")

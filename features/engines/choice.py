@@ -43,6 +43,8 @@ def chosen_engine(
         raise InputError("`workers` are those of an engine: give `engine=local` as well")
     if name != "ray" and ray_address is not None:
         raise InputError(f"`ray_address` is {ray_address!r}: give `engine=ray` as well")
+    if name != "ray" and gpus_per_worker:
+        raise InputError(f"`gpus_per_worker` is {gpus_per_worker:g}: give `engine=ray` as well")
     if name is None:
         return None
     if name == "local":

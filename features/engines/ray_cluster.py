@@ -46,8 +46,8 @@ _EVERYWHERE = {
 }
 # Ray's name for it: off, nodes have the loopback address, on Linux too.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-# Who is refused by a cluster is told so once, and soon.
-_JOINING = {"RAY_BACKEND_LOG_LEVEL": "error", "RAY_NUM_REDIS_GET_RETRIES": "5"}
+# Who is refused by a cluster is told so soon.
+_JOINING = {"RAY_NUM_REDIS_GET_RETRIES": "5"}
 _ENDED = "Ray has ended on this machine"
 # Seconds between looks at the head of a cluster, and those after which its silence is its end.
 _LOOK, _SILENCE = 2.0, 10.0

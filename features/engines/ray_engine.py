@@ -150,6 +150,7 @@ class RayEngine(Engine):
         ray = self._the_cluster().ray
         if actor.call is None:
             self._closing.append(actor.handle.close.remote())
+            actor.handle.__ray_terminate__.remote()
         else:
             ray.kill(actor.handle, no_restart=True)
 

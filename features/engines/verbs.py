@@ -95,6 +95,8 @@ def map_shards(
     CannotContinue
         A call raised another error, three workers died with one task, or no worker can be started.
     """
+    if not tasks:
+        return
     with _crew(engine, work, tasks, told) as crew:
         yield from crew.run()
 

@@ -30,6 +30,7 @@ from features.extraction.timing import no_seconds
 from features.pieces.choice import agreed_encoder
 from features.pieces.duplicates.folder import Folder
 from features.pieces.duplicates.steps import given_to
+from features.pieces.effort import Effort, EncoderUsed
 from features.pieces.order import Order
 from features.pieces.piece import Piece, reader_of
 from features.pieces.receipts import REJECTS, check_same_piece, put_receipt, read_receipt
@@ -124,9 +125,7 @@ class PieceMaker:
 
     def __init__(self, work: MakePieces, told: Told) -> None:
         self.encoder: FrozenEncoder | None = None
-        self.findings = Findings()
-        self.seconds = no_seconds()
-        self.made = self.encoded = self.resumed = self.unique = self.tokens = 0
+        self.begin()
         self.expected = 1
         self._work, self._told = work, told
         self.order, options = work.order.of_store, work.order.options
@@ -139,6 +138,26 @@ class PieceMaker:
         )
         self.shares = options["duplicates"] == "all"
         self.duplicates = Folder(work.store, work.order.pieces)
+
+    def begin(self) -> None:
+        """Count from 0 again."""
+        self.findings, self.seconds = Findings(), no_seconds()
+        self.made = self.encoded = self.resumed = self.unique = self.tokens = 0
+
+    @property
+    def effort(self) -> Effort:
+        """What it has taken so far."""
+        used = EncoderUsed.of(self.encoder)
+        return Effort(
+            self.made,
+            self.encoded,
+            self.resumed,
+            self.unique,
+            self.tokens,
+            self.findings,
+            self.seconds,
+            used,
+        )
 
     def __call__(self, piece: Piece) -> Receipt:
         """Make a piece, unless it is made, and give its receipt.

@@ -19,6 +19,7 @@ from features.errors import InputError
 from features.extraction.run import Told
 from features.extraction.summary import ExtractSummary, Progress
 from features.pieces.duplicates.steps import prepare, ready_of
+from features.pieces.effort import Effort
 from features.pieces.make_piece import MakePieces, PieceMaker, writing
 from features.pieces.order import DUPLICATES
 from features.pieces.piece import Piece
@@ -103,6 +104,8 @@ class PartSummary(ExtractSummary):
         Pieces of the whole store that have no receipt yet.
     of_pieces : int
         Pieces of the whole store.
+    workers : int, optional
+        Those of the engine that made the whole store; None where this process made a part of it.
     """
 
     part: Part
@@ -110,6 +113,7 @@ class PartSummary(ExtractSummary):
     made: int
     missing: tuple[int, ...]
     of_pieces: int
+    workers: int | None = None
 
 
 def asked_part(
@@ -188,12 +192,12 @@ def make_part(
     numbers = [piece.number for piece in mine if piece.number in finished]
     receipts = list(read_receipts(store, order.of_store, numbers))
     maker.seconds["total"] = perf_counter() - started
-    return _summary(work, maker, receipts, part, missing)
+    return summary_of(work, maker.effort, receipts, part, missing)
 
 
-def _summary(
+def summary_of(
     work: MakePieces,
-    maker: PieceMaker,
+    effort: Effort,
     receipts: Sequence[Receipt],
     part: Part,
     missing: tuple[int, ...],
@@ -204,27 +208,27 @@ def _summary(
     for receipt in receipts:
         for shard in receipt.shards:
             labels.update(dict(zip(shard.label_names, shard.label_rows, strict=True)))
-    encoder, seconds = maker.encoder, maker.seconds
-    flops = encoder.flops_per_token * maker.tokens if encoder else 0.0
+    encoder, seconds = effort.encoder, effort.seconds
+    flops = encoder.flops_per_token * effort.tokens if encoder else 0.0
     return PartSummary(
         output=work.store,
-        outcome="written" if maker.made else "unchanged",
+        outcome="written" if effort.made else "unchanged",
         rows=sum(one.rows for one in receipts),
-        unique=maker.unique,
-        encoded=maker.encoded,
-        resumed=maker.resumed,
+        unique=effort.unique,
+        encoded=effort.encoded,
+        resumed=effort.resumed,
         tokens=sum(one.tokens for one in receipts),
         truncated=sum(one.truncated for one in receipts),
         empty=sum(one.empty for one in receipts),
         repaired=sum(one.repaired for one in receipts),
         rejected=sum(one.rejects for one in receipts),
-        read={name: str(file) for name, file in maker.findings.files.items()},
+        read={name: str(file) for name, file in effort.findings.files.items()},
         rejects_file=None,
         labels={name: labels[name] for name in sort_labels(set(labels))},
         views={} if vectors is None else dict(vectors.views),
         model=work.order.spec.model,
         precision="" if vectors is None else vectors.precision,
-        compute=f"{encoder.device}, {encoder.dtype}" if encoder else "",
+        compute=encoder.compute if encoder else "",
         chosen=encoder.choice.summary() if encoder else "",
         choice=encoder.choice if encoder else None,
         seconds=seconds,
@@ -232,7 +236,7 @@ def _summary(
         file_bytes=sum(shard.bytes for one in receipts for shard in one.shards),
         part=part,
         pieces=len(receipts),
-        made=maker.made,
+        made=effort.made,
         missing=missing,
         of_pieces=work.order.pieces,
     )

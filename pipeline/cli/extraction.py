@@ -122,6 +122,8 @@ encoder_options = options.together(
     show_default=True,
     help="With --part: encode a text once in its piece, or once in all pieces, read three times.",
 )
+@options.engine
+@options.gpus_per_worker
 @click.option("--overwrite", is_flag=True, help="Replace the output, whatever is there.")
 def extract_command(
     inputs: Sequence[str], output: Path, pooling: Sequence[str], **chosen: Any
@@ -133,9 +135,17 @@ def extract_command(
     first how it reads them. Running it again encodes only texts that are new; after an
     interruption, a crash or a full disk the same command goes on where it was.
     """
+    engine = options.engine_of(chosen)
     with progress.progress() as update:
         summary = extract(
-            inputs, output, pooling=pooling, progress=update, say=remark, on_input=remark, **chosen
+            inputs,
+            output,
+            pooling=pooling,
+            engine=engine,
+            progress=update,
+            say=remark,
+            on_input=remark,
+            **chosen,
         )
     if isinstance(summary, PartSummary):
         tell(part_text, summary)

@@ -13,7 +13,8 @@ from features.backends.registry import BACKENDS
 from features.base.remote import copies
 from features.base.remote.places import place_of
 from features.base.remote.urls import is_url
-from features.engines.choice import ENGINES
+from features.engines.choice import ENGINES, chosen_engine
+from features.engines.engine import Engine
 from features.spec.vector_spec import VectorSpec
 from features.tweets.columns import LABEL_CASES, Columns
 from features.tweets.table import QUOTINGS, InputFormat
@@ -295,6 +296,12 @@ engine = together(
         help="With --engine ray: a cluster that is there, e.g. auto [one of this machine alone].",
     ),
 )
+gpus_per_worker = click.option(
+    "--gpus-per-worker",
+    type=float,
+    metavar="G",
+    help="With --engine ray: GPUs of a worker, or a part of one, e.g. 0.5 [1 if there are any].",
+)
 card = together(
     click.option(
         "--license", metavar="NAME", help="For the card, as the hub names it, e.g. apache-2.0."
@@ -306,6 +313,16 @@ card = together(
         help="For the card: a language of the tweets, e.g. en; repeat for more.",
     ),
 )
+
+
+def engine_of(chosen: dict[str, Any]) -> Engine | None:
+    """Take what `engine` and `gpus_per_worker` were given out of the options; make the engine."""
+    return chosen_engine(
+        chosen.pop("engine"),
+        workers=chosen.pop("workers"),
+        ray_address=chosen.pop("ray_address"),
+        gpus_per_worker=chosen.pop("gpus_per_worker"),
+    )
 
 
 def columns_of(chosen: Mapping[str, Any]) -> Columns:

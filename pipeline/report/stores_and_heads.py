@@ -65,9 +65,11 @@ def part_text(summary: PartSummary) -> str:
     s = summary
     store = printable(str(s.output))
     state = "waits for others" if any(map(s.part.has, s.missing)) else "is finished"
+    whose = f"part {s.part} of {store} {state}" if s.workers is None else f"{store} is finished"
+    by = f" by {s.workers:,} workers" if s.workers else ""
     done = (
-        f"part {s.part} of {store} {state}: {s.pieces:,} of {s.of_pieces:,} pieces "
-        f"({s.made:,} made in this run), {s.rows:,} rows"
+        f"{whose}: {s.pieces:,} of {s.of_pieces:,} pieces "
+        f"({s.made:,} made in this run{by}), {s.rows:,} rows"
         + (f", {s.rejected:,} rejects" if s.rejected else "")
     )
     if not s.missing:

@@ -1,0 +1,224 @@
+"""Make all pieces of a store by the workers of an engine, and join it.
+
+In come the work of making pieces, the pieces and an engine (`features/engines`); out come the
+store and a summary of all workers together. A worker makes a piece as a job of `part` does, and
+commits it by its receipt, so a piece that two of them make is there once, and the bytes of the
+store do not depend on who made it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+
+from features.base.storage import exists
+from features.engines.engine import Engine
+from features.engines.verbs import Standing, map_shards
+from features.errors import InputError
+from features.extraction.run import Told
+from features.extraction.summary import Progress
+from features.pieces.effort import Effort
+from features.pieces.make_piece import MakePieces
+from features.pieces.part import Part, PartSummary, summary_of
+from features.pieces.piece import Piece
+from features.pieces.receipts import finished_pieces, join_all
+from features.pieces.scratch import sweep, work_folder
+from features.store.joined.join import read_receipts
+from features.store.joined.layout import order_path
+from features.store.joined.receipt import Receipt
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a worker says of a piece that it has made.
+
+    Attributes
+    ----------
+    receipt : Receipt
+    effort : Effort
+        What this piece has taken.
+    lines, inputs : list of str
+        What the user should know, and how each input is read.
+    """
+
+    receipt: Receipt
+    effort: Effort
+    lines: list[str] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FleetWork:
+    """The work of making pieces in a process anywhere, which tells what each piece has taken.
+
+    Attributes
+    ----------
+    work : MakePieces
+    folder : Path
+        The folder that paths start from where they do not start from the root.
+    """
+
+    work: MakePieces
+    folder: Path
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Piece], Made]]:
+        """Give what makes a piece; it holds the model meanwhile.
+
+        Raises
+        ------
+        InputError
+            The worker is on a machine that does not have the store.
+        """
+        store = self.work.store
+        if self.folder.is_dir():
+            os.chdir(self.folder)
+        if not exists(order_path(store)):
+            raise InputError(
+                f"a worker on {platform.node()} does not see {store} in {self.folder}: the store "
+                "and the inputs must lie on storage that all workers share"
+            )
+        lines: list[str] = []
+        inputs: list[str] = []
+        with self.work.open(Told(None, lines.append, inputs.append)) as maker:
+
+            def make(piece: Piece) -> Made:
+                maker.begin()
+                lines.clear()
+                inputs.clear()
+                receipt = maker(piece)
+                return Made(receipt, maker.effort, list(lines), list(inputs))
+
+            yield make
+
+
+def check_engine(
+    engine: Engine | None,
+    shard_rows: int | None,
+    device: str,
+    duplicates: str,
+    *,
+    part: object,
+    overwrite: bool,
+) -> None:
+    """Check what was asked for together with an engine.
+
+    Raises
+    ------
+    InputError
+    """
+    if engine is None:
+        return
+    if part is not None:
+        raise InputError("`part` does not go with `engine`: an engine makes all parts; give one")
+    if duplicates == "all":
+        raise InputError(
+            "`duplicates=all` does not go with `engine`: make the store by jobs of `part`"
+        )
+    if shard_rows is None:
+        raise InputError("`engine` needs `shard_rows`, about the rows of a piece, such as 100000")
+    if overwrite:
+        raise InputError(
+            "`overwrite` does not go with `engine`, which goes on with the pieces that are there; "
+            "remove the folder to begin again"
+        )
+    if not device.isalpha():
+        raise InputError(
+            f"`device` is {device!r}: with an engine each worker has a device of its own; give "
+            "auto, cpu or cuda"
+        )
+
+
+def make_all(
+    engine: Engine,
+    work: MakePieces,
+    pieces: Sequence[Piece],
+    told: Told,
+    *,
+    allow_rejects: bool,
+) -> PartSummary:
+    """Make the pieces that are not made yet by the workers of an engine, and join the store.
+
+    Parameters
+    ----------
+    engine : Engine
+    work : MakePieces
+    pieces : sequence of Piece
+        All pieces of the input.
+    told : Told
+    allow_rejects : bool
+        Whether more than a fifth of the rows of the whole input may be rejects.
+
+    Raises
+    ------
+    InputError, FileRefused, CannotContinue
+        Pieces that are finished stay.
+    """
+    started = perf_counter()
+    store, order = work.store, work.order.of_store
+    before = finished_pieces(store)
+    todo = [piece for piece in pieces if piece.number not in before]
+    effort = Effort()
+    meter = _Meter(told, len(todo))
+    results = map_shards(engine, FleetWork(work, Path.cwd()), todo, told=meter.standing)
+    with closing(results), _going_on(meter, len(before), len(pieces)):
+        for _, made in results:
+            effort.add(made.effort)
+            meter.add(made)
+    for line in effort.findings.remarks():
+        told.say(line)
+    sweep(work_folder(store), finished_pieces(store))
+    join_all(store, order, allow_rejects=allow_rejects, say=told.say)
+    receipts = list(read_receipts(store, order, range(len(pieces))))
+    # Workers load and read at the same time; the seconds of each count, as if one had done all.
+    effort.seconds["total"] = perf_counter() - started
+    summary = summary_of(work, effort, receipts, Part(0, 1), ())
+    return replace(summary, workers=meter.workers)
+
+
+class _Meter:
+    """Tells how far all workers are, and each line that they say once."""
+
+    def __init__(self, told: Told, pieces: int) -> None:
+        self._told, self._pieces = told, pieces
+        self._said: set[str] = set()
+        self.rows = self.done = self.workers = 0
+
+    def standing(self, standing: Standing) -> None:
+        """Take how far the engine is; say once where a worker has died."""
+        self.workers = standing.workers
+        if standing.died:
+            self._say(self._told.say, "a worker has died, and another goes on with what it was at")
+
+    def add(self, made: Made) -> None:
+        """Count a piece that is made."""
+        self.done += 1
+        self.rows += made.receipt.rows
+        for line in made.inputs:
+            self._say(self._told.on_input, line)
+        for line in made.lines:
+            self._say(self._told.say, line)
+        if self._told.progress is not None:
+            self._told.progress(Progress(self.rows, self.done / self._pieces))
+
+    def _say(self, say: Callable[[str], None], line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            say(line)
+
+
+@contextmanager
+def _going_on(meter: _Meter, before: int, pieces: int) -> Iterator[None]:
+    """Say to who presses Ctrl-C what is finished, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(
+            f"interrupted; {before + meter.done} of {pieces} pieces are finished, and what is "
+            "encoded of others is kept; run the same command to go on"
+        ) from error
