@@ -18,6 +18,8 @@ _NUMBER = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 MOST_ROWS = 10**15
+# Of rates, prices and times.
+_LEAST, _MOST = 1e-6, 1e15
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,18 @@ def rows_of(text: str | int | float, name: str = "rows") -> int:
 
 
 def positive(text: str | float, name: str, example: str) -> float:
-    """Read a number above 0.
+    """Read a number above 0, within what any machine has.
 
     Raises
     ------
     InputError
     """
     value = _value(str(text))
-    if value is None or not value > 0:
-        raise InputError(f"`{name}` is {str(text)!r}; give a number above 0, e.g. {example}")
+    if value is None or not _LEAST <= value <= _MOST:
+        raise InputError(
+            f"`{name}` is {str(text)!r}; give a number above 0, e.g. {example} (from {_LEAST:g} to "
+            f"{_MOST:g})"
+        )
     return value
 
 
@@ -70,8 +75,8 @@ def at_least_zero(value: float, name: str) -> float:
     ------
     InputError
     """
-    if not 0 <= value < math.inf:
-        raise InputError(f"`{name}` is {value!r}; give a number from 0 up")
+    if not 0 <= value <= _MOST:
+        raise InputError(f"`{name}` is {value!r}; give a number from 0 to {_MOST:g}")
     return value
 
 

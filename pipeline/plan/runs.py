@@ -6,17 +6,21 @@ one run goes is in `pipeline/plan/simulate.py`.
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass
 
 import numpy as np
 
+from features.errors import InputError
 from pipeline.plan.rates import Machines
 from pipeline.plan.shards import SHARD_SECONDS, Shards
 from pipeline.plan.simulate import Fleet, Outcome, drawn, simulate
 
 # Workers that a shard takes with it before an engine gives up (`features/engines/verbs.py`).
 DEATHS_AT_ONE = 3
+# Attempts that have to end well, at least: else a run is not simulated, and not to be begun.
+_LEAST_SHARE = 0.1
 # Shards that are simulated, over all runs, some microseconds each; and runs at most.
 SIMULATED_SHARDS, _RUNS = 600_000, 100
 
@@ -78,12 +82,24 @@ def simulated_runs(
         Of the first run; that of each other one is one more.
     most_shards : int
         To simulate, over all runs.
+
+    Raises
+    ------
+    InputError
+        Workers die so often that hardly any attempt at a shard ends well.
     """
     whole, rest = divmod(rows, shards.rows)
     times = [shards.rows * seconds + SHARD_SECONDS] * whole
     times += [rest * seconds + SHARD_SECONDS] if rest else []
     fleet = Fleet(machines.gpus, load_seconds, machines.restart_seconds + load_seconds)
-    runs = max(1, min(_RUNS, most_shards // shards.count))
+    ends_well = _share_that_ends_well(times[0], machines)
+    if ends_well < _LEAST_SHARE:
+        raise InputError(
+            f"`failures_per_hour` is {machines.failures_per_hour:g}, and a shard of "
+            f"{shards.rows:,} rows takes {times[0]:,.0f} s: workers would hardly ever finish one; "
+            "give fewer `shard_rows`, more `gpus`, or fewer failures"
+        )
+    runs = max(1, min(_RUNS, int(most_shards * ends_well) // shards.count))
     outcomes: list[Outcome] = []
     for number in range(runs):
         chances = drawn(seed + number, machines.failures_per_hour, machines.stragglers)
@@ -106,4 +122,12 @@ def simulated_runs(
         mean("deaths"),
         mean("doubles"),
         sum(one.most_deaths >= DEATHS_AT_ONE for one in outcomes) / runs,
+    )
+
+
+def _share_that_ends_well(seconds: float, machines: Machines) -> float:
+    """Give the share of the attempts at a shard in which its worker does not die."""
+    rate, slow = machines.failures_per_hour / 3600, machines.stragglers
+    return (1 - slow.share) * math.exp(-rate * seconds) + slow.share * math.exp(
+        -rate * seconds * slow.factor
     )

@@ -12,6 +12,7 @@ multiprocessing timing anomalies", 1969).
 from __future__ import annotations
 
 import heapq
+import math
 import statistics
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -107,7 +108,7 @@ def drawn(seed: int, failures_per_hour: float, stragglers: Stragglers) -> Chance
         return factor if draw() < share else 1.0
 
     def life(worker: int, number: int) -> float:
-        return random.expovariate(rate) if rate else float("inf")
+        return random.expovariate(rate) if rate else math.inf
 
     return Chances(slowness, life)
 
@@ -158,6 +159,7 @@ class _Run:
         self.idle: list[int] = []  # a heap of workers
         # A heap of attempts by when they began, (began, worker, shard), to find those to double.
         self.oldest: list[tuple[float, int, int]] = []
+        self.look = math.inf  # when something is to be doubled next, as far as is known
         self.counted: list[float] = []  # seconds of the attempts that did, as they ended
         self.lost = self.doubled = 0.0
         self.doubles = 0
@@ -171,7 +173,9 @@ class _Run:
                 self._begin(worker, self.waiting.popleft(), now)
         while self.left:
             now, worker = heapq.heappop(self.events)
-            if worker != _LOOK and self._happen(worker, now):
+            if worker == _LOOK:
+                self.look = math.inf
+            elif self._happen(worker, now):
                 heapq.heappush(self.idle, worker)
             self._hand_out(now)
         still = sum(now - self.began[worker] for worker, at in enumerate(self.at) if at != _FREE)
@@ -248,11 +252,17 @@ class _Run:
             began, worker, shard = self.oldest[0]
             if self._is_alone(began, worker, shard):
                 if began + late > now:
-                    heapq.heappush(self.events, (began + late, _LOOK))
+                    self._look_at(began + late)
                     return
                 self.doubles += 1
                 self._begin(heapq.heappop(self.idle), shard, now)
             heapq.heappop(self.oldest)  # it has ended, or has its double
+
+    def _look_at(self, due: float) -> None:
+        """Ask again at a time, unless that is done before it anyway."""
+        if due < self.look:
+            self.look = due
+            heapq.heappush(self.events, (due, _LOOK))
 
     def _is_alone(self, began: float, worker: int, shard: int) -> bool:
         """Tell whether an attempt goes on, without a double, at a shard that is not done."""

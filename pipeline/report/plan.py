@@ -67,10 +67,10 @@ def _run(plan: Plan) -> dict[str, str]:
         "texts to encode": f"{plan.distinct:,} ({plan.figures.distinct_share:.1%} are distinct)",
         "tokens": f"{plan.tokens:,}",
         "rows a second": f"{plan.rows_per_second:,.0f}",
-        "work": f"{_number(plan.work_hours)} hours of a worker",
-        "until the end": f"{_number(plan.ideal_hours)} hours if nothing happens, "
-        f"{_number(wall['median'])} simulated ({_number(wall['p5'])} to {_number(wall['p95'])}, "
-        f"5 % to 95 % of {runs.runs:,} runs)",
+        "work": f"{_duration(3600 * plan.work_hours)} of a worker",
+        "until the end": f"{_duration(3600 * plan.ideal_hours)} if nothing happens, "
+        f"{_duration(3600 * wall['median'])} simulated ({_number(wall['p5'])} to "
+        f"{_number(wall['p95'])} hours are 5 % to 95 % of {runs.runs:,} runs)",
         "efficiency": f"{runs.efficiency:.1%}; {runs.lost_share:.2%} of the work lost by "
         f"{runs.deaths:,.1f} deaths, {runs.doubled_share:.2%} by {runs.doubles:,.1f} doubles",
         "binds": plan.seconds.binds,
@@ -203,8 +203,10 @@ def _number(value: float) -> str:
 
 
 def _duration(seconds: float) -> str:
+    """Give a time in the unit that is usual for it; long ones in days as well."""
+    hours = seconds / 3600
     if seconds < 120:
         return f"{_number(seconds)} seconds"
-    return (
-        f"{_number(seconds / 60)} minutes" if seconds < 7200 else f"{_number(seconds / 3600)} hours"
-    )
+    if hours < 2:
+        return f"{_number(seconds / 60)} minutes"
+    return f"{_number(hours)} hours" + (f" ({_number(hours / 24)} days)" if hours >= 72 else "")

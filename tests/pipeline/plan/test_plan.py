@@ -29,7 +29,7 @@ def million(figures, **machines):
 
 
 def test_the_parts_of_a_row_on_a_gpu():
-    """0.8 of the rows are distinct, of 25 tokens; the device runs beside reading and tokenising, and is slowest."""
+    """0.8 of the rows are distinct, of 25 tokens; beside the device the others are quicker."""
     parts, total, binds = million(A_GPU)
     assert parts == pytest.approx(
         {
@@ -133,6 +133,19 @@ def test_rows_are_those_of_the_input_if_none_are_given():
 def test_what_no_plan_is_made_for(machines, asked, said):
     with pytest.raises(InputError, match=said):
         plan(A_GPU, Machines(**machines), rows=10**10, **asked)
+
+
+@pytest.mark.parametrize(
+    ("rows", "machines"),
+    [
+        (10**12, {"failures_per_hour": 1000.0}),
+        (10**6, {"failures_per_hour": 1e6, "stragglers": Stragglers(1.0, 1e6)}),
+        (10**9, {"disk_mb_per_second": 1e-6}),
+    ],
+)
+def test_a_run_that_would_never_end_is_refused(rows, machines):
+    with pytest.raises(InputError, match="workers would hardly ever finish one; give fewer"):
+        plan(A_GPU, Machines(**machines), rows=rows)
 
 
 def test_no_label_is_no_fit():

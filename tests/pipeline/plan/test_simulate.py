@@ -201,3 +201,11 @@ def test_the_same_seed_is_the_same_run():
         simulate([600.0] * 300, fleet, drawn(seed, 0.2, rare)) for seed in (3, 3, 4)
     )
     assert one == same != other
+
+
+def test_thousands_that_wait_for_few_ask_once():
+    """Each idle worker asks when something is late; asked each by each, this takes minutes."""
+    slow = drawn(0, 0.5, Stragglers(0.2, 100.0))
+    found = simulate([10.0] * 6000, Fleet(5000), slow)
+    assert found.doubles > 500
+    assert found.wall_seconds < 2000
