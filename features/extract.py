@@ -27,8 +27,9 @@ from features.extraction.windows import WINDOW
 from features.fleet import check_engine, make_all
 from features.pieces.indexes import kept_in
 from features.pieces.make_piece import MakePieces
-from features.pieces.order import agree, existing_order, make_folders, order_of
+from features.pieces.order import Order, agree, existing_order, make_folders, order_of
 from features.pieces.part import asked_part, make_part
+from features.pieces.piece import Piece
 from features.pieces.split import split
 from features.spec.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
 from features.spec.encoder_spec import make_spec
@@ -39,7 +40,7 @@ from features.store.joined.place import is_in_pieces
 from features.tweets.columns import Columns
 from features.tweets.reader import TweetReader
 from features.tweets.rejects import RejectLog
-from features.tweets.rows.inputs import inputs_of, name_of
+from features.tweets.rows.inputs import Input, inputs_of, name_of
 from features.tweets.table import InputFormat
 
 if TYPE_CHECKING:
@@ -186,17 +187,7 @@ def extract(
         order = order_of(
             sources, shard_rows, vectors, runtime, columns, written, window_rows, duplicates
         )
-        existing_order(output, order)  # before a large file is looked at
-        index_of = kept_in(output, partial(make_folders, output), say)
-        pieces = split(
-            sources,
-            shard_rows=shard_rows,
-            columns=columns,
-            written=written,
-            index_of=index_of,
-            say=say,
-        )
-        there = agree(output, order.with_pieces(pieces))
+        there, pieces = _agreed(output, order, sources, columns, written, say)
         work = MakePieces(output, there, str(model), revision, runtime, columns, written, strict)
         if one_of is None:
             assert engine is not None, "it is one of the two"
@@ -215,6 +206,28 @@ def extract(
         copies.send(path)
     seconds["total"] = perf_counter() - started
     return replace(summary, output=output) if is_url(output) else summary
+
+
+def _agreed(
+    output: str | Path,
+    order: Order,
+    sources: Sequence[Input],
+    columns: Columns,
+    written: InputFormat,
+    say: Callable[[str], None],
+) -> tuple[Order, Sequence[Piece]]:
+    """Cut the input into pieces, and give the order that all who make the store agree on."""
+    existing_order(output, order)  # before a large file is looked at
+    index_of = kept_in(output, partial(make_folders, output), say)
+    pieces = split(
+        sources,
+        shard_rows=order.shard_rows,
+        columns=columns,
+        written=written,
+        index_of=index_of,
+        say=say,
+    )
+    return agree(output, order.with_pieces(pieces)), pieces
 
 
 def _load_encoder(
