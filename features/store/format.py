@@ -242,8 +242,9 @@ def read_shard(file: h5py.File) -> Shard:
         place = read_attribute(file, "part")
         part = None if place is None else Part.from_json(str(place))
         precision = texts["precision"]
-        if precision not in PRECISIONS or not isinstance(provenance, dict):
+        if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}")
+        check_provenance(provenance)
         if (precision == "int8") != (spec.quantization != "none"):
             raise ValueError(f"precision is {precision!r}, quantization {spec.quantization!r}")
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -266,6 +267,15 @@ def read_shard(file: h5py.File) -> Shard:
     widths = {name: int(file[name].shape[1]) for name in views}
     vectors = VectorSpec(spec, widths, precision, stored.pop())
     return Shard(vectors, label_names, provenance, part)
+
+
+def check_provenance(content: Any) -> None:
+    """Refuse what can't be shown as the provenance of a shard, by a ValueError."""
+    if not isinstance(content, dict):
+        raise ValueError("its provenance is not an object")
+    for name, kind in (("inputs", list), ("versions", dict)):
+        if not isinstance(content.get(name, kind()), kind):
+            raise ValueError(f"{name} of its provenance is of another type")
 
 
 def check_same_vectors(

@@ -19,6 +19,7 @@ from features.base.shown import shown
 from features.errors import FileRefused, first_line
 from features.spec.encoder_spec import EncoderSpec
 from features.spec.vector_spec import PRECISIONS, STORE_DTYPES, VectorSpec
+from features.store.format import check_provenance
 from features.store.joined import fields
 from features.store.joined.layout import MAX_PIECES
 
@@ -135,8 +136,9 @@ def _index(content: Mapping[str, Any]) -> Index:
     label_names = fields.names(content["label_names"], "label_names")
     label_rows = fields.counts(content["label_rows"], "label_rows", len(label_names))
     lists = content["label_lists"]
-    if type(lists) is not list or type(content["provenance"]) is not dict:
-        raise ValueError("label_lists or provenance is of another type")
+    if type(lists) is not list:
+        raise ValueError("label_lists is of another type")
+    check_provenance(content["provenance"])
     label_lists = tuple(fields.names(one, "label_lists") for one in lists)
     if not {name for one in label_lists for name in one} <= set(label_names):
         raise ValueError("a shard has a class that the store has not")

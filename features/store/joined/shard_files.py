@@ -24,6 +24,7 @@ from features.store.format import Shard, ShardRows, check_same_vectors, read_sha
 from features.store.joined import place
 from features.store.joined.index import Index
 from features.store.joined.layout import piece_folder, receipt_path, store_path
+from features.store.joined.receipt import MAX_BYTES, Receipt
 
 # Files that are open at a time, besides those that are being read.
 OPEN_FILES = 8
@@ -118,7 +119,16 @@ class ShardFiles:
         index = self.index
         piece, number = int(index.piece[shard]), index.number(shard)
         path = place.bring_shard(self.store, piece, number)
-        check_as_promised(self.store, piece, path, int(index.sizes[shard]), index.seals[shard])
+        size, seal = int(index.sizes[shard]), index.seals[shard]
+        try:
+            check_as_promised(self.store, piece, path, size, seal)
+        except FileRefused as error:
+            if _has_other_receipt(self.store, piece, number, seal):
+                raise FileRefused(
+                    f"{store_path(self.store)} is older than {receipt_path(self.store, piece)}: "
+                    f"`frostline verify {self.store}` joins the pieces again"
+                ) from error
+            raise
         self._admit(shard)
         try:
             file = admission.open_admitted(path)
@@ -199,6 +209,16 @@ def remade(store: Target, piece: int, reason: str) -> str:
         f"{reason}: remove {piece_folder(store, piece)} and {receipt_path(store, piece)}, and run "
         f"the same `frostline extract` again, which makes piece {piece} anew"
     )
+
+
+def _has_other_receipt(store: Target, piece: int, number: int, seal: str) -> bool:
+    """Tell whether a piece was made again since the pieces were joined, and has other shards."""
+    path = receipt_path(store, piece)
+    try:
+        shards = Receipt.from_json(place.read(path, MAX_BYTES), str(path)).shards
+    except (FileRefused, InputError):
+        return False
+    return number >= len(shards) or shards[number].seal != seal
 
 
 def _has_size(path: Path, size: int) -> bool:

@@ -9,15 +9,23 @@ from itertools import chain
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pieces_stores import write_pieces
-from stores import blobs, write_store
+from stores import SPEC, blobs, write_store
 
 from features.errors import FileRefused, InputError
+from features.spec.vector_spec import VectorSpec
 from features.store import admission
 from features.store.joined import layout, shard_files
+from features.store.joined.describe import receipt_of
+from features.store.joined.index import TOTALS, Index
 from features.store.joined.join import join
+from features.store.joined.order import read_order
+from features.store.joined.receipt import Receipt, ShardFacts, VectorFacts
 from features.store.reader import FeatureStore
 from features.store.shards import open_shards
+from features.store.verify import verify
 from pipeline.data.join import open_joined
 
 
@@ -249,6 +257,32 @@ def test_a_shard_that_lies_about_itself(made):
     assert shards
 
 
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 2**70) | st.floats() | st.text(max_size=5),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(), inside, max_size=3),
+    max_leaves=5,
+)
+RECEIPT = Receipt(
+    1,
+    "e" * 64,
+    VectorFacts(SPEC.fingerprint, {"cls": 8}, "half", "float16"),
+    (ShardFacts(3, 4096, "1" * 64, ("bad", "good"), (1, 2), "2" * 64),),
+    *range(5),
+).to_json()
+INDEX = Index(
+    "e" * 64,
+    3,
+    VectorSpec(SPEC, {"cls": 8}, "half", "float16"),
+    {"inputs": ["a.csv"]},
+    ("bad", "good"),
+    (1, 2),
+    dict.fromkeys(TOTALS, 1),
+    (("bad", "good"), ("good",)),
+    *(np.array(column) for column in ([0, 2], [3, 4], [4096, 5000], [0, 1])),
+    ("1" * 64, "3" * 64),
+).to_json()
+
+
 def changed(content, *place, to):
     at = content
     for step in place[:-1]:
@@ -279,6 +313,8 @@ HOSTILE = {
     "classes of its own": (["label_lists"], [["bad"]]),
     "totals below 0": (["totals", "rejects"], -1),
     "a provenance of another type": (["provenance"], []),
+    "inputs of another type": (["provenance", "inputs"], 5),
+    "versions of another type": (["provenance", "versions"], ["torch"]),
     "views of another type": (["views"], ["cls"]),
 }
 
@@ -294,6 +330,42 @@ def test_an_index_of_strangers(made, case):
         FeatureStore(path)
     assert len(str(caught.value)) < 500
     assert "update" in str(caught.value) or "frostline verify" in str(caught.value)
+
+
+def test_a_piece_that_was_made_again_since(made):
+    """On another kind of machine, say: its receipt is right, and the index older."""
+    path, shards = made
+    broken = of_the_same_size(path, shards)
+    receipt = receipt_of(3, read_order(path).digest, shards[3:], rejects=3)
+    layout.receipt_path(path, 3).write_bytes(receipt.to_json())
+    with (
+        FeatureStore(path) as store,
+        pytest.raises(FileRefused, match="frostline verify") as caught,
+    ):
+        store.labels()
+    assert "store.json is older" in str(caught.value)
+    assert verify(path).whole
+    with FeatureStore(path) as store, FeatureStore(broken) as file:
+        assert store.ids(slice(121, 154)) == file.ids()
+
+
+@given(st.data())
+@settings(max_examples=150)
+def test_whatever_an_index_or_a_receipt_holds(data):
+    """Any part of it replaced by anything: it is refused, or it is as right as before."""
+    kind, valid = data.draw(st.sampled_from([(Index, INDEX), (Receipt, RECEIPT)]))
+    content = json.loads(valid)
+    at, steps = content, []
+    while isinstance(at, dict | list) and at and (not steps or data.draw(st.booleans())):
+        steps.append(data.draw(st.sampled_from(sorted(at) if isinstance(at, dict) else [0, -1])))
+        above, at = at, at[steps[-1]]
+    above[steps[-1]] = data.draw(ANYTHING)
+    try:
+        read = kind.from_json(json.dumps(content).encode(), "file.json")
+    except FileRefused as error:
+        assert str(error).startswith("file.json ") and len(str(error)) < 700
+    else:
+        assert kind.from_json(read.to_json(), "file.json").to_json() == read.to_json()
 
 
 def test_files_and_joined_stores_in_one_row(made, tmp_path):
