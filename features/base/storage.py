@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -85,6 +85,23 @@ def info(target: Target) -> Info | None:
         return None
     found = path.stat()
     return Info(found.st_size, str(found.st_mtime_ns))
+
+
+@contextmanager
+def asked_together(targets: Iterable[Target]) -> Iterator[None]:
+    """Ask a server of many files at once, and answer by that what is asked of them in here.
+
+    Raises
+    ------
+    InputError, CannotContinue
+        The server says no, or nothing.
+    """
+    there = [str(target) for target in targets if is_url(target)]
+    if not there:
+        yield
+        return
+    with objects.asked_together(there):
+        yield
 
 
 def exists(target: Target) -> bool:

@@ -74,11 +74,12 @@ def split(
         raise InputError(f"`shard_rows` must be 1 or more, is {shard_rows}")
     sizes = RowSize(columns.text)
     files = []
-    for path in paths:
-        suffix = format_of(path, written.format)
-        with readable(path):
-            span = Span(path, storage.size(path))
-        files.append(_File(span, suffix, sizes.rows(path, span.size, suffix)))
+    with storage.asked_together(paths):
+        for path in paths:
+            suffix = format_of(path, written.format)
+            with readable(path):
+                span = Span(path, storage.size(path))
+            files.append(_File(span, suffix, sizes.rows(path, span.size, suffix)))
 
     uncut: dict[str, list[_File]] = {}
 

@@ -177,7 +177,11 @@ class TweetReader:
             parameters = ", ".join(f"`{name}`" for name in named)
             raise InputError(f"{parameters}: for files alone, and no input is one; leave it out")
         paths = [path_of(one) for one in self._inputs]
-        self._formats = ["" if path is None else format_of(path, written.format) for path in paths]
+        with storage.asked_together(self.files):
+            self._formats = [
+                "" if path is None else format_of(path, written.format) for path in paths
+            ]
+            self._total_bytes = _bytes_of(self._inputs)
         self._piece = piece
         self._asked = columns.asked
         self._fold = columns.label_case == "fold"
@@ -194,7 +198,6 @@ class TweetReader:
         self._raw: BinaryIO | None = None
         if self._labels is not None:
             self._check_labels_file()
-        self._total_bytes = _bytes_of(self._inputs)
         self._total_rows = _rows_of(self._inputs)
         self._rows_seen = 0
         self._known_labels: dict[str, str] = {}

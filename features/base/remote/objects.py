@@ -6,17 +6,21 @@ only where there is nothing. `features/base/storage.py` gives the same names for
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from features.base import disk
 from features.base.remote.filesystem import asking, code_of, is_of_library, opened, writable
 from features.base.remote.urls import child_of
 from features.errors import CannotContinue, InputError
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 # Answers of S3 to a write that found something, and to one that met another in the middle.
 _THERE, _MEETING = "PreconditionFailed", "ConditionalRequestConflict"
@@ -26,6 +30,9 @@ _TOGETHER = 256
 _BLOCK = 4 * 2**20
 # Buckets of which it is known that they keep to the condition.
 _keep_to_it: set[str] = set()
+# Requests at once, and what is known while `asked_together` lasts.
+_AT_ONCE = 32
+_asked: dict[str, Info | None] = {}
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,29 @@ class Info:
 
 def info(url: str) -> Info | None:
     """Give what is known of a file; None where there is none."""
+    if url in _asked:
+        return _asked[url]
+    return _info(url, *opened(url))
+
+
+@contextmanager
+def asked_together(urls: Iterable[str]) -> Iterator[None]:
+    """Ask a server of many files at once, and answer `info` of them by that while it lasts."""
+    new = [url for url in dict.fromkeys(urls) if url not in _asked]
+    # A client belongs to the thread that made it, and may be used by others.
+    clients = [opened(url) for url in new]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = pool.map(lambda url, client: _info(url, *client), new, clients)
+        _asked.update(zip(new, found, strict=True))
+    try:
+        yield
+    finally:
+        for url in new:
+            del _asked[url]
+
+
+def _info(url: str, fs: AbstractFileSystem, path: str) -> Info | None:
     with asking(url, "read"):
-        fs, path = opened(url)
         try:
             facts = fs.info(path)
         except FileNotFoundError as error:

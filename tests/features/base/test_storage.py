@@ -15,6 +15,8 @@ import pytest
 from features.base import storage
 from features.base.remote import objects
 from features.errors import CannotContinue, InputError
+from features.pieces.split import split
+from features.tweets.reader import TweetReader
 
 ROOT = Path(__file__).parents[3]
 PLACES = ["path", "file", "memory", "s3"]
@@ -256,3 +258,29 @@ def test_paths_need_no_package(tmp_path):
         "assert 'fsspec' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=ROOT, timeout=60)
+
+
+@everywhere
+def test_what_is_asked_together_is_what_is_asked_one_by_one(place):
+    files = [storage.child(place, f"{n}.csv") for n in range(50)]
+    for n, file in enumerate(files[1:], 1):
+        storage.put(file, b"x" * n)
+    with storage.asked_together([*files, files[1], "a/path.csv"]):
+        found = [storage.info(file) for file in files]
+    assert found == [storage.info(file) for file in files]
+    assert [None if one is None else one.size for one in found] == [None, *range(1, 50)]
+    storage.put(files[2], b"another")  # it lasts no longer
+    assert storage.size(files[2]) == 7
+
+
+def test_many_files_are_asked_for_once_when_they_are_given_and_when_they_are_split(monkeypatch):
+    files = [f"memory://{uuid.uuid4().hex}/{n}.csv" for n in range(20)]
+    for file in files:
+        storage.put(file, b"text\na\nb\n")
+    asked, ask = [], objects._info
+    monkeypatch.setattr(objects, "_info", lambda url, *to: asked.append(url) or ask(url, *to))
+    TweetReader(files)
+    assert sorted(asked) == sorted(files)
+    asked.clear()
+    assert len(split(files, shard_rows=15)) == 4
+    assert sorted(asked) == sorted(files)
