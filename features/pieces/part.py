@@ -18,7 +18,7 @@ from typing import Any
 from features.errors import InputError
 from features.extraction.run import Told
 from features.extraction.summary import ExtractSummary, Progress
-from features.pieces.duplicates.steps import prepare, ready_of
+from features.pieces.duplicates.steps import named, prepare, ready_of
 from features.pieces.effort import Effort
 from features.pieces.make_piece import MakePieces, PieceMaker, writing
 from features.pieces.order import DUPLICATES
@@ -27,7 +27,6 @@ from features.pieces.receipts import finished_pieces, join_all
 from features.pieces.scratch import is_being_made, sweep, work_folder
 from features.store.format import sort_labels
 from features.store.joined.join import read_receipts
-from features.store.joined.layout import ranges
 from features.store.joined.receipt import Receipt
 
 _PART = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
@@ -264,14 +263,14 @@ def _in_turn(
     while left and lacks is None:
         ready, waiting, owners = ready_of(maker, left)
         if not ready:
-            lacks = f"their texts that other pieces have too are not encoded yet: {ranges(owners)}"
+            lacks = f"encoded the texts that others share with {named(owners)}"
             break
         yield from _free_first(maker, ready)
         left = waiting
     if left:
         say(
-            f"this part waits with {len(left):,} of its pieces for those of other parts; {lacks}; "
-            "run the same command again once those jobs have run"
+            f"this part waits with {named([piece.number for piece in left])} until other parts "
+            f"have {lacks}: run the same command again then"
         )
 
 

@@ -46,7 +46,7 @@ def prepare(maker: PieceMaker, pieces: Sequence[Piece]) -> str | None:
     Returns
     -------
     str or None
-        What must be done by others before any of the pieces can be made; None if nothing.
+        What others must have done before any of the pieces can be made; None if nothing.
 
     Raises
     ------
@@ -58,12 +58,23 @@ def prepare(maker: PieceMaker, pieces: Sequence[Piece]) -> str | None:
     for number in folder.without("digests", by_number):
         write_piece_digests(maker, by_number[number])
     if lacking := folder.without("digests", range(folder.pieces)):
-        return f"their texts are not known yet: {ranges(lacking)}"
+        return f"written down the texts of {named(lacking)}"
     for number in folder.without("takes", range(len(folder.ranges()))):
         find_owners(folder, number)
     for number in folder.without("vectors", by_number):
         encode_shared(maker, by_number[number])
     return None
+
+
+def named(pieces: Sequence[int]) -> str:
+    """Name pieces by their numbers, which ascend.
+
+    Examples
+    --------
+    >>> named([3]), named([0, 1, 2, 7])
+    ('piece 3', 'pieces 0-2, 7')
+    """
+    return f"piece{'s' * (len(pieces) > 1)} {ranges(pieces)}"
 
 
 def write_piece_digests(maker: PieceMaker, piece: Piece) -> None:

@@ -140,12 +140,12 @@ def test_what_waits_for_others_is_said_and_made_later(tmp_path, model):
 
     assert part(0).missing == (0, 1, 2, 3)
     assert said[-1] == (
-        "this part waits with 2 of its pieces for those of other parts; their texts are not known "
-        "yet: 1, 3; run the same command again once those jobs have run"
+        "this part waits with pieces 0, 2 until other parts have written down the texts of "
+        "pieces 1, 3: run the same command again then"
     )
     # It knows the texts of all pieces now, but the others have not encoded theirs.
     assert part(1).missing == (0, 1, 2, 3)
-    assert "other pieces have too are not encoded yet: 0, 2;" in said[-1]
+    assert "encoded the texts that others share with pieces 0, 2:" in said[-1]
     assert part(0).missing == (1, 3)
     assert part(1).missing == () and "this part waits" not in "".join(said)
 
