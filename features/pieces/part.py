@@ -114,6 +114,11 @@ class PartSummary(ExtractSummary):
     of_pieces: int
     workers: int | None = None
 
+    @property
+    def waits(self) -> bool:
+        """Whether pieces of the part itself are missing: they wait for texts of other parts."""
+        return any(map(self.part.has, self.missing))
+
 
 def asked_part(
     given: Any, shard_rows: int | None, duplicates: str, *, overwrite: bool

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from features.errors import InputError
+from features.errors import CannotContinue, InputError
 from features.extract import extract
 from features.extraction.check import check
 from features.pieces.part import PartSummary
@@ -153,6 +153,8 @@ def extract_command(
         tell(extract_text, summary)
     if summary.choice is not None:
         say_choice(summary.choice)
+    if isinstance(summary, PartSummary) and summary.waits:
+        click.get_current_context().exit(CannotContinue.exit_code)  # what runs jobs runs it again
 
 
 @main.command("check")

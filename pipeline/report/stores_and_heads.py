@@ -64,7 +64,7 @@ def part_text(summary: PartSummary) -> str:
     """Say what a job has made of a store, what others still have to make, and how."""
     s = summary
     store = printable(str(s.output))
-    state = "waits for others" if any(map(s.part.has, s.missing)) else "is finished"
+    state = "waits for others" if s.waits else "is finished"
     whose = f"part {s.part} of {store} {state}" if s.workers is None else f"{store} is finished"
     by = f" by {s.workers:,} workers" if s.workers else ""
     done = (

@@ -44,7 +44,7 @@ def test_each_job_says_in_a_line_what_is_missing_and_what_to_do(extract, tmp_pat
 
 def test_a_job_that_waits_for_others_says_so(extract, tmp_path):
     first = extract("--part", "1/3", "--duplicates", "all")
-    assert first.exit_code == 0
+    assert first.exit_code == 4
     assert "this part waits with piece 1 until other parts have written down" in first.stderr
     assert first.stdout.startswith(
         f"part 1/3 of {tmp_path / 'store'} waits for others: 0 of 4 pieces (0 made in this run)"
