@@ -18,6 +18,7 @@ import yaml
 from page_blocks import read_page
 from pages import PAGES, ROOT
 
+from features.engines.ray_cluster import OLDEST, version_of
 from pipeline.cli.commands import main
 
 BLOCKS = read_page(PAGES["docs/cluster.md"]).blocks
@@ -86,6 +87,18 @@ def test_the_job_has_an_index_for_each_part():
     assert {mount["name"] for mount in CONTAINER["volumeMounts"]} == names
     last = JOB["completions"] - 1
     assert parsed(arguments_of(last))["part"] == f"{last}/{JOB['completions']}"
+
+
+def test_the_cluster_of_kuberay_asks_for_a_token_and_has_no_old_ray():
+    spec = MANIFESTS["RayCluster"]["spec"]
+    assert spec["authOptions"] == {"mode": "token"}
+    assert version_of(spec["rayVersion"]) >= OLDEST
+    groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    for pod in (group["template"]["spec"] for group in groups):
+        (container,) = pod["containers"]
+        assert container["image"].endswith(f":{spec['rayVersion']}")
+        names = [volume["name"] for volume in pod["volumes"]]
+        assert [mount["name"] for mount in container["volumeMounts"]] == names
 
 
 @pytest.fixture(scope="module")

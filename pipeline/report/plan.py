@@ -167,7 +167,7 @@ def _assumptions(plan: Plan) -> dict[str, str]:
         "are repeated, so that fewer texts are encoded",
         "storage": _storage(machines),
         "failures": f"a worker dies {machines.failures_per_hour:g} times an hour at work and loses "
-        f"the shard it is at; {machines.restart_seconds:g} s later another one loads the model",
+        f"all of its shard; {machines.restart_seconds:g} s later another one loads the model",
         "stragglers": f"{machines.stragglers.share:.1%} of the attempts at a shard take "
         f"{machines.stragglers.factor:g} times as long; where no shard waits, a free worker "
         "doubles what is slow",
