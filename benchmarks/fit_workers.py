@@ -7,7 +7,8 @@ The store is made up, always the same: three overlapping classes in float16; `--
 first fit is plain, of one thread; then 1 and 2 workers of one thread each. C is chosen in five
 folds, as by default. Each fit runs in a process of its own. "Passes" are those of the choice of C,
 which workers share; in "load" and "select" is also what this process does by itself: it cuts folds
-and judges each C. Ratios are to the plain fit. Two workers need two cores.
+and judges each C. "Peak" is this process's memory in MiB, which without workers holds the vectors
+too. Ratios are to the plain fit. Two workers need two cores.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import click
 import numpy as np
+from material import peak_mib
 
 from features.store.reader import FeatureStore
 
@@ -94,7 +97,8 @@ def fit_one(path: str, head: str, workers: int, engine: str, memory: str | None)
     result = fit(path, memory=memory, engine=chosen)
     metadata = {k: v for k, v in result.head.metadata.items() if k != "seconds"}
     save_head(dataclasses.replace(result.head, metadata=metadata), Path(head))
-    print(json.dumps(result.seconds | {"passes": sum(passes)}))
+    peak = peak_mib(getrusage(RUSAGE_SELF))
+    print(json.dumps(result.seconds | {"passes": sum(passes), "peak": peak}))
 
 
 @click.command()
@@ -111,7 +115,7 @@ def main(rows: int, columns: int, engine: str, memory: str | None, store: Path |
             make(path, rows, columns)
         with FeatureStore(path) as found:
             print(f"{found.n_rows:,} x {found.views['cls']}, {path.stat().st_size >> 20} MiB")
-        columns_ = ("load", "passes", "select", "solve", "total")
+        columns_ = ("load", "passes", "select", "solve", "total", "peak")
         print(f"{'workers':>8} {' '.join(f'{k:>8}' for k in columns_)}  ratio (passes)  head")
         first: tuple[dict[str, float], bytes] | None = None
         for workers in (0, 1, 2):

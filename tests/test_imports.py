@@ -14,7 +14,7 @@ from stores import OTHER_SPEC, blobs, make_head, write_store
 from pipeline.head.head import save_head
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "transformers")
+HEAVY = ("torch", "transformers", "ray")
 REPORT = "import json, sys; print(json.dumps([m for m in {names!r} if m in sys.modules]))"
 COMMAND = """
 import sys

@@ -109,24 +109,28 @@ def judge(
     else:
         scores = [[one] for one in _logits(trials.validation, [found for (found,) in of_C])]
     moved = shift(target.fitted, target.stated)
-    scores = [[one + moved for one in of_models] for of_models in scores]
+
+    def of_first(number: int) -> Floats:
+        """What the models of a C say about the rows of the first repeat, in one array."""
+        return np.concatenate(scores[number][: trials.n_first]) + moved
+
     judged: dict[tuple[int, int], _Judged] = {}
     jury = _Jury(
         [trial.y for trial in trials.all],
         [trial.texts for trial in trials.all],
         [of_models[:n_trials] for of_models in scores],
+        moved,
         trials.repeats,
         range(n_trials),
     )
     candidates = jury.candidates(grid, target, options, judged)
     chosen = candidates.index(_choose(candidates, options))
-    first = [np.concatenate(of_models[: trials.n_first]) for of_models in scores]
-    held_out = HeldOut(trials.y, first[chosen].astype(np.float64), trials.groups, target.stated)
+    held_out = HeldOut(trials.y, of_first(chosen), trials.groups, target.stated)
     nested, nested_choices, calibrated_by = held_out.logits.copy(), [], {}
-    for group, others in _other_juries(trials, scores):
+    for group, others in _other_juries(trials, scores, moved):
         found = others.candidates(grid, target, options, judged)
         best = found.index(_choose(found, options))
-        nested[trials.groups == group] = first[best][trials.groups == group]
+        nested[trials.groups == group] = of_first(best)[trials.groups == group]
         nested_choices.append(grid[best])
         calibrated_by[group] = others.held_out(best, target.stated)
     return Outcome(
@@ -153,7 +157,10 @@ class _Jury:
     y, texts : lists of int arrays (n,)
         Of each part: the classes and the texts of its rows.
     logits : list of lists of float arrays (n, K)
-        For each C, what its models say about each part.
+        For each C, what its models say about each part, under their own prior.
+    moved : float64 array (K,)
+        Moves these to the prior that is judged under. They are moved where they are looked at: of
+        all C together they take more memory than all else that belongs to a row.
     repeats : int
         Times that the same rows are in the parts.
     trials : sequence of int
@@ -163,6 +170,7 @@ class _Jury:
     y: list[Indices]
     texts: list[Indices]
     logits: list[list[Floating]]
+    moved: Floats
     repeats: int = 1
     trials: Sequence[int] = ()
 
@@ -216,7 +224,7 @@ class _Jury:
         key = (number, self.trials[part]) if self.trials else None
         if key is not None and key in judged:
             return judged[key]
-        rows = self.y[part], softmax(self.logits[number][part]), weight
+        rows = self.y[part], softmax(self.logits[number][part] + self.moved), weight
         found = score(metric, *rows), influence(metric, *rows)
         if key is not None:
             judged[key] = found
@@ -225,14 +233,14 @@ class _Jury:
     def held_out(self, number: int, prior: Floats) -> HeldOut:
         """Give the rows with what the models of one C say about them."""
         groups = np.repeat(np.arange(len(self.y)), [len(y) for y in self.y])
-        logits = np.concatenate(self.logits[number]).astype(np.float64)
+        logits = np.concatenate(self.logits[number]) + self.moved
         return HeldOut(np.concatenate(self.y), logits, groups, prior)
 
     def _tempered(
         self, logits: Sequence[Floating], target: Target, weights: Sequence[Floats]
     ) -> list[Floats]:
         """Give probabilities at the temperature of all parts, found on enough of the rows."""
-        wide = [one.astype(np.float64) for one in logits]
+        wide = [one + self.moved for one in logits]
         y, every = np.concatenate(self.y), np.concatenate(wide)
         some = slice(None, None, -(-len(y) // _TEMPERATURE_ROWS))
         prior, weight = target.stated, np.concatenate(weights)
@@ -249,7 +257,7 @@ def _choose(candidates: Sequence[Candidate], options: Options) -> Candidate:
 
 
 def _other_juries(
-    trials: Trials, scores: Sequence[Sequence[Floating]]
+    trials: Trials, scores: Sequence[Sequence[Floating]], moved: Floats
 ) -> Iterator[tuple[int, _Jury]]:
     """Give, for each group of the rows of the first repeat, all others as a jury.
 
@@ -263,7 +271,7 @@ def _other_juries(
             others = trials.groups != group
             if others.any():
                 of_others = [[logits[others]] for (logits,) in scores]
-                yield group, _Jury([trials.y[others]], [first[0].texts[others]], of_others)
+                yield group, _Jury([trials.y[others]], [first[0].texts[others]], of_others, moved)
             continue
         # Numbers of models, which of the rows that they score, and the trials of these rows.
         heard: list[tuple[int, slice | npt.NDArray[np.bool_], int]] = []
@@ -283,6 +291,7 @@ def _other_juries(
                 [first[other].y for _, _, other in heard],
                 [first[other].texts for _, _, other in heard],
                 [[of_models[model][rows] for model, rows, _ in heard] for of_models in scores],
+                moved,
                 trials=whole,
             ),
         )
