@@ -111,6 +111,17 @@ def test_every_kind_of_input_is_read(name, s3, tmp_path):
     assert read == [(text, label, f"{s3}/{name}") for text, label in ROWS]
 
 
+def test_a_star_stands_for_files_by_name(s3, tmp_path):
+    from features.tweets.reader import TweetReader
+
+    for name in ("b/2.csv", "b/10.csv", "b/1.csv", "b/note.txt", "c/3.csv"):
+        storage.put(f"{s3}/{name}", f"text\n{name}\n".encode())
+    assert [one.text for one in TweetReader(f"{s3}/b/*.csv")] == ["b/1.csv", "b/10.csv", "b/2.csv"]
+    assert [one.text for one in TweetReader([f"{s3}/*/3.csv"])] == ["c/3.csv"]
+    with pytest.raises(InputError, match=r"\*\.tsv: no file matches"):
+        TweetReader(f"{s3}/b/*.tsv")
+
+
 def test_parts_of_a_store_are_made_there(s3, tiny_model, tmp_path, cache):
     """Two jobs, one after the other, and a second try of the first one, which finds all made."""
     (tmp_path / "t.csv").write_text(tweets())

@@ -178,6 +178,20 @@ def listed(folder: Target) -> dict[str, int]:
     return {one.name: one.stat().st_size for one in sorted(found)}
 
 
+def matching(pattern: str) -> list[str]:
+    """Give the URLs of all files that match one with `*` in it, by name.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    found = objects.matching(pattern)
+    if not found:
+        raise InputError(f"{pattern}: no file matches; `*` stands for any part of a name")
+    return found
+
+
 def put_new(target: Target, data: bytes, *, aside: Path | None = None) -> bool:
     """Write a small file only where there is none; whether it was written.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from features.base import disk
 from features.base.remote.filesystem import asking, code_of, is_of_library, opened, writable
-from features.base.remote.urls import child_of
+from features.base.remote.urls import child_of, protocol_of
 from features.errors import CannotContinue, InputError
 
 if TYPE_CHECKING:
@@ -105,6 +105,19 @@ def listed(url: str) -> dict[str, int]:
             if one["type"] == "file" and name and one["name"].rstrip("/") != path.rstrip("/")
         }
         return dict(sorted(found.items()))
+    raise AssertionError("asking lets no error pass")
+
+
+def matching(pattern: str) -> list[str]:
+    """Give the URLs of files by a pattern, by name."""
+    with asking(pattern, "read"):
+        fs, path = opened(pattern)
+        found = fs.glob(path, detail=True)
+        return sorted(
+            f"{protocol_of(pattern)}://{name.lstrip('/')}"
+            for name, facts in found.items()
+            if facts["type"] == "file"
+        )
     raise AssertionError("asking lets no error pass")
 
 

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from features.base import storage
+from features.base.remote.urls import is_url
 from features.errors import InputError
 from features.tweets.rows import data_set, frame
 from features.tweets.rows.hub import hub_source
@@ -31,7 +33,8 @@ def inputs_of(given: Any) -> list[Input]:
 
     Parameters
     ----------
-    given : path, `Span`, name (`hf:…`), frame, data set, `RowSource`, or an iterable of these
+    given : path, URL, `Span`, name (`hf:…`), frame, data set, `RowSource`, or an iterable of these
+        `*` in a URL stands for all files that match, by name.
         An iterator of frames is one input: it is read frame by frame.
 
     Raises
@@ -39,6 +42,8 @@ def inputs_of(given: Any) -> list[Input]:
     InputError
         One of them is none of these.
     """
+    if isinstance(given, str) and is_url(given) and "*" in given:
+        return list(storage.matching(given))
     one = _input_of(given)
     if one is not None:
         return [one]
@@ -50,6 +55,9 @@ def inputs_of(given: Any) -> list[Input]:
             return [frames.source()]
     found: list[Input] = []
     for single in given:
+        if isinstance(single, str) and is_url(single) and "*" in single:
+            found += storage.matching(single)
+            continue
         one = _input_of(single)
         if one is None:
             raise _unknown(single)
