@@ -27,7 +27,14 @@ from features.extraction.windows import WINDOW
 from features.fleet import check_engine, make_all
 from features.pieces.indexes import kept_in
 from features.pieces.make_piece import MakePieces
-from features.pieces.order import Order, agree, existing_order, make_folders, order_of
+from features.pieces.order import (
+    Order,
+    agree,
+    check_duplicates,
+    existing_order,
+    make_folders,
+    order_of,
+)
 from features.pieces.part import asked_part, make_part
 from features.pieces.piece import Piece
 from features.pieces.split import split
@@ -126,8 +133,8 @@ def extract(
         finish joins the store. Needs `shard_rows`, of which a piece has about as many. Gives a
         `PartSummary`.
     duplicates : str
-        With `part`, within what a text is encoded once: `piece`, or `all` pieces, for which each
-        piece is read three times; worth it where a large model meets many texts again.
+        With `part` or `engine`, within what a text is encoded once: `piece`, or `all` pieces, for
+        which each piece is read three times; worth it where a large model meets many texts again.
     engine : Engine, optional
         Make all pieces by the workers of an engine, such as `LocalEngine(2)` of
         `features/engines/local.py`, and join the store, which has the same bytes as one that was
@@ -159,8 +166,9 @@ def extract(
     views = [view.name for view in parse_poolings(pooling)]
     if store_dtype not in STORE_DTYPES:
         raise InputError(f"unknown store dtype {store_dtype!r}: choose {' or '.join(STORE_DTYPES)}")
-    check_engine(engine, shard_rows, device, duplicates, part=part, overwrite=overwrite)
-    one_of = asked_part(part, shard_rows, duplicates, overwrite=overwrite)
+    check_engine(engine, shard_rows, device, part=part, overwrite=overwrite)
+    one_of = asked_part(part, shard_rows, overwrite=overwrite)
+    check_duplicates(duplicates, in_pieces=part is not None or engine is not None)
     columns = Columns(text_column, label_column, id_column, labels, mapping, label_case)
     written = InputFormat(input_format, encoding, delimiter, quoting, header)
     sources = inputs_of(inputs)

@@ -3,7 +3,8 @@
 In come the work of making pieces, the pieces and an engine (`features/engines`); out come the
 store and a summary of all workers together. A worker makes a piece as a job of `part` does, and
 commits it by its receipt, so a piece that two of them make is there once, and the bytes of the
-store do not depend on who made it.
+store do not depend on who made it. Where a text is to be encoded once in all pieces, the steps for
+that come first (`features/pieces/duplicates/steps.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from features.base.storage import exists
 from features.engines.engine import Engine
@@ -22,8 +24,10 @@ from features.engines.verbs import Standing, map_shards
 from features.errors import InputError
 from features.extraction.run import Told
 from features.extraction.summary import Progress
+from features.pieces.duplicates.folder import Folder
+from features.pieces.duplicates.steps import encode_shared, find_owners, write_piece_digests
 from features.pieces.effort import Effort
-from features.pieces.make_piece import MakePieces
+from features.pieces.make_piece import MakePieces, PieceMaker
 from features.pieces.part import Part, PartSummary, summary_of
 from features.pieces.piece import Piece
 from features.pieces.receipts import finished_pieces, join_all
@@ -39,14 +43,15 @@ class Made:
 
     Attributes
     ----------
-    receipt : Receipt
+    receipt : Receipt or None
+        None of a step before the pieces are made.
     effort : Effort
-        What this piece has taken.
+        What this task has taken.
     lines, inputs : list of str
         What the user should know, and how each input is read.
     """
 
-    receipt: Receipt
+    receipt: Receipt | None
     effort: Effort
     lines: list[str] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
@@ -61,14 +66,17 @@ class FleetWork:
     work : MakePieces
     folder : Path
         The folder that paths start from where they do not start from the root.
+    step : callable
+        What is done with each task: a piece is made, or a step before that.
     """
 
     work: MakePieces
     folder: Path
+    step: Callable[[PieceMaker, Any], Receipt | None]
 
     @contextmanager
-    def open(self) -> Iterator[Callable[[Piece], Made]]:
-        """Give what makes a piece; it holds the model meanwhile.
+    def open(self) -> Iterator[Callable[[Any], Made]]:
+        """Give what does the step with a task; it holds the model meanwhile.
 
         Raises
         ------
@@ -87,11 +95,11 @@ class FleetWork:
         inputs: list[str] = []
         with self.work.open(Told(None, lines.append, inputs.append)) as maker:
 
-            def make(piece: Piece) -> Made:
+            def make(task: Any) -> Made:
                 maker.begin()
                 lines.clear()
                 inputs.clear()
-                receipt = maker(piece)
+                receipt = self.step(maker, task)
                 return Made(receipt, maker.effort, list(lines), list(inputs))
 
             yield make
@@ -101,7 +109,6 @@ def check_engine(
     engine: Engine | None,
     shard_rows: int | None,
     device: str,
-    duplicates: str,
     *,
     part: object,
     overwrite: bool,
@@ -116,10 +123,6 @@ def check_engine(
         return
     if part is not None:
         raise InputError("`part` does not go with `engine`: an engine makes all parts; give one")
-    if duplicates == "all":
-        raise InputError(
-            "`duplicates=all` does not go with `engine`: make the store by jobs of `part`"
-        )
     if shard_rows is None:
         raise InputError("`engine` needs `shard_rows`, about the rows of a piece, such as 100000")
     if overwrite:
@@ -165,20 +168,52 @@ def make_all(
     todo = [piece for piece in pieces if piece.number not in before]
     effort = Effort()
     meter = _Meter(told, len(todo))
-    results = map_shards(engine, FleetWork(work, Path.cwd()), todo, told=meter.standing)
-    with closing(results), _going_on(meter, len(before), len(pieces)):
-        for _, made in results:
+    with _going_on(meter, len(before), len(pieces)):
+        if todo and work.order.options["duplicates"] == "all":
+            for made in _shared_first(engine, work, pieces, meter):
+                effort.add(made.effort)
+                meter.say(made)
+        for made in _mapped(engine, work, PieceMaker.__call__, todo, meter):
             effort.add(made.effort)
             meter.add(made)
     for line in effort.findings.remarks():
         told.say(line)
     sweep(work_folder(store), finished_pieces(store))
     join_all(store, order, allow_rejects=allow_rejects, say=told.say)
+    Folder(store, len(pieces)).remove()
     receipts = list(read_receipts(store, order, range(len(pieces))))
     # Workers load and read at the same time; the seconds of each count, as if one had done all.
     effort.seconds["total"] = perf_counter() - started
     summary = summary_of(work, effort, receipts, Part(0, 1), ())
     return replace(summary, workers=meter.workers)
+
+
+def _mapped(
+    engine: Engine,
+    work: MakePieces,
+    step: Callable[[PieceMaker, Any], Receipt | None],
+    tasks: Sequence[Any],
+    meter: _Meter,
+) -> Iterator[Made]:
+    """Do a step with each task by the workers of an engine."""
+    fleet = FleetWork(work, Path.cwd(), step)
+    with closing(map_shards(engine, fleet, tasks, told=meter.standing)) as results:
+        for _, made in results:
+            yield made
+
+
+def _shared_first(
+    engine: Engine, work: MakePieces, pieces: Sequence[Piece], meter: _Meter
+) -> Iterator[Made]:
+    """Find the texts that pieces share, and encode them, step after step."""
+    folder = Folder(work.store, len(pieces))
+    folder.make()
+    todo = [pieces[number] for number in folder.without("digests", range(len(pieces)))]
+    yield from _mapped(engine, work, write_piece_digests, todo, meter)
+    ranges = folder.without("takes", range(len(folder.ranges())))
+    yield from _mapped(engine, work, find_owners, ranges, meter)
+    todo = [pieces[number] for number in folder.without("vectors", range(len(pieces)))]
+    yield from _mapped(engine, work, encode_shared, todo, meter)
 
 
 class _Meter:
@@ -197,14 +232,19 @@ class _Meter:
 
     def add(self, made: Made) -> None:
         """Count a piece that is made."""
+        assert made.receipt is not None, "a piece was made"
         self.done += 1
         self.rows += made.receipt.rows
+        self.say(made)
+        if self._told.progress is not None:
+            self._told.progress(Progress(self.rows, self.done / self._pieces))
+
+    def say(self, made: Made) -> None:
+        """Say what a worker had to say."""
         for line in made.inputs:
             self._say(self._told.on_input, line)
         for line in made.lines:
             self._say(self._told.say, line)
-        if self._told.progress is not None:
-            self._told.progress(Progress(self.rows, self.done / self._pieces))
 
     def _say(self, say: Callable[[str], None], line: str) -> None:
         if line not in self._said:

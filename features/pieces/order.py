@@ -154,6 +154,22 @@ class Order:
             raise InputError(f"{name} is of another store ({said}): {_CURE}")
 
 
+def check_duplicates(duplicates: str, *, in_pieces: bool) -> None:
+    """Check within what a text is to be encoded once.
+
+    Raises
+    ------
+    InputError
+    """
+    if duplicates not in DUPLICATES:
+        raise InputError(f"unknown `duplicates` {duplicates!r}: choose {' or '.join(DUPLICATES)}")
+    if duplicates == "all" and not in_pieces:
+        raise InputError(
+            "`duplicates=all` is for `part` and `engine`: without them a text is encoded once in "
+            "the whole input anyway"
+        )
+
+
 def order_of(
     inputs: Sequence[Input],
     shard_rows: int,

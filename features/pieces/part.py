@@ -21,7 +21,6 @@ from features.extraction.summary import ExtractSummary, Progress
 from features.pieces.duplicates.steps import named, prepare, ready_of
 from features.pieces.effort import Effort
 from features.pieces.make_piece import MakePieces, PieceMaker, writing
-from features.pieces.order import DUPLICATES
 from features.pieces.piece import Piece
 from features.pieces.receipts import finished_pieces, join_all
 from features.pieces.scratch import is_being_made, sweep, work_folder
@@ -120,23 +119,14 @@ class PartSummary(ExtractSummary):
         return any(map(self.part.has, self.missing))
 
 
-def asked_part(
-    given: Any, shard_rows: int | None, duplicates: str, *, overwrite: bool
-) -> Part | None:
+def asked_part(given: Any, shard_rows: int | None, *, overwrite: bool) -> Part | None:
     """Check what was asked for together with a part; None where there is none.
 
     Raises
     ------
     InputError
     """
-    if duplicates not in DUPLICATES:
-        raise InputError(f"unknown `duplicates` {duplicates!r}: choose {' or '.join(DUPLICATES)}")
     if given is None:
-        if duplicates != DUPLICATES[0]:
-            raise InputError(
-                f"`duplicates={duplicates}` is for `part`: without it a text is encoded once in "
-                "the whole input anyway"
-            )
         return None
     part = Part.of_given(given)
     if shard_rows is None:

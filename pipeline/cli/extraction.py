@@ -120,7 +120,7 @@ encoder_options = options.together(
     type=click.Choice(["piece", "all"]),
     default="piece",
     show_default=True,
-    help="With --part: encode a text once in its piece, or once in all pieces, read three times.",
+    help="With --part or --engine: encode a text once in its piece, or in all, read three times.",
 )
 @options.engine
 @options.gpus_per_worker

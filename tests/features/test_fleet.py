@@ -53,6 +53,19 @@ def store(whole, tmp_path):
     return tmp_path / "store"
 
 
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory):
+    """Two files in which most texts stand in several pieces, and the store as one job makes it."""
+    folder = tmp_path_factory.mktemp("repeated")
+    words = ["so", "happy", "that", "old", "train", "is", "late", "again"]
+    for name, step in (("a", 3), ("b", 5)):
+        rows = (f"{name}{n},{words[n % 8]} {words[n % step]}" for n in range(40))
+        (folder / f"{name}.csv").write_text("id,text\n" + "\n".join(rows) + "\n")
+    inputs = [folder / "a.csv", folder / "b.csv"]
+    extract(inputs, folder / "store", part="1/1", duplicates="all", **OPTIONS)
+    return inputs, folder / "store"
+
+
 def tree(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
@@ -67,6 +80,21 @@ ENGINES = {
     "ray": lambda: RayEngine(workers=2),
 }
 SLOW = ("local 1", "ray")
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [pytest.param(e, marks=pytest.mark.slow if e != "inline" else ()) for e in ENGINES],
+)
+def test_texts_are_encoded_once_in_all_pieces_whoever_makes_them(repeated, tmp_path, engine):
+    inputs, expected = repeated
+    (tmp_path / "store").mkdir()
+    shutil.copy(expected / "choice.json", tmp_path / "store")
+    chosen = ENGINES[engine]()
+    summary = extract(inputs, tmp_path / "store", engine=chosen, duplicates="all", **OPTIONS)
+    assert tree(tmp_path / "store") == tree(expected)
+    with FeatureStore(tmp_path / "store") as store:
+        assert summary.encoded == len(set(map(bytes, store.digests()))) < summary.unique
 
 
 @pytest.mark.parametrize(

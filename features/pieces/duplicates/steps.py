@@ -60,7 +60,7 @@ def prepare(maker: PieceMaker, pieces: Sequence[Piece]) -> str | None:
     if lacking := folder.without("digests", range(folder.pieces)):
         return f"written down the texts of {named(lacking)}"
     for number in folder.without("takes", range(len(folder.ranges()))):
-        find_owners(folder, number)
+        find_owners(maker, number)
     for number in folder.without("vectors", by_number):
         encode_shared(maker, by_number[number])
     return None
@@ -84,8 +84,9 @@ def write_piece_digests(maker: PieceMaker, piece: Piece) -> None:
     write_digests(maker.duplicates.digests(piece.number), digests)
 
 
-def find_owners(folder: Folder, number: int) -> None:
+def find_owners(maker: PieceMaker, number: int) -> None:
     """Find who owns the shared texts of a range; the digests of all pieces must be there."""
+    folder = maker.duplicates
     files = [folder.digests(piece) for piece in range(folder.pieces)]
     write_owners(folder.takes(number), folder.shared(number), folder.ranges()[number], files)
 
