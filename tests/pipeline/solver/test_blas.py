@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.errors import CannotContinue
+from pipeline.solver import blas
 from pipeline.solver.blas import _fastest, faster, multiply, scipys
 
 LAYOUTS = {
@@ -68,3 +70,24 @@ def test_what_is_as_good_as_equal_stays_the_first():
 
 def test_it_is_measured_once():
     assert _fastest() is _fastest()
+
+
+@pytest.mark.parametrize("name", ["numpy", "scipy"])
+def test_a_library_is_taken_by_its_name(name, monkeypatch):
+    """As a worker does, by the choice of the process that started it."""
+    monkeypatch.setattr(blas, "_taken", None)
+    blas.take(name)
+    assert blas.library() == name
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(70, 90)).astype(np.float32), rng.normal(size=(90, 50))
+    way = blas.numpys if name == "numpy" else blas.scipys()
+    np.testing.assert_array_equal(blas.multiply(a, b.astype(np.float32)), way(a, b.astype("f4")))
+
+
+def test_a_library_that_is_not_there_is_said(monkeypatch):
+    def missing():
+        raise ImportError
+
+    monkeypatch.setattr(blas, "scipys", missing)
+    with pytest.raises(CannotContinue, match=r"BLAS of SciPy.* can't be reached here"):
+        blas.take("scipy")
