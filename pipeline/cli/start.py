@@ -128,7 +128,7 @@ _fleet_options = options.together(
 @click.option(
     "--measured",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=options.INPUT,
     help="Take the figures of an earlier plan --json FILE, made where the GPUs are; no INPUT then.",
 )
 @click.option("--scaling", is_flag=True, help="Show the same run on 1 to 512 GPUs as well.")

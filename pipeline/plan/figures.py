@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from features.base.remote.copies import here
 from features.errors import FileRefused, InputError, first_line, system_reason
 from features.spec.vector_spec import STORE_DTYPES
 
@@ -106,7 +107,7 @@ def read_figures(path: str | Path) -> Figures:
         It is something else, or a figure is not what it must be.
     """
     try:
-        with Path(path).open("rb") as file:
+        with here(path).open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {system_reason(error)}") from error

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from features.backends.choice import Runtime
+from features.base import storage
 from features.base.machine import n_cores, processor
 from features.errors import InputError
 from features.spec.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
@@ -223,10 +224,10 @@ def _read(reader: TweetReader, normalise: Callable[[str], str], n: int) -> _Samp
 
 def _bytes_read(reader: TweetReader, fraction: float | None) -> float:
     """Count the bytes of files that were read; 0 where the input is no files."""
-    files = [Path(one) for one in reader.files if one != "-"]
+    files = [one for one in reader.files if one != "-"]
     if fraction is None or not files:
         return 0.0
-    return fraction * sum(path.stat().st_size for path in files)
+    return fraction * sum(map(storage.size, files))
 
 
 def _timed(work: Callable[[], Tokens]) -> tuple[Tokens, float]:

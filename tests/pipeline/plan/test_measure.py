@@ -54,6 +54,8 @@ def test_what_is_counted_is_what_is_there(tweets, tiny_model):
     assert found.id_bytes == len("first")
     assert 0 < found.encoded <= 3
     assert found.on_cpu
+    by_url = measure(f"file://{tweets}", settings, seconds=0.01)
+    assert (by_url.rows, by_url.input_bytes) == (4, found.input_bytes)
 
 
 def test_of_a_large_input_the_first_rows_are_read(tmp_path, tiny_model):
