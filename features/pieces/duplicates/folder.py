@@ -24,7 +24,7 @@ from features.base.remote.urls import is_url
 from features.base.storage import Target, child, exists, listed, local_path, put_new, read_bytes
 from features.errors import CannotContinue, FileRefused, first_line, system_reason
 from features.pieces.duplicates.digests import BITS
-from features.pieces.duplicates.ranges import Range, cut_ranges
+from features.pieces.duplicates.ranges import MEMORY, Range, cut_ranges
 from features.store.joined.fields import check_names, content_of
 
 NAME = ".duplicates"
@@ -86,8 +86,13 @@ class Folder:
         there = listed(child(self.store, NAME))
         return [number for number in numbers if f"{step}-{number:05d}" not in there]
 
-    def ranges(self, memory: int | None = None) -> list[Range]:
+    def ranges(self, memory: int = MEMORY) -> list[Range]:
         """Read the ranges, or cut them if nobody has; the digests of all pieces must be there.
+
+        Parameters
+        ----------
+        memory : int
+            Bytes that work on a range may take, where they are cut.
 
         Raises
         ------
@@ -96,7 +101,7 @@ class Folder:
         target = self._target(_RANGES)
         if not exists(target):
             files = [self.digests(piece) for piece in range(self.pieces)]
-            cut = cut_ranges(files) if memory is None else cut_ranges(files, memory)
+            cut = cut_ranges(files, memory)
             content = {
                 "format": FORMAT,
                 "version": VERSION,

@@ -59,11 +59,25 @@ def prepare(maker: PieceMaker, pieces: Sequence[Piece]) -> str | None:
         write_piece_digests(maker, by_number[number])
     if lacking := folder.without("digests", range(folder.pieces)):
         return f"written down the texts of {named(lacking)}"
-    for number in folder.without("takes", range(len(folder.ranges()))):
-        find_owners(maker, number)
+    for number in in_turn(len(folder.ranges()), list(by_number), folder.pieces):
+        if not exists(folder.takes(number)):  # jobs that run at the same time share them out
+            find_owners(maker, number)
     for number in folder.without("vectors", by_number):
         encode_shared(maker, by_number[number])
     return None
+
+
+def in_turn(n_ranges: int, mine: Sequence[int], n_pieces: int) -> list[int]:
+    """Order the ranges for a job, so that jobs which begin together begin with different ones.
+
+    Examples
+    --------
+    >>> in_turn(6, [1, 4, 7], 9)  # the second of three jobs
+    [2, 3, 4, 5, 0, 1]
+    """
+    jobs = max(1, n_pieces // max(1, len(mine)))
+    first = n_ranges * (min(mine, default=0) % jobs) // jobs
+    return [*range(first, n_ranges), *range(first)]
 
 
 def named(pieces: Sequence[int]) -> str:

@@ -20,6 +20,9 @@ from features import FeatureStore, extract
 from features.base.storage import read_bytes
 from features.encoder.encoder import FrozenEncoder
 from features.errors import FileRefused, InputError
+from features.pieces.duplicates.folder import Folder
+from features.pieces.duplicates.ranges import BYTES_A_DIGEST
+from features.pieces.duplicates.steps import in_turn
 from features.spec.normalize import normalizer
 
 REPOSITORY = Path(__file__).parents[4]
@@ -128,6 +131,26 @@ def test_any_jobs_in_any_order_make_the_same_bytes(tmp_path, model, made, encode
     run_all(inputs, tmp_path / "store", model, n_parts, order)
     assert contents(tmp_path / "store") == expected
     assert len(encoded) == sum(encoded.values())
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3, 7, 30])
+def test_jobs_begin_with_different_ranges_and_reach_all(n_jobs):
+    jobs = [in_turn(20, list(range(job, 60, n_jobs)), 60) for job in range(n_jobs)]
+    assert all(sorted(numbers) == list(range(20)) for numbers in jobs)
+    assert len({numbers[0] for numbers in jobs}) == min(n_jobs, 20)
+    assert in_turn(20, [], 60)[0] == 0
+
+
+def test_little_memory_makes_many_ranges_and_the_same_bytes(tmp_path, model, made, monkeypatch):
+    inputs, expected = made
+    ranges = Folder.ranges
+    monkeypatch.setattr(Folder, "ranges", lambda self: ranges(self, 5 * BYTES_A_DIGEST))
+    monkeypatch.setattr(Folder, "remove", lambda self: None)
+    run_all(inputs, tmp_path / "store", model, 2)
+    folder = tmp_path / "store" / ".duplicates"
+    assert len(list(folder.glob("takes-*"))) == len(list(folder.glob("shared-*"))) > 2
+    shutil.rmtree(folder)
+    assert contents(tmp_path / "store") == expected
 
 
 def test_what_waits_for_others_is_said_and_made_later(tmp_path, model):
