@@ -25,8 +25,9 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 # Protocols under which a file appears whole or not at all, and can be made only where there is
 # none. The memory of this process has one writer.
 _ATOMIC = ("s3", "s3a", "gs", "gcs", "memory")
-# A dead server is given up after 15 tries of 10 seconds: botocore's 3 in each of s3fs's 5.
-_S3_LIMITS = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}
+# Seconds, and tries after the first one: botocore makes 3 in each of s3fs's 5. So a server that
+# can't be reached is given up in 150 seconds, and one that takes requests and is silent in 450.
+_S3_LIMITS = {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 2}}
 _CREDENTIALS = {
     "s3": "give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, in the environment "
     "(FSSPEC_S3_ANON=true for a public bucket)",
