@@ -130,8 +130,8 @@ def extract_command(
 ) -> None:
     """Encode tweets once and cache their vectors.
 
-    INPUT is a .csv, .tsv, .json, .jsonl, .txt (also .gz) or .parquet file, a data set such as
-    hf:tweet_eval/sentiment:train or hf:./folder, or - for JSON or a table on standard input. Says
+    INPUT is a .csv, .tsv, .json, .jsonl, .txt (also .gz) or .parquet file, the URL of one such as
+    s3://bucket/tweets.csv, a data set such as hf:tweet_eval/sentiment:train or hf:./folder, or - for JSON or a table on standard input. Says
     first how it reads them. Running it again encodes only texts that are new; after an
     interruption, a crash or a full disk the same command goes on where it was.
     """

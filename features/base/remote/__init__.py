@@ -1,4 +1,6 @@
 """Files in object storage, through fsspec: what `features/base/storage.py` asks of URLs.
 
-The file system of a URL, and every way that it can fail as one line (`filesystem`).
+The parts of a URL (`urls`), its file system and every way that this can fail (`filesystem`), files
+there (`objects`), the paths here that stand for URLs (`places`), and what is brought to them and
+sent from them (`copies`).
 """

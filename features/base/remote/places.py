@@ -16,7 +16,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from features.base.cache import cache_folder
+from features.base.cache import cache_folder, is_ours
 from features.base.remote.urls import protocol_of
 from features.errors import REWORDINGS, CannotContinue, InputError, system_reason
 
@@ -35,7 +35,7 @@ def place_of(url: str, *, output: bool = False) -> Path:
     InputError
         The URL can't be the name of a file.
     CannotContinue
-        There is no room for a folder.
+        There is no room for a folder, or another user has it.
     """
     protocol = protocol_of(url)
     parts = url[len(protocol) + 3 :].rstrip("/").split("/")
@@ -44,7 +44,13 @@ def place_of(url: str, *, output: bool = False) -> Path:
     if by_url not in REWORDINGS:
         REWORDINGS.append(by_url)
     try:
-        path = (_outputs() if output else _copies()).joinpath(protocol, *parts)
+        root = _outputs() if output else _copies()
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not is_ours(root):
+            raise CannotContinue(
+                f"{root} is another user's: say with FROSTLINE_CACHE where outputs can be made"
+            )
+        path = root.joinpath(protocol, *parts)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise CannotContinue(f"{url} has no place here: {system_reason(error)}") from error
