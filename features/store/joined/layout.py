@@ -5,6 +5,7 @@
     ├── piece-00012/part-00000.h5      the shards of a piece; none where it has no row of use
     ├── receipts/00012.json            says that piece 12 is finished, and what it holds
     ├── store.json                     all receipts in one file: the store is whole
+    ├── .duplicates/                   texts that pieces share, until the store is joined
     └── .work/                         pieces in the making, which no reader looks at
 
 The numbers of pieces and shards make the names, so no file of the store says a path. Nothing is
