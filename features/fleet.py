@@ -19,6 +19,7 @@ from time import perf_counter
 from typing import Any
 
 from features.base.storage import exists
+from features.engines.choice import check_device
 from features.engines.engine import Engine
 from features.engines.verbs import Standing, map_shards
 from features.errors import InputError
@@ -130,11 +131,7 @@ def check_engine(
             "`overwrite` does not go with `engine`, which goes on with the pieces that are there; "
             "remove the folder to begin again"
         )
-    if not device.isalpha():
-        raise InputError(
-            f"`device` is {device!r}: with an engine each worker has a device of its own; give "
-            "auto, cpu or cuda"
-        )
+    check_device(device)
 
 
 def make_all(

@@ -248,6 +248,7 @@ ARROWS = {
         "features.backends",
         "features.base",
         "features.encoder",
+        "features.engines",
         "features.spec",
         "features.store",
         "features.tweets",

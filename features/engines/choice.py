@@ -52,3 +52,17 @@ def chosen_engine(
     from features.engines.ray_engine import RayEngine
 
     return RayEngine(ray_address, workers, gpus_per_worker)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that only one worker could have.
+
+    Raises
+    ------
+    InputError
+    """
+    if not device.isalpha():
+        raise InputError(
+            f"`device` is {device!r}: with an engine each worker has a device of its own; give "
+            "auto, cpu or cuda"
+        )

@@ -7,14 +7,11 @@ before `OLDEST` has holes that are known, and is refused.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import secrets
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,6 +22,7 @@ from typing import Any
 from features.base.machine import n_cores
 from features.engines.cores import thread_settings
 from features.engines.ray_address import answers, is_loopback_alone
+from features.engines.ray_surroundings import folder_of_ray, variables
 from features.errors import CannotContinue, InputError, first_line
 
 # The first version without CVE-2025-62593 (2.52), CVE-2026-27482 (2.54), CVE-2026-41486 (2.55) and
@@ -175,7 +173,7 @@ def own_cluster(gpus: int) -> Iterator[Cluster]:
         "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
-    with _variables(settings, ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH")), _folder() as folder:
+    with variables(settings, ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH")), folder_of_ray() as folder:
         options = {
             "address": "local",
             "num_cpus": n_cores(),
@@ -184,8 +182,39 @@ def own_cluster(gpus: int) -> Iterator[Cluster]:
             "object_store_memory": _STORE_BYTES,
             "_temp_dir": str(folder),
         }
-        with _session(options) as cluster:
+        with _as_set(_import_ray()), _session(options) as cluster:
+            _check_is_private(cluster.ray)
             yield cluster
+
+
+@contextmanager
+def _as_set(ray: Any) -> Iterator[None]:
+    """Let Ray look at the environment again, which it does when it is imported alone."""
+    constants = ray._private.ray_constants
+    before, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
+    ray._raylet.Config.initialize("")
+    ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+
+
+def _check_is_private(ray: Any) -> None:
+    """Look whether a cluster of our own can be reached by nobody else.
+
+    Raises
+    ------
+    CannotContinue
+        This version of Ray does not listen where it is told to, or asks for no token.
+    """
+    places = {node["NodeManagerAddress"] for node in ray.nodes()}
+    mode = ray._raylet.get_authentication_mode()
+    if places - {"127.0.0.1", "::1"} or mode != ray._raylet.AuthenticationMode.TOKEN:
+        raise CannotContinue(
+            f"Ray {ray.__version__} would be open to others at {', '.join(sorted(places))}; start "
+            "it by hand, with a token, and give its `ray_address`"
+        )
 
 
 @contextmanager
@@ -201,7 +230,7 @@ def connected(address: str) -> Iterator[Cluster]:
     if is_loopback_alone(address):
         defaults |= _LOOPBACK
     settings = {name: os.environ.get(name, value) for name, value in defaults.items()}
-    with _variables(settings, ()), _session({"address": address}) as cluster:
+    with variables(settings, ()), _session({"address": address}) as cluster:
         yield cluster
 
 
@@ -267,52 +296,3 @@ def version_of(text: str) -> tuple[int, ...]:
     ((2, 56), (3, 0))
     """
     return tuple(int(part) for part in text.split(".")[:2])
-
-
-@contextmanager
-def _variables(settings: Mapping[str, str], without: tuple[str, ...]) -> Iterator[None]:
-    """Set variables of the environment, and take some away, until the end."""
-    before = {name: os.environ.get(name) for name in (*settings, *without)}
-    os.environ.update(settings)
-    for name in without:
-        os.environ.pop(name, None)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """Give a folder for Ray's files with a short path, as its sockets need one; it is removed.
-
-    Those of drivers that were killed are removed too: a lock is held on each by its driver.
-    """
-    above = Path("/tmp") if os.access("/tmp", os.W_OK) else Path(tempfile.gettempdir())
-    for left in above.glob("frostline-ray-*"):
-        _remove_if_left(left)
-    unlocked = Path(tempfile.mkdtemp(prefix=".frostline-ray-", dir=above))
-    handle = os.open(unlocked / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    folder = unlocked.rename(above / unlocked.name.lstrip("."))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
-
-
-def _remove_if_left(folder: Path) -> None:
-    """Remove a folder of ours whose driver is gone."""
-    with suppress(OSError):
-        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-            return
-        handle = os.open(folder / "lock", os.O_RDWR)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(handle)

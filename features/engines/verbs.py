@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ _DEATHS = 3
 _SLOW, _LEAST_SECONDS = 2.0, 2.0
 # Seconds without any worker after which the engine is held to have none.
 _STARTING = 600.0
+# Tasks of each worker that are taken at a time, where they come one by one.
+_AHEAD = 8
 # Seconds between looks at what is slow.
 _LOOK = 0.25
 
@@ -99,6 +102,43 @@ def map_shards(
         return
     with _crew(engine, work, tasks, told) as crew:
         yield from crew.run()
+
+
+def map_in_order(engine: Engine, work: Work, tasks: Iterable[Any]) -> Generator[Any]:
+    """Run a work on tasks as they come, and give what it gives in their order.
+
+    Tasks are taken some for each worker at a time, so memory does not grow with them.
+
+    Parameters
+    ----------
+    engine : Engine
+    work : Work
+        Its callable is called with a task.
+    tasks : iterable
+        Things that can be pickled.
+
+    Yields
+    ------
+    object
+        What the call for a task gave.
+
+    Raises
+    ------
+    FrostlineError
+        As for `map_shards`.
+    """
+    waiting = iter(tasks)
+    with _crew(engine, work, (), _silent) as crew:
+        while some := list(islice(waiting, engine.workers * _AHEAD)):
+            crew.take(some)
+            early: dict[int, Any] = {}
+            due = 0
+            with closing(crew.run()) as results:
+                for number, value in results:
+                    early[number] = value
+                    while due in early:
+                        yield early.pop(due)
+                        due += 1
 
 
 @contextmanager
@@ -259,6 +299,11 @@ class _Crew:
         for member in self._members:
             member.worker.stop()
 
+    def take(self, tasks: Sequence[Any]) -> None:
+        """Take other tasks, which any worker may be given."""
+        self._tasks, self._homes = tasks, [None] * len(tasks)
+        self._deaths.clear()
+
     def run(self, *argument: Any) -> Generator[tuple[int, Any]]:
         """Call the work for every task; give the answers as they come, each once."""
         round_ = _Round(self._rounds, list(reversed(range(len(self._tasks)))), argument)
@@ -347,7 +392,7 @@ class _Crew:
     def _replace(self, member: _Member, death: Died, round_: _Round) -> None:
         """Start another worker in the place of one that died; its task is to be done again."""
         self._died += 1
-        task = member.task
+        task = member.task if member.round == round_.number else None
         if task is None:
             member.failed_starts += 1
             if member.failed_starts == _DEATHS:

@@ -13,8 +13,9 @@ from features.backends.registry import BACKENDS
 from features.base.remote import copies
 from features.base.remote.places import place_of
 from features.base.remote.urls import is_url
-from features.engines.choice import ENGINES, chosen_engine
+from features.engines.choice import ENGINES, check_device, chosen_engine
 from features.engines.engine import Engine
+from features.errors import InputError
 from features.spec.vector_spec import VectorSpec
 from features.tweets.columns import LABEL_CASES, Columns
 from features.tweets.table import QUOTINGS, InputFormat
@@ -23,7 +24,8 @@ from pipeline.data.conflicts import HANDLINGS
 from pipeline.evaluation.metrics import METRICS
 from pipeline.evaluation.options import CLASS_WEIGHTS
 from pipeline.head.head import Head
-from pipeline.scoring.predict import encoders_of
+from pipeline.scoring.fleet import FleetScorer, ScoreWindows
+from pipeline.scoring.predict import encoders_of, is_store
 from pipeline.terminal import completion
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -353,18 +355,48 @@ def loader_of(chosen: Mapping[str, Any], say: Callable[[str], None]) -> Callable
     return lambda head: encoders_chosen(chosen, head.encoders, say)
 
 
+def scorer_of(
+    chosen: dict[str, Any], inputs: Sequence[str], say: Callable[[str], None]
+) -> Callable[[Head], Any]:
+    """Give what loads the encoders of a head, or hands its work to the engine that was given.
+
+    Raises
+    ------
+    InputError
+        The engine does not go with the input.
+    """
+    engine = engine_of(chosen)
+    if engine is None:
+        return loader_of(chosen, say)
+    if any(one == "-" or is_store(one) for one in inputs):
+        raise InputError(
+            "`engine` is for files of tweets: standard input is answered row by row, and vectors "
+            "are scored by this process at once; leave it away"
+        )
+    check_device(chosen["device"])
+    runtime = _runtime(chosen)
+    models = tuple(map(str, chosen["models"]))
+    return lambda head: FleetScorer(
+        engine, ScoreWindows(head, models, runtime, Path.cwd()), say, say_choice
+    )
+
+
 def encoders_chosen(
     chosen: Mapping[str, Any],
     encoders: Sequence[Sequence[VectorSpec]],
     say: Callable[[str], None],
 ) -> list[Any]:
     """Load encoders, by what `machine` and `models` were given."""
-    runtime = Runtime(
+    found = encoders_of(encoders, models=chosen["models"], runtime=_runtime(chosen), say=say)
+    for encoder in found:
+        say_choice(encoder.choice)
+    return found
+
+
+def _runtime(chosen: Mapping[str, Any]) -> Runtime:
+    """Give what `machine` was given, but for the dtype, which is the head's."""
+    return Runtime(
         device=chosen["device"],
         backend=chosen["backend"],
         max_batch_tokens=chosen["max_batch_tokens"],
     )
-    found = encoders_of(encoders, models=chosen["models"], runtime=runtime, say=say)
-    for encoder in found:
-        say_choice(encoder.choice)
-    return found

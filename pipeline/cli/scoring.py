@@ -69,6 +69,8 @@ _MOST_BYTES = 100_000
 @options.models
 @options.moved_prior
 @options.machine
+@options.engine
+@options.gpus_per_worker
 @options.columns
 @options.written
 @options.strict
@@ -109,7 +111,7 @@ def predict_command(
             fitted,
             inputs,
             rejects=rejects,
-            load=options.loader_of(chosen, remark),
+            load=options.scorer_of(chosen, inputs, remark),
             columns=options.columns_of(chosen),
             written=options.input_format_of(chosen),
             on_matching=say_matching,
@@ -152,6 +154,8 @@ def predict_command(
 @options.seed
 @options.moved_prior
 @options.machine
+@options.engine
+@options.gpus_per_worker
 @options.columns
 @options.label_columns
 @options.written
@@ -176,7 +180,7 @@ def evaluate_command(
             fitted,
             inputs,
             rejects=rejects,
-            load=options.loader_of(chosen, remark),
+            load=options.scorer_of(chosen, inputs, remark),
             columns=replace(options.columns_of(chosen), need_labels=True),
             written=options.input_format_of(chosen),
             on_matching=say_matching,

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from features.encoder.encoder import FrozenEncoder
     from features.encoder.engine import Matrix
 
+# What scores rows, and is told of rejects.
+Scorer = Callable[[Iterable[Tweet | Reject], Callable[[Iterable[Reject]], None]], Iterator[Scores]]
+
 # Rows that are encoded together when they are there, and the seconds to wait for more of them when
 # the input pauses.
 _WINDOW = 2048
@@ -195,22 +198,38 @@ def score_tweets(
 
     A pause in the input hands out what was read so far.
     """
-    for window in live_windows(rows, _WINDOW, _PATIENCE, characters):
-        on_rejects(row for row in window if isinstance(row, Reject))
-        tweets = [row for row in window if isinstance(row, Tweet)]
-        tweets, vectors = _encoded(tweets, encoders, on_rejects)
-        if not tweets:
-            continue
-        X = side_by_side(head, vectors)
-        yield Scores(
-            [tweet.id for tweet in tweets],
-            [tweet.text for tweet in tweets],
-            [tweet.label for tweet in tweets],
-            head.predict_proba(X),
-            [_marks(not tweet.text.strip(), tweet.repaired) for tweet in tweets],
-            [tweet.group for tweet in tweets],
-            None if head.novelty is None else head.novelty.of(X),
-        )
+    for window in windows_of(rows):
+        scores, rejects = score_window(head, encoders, window)
+        on_rejects(rejects)
+        if scores is not None:
+            yield scores
+
+
+def windows_of(rows: Iterable[Tweet | Reject]) -> Iterator[list[Tweet | Reject]]:
+    """Cut rows into those that are scored together; a pause ends a window."""
+    return live_windows(rows, _WINDOW, _PATIENCE, characters)
+
+
+def score_window(
+    head: Head, encoders: Sequence[FrozenEncoder], window: Sequence[Tweet | Reject]
+) -> tuple[Scores | None, list[Reject]]:
+    """Score the tweets of a window; with all rows that could not be."""
+    rejects = [row for row in window if isinstance(row, Reject)]
+    tweets = [row for row in window if isinstance(row, Tweet)]
+    tweets, vectors = _encoded(tweets, encoders, rejects.extend)
+    if not tweets:
+        return None, rejects
+    X = side_by_side(head, vectors)
+    scores = Scores(
+        [tweet.id for tweet in tweets],
+        [tweet.text for tweet in tweets],
+        [tweet.label for tweet in tweets],
+        head.predict_proba(X),
+        [_marks(not tweet.text.strip(), tweet.repaired) for tweet in tweets],
+        [tweet.group for tweet in tweets],
+        None if head.novelty is None else head.novelty.of(X),
+    )
+    return scores, rejects
 
 
 def encode_for(head: Head, texts: Sequence[str], encoders: Sequence[FrozenEncoder]) -> Matrix:
@@ -312,7 +331,7 @@ def scored(
     inputs: Sequence[str | Path],
     *,
     rejects: RejectLog,
-    load: Callable[[Head], Sequence[FrozenEncoder]] = encoders_for,
+    load: Callable[[Head], Sequence[FrozenEncoder] | Scorer] = encoders_for,
     columns: Columns = Columns(),  # noqa: B008 - it is frozen
     written: InputFormat = InputFormat(),  # noqa: B008
     on_matching: Callable[[Matching], None] = lambda matching: None,
@@ -327,7 +346,7 @@ def scored(
         All of them tweets, or all of them cached vectors.
     rejects : RejectLog
     load : callable
-        Gives the encoders of the head, where there are tweets.
+        Gives the encoders of the head, where there are tweets; or what scores them in their place.
     columns, written
         See `TweetReader`.
     on_matching : callable
@@ -349,7 +368,11 @@ def scored(
             yield score_stores(head, stores)
         return
     reader = TweetReader(inputs, columns, written=written)
-    scores = score_tweets(head, reader, load(head), on_rejects=rejects.add)
+    by = load(head)
+    if isinstance(by, Sequence):
+        scores = score_tweets(head, reader, by, on_rejects=rejects.add)
+    else:
+        scores = by(reader, rejects.add)
     yield _settling(scores, reader, rejects, say)
 
 

@@ -1,0 +1,60 @@
+"""Set what a Ray of our own finds around it for a while: its variables, and its folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def variables(settings: Mapping[str, str], without: tuple[str, ...]) -> Iterator[None]:
+    """Set variables of the environment, and take some away, until the end."""
+    before = {name: os.environ.get(name) for name in (*settings, *without)}
+    os.environ.update(settings)
+    for name in without:
+        os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
+def folder_of_ray() -> Iterator[Path]:
+    """Give a folder for Ray's files with a short path, as its sockets need one; it is removed.
+
+    Those of drivers that were killed are removed too: a lock is held on each by its driver.
+    """
+    above = Path("/tmp") if os.access("/tmp", os.W_OK) else Path(tempfile.gettempdir())
+    for left in above.glob("frostline-ray-*"):
+        _remove_if_left(left)
+    unlocked = Path(tempfile.mkdtemp(prefix=".frostline-ray-", dir=above))
+    handle = os.open(unlocked / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    folder = unlocked.rename(above / unlocked.name.lstrip("."))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _remove_if_left(folder: Path) -> None:
+    """Remove a folder of ours whose driver is gone."""
+    with suppress(OSError):
+        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+            return
+        handle = os.open(folder / "lock", os.O_RDWR)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(handle)
