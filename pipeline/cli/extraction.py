@@ -131,9 +131,10 @@ def extract_command(
     """Encode tweets once and cache their vectors.
 
     INPUT is a .csv, .tsv, .json, .jsonl, .txt (also .gz) or .parquet file, the URL of one such as
-    s3://bucket/tweets.csv, a data set such as hf:tweet_eval/sentiment:train or hf:./folder, or - for JSON or a table on standard input. Says
-    first how it reads them. Running it again encodes only texts that are new; after an
-    interruption, a crash or a full disk the same command goes on where it was.
+    s3://bucket/tweets.csv, a data set such as hf:tweet_eval/sentiment:train or hf:./folder, or -
+    for JSON or a table on standard input. Says first how it reads them. Running it again encodes
+    only texts that are new; after an interruption, a crash or a full disk the same command goes on
+    where it was.
     """
     engine = options.engine_of(chosen)
     with progress.progress() as update:
