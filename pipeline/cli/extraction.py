@@ -126,7 +126,7 @@ encoder_options = options.together(
 @options.gpus_per_worker
 @click.option("--overwrite", is_flag=True, help="Replace the output, whatever is there.")
 def extract_command(
-    inputs: Sequence[str], output: Path, pooling: Sequence[str], **chosen: Any
+    inputs: Sequence[str], output: str | Path, pooling: Sequence[str], **chosen: Any
 ) -> None:
     """Encode tweets once and cache their vectors.
 
