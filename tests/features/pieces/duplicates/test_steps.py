@@ -6,7 +6,6 @@ import hashlib
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ import pytest
 from features import FeatureStore, extract
 from features.base.storage import read_bytes
 from features.encoder.encoder import FrozenEncoder
-from features.errors import FileRefused, InputError
+from features.errors import CannotContinue, FileRefused, InputError
 from features.pieces.duplicates.folder import Folder
 from features.pieces.duplicates.ranges import BYTES_A_DIGEST
 from features.pieces.duplicates.steps import in_turn
@@ -246,14 +245,20 @@ def test_jobs_that_are_killed_at_random_end_in_the_same_bytes(tmp_path, model, m
             )
             for part in range(2)
         ]
-        for job in jobs:
-            try:
-                _, said = job.communicate(timeout=draw.uniform(3, 12 + 2 * kills))
-                assert job.returncode == 0, said.decode()
-            except subprocess.TimeoutExpired:
-                job.send_signal(signal.SIGKILL)
+        try:
+            for job in jobs:
+                try:
+                    _, said = job.communicate(timeout=draw.uniform(3, 12 + 2 * kills))
+                    waits = b"this part waits" in said
+                    assert job.returncode == waits * CannotContinue.exit_code, said.decode()
+                except subprocess.TimeoutExpired:
+                    job.kill()
+                    job.communicate()
+                    kills += 1
+        finally:
+            for job in jobs:
+                job.kill()
                 job.communicate()
-                kills += 1
     assert kills > 0
     run_all(inputs, store, model)
     assert contents(store) == expected
