@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _WINDOW, _SHARE = 512, 64
 # Batches that the texts which wait are cut into at least, for each stream, down to so many tokens:
 # what comes meanwhile waits for a batch, and where few wait there is time for smaller ones.
-_PIECES, _LEAST_TOKENS = 4, 64
+_PIECES, _LEAST_TOKENS = 8, 64
 
 
 @dataclass(frozen=True)
