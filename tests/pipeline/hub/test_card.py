@@ -131,7 +131,9 @@ def test_data_sets_of_the_hub_are_named(fitted):
 def test_what_the_vectors_were_made_from(fitted):
     assert [one["inputs"] for one in fitted.metadata["data"]] == [["made up"]]
     card = card_for(fitted, "x")
-    assert "Vectors of `made up`, 400 rows." in card
+    digest = "f" * 64
+    of = "Vectors of `made up`, 400 rows"
+    assert f"{of}, digest of ids, texts and labels {digest}." in card
     assert fitted.metadata["processor"][:8] in card
 
 
