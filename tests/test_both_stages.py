@@ -26,6 +26,7 @@ def bert_base(tmp_path_factory, minilm):
     return folder
 
 
+@pytest.mark.slow
 def test_bert_base_through_both_stages(tmp_path, bert_base):
     tweets = [(f"tweet {i} is {word}", word) for i in range(10) for word in ("good", "bad")]
     with (tmp_path / "tweets.csv").open("w", newline="") as file:

@@ -49,6 +49,7 @@ def test_one_text_in_every_row_by_a_dictionary(tmp_path):
     assert "Memory" in said
 
 
+@pytest.mark.slow
 def test_a_page_of_half_a_gigabyte(tmp_path):
     path = write(tmp_path, {"text": ["z" * (LIMIT // 2)]}, use_dictionary=False)
     assert path.stat().st_size < 100_000

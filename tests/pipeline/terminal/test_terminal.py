@@ -112,7 +112,7 @@ COMMANDS = [
     "predict FAR/many.joblib FAR/many.h5 -o FAR/scores.csv",
     "predict FEW/few.joblib FEW/few.h5 -o FEW/scores.csv",
     "quantify FEW/few.joblib FEW/few.h5 --by label",
-    "quantify FAR/many.joblib FAR/many.h5 -o FAR/shares.csv",
+    pytest.param("quantify FAR/many.joblib FAR/many.h5 -o FAR/shares.csv", marks=pytest.mark.slow),
     "report FEW/few.joblib FEW/few.h5 -o FEW/report.md",
     "suspects FAR/many.joblib FAR/many.h5 -o FAR/suspects.csv --repeats 1",
     "verify FAR/many.h5 FAR/views.h5",
