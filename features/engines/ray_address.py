@@ -36,8 +36,8 @@ def is_loopback_alone(address: str) -> bool:
     except OSError as error:
         raise InputError(
             f"`ray_address` is {address!r}, and nothing answers there: {system_reason(error)}; "
-            "start a cluster there (docs/cluster.md), or give no `ray_address` to start Ray on this "
-            "machine"
+            "start a cluster there (docs/cluster.md), or give no `ray_address` to start Ray on "
+            "this machine"
         ) from error
     return loopback and not answers(_own_address(), int(port))
 
