@@ -87,6 +87,11 @@ class Choice:
             content[name] = dict(sorted(content[name].items()))
         return content
 
+    @property
+    def decided(self) -> Choice:
+        """What was taken alone, without what was measured: equal wherever the same was taken."""
+        return Choice(self.candidate, self.max_batch_tokens, self.streams)
+
     @classmethod
     def from_dict(cls, content: Any, *, remembered: bool = False) -> Choice:
         """Read what `to_dict` gave.

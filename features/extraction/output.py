@@ -266,11 +266,13 @@ class Output(ABC):
         encoder, like, asked = self.encoding.encoder, self._like, self.request.vectors
         if encoder is not None:
             views, precision = encoder.views, encoder.precision
-            device = encoder.device
+            device, choice = encoder.device, encoder.choice
+            if self.request.of_piece:  # the same bytes whoever makes it
+                device, choice = device.partition(":")[0], choice.decided
             made: dict[str, Any] = {
-                "device": device.partition(":")[0] if self.request.of_piece else device,
+                "device": device,
                 "dtype": encoder.dtype,
-                "choice": encoder.choice.to_dict(),
+                "choice": choice.to_dict(),
             }
         else:
             assert like is not None, "rows without a shard before them were encoded"

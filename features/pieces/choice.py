@@ -44,7 +44,8 @@ class Agreed:
     def to_json(self) -> bytes:
         """Give the content of the file."""
         content = {"format": FORMAT, "version": VERSION, **asdict(self)}
-        content["choice"] = self.choice.to_dict()
+        # Stores for which the same was taken have the same bytes, whatever was measured to take it.
+        content["choice"] = self.choice.decided.to_dict()
         return (json.dumps(content, indent=1) + "\n").encode()
 
     @classmethod
@@ -94,7 +95,7 @@ def agreed_encoder(
         mine = Agreed(_kind_of(encoder.device), encoder.choice, versions)
         if put_once(store, target, mine.to_json()):
             return encoder
-        # Another job was first: its choice counts, and has its own rates in it.
+        # Another job was first: its choice counts.
     agreed = Agreed.from_json(read_bytes(target), str(target))
     encoder = load(agreed.choice)
     here = (_kind_of(encoder.device), encoder.choice.candidate)

@@ -587,3 +587,14 @@ def test_a_folder_that_cannot_be_written_is_one_line(inputs, tmp_path):
     (tmp_path / "store").mkdir(mode=0o500)
     with pytest.raises(CannotContinue, match="store cannot be written: "):
         make(inputs, tmp_path / "store", "1/1")
+
+
+def test_what_was_measured_to_choose_is_in_no_byte_of_a_store(whole, inputs, tmp_path):
+    agreed = json.loads((whole / "choice.json").read_text())
+    assert agreed["choice"]["rates"] == agreed["choice"]["left_out"] == {}
+    store = copy_choice(whole, tmp_path / "store")
+    agreed["choice"] |= {"rates": {"torch float32": 12.5}, "left_out": {"onnx float32": "slow"}}
+    (store / "choice.json").write_text(json.dumps(agreed))
+    make(inputs, store, "1/1")
+    (store / "choice.json").write_bytes((whole / "choice.json").read_bytes())
+    assert tree(store) == tree(whole)
