@@ -86,8 +86,8 @@ def test_a_cluster_of_our_own():
     [
         ("nowhere", "`ray_address` is 'nowhere': give auto, HOST:PORT"),
         ("host:many", "`ray_address` is 'host:many': give auto, HOST:PORT"),
-        ("127.0.0.1:1", "nothing answers there: Connection refused; start a cluster with"),
-        ("ray://127.0.0.1:1", "nothing answers there: Connection refused; start a cluster with"),
+        ("127.0.0.1:1", "nothing answers there: Connection refused; start a cluster there"),
+        ("ray://127.0.0.1:1", "nothing answers there: Connection refused; start a cluster there"),
     ],
 )
 def test_addresses_where_no_cluster_is(address, said):

@@ -70,6 +70,7 @@ def test_a_text_is_labelled_and_explained(opened, scorer):
 
 def test_texts_and_names_stay_texts(opened):
     page = opened()
+    page.locator("#head option").nth(1).wait_for(state="attached")  # the page asks for the names
     assert page.locator("#head option").all_inner_texts() == ["tiny", "<i>"]
     page.get_by_label("Head").select_option("tiny")
     ask(page, HOSTILE, "Explain")
