@@ -22,10 +22,10 @@ from features.pieces.duplicates.steps import named, prepare, ready_of
 from features.pieces.effort import Effort
 from features.pieces.make_piece import MakePieces, PieceMaker, writing
 from features.pieces.piece import Piece
-from features.pieces.receipts import finished_pieces, join_all
+from features.pieces.receipts import join_all
 from features.pieces.scratch import is_being_made, sweep, work_folder
 from features.store.format import sort_labels
-from features.store.joined.join import read_receipts
+from features.store.joined.join import finished_pieces, read_receipts
 from features.store.joined.receipt import Receipt
 
 _PART = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
@@ -181,7 +181,7 @@ def make_part(
     sweep(work_folder(store), finished)
     missing = tuple(n for n in range(order.pieces) if n not in finished)
     if not missing:
-        join_all(store, order.of_store, allow_rejects=allow_rejects, say=told.say)
+        join_all(store, allow_rejects=allow_rejects, say=told.say)
         maker.duplicates.remove()
     numbers = [piece.number for piece in mine if piece.number in finished]
     receipts = list(read_receipts(store, order.of_store, numbers))

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from features.base.storage import Target, exists, listed, put_new
+from features.base.storage import Target, exists, put_new
 from features.errors import FileRefused
 from features.store.joined.join import join, read_receipts
-from features.store.joined.layout import piece_of, receipt_path, receipts_folder
+from features.store.joined.layout import receipt_path
 from features.store.joined.order import Order
 from features.store.joined.receipt import Receipt
 from features.tweets.rejects import judged
@@ -22,9 +22,7 @@ from features.tweets.rejects import judged
 REJECTS = "rejects.jsonl"
 
 
-def join_all(
-    store: Target, order: Order, *, allow_rejects: bool, say: Callable[[str], None]
-) -> None:
+def join_all(store: Target, *, allow_rejects: bool, say: Callable[[str], None]) -> None:
     """Join a store that has all receipts, unless too many of all its rows were rejected.
 
     Raises
@@ -32,20 +30,14 @@ def join_all(
     InputError
         More than a fifth of the rows are rejects, and that was not allowed; or all are.
     """
-    rows = rejects = 0
-    for receipt in read_receipts(store, order, range(order.pieces)):
-        rows, rejects = rows + receipt.rows, rejects + receipt.rejects
-    reasons = f"the reasons are in {store}/piece-*/{REJECTS}"
-    warning = judged(rejects, rows + rejects, reasons, allowed=allow_rejects)
-    if warning is not None:
-        say(warning)
-    join(store)
 
+    def judge(rows: int, rejects: int) -> None:
+        reasons = f"the reasons are in {store}/piece-*/{REJECTS}"
+        warning = judged(rejects, rows + rejects, reasons, allowed=allow_rejects)
+        if warning is not None:
+            say(warning)
 
-def finished_pieces(store: Target) -> set[int]:
-    """Give the numbers of all pieces that have a receipt; nothing is read."""
-    found = map(piece_of, listed(receipts_folder(store)))
-    return {piece for piece in found if piece is not None}
+    join(store, judge)
 
 
 def read_receipt(store: Target, order: Order, piece: int) -> Receipt | None:

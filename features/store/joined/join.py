@@ -7,7 +7,7 @@ bytes, and they appear by rename. No shard but the first is opened.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +62,12 @@ class Survey:
         )
 
 
+def finished_pieces(store: Target) -> set[int]:
+    """Give the numbers of all pieces that have a receipt; no receipt is read."""
+    found = map(piece_of, place.names(receipts_folder(store)))
+    return {piece for piece in found if piece is not None}
+
+
 def survey(store: Target) -> Survey:
     """Look which pieces have a receipt; no receipt is read.
 
@@ -72,12 +78,7 @@ def survey(store: Target) -> Survey:
     FileRefused
         The order is damaged, or there are receipts of other pieces.
     """
-    order = read_order(store)
-    found = {
-        piece
-        for name in place.names(receipts_folder(store))
-        if (piece := piece_of(name)) is not None
-    }
+    order, found = read_order(store), finished_pieces(store)
     if strange := sorted(piece for piece in found if piece >= order.pieces):
         raise FileRefused(
             f"{receipt_path(store, strange[0])} is of no piece of this store, which has "
@@ -105,13 +106,16 @@ def read_receipts(store: Target, order: Order, pieces: Sequence[int]) -> Iterato
         yield receipt
 
 
-def join(store: Target) -> Index:
+def join(store: Target, judge: Callable[[int, int], None] = lambda rows, rejects: None) -> Index:
     """Join the pieces of a store, and write that into the store.
 
     Parameters
     ----------
     store : path or URL
         Its folder.
+    judge : callable, optional
+        Called with the rows and the rejects of all pieces before anything is written; raises what
+        is to end it.
 
     Returns
     -------
@@ -131,6 +135,7 @@ def join(store: Target) -> Index:
     columns = _Columns()
     for receipt in read_receipts(store, found.order, found.finished):
         columns.add(store, receipt)
+    judge(sum(columns.rows), columns.totals["rejects"])
     index = _index(store, found.order, columns)
     data, path = index.to_json(), store_path(store)
     if not _holds(path, data):
