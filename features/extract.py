@@ -88,6 +88,7 @@ def extract(
     shard_rows: int | None = None,
     part: str | tuple[int, int] | None = None,
     duplicates: str = "piece",
+    memory: int | None = None,
     engine: Engine | None = None,
     window_rows: int = WINDOW,
     progress: Callable[[Progress], None] | None = None,
@@ -135,6 +136,9 @@ def extract(
     duplicates : str
         With `part` or `engine`, within what a text is encoded once: `piece`, or `all` pieces, for
         which each piece is read three times; worth it where a large model meets many texts again.
+    memory : int, optional
+        With `duplicates="all"`, bytes in which the texts of all pieces are compared, part by part;
+        default: 512 MiB. More means fewer parts, and so fewer reads.
     engine : Engine, optional
         Make all pieces by the workers of an engine, such as `LocalEngine(2)` of
         `features/engines/local.py`, and join the store, which has the same bytes as one that was
@@ -168,7 +172,8 @@ def extract(
         raise InputError(f"unknown store dtype {store_dtype!r}: choose {' or '.join(STORE_DTYPES)}")
     check_engine(engine, shard_rows, device, part=part, overwrite=overwrite)
     one_of = asked_part(part, shard_rows, overwrite=overwrite)
-    check_duplicates(duplicates, in_pieces=part is not None or engine is not None)
+    in_pieces = part is not None or engine is not None
+    memory = check_duplicates(duplicates, memory, in_pieces=in_pieces)
     columns = Columns(text_column, label_column, id_column, labels, mapping, label_case)
     written = InputFormat(input_format, encoding, delimiter, quoting, header)
     sources = inputs_of(inputs)
@@ -196,7 +201,9 @@ def extract(
             sources, shard_rows, vectors, runtime, columns, written, window_rows, duplicates
         )
         there, pieces = _agreed(output, order, sources, columns, written, say)
-        work = MakePieces(output, there, str(model), revision, runtime, columns, written, strict)
+        work = MakePieces(
+            output, there, str(model), revision, runtime, columns, written, strict, memory
+        )
         if one_of is None:
             assert engine is not None, "it is one of the two"
             return make_all(engine, work, pieces, told, allow_rejects=allow_rejects)

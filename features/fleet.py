@@ -26,7 +26,14 @@ from features.errors import InputError
 from features.extraction.run import Told
 from features.extraction.summary import Progress
 from features.pieces.duplicates.folder import Folder
-from features.pieces.duplicates.steps import encode_shared, find_owners, write_piece_digests
+from features.pieces.duplicates.steps import (
+    COMPARING,
+    ENCODING,
+    READING,
+    encode_shared,
+    find_owners,
+    write_piece_digests,
+)
 from features.pieces.effort import Effort
 from features.pieces.make_piece import MakePieces, PieceMaker
 from features.pieces.part import Part, PartSummary, summary_of
@@ -170,6 +177,7 @@ def make_all(
             for made in _shared_first(engine, work, pieces, meter):
                 effort.add(made.effort)
                 meter.say(made)
+            meter.doing = ""
         for made in _mapped(engine, work, PieceMaker.__call__, todo, meter):
             effort.add(made.effort)
             meter.add(made)
@@ -206,9 +214,13 @@ def _shared_first(
     folder = Folder(work.store, len(pieces))
     folder.make()
     todo = [pieces[number] for number in folder.without("digests", range(len(pieces)))]
+    meter.doing = READING
     yield from _mapped(engine, work, write_piece_digests, todo, meter)
+    meter.doing = COMPARING
+    folder.cut(work.memory)
     ranges = folder.without("takes", range(len(folder.ranges())))
     yield from _mapped(engine, work, find_owners, ranges, meter)
+    meter.doing = ENCODING
     todo = [pieces[number] for number in folder.without("vectors", range(len(pieces)))]
     yield from _mapped(engine, work, encode_shared, todo, meter)
 
@@ -220,10 +232,15 @@ class _Meter:
         self._told, self._pieces = told, pieces
         self._said: set[str] = set()
         self.rows = self.done = self.workers = 0
+        # A step before the pieces are made, in words.
+        self.doing = ""
 
     def standing(self, standing: Standing) -> None:
         """Take how far the engine is; say once where a worker has died."""
         self.workers = standing.workers
+        if self.doing and self._told.progress is not None:
+            share = standing.done / standing.tasks
+            self._told.progress(Progress(0, share, self.doing))
         if standing.died:
             self._say(self._told.say, "a worker has died, and another goes on with what it was at")
 

@@ -24,10 +24,21 @@ from features.tweets.rejects import RejectLog
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress of a run: rows done, and the share of the input (None if unknown)."""
+    """The progress of a run.
+
+    Attributes
+    ----------
+    rows : int
+        That are done.
+    fraction : float, optional
+        The share of the input; None if unknown.
+    doing : str
+        What is done with the rows, in words.
+    """
 
     rows: int
     fraction: float | None
+    doing: str = "encoding"
 
 
 class ProgressMeter:

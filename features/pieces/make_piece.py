@@ -21,14 +21,16 @@ from features.backends.choice import Choice, Runtime
 from features.base import disk
 from features.base.remote.urls import is_url
 from features.base.storage import Target, local_path, put_folder
-from features.errors import CannotContinue, FileRefused, system_reason
+from features.errors import CannotContinue, FileRefused, InputError, system_reason
 from features.extraction.disk_space import shortage, vector_bytes
 from features.extraction.encoding import Encoding, Given, NothingGiven
 from features.extraction.output import Output, Request, recorded_versions
 from features.extraction.run import Told, run
+from features.extraction.summary import Progress
 from features.extraction.timing import no_seconds
 from features.pieces.choice import agreed_encoder
 from features.pieces.duplicates.folder import Folder
+from features.pieces.duplicates.ranges import MEMORY
 from features.pieces.duplicates.steps import given_to
 from features.pieces.effort import Effort, EncoderUsed
 from features.pieces.order import Order
@@ -74,6 +76,8 @@ class MakePieces:
     written : InputFormat
     strict : bool
         Whether the first row that can't be used ends the work.
+    memory : int
+        Bytes in which texts of several pieces are compared, where they are encoded once in all.
     """
 
     store: Target
@@ -84,6 +88,7 @@ class MakePieces:
     columns: Columns
     written: InputFormat
     strict: bool = False
+    memory: int = MEMORY
 
     @contextmanager
     def open(self, told: Told = Told()) -> Iterator[PieceMaker]:  # noqa: B008 - it is frozen
@@ -121,6 +126,8 @@ class PieceMaker:
         Whether a text that several pieces have is encoded once.
     duplicates : Folder
         Where such texts are written down.
+    memory : int
+        Bytes in which they are compared.
     """
 
     def __init__(self, work: MakePieces, told: Told) -> None:
@@ -138,6 +145,7 @@ class PieceMaker:
         )
         self.shares = options["duplicates"] == "all"
         self.duplicates = Folder(work.store, work.order.pieces)
+        self.memory = work.memory
 
     def begin(self) -> None:
         """Count from 0 again."""
@@ -170,11 +178,18 @@ class PieceMaker:
         found = read_receipt(store, self.order, piece.number)
         if found is not None:
             return found
-        with (
-            writing(store),
-            scratch(work_folder(store), piece.number, self.order.digest) as folder,
-        ):
-            return read_receipt(store, self.order, piece.number) or self._commit(piece, folder)
+        try:
+            with (
+                writing(store),
+                scratch(work_folder(store), piece.number, self.order.digest) as folder,
+            ):
+                return read_receipt(store, self.order, piece.number) or self._commit(piece, folder)
+        except InputError:
+            # Whoever was faster may have finished the store, and removed what this takes of others.
+            found = read_receipt(store, self.order, piece.number)
+            if found is None:
+                raise
+            return found
 
     def _commit(self, piece: Piece, folder: Path) -> Receipt:
         store, say = self._work.store, self._told.say
@@ -200,6 +215,11 @@ class PieceMaker:
     def reader(self, piece: Piece) -> TweetReader:
         """Give the reader of a piece."""
         return reader_of(piece, self._work.columns, self._work.written)
+
+    def show(self, now: Progress) -> None:
+        """Show how far a piece is."""
+        if self._told.progress is not None:
+            self._told.progress(now)
 
     def count(self, encoding: Encoding) -> None:
         """Count what was encoded."""

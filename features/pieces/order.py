@@ -28,6 +28,7 @@ from features.base.storage import (
 )
 from features.errors import CannotContinue, FileRefused, InputError, first_line, system_reason
 from features.pieces.choice import NAME as CHOICE
+from features.pieces.duplicates.ranges import MEMORY
 from features.pieces.piece import Piece, digest_of
 from features.pieces.scratch import put_once
 from features.spec.encoder_spec import Difference, EncoderSpec, listed_differences
@@ -154,8 +155,8 @@ class Order:
             raise InputError(f"{name} is of another store ({said}): {_CURE}")
 
 
-def check_duplicates(duplicates: str, *, in_pieces: bool) -> None:
-    """Check within what a text is to be encoded once.
+def check_duplicates(duplicates: str, memory: int | None, *, in_pieces: bool) -> int:
+    """Check within what a text is to be encoded once, and give the memory to compare texts in.
 
     Raises
     ------
@@ -168,6 +169,11 @@ def check_duplicates(duplicates: str, *, in_pieces: bool) -> None:
             "`duplicates=all` is for `part` and `engine`: without them a text is encoded once in "
             "the whole input anyway"
         )
+    if memory is not None and duplicates != "all":
+        raise InputError(
+            "`memory` is for `duplicates=all`, which compares the texts of all pieces: leave it out"
+        )
+    return MEMORY if memory is None else memory
 
 
 def order_of(

@@ -12,15 +12,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from features.errors import InputError
 from features.extraction.run import Told
-from features.extraction.summary import ExtractSummary, Progress
-from features.pieces.duplicates.steps import named, prepare, ready_of
-from features.pieces.effort import Effort
-from features.pieces.make_piece import MakePieces, PieceMaker, writing
+from features.extraction.summary import ExtractSummary
+from features.pieces.duplicates.steps import prepare
+from features.pieces.effort import Effort, Meter
+from features.pieces.make_piece import MakePieces, writing
 from features.pieces.piece import Piece
 from features.pieces.receipts import join_all
 from features.pieces.scratch import is_being_made, sweep, work_folder
@@ -113,11 +114,6 @@ class PartSummary(ExtractSummary):
     of_pieces: int
     workers: int | None = None
 
-    @property
-    def waits(self) -> bool:
-        """Whether pieces of the part itself are missing: they wait for texts of other parts."""
-        return any(map(self.part.has, self.missing))
-
 
 def asked_part(given: Any, shard_rows: int | None, *, overwrite: bool) -> Part | None:
     """Check what was asked for together with a part; None where there is none.
@@ -164,17 +160,16 @@ def make_part(
     mine = [piece for piece in pieces if part.has(piece.number)]
     before = finished_pieces(store)
     todo = [piece for piece in mine if piece.number not in before]
-    meter = _PartMeter(told.progress, len(todo))
+    meter = Meter(told.progress)
     with work.open(replace(told, progress=meter.show, on_input=_once(told.on_input))) as maker:
-        lacks = None
-        if maker.shares and len(before) < order.pieces:
+        if maker.shares and todo:
             with _going_on(part, len(mine) - len(todo), len(mine)), writing(store):
-                lacks = prepare(maker, mine)
-        for piece in _in_turn(maker, todo, lacks, told.say):
-            maker.expected = len(todo) - meter.done
-            with _going_on(part, len(mine) - len(todo) + meter.done, len(mine)):
-                meter.rows += maker(piece).rows
-            meter.done += 1
+                prepare(maker, pieces, [piece.number for piece in todo], meter, told.say)
+        meter.begin("encoding", len(todo))
+        for done, piece in enumerate(_free_first(work_folder(store), todo)):
+            maker.expected = len(todo) - done
+            with _going_on(part, len(mine) - len(todo) + done, len(mine)):
+                meter.reach(done + 1, maker(piece).rows)
         for line in maker.findings.remarks():
             told.say(line)
     finished = finished_pieces(store)
@@ -236,42 +231,9 @@ def summary_of(
     )
 
 
-class _PartMeter:
-    """Tells how far a part is: the pieces that are done, and how far the one at work is."""
-
-    def __init__(self, show: Callable[[Progress], None] | None, pieces: int) -> None:
-        self._show, self._pieces = show, pieces
-        self.done = self.rows = 0
-
-    def show(self, now: Progress) -> None:
-        """Show the progress of the piece at work as that of the part."""
-        if self._show is not None:
-            share = (self.done + (now.fraction or 0.0)) / self._pieces
-            self._show(Progress(self.rows + now.rows, share))
-
-
-def _in_turn(
-    maker: PieceMaker, pieces: Sequence[Piece], lacks: str | None, say: Callable[[str], None]
-) -> Iterator[Piece]:
-    """Give the pieces that can be made, those first that nobody is at, and say what is left."""
-    left = list(pieces)
-    while left and lacks is None:
-        ready, waiting, owners = ready_of(maker, left)
-        if not ready:
-            lacks = f"encoded the texts that others share with {named(owners)}"
-            break
-        yield from _free_first(maker, ready)
-        left = waiting
-    if left:
-        say(
-            f"this part waits with {named([piece.number for piece in left])} until other parts "
-            f"have {lacks}: run the same command again then"
-        )
-
-
-def _free_first(maker: PieceMaker, pieces: Sequence[Piece]) -> Iterator[Piece]:
+def _free_first(folder: Path, pieces: Sequence[Piece]) -> Iterator[Piece]:
     """Give pieces that nobody is at, and then the others: a second process with this part."""
-    folder, busy = work_folder(maker.duplicates.store), []
+    busy = []
     for piece in pieces:
         if is_being_made(folder, piece.number):
             busy.append(piece)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from features.errors import CannotContinue, InputError
+from features.errors import InputError
 from features.extract import extract
 from features.extraction.check import check
 from features.pieces.part import PartSummary
@@ -20,6 +20,7 @@ from features.spec.vector_spec import STORE_DTYPES
 from pipeline.cli import options
 from pipeline.cli.group import in_flags, main
 from pipeline.cli.results import check_json, remark, say_choice, write_json
+from pipeline.evaluation.options import bytes_of
 from pipeline.report.input_check import check_text
 from pipeline.report.stores_and_heads import extract_text, part_text
 from pipeline.terminal import completion, progress
@@ -122,11 +123,20 @@ encoder_options = options.together(
     show_default=True,
     help="With --part or --engine: encode a text once in its piece, or in all, read three times.",
 )
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    help="With --duplicates all: to compare texts in, e.g. 4GiB [512MiB].",
+)
 @options.engine
 @options.gpus_per_worker
 @click.option("--overwrite", is_flag=True, help="Replace the output, whatever is there.")
 def extract_command(
-    inputs: Sequence[str], output: str | Path, pooling: Sequence[str], **chosen: Any
+    inputs: Sequence[str],
+    output: str | Path,
+    pooling: Sequence[str],
+    memory: str | None,
+    **chosen: Any,
 ) -> None:
     """Encode tweets once and cache their vectors.
 
@@ -142,6 +152,7 @@ def extract_command(
             inputs,
             output,
             pooling=pooling,
+            memory=None if memory is None else bytes_of(memory),
             engine=engine,
             progress=update,
             say=remark,
@@ -154,8 +165,6 @@ def extract_command(
         tell(extract_text, summary)
     if summary.choice is not None:
         say_choice(summary.choice)
-    if isinstance(summary, PartSummary) and summary.waits:
-        click.get_current_context().exit(CannotContinue.exit_code)  # what runs jobs runs it again
 
 
 @main.command("check")

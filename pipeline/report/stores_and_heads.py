@@ -64,11 +64,10 @@ def part_text(summary: PartSummary) -> str:
     """Say what a job has made of a store, what others still have to make, and how."""
     s = summary
     store = printable(str(s.output))
-    state = "waits for others" if s.waits else "is finished"
-    whose = f"part {s.part} of {store} {state}" if s.workers is None else f"{store} is finished"
+    whose = f"part {s.part} of {store}" if s.workers is None else store
     by = f" by {s.workers:,} workers" if s.workers else ""
     done = (
-        f"{whose}: {s.pieces:,} of {s.of_pieces:,} pieces "
+        f"{whose} is finished: {s.pieces:,} of {s.of_pieces:,} pieces "
         f"({s.made:,} made in this run{by}), {s.rows:,} rows"
         + (f", {s.rejected:,} rejects" if s.rejected else "")
     )

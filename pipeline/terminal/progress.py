@@ -31,8 +31,8 @@ def progress() -> Iterator[Callable[[Progress], None]]:
     with _bar("loading the model") as bar:
 
         def show(now: Progress) -> None:
-            bar.begin("encoding")
-            bar.advance(now.fraction, _rate(now.rows, bar.seconds))
+            bar.begin(now.doing)
+            bar.advance(now.fraction, _rate(now.rows, bar.seconds) if now.rows else "")
 
         yield show
 

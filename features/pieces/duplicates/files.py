@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from features.base.atomic import replacing
+from features.base import disk
 from features.base.remote.filesystem import asking, opened
 from features.base.remote.urls import is_url
-from features.base.storage import Target, local_path, put_file
+from features.base.storage import Target, exists, local_path, put_file
 from features.errors import CannotContinue, InputError, system_reason
 
 
@@ -46,7 +46,9 @@ def open_to_read(target: Target) -> Iterator[BinaryIO]:
 
 @contextmanager
 def open_to_write(target: Target) -> Iterator[BinaryIO]:
-    """Open a file that appears whole at the end, in place of what is there.
+    """Open a file that appears whole at the end, unless another process has written it meanwhile.
+
+    What was there first stays, as others may have read it already.
 
     Raises
     ------
@@ -58,11 +60,22 @@ def open_to_write(target: Target) -> Iterator[BinaryIO]:
             aside = Path(folder) / "file"
             with aside.open("w+b") as file:
                 yield file
-            put_file(aside, str(target))
+            if not exists(target):
+                put_file(aside, str(target))
         return
     path = local_path(target)
-    with replacing(path) as aside, aside.open("w+b") as file:
-        yield file
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            aside = Path(folder) / path.name
+            with aside.open("w+b") as file:
+                yield file
+                file.flush()
+                disk.sync(file.fileno())
+            with suppress(FileExistsError):
+                disk.link(aside, path)
+            disk.sync_folder(path.parent)
+    except OSError as error:
+        raise CannotContinue(f"{path} cannot be written: {system_reason(error)}") from error
 
 
 def read_exactly(file: BinaryIO, size: int) -> bytearray | None:

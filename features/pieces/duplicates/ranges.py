@@ -55,23 +55,32 @@ def cut_ranges(files: Sequence[Target], memory: int = MEMORY) -> list[Range]:
     counts = np.zeros(CELLS, np.int64)
     for file in files:
         counts += cell_counts(file)
+    return ranges_of(files, counts.tolist(), most)
+
+
+def ranges_of(files: Sequence[Target], counts: Sequence[int], most: int) -> list[Range]:
+    """Join neighbouring cells to ranges, and cut those cells that are too full.
+
+    Parameters
+    ----------
+    files : sequence of paths or URLs
+        Read where a cell is too full.
+    counts : sequence of int
+        The digests of all pieces in each cell.
+    most : int
+        Digests of a range at most.
+    """
+    width = 2 ** (BITS - CELL_BITS)
     ranges: list[Range] = []
     low = held = 0
-    for cell, count in _small_ranges(files, counts.tolist(), most):
-        if held and held + count > most:
-            ranges.append(Range(low, cell.low))
-            low, held = cell.low, 0
-        held += count
+    for cell, of_cell in enumerate(counts):
+        whole = Range(cell * width, (cell + 1) * width)
+        for part, count in _halves(files, whole, of_cell, most):
+            if held and held + count > most:
+                ranges.append(Range(low, part.low))
+                low, held = part.low, 0
+            held += count
     return [*ranges, Range(low, 2**BITS)]
-
-
-def _small_ranges(
-    files: Sequence[Target], counts: Sequence[int], most: int
-) -> Iterator[tuple[Range, int]]:
-    """Give ranges of `most` digests at most with their numbers: cells, or parts of a full one."""
-    width = 2 ** (BITS - CELL_BITS)
-    for cell, count in enumerate(counts):
-        yield from _halves(files, Range(cell * width, (cell + 1) * width), count, most)
 
 
 def _halves(

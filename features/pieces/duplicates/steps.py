@@ -1,74 +1,110 @@
 """Find the texts that pieces share and encode each once: the steps before the pieces are made.
 
     digests   each piece: read it, and write down its different texts
-    owners    each range, once all digests are there: who owns what others have too
+    ranges    once all digests are there: cut them into ranges
+    owners    each range: who owns what others have too
     vectors   each piece, once all ranges are done: encode what others take of it
 
 Then a piece is made like any other, but for the texts that it shares: their vectors are given to it
-(`given_to`), once their owners have done the third step. No owner waits for another: that is why
-shared texts are encoded first and by themselves, and not with the pieces that own them. Any job may
-do any step, at any time and again; what is done is skipped.
+(`given_to`). No owner waits for another: that is why shared texts are encoded first and by
+themselves, and not with the pieces that own them. Jobs share the tasks of a step out (`claims`):
+each does those of its own pieces, and then what nobody has begun, so one job alone comes to the end
+of the steps too, and of many that begin together each does its share. What is done is skipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from features.base.arrays import Array
-from features.base.storage import exists
+from features.base.storage import Target, exists, name_of
 from features.extraction.encoding import Encoding, Given, GivenTexts, NewTexts, worker_thread
 from features.extraction.journal import Journal
+from features.extraction.summary import Progress
 from features.extraction.windows import Window, read_windows
+from features.pieces.duplicates.claims import share_out
 from features.pieces.duplicates.digests import DIGEST, distinct, write_digests
 from features.pieces.duplicates.folder import Folder
 from features.pieces.duplicates.owners import TAKE, read_of_piece, write_owners
 from features.pieces.duplicates.vectors import SharedVectors, SharedWriter, write_shared
+from features.pieces.effort import Meter
 from features.pieces.piece import Piece
 from features.pieces.scratch import scratch, work_folder
 from features.spec.normalize import normalizer
 from features.spec.vector_spec import VectorSpec
-from features.store.joined.layout import ranges
+from features.store.joined.join import finished_pieces
 
 if TYPE_CHECKING:
     from features.pieces.make_piece import PieceMaker
 
+# What is done in the steps, as it is shown.
+READING, COMPARING, ENCODING = "reading texts", "comparing texts", "encoding repeated texts"
 
-def prepare(maker: PieceMaker, pieces: Sequence[Piece]) -> str | None:
-    """Do the steps for some pieces, as far as they can be done now.
 
-    Returns
-    -------
-    str or None
-        What others must have done before any of the pieces can be made; None if nothing.
+def prepare(
+    maker: PieceMaker,
+    pieces: Sequence[Piece],
+    mine: Sequence[int],
+    meter: Meter,
+    say: Callable[[str], None],
+) -> None:
+    """Do the steps together with all other jobs, until the pieces can be made.
+
+    Parameters
+    ----------
+    maker : PieceMaker
+    pieces : sequence of Piece
+        All of them.
+    mine : sequence of int
+        Those that this job is to make, and that are not made yet.
+    meter : Meter
+    say : callable
+        Called with what the user should know.
 
     Raises
     ------
     InputError, FileRefused, CannotContinue
+        What is done stays.
     """
     folder = maker.duplicates
     folder.make()
-    by_number = {piece.number: piece for piece in pieces}
-    for number in folder.without("digests", by_number):
-        write_piece_digests(maker, by_number[number])
-    if lacking := folder.without("digests", range(folder.pieces)):
-        return f"written down the texts of {named(lacking)}"
-    for number in in_turn(len(folder.ranges()), list(by_number), folder.pieces):
-        if not exists(folder.takes(number)):  # jobs that run at the same time share them out
-            find_owners(maker, number)
-    for number in folder.without("vectors", by_number):
-        encode_shared(maker, by_number[number])
-    return None
+    turn = [*mine, *(n for n in in_turn(len(pieces), mine, len(pieces)) if n not in set(mine))]
+
+    def share(doing: str, tasks: dict[Target, Callable[[], None]]) -> bool:
+        meter.begin(doing, len(tasks))
+        return share_out(
+            folder.place,
+            {name_of(target): task for target, task in tasks.items()},
+            is_needless=lambda: finished_pieces(folder.store).issuperset(mine),
+            advance=meter.reach,
+            on_wait=lambda name: say(
+                f"this job waits for {name} of another one, and does it if that one is not there "
+                "any more"
+            ),
+        )
+
+    def at_pieces(step: Callable[[PieceMaker, Piece], None], to: Callable[[int], Target]) -> Any:
+        return {to(number): partial(step, maker, pieces[number]) for number in turn}
+
+    if not share(READING, at_pieces(write_piece_digests, folder.digests)):
+        return
+    if not share(COMPARING, {folder.borders: partial(folder.cut, maker.memory)}):
+        return
+    numbers = in_turn(len(folder.ranges()), mine, len(pieces))
+    if share(COMPARING, {folder.takes(n): partial(find_owners, maker, n) for n in numbers}):
+        share(ENCODING, at_pieces(encode_shared, folder.vectors))
 
 
-def in_turn(n_ranges: int, mine: Sequence[int], n_pieces: int) -> list[int]:
-    """Order the ranges for a job, so that jobs which begin together begin with different ones.
+def in_turn(n_tasks: int, mine: Sequence[int], n_pieces: int) -> list[int]:
+    """Order the tasks for a job, so that jobs which begin together begin with different ones.
 
     Examples
     --------
@@ -76,19 +112,8 @@ def in_turn(n_ranges: int, mine: Sequence[int], n_pieces: int) -> list[int]:
     [2, 3, 4, 5, 0, 1]
     """
     jobs = max(1, n_pieces // max(1, len(mine)))
-    first = n_ranges * (min(mine, default=0) % jobs) // jobs
-    return [*range(first, n_ranges), *range(first)]
-
-
-def named(pieces: Sequence[int]) -> str:
-    """Name pieces by their numbers, which ascend.
-
-    Examples
-    --------
-    >>> named([3]), named([0, 1, 2, 7])
-    ('piece 3', 'pieces 0-2, 7')
-    """
-    return f"piece{'s' * (len(pieces) > 1)} {ranges(pieces)}"
+    first = n_tasks * (min(mine, default=0) % jobs) // jobs
+    return [*range(first, n_tasks), *range(first)]
 
 
 def write_piece_digests(maker: PieceMaker, piece: Piece) -> None:
@@ -101,8 +126,9 @@ def write_piece_digests(maker: PieceMaker, piece: Piece) -> None:
 def find_owners(maker: PieceMaker, number: int) -> None:
     """Find who owns the shared texts of a range; the digests of all pieces must be there."""
     folder = maker.duplicates
+    ranges = folder.ranges(maker.memory)
     files = [folder.digests(piece) for piece in range(folder.pieces)]
-    write_owners(folder.takes(number), folder.shared(number), folder.ranges()[number], files)
+    write_owners(folder.takes(number), folder.shared(number), ranges[number], files)
 
 
 def encode_shared(maker: PieceMaker, piece: Piece) -> None:
@@ -126,33 +152,6 @@ def encode_shared(maker: PieceMaker, piece: Piece) -> None:
                 for window in _windows(maker, piece):
                     _encode_window(encoding, journal, writer, window)
             maker.count(encoding)
-
-
-def ready_of(
-    maker: PieceMaker, pieces: Sequence[Piece]
-) -> tuple[list[Piece], list[Piece], list[int]]:
-    """Tell which pieces can be made now; all ranges must be done.
-
-    Returns
-    -------
-    ready, waiting : lists of Piece
-        Those whose owners have encoded what others take, and the rest.
-    owners : list of int
-        The pieces that the rest waits for.
-    """
-    folder = maker.duplicates
-    if not maker.shares:
-        return list(pieces), [], []
-    lacking = set(folder.without("vectors", range(folder.pieces)))
-    ready: list[Piece] = []
-    waiting: list[Piece] = []
-    owners: set[int] = set()
-    for piece in pieces:
-        takes = _takes_of(folder, piece.number)[0] if lacking else np.empty(0, TAKE)
-        waits_for = lacking.intersection(takes["owner"].tolist())
-        (waiting if waits_for else ready).append(piece)
-        owners |= waits_for
-    return ready, waiting, sorted(owners)
 
 
 @contextmanager
@@ -180,9 +179,13 @@ def _takes_of(folder: Folder, piece: int) -> tuple[Array, npt.NDArray[np.int64]]
 
 
 def _windows(maker: PieceMaker, piece: Piece) -> Iterator[Window]:
-    """Read a piece as it is read when it is made."""
+    """Read a piece as it is read when it is made, and tell how far that is."""
     normalise = normalizer(maker.vectors.spec.normalizer)
-    return read_windows(maker.reader(piece), normalise, maker.seconds, None, maker.window_rows)
+    reader, rows = maker.reader(piece), 0
+    for window in read_windows(reader, normalise, maker.seconds, None, maker.window_rows):
+        yield window
+        rows += len(window.texts)
+        maker.show(Progress(rows, reader.fraction_read()))
 
 
 def _encode_window(
@@ -208,4 +211,4 @@ def _vectors_of(journal: Journal, new: NewTexts) -> GivenTexts:
 
 
 def _ignore(texts: int) -> None:
-    """Show no progress within a piece: these steps are short."""
+    """Leave the batches of a window aside: what is shown are windows."""

@@ -42,12 +42,18 @@ def test_each_job_says_in_a_line_what_is_missing_and_what_to_do(extract, tmp_pat
     )
 
 
-def test_a_job_that_waits_for_others_says_so(extract, tmp_path):
-    first = extract("--part", "1/3", "--duplicates", "all")
-    assert first.exit_code == 4
-    assert "this part waits with piece 1 until other parts have written down" in first.stderr
+def test_a_job_that_runs_alone_makes_its_part_of_a_store_without_repeated_texts(extract, tmp_path):
+    options = ["--duplicates", "all", "--memory", "1MiB"]
+    first = extract("--part", "1/3", *options)
+    assert first.exit_code == 0
     assert first.stdout.startswith(
-        f"part 1/3 of {tmp_path / 'store'} waits for others: 0 of 4 pieces (0 made in this run)"
+        f"part 1/3 of {tmp_path / 'store'} is finished: 1 of 4 pieces (1 made in this run)"
+    )
+    assert "run the same command with --part i/3 for i = 0, 2" in first.stdout
+    less = extract("--part", "2/3", "--duplicates", "piece")
+    assert less.exit_code == 2 and "--duplicates: all there, piece asked for" in less.stderr
+    assert extract("--part", "1/3", "--memory", "1MiB").stderr.startswith(
+        "Error: --memory is for --duplicates all"
     )
 
 

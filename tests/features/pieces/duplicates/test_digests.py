@@ -1,5 +1,6 @@
 """Digests of pieces, their ranges and their owners, against dicts and sets of Python."""
 
+import shutil
 from hashlib import blake2b
 
 import numpy as np
@@ -18,7 +19,7 @@ from features.pieces.duplicates.digests import (
     write_digests,
 )
 from features.pieces.duplicates.owners import TAKE, find_owners, read_of_piece, write_owners
-from features.pieces.duplicates.ranges import BYTES_A_DIGEST, Range, cut_ranges
+from features.pieces.duplicates.ranges import BYTES_A_DIGEST, Range, cut_ranges, ranges_of
 
 
 def digest_of(number):
@@ -45,6 +46,8 @@ def owners_of(pieces):
 
 
 def write_pieces(folder, pieces):
+    shutil.rmtree(folder)  # of an example before: what is there stays
+    folder.mkdir()
     files = [folder / f"{n:05d}" for n in range(len(pieces))]
     for file, digests in zip(files, pieces, strict=True):
         write_digests(file, distinct([digests]))
@@ -54,6 +57,8 @@ def write_pieces(folder, pieces):
 def write_all(folder, files, memory):
     """Ranges, and the files of takes and of shared digests, one each a range."""
     ranges = cut_ranges(files, memory)
+    folder = folder / str(memory)
+    folder.mkdir()
     takes = [folder / f"takes-{n:05d}" for n in range(len(ranges))]
     shared = [folder / f"shared-{n:05d}" for n in range(len(ranges))]
     for one, other, within in zip(takes, shared, ranges, strict=True):
@@ -82,6 +87,7 @@ def test_digests_are_kept_once_and_read_by_range(tmp_path, batches, borders):
     expected = sorted({digest for batch in batches for digest in batch})
     digests = distinct(batches)
     assert as_list(digests) == expected
+    (tmp_path / "piece").unlink(missing_ok=True)
     write_digests(tmp_path / "piece", digests)
     assert (
         cell_counts(tmp_path / "piece").tolist()
@@ -174,6 +180,20 @@ def test_too_little_memory_is_refused_with_what_is_needed(tmp_path):
     files = write_pieces(tmp_path, [[digest_of(1)]] * 3)
     with pytest.raises(InputError, match=f"at least {3 * BYTES_A_DIGEST}"):
         cut_ranges(files, 3 * BYTES_A_DIGEST - 1)
+
+
+@pytest.mark.parametrize(("memory", "n_ranges"), [(512 * 2**20, 2048), (8 * 2**30, 114)])
+def test_ten_billion_texts_are_cut_without_reading_them(memory, n_ranges):
+    # A cell has so many of them that their number is normal around its mean.
+    mean = 1e10 / CELLS
+    counts = np.random.default_rng(0).normal(mean, mean**0.5, CELLS).astype(np.int64).tolist()
+    most = memory // BYTES_A_DIGEST
+    ranges = ranges_of([], counts, most)
+    assert len(ranges) == n_ranges
+    width = 2**BITS // CELLS
+    assert all(one.high % width == 0 for one in ranges)
+    held = [sum(counts[one.low // width : one.high // width]) for one in ranges]
+    assert sum(held) == sum(counts) and max(held) <= most
 
 
 def test_no_pieces_have_one_range(tmp_path):

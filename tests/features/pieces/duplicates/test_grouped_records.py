@@ -22,6 +22,7 @@ def records_of(n):
 @given(sizes=st.lists(st.integers(0, 5), max_size=8), data=st.data())
 def test_any_neighbouring_groups_are_read_alone(tmp_path, sizes, data):
     records, ends = records_of(sum(sizes)), np.cumsum(sizes, dtype=np.int64)
+    (tmp_path / "groups").unlink(missing_ok=True)
     write_groups(tmp_path / "groups", records, ends)
     assert read_ends(tmp_path / "groups", RECORD).tolist() == ends.tolist()
     first = data.draw(st.integers(0, len(sizes)))
@@ -70,3 +71,10 @@ def test_records_of_another_type_and_missing_files_are_refused(written, tmp_path
         read_groups(written, np.dtype("S16"), 0, 4)
     with pytest.raises(InputError, match="no such file"):
         read_ends(tmp_path / "other", RECORD)
+
+
+def test_what_is_there_first_stays(written):
+    before = written.read_bytes()
+    write_groups(written, records_of(1), np.array([1]))
+    assert written.read_bytes() == before
+    assert list(written.parent.iterdir()) == [written]

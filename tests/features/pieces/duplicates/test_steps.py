@@ -18,7 +18,7 @@ import pytest
 from features import FeatureStore, extract
 from features.base.storage import read_bytes
 from features.encoder.encoder import FrozenEncoder
-from features.errors import CannotContinue, FileRefused, InputError
+from features.errors import FileRefused, InputError
 from features.pieces.duplicates.folder import Folder
 from features.pieces.duplicates.ranges import BYTES_A_DIGEST
 from features.pieces.duplicates.steps import in_turn
@@ -56,14 +56,13 @@ def run(inputs, store, part, model, **options):
     return extract(inputs, store, part=part, shard_rows=1, model=model, **given)
 
 
-def run_all(inputs, store, model, n_parts=1, order=None):
-    """Run each part again and again until the store is whole."""
-    parts = order or list(range(n_parts))
-    for _ in range(4):
-        summaries = [run(inputs, store, f"{part}/{n_parts}", model) for part in parts]
-        if not summaries[-1].missing:
-            return summaries[-1]
-    raise AssertionError("it does not end")
+def run_all(inputs, store, model, n_parts=1, order=None, **options):
+    """Run each part once; then the store is whole."""
+    for part in order or range(n_parts):
+        summary = run(inputs, store, f"{part}/{n_parts}", model, **options)
+        assert not any(map(summary.part.has, summary.missing)), "each job makes its own pieces"
+    assert summary.missing == ()
+    return summary
 
 
 def contents(store):
@@ -142,34 +141,27 @@ def test_jobs_begin_with_different_ranges_and_reach_all(n_jobs):
 
 def test_little_memory_makes_many_ranges_and_the_same_bytes(tmp_path, model, made, monkeypatch):
     inputs, expected = made
-    ranges = Folder.ranges
-    monkeypatch.setattr(Folder, "ranges", lambda self: ranges(self, 5 * BYTES_A_DIGEST))
     monkeypatch.setattr(Folder, "remove", lambda self: None)
-    run_all(inputs, tmp_path / "store", model, 2)
+    run_all(inputs, tmp_path / "store", model, 2, memory=5 * BYTES_A_DIGEST)
     folder = tmp_path / "store" / ".duplicates"
     assert len(list(folder.glob("takes-*"))) == len(list(folder.glob("shared-*"))) > 2
     shutil.rmtree(folder)
     assert contents(tmp_path / "store") == expected
 
 
-def test_what_waits_for_others_is_said_and_made_later(tmp_path, model):
+def test_a_job_alone_makes_its_part_and_others_go_on_with_what_it_knows(tmp_path, model, encoded):
     inputs = write_files(tmp_path / "in", FILES["chain"])
-    said = []
-
-    def part(number):
-        said.clear()
-        return run(inputs, tmp_path / "store", f"{number}/2", model, say=said.append)
-
-    assert part(0).missing == (0, 1, 2, 3)
-    assert said[-1] == (
-        "this part waits with pieces 0, 2 until other parts have written down the texts of "
-        "pieces 1, 3: run the same command again then"
-    )
-    # It knows the texts of all pieces now, but the others have not encoded theirs.
-    assert part(1).missing == (0, 1, 2, 3)
-    assert "encoded the texts that others share with pieces 0, 2:" in said[-1]
-    assert part(0).missing == (1, 3)
-    assert part(1).missing == () and "this part waits" not in "".join(said)
+    shown = []
+    first = run(inputs, tmp_path / "store", "0/2", model, progress=shown.append)
+    assert (first.pieces, first.missing) == (2, (1, 3))
+    steps = ["reading texts", "comparing texts", "encoding repeated texts", "encoding"]
+    assert list(dict.fromkeys(one.doing for one in shown)) == steps
+    for step in steps:
+        shares = [one.fraction for one in shown if one.doing == step]
+        assert shares[-1] == 1.0 and (shares == sorted(shares) or step == "comparing texts")
+    assert sum(encoded.values()) == 4
+    assert run(inputs, tmp_path / "store", "1/2", model).missing == ()
+    assert sum(encoded.values()) == 4
 
 
 @pytest.mark.parametrize(
@@ -177,16 +169,16 @@ def test_what_waits_for_others_is_said_and_made_later(tmp_path, model):
 )
 def test_a_run_that_stops_anywhere_ends_in_the_same_bytes(tmp_path, model, made, monkeypatch, at):
     inputs, expected = made
-    rename, left = Path.replace, [at]
+    link, left = Path.hardlink_to, [at]
 
     def stopping(path, to):
         left[0] -= 1
         if left[0] == 0:
             raise KeyboardInterrupt
-        return rename(path, to)
+        return link(path, to)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", stopping)
+        patch.setattr(Path, "hardlink_to", stopping)
         with pytest.raises(KeyboardInterrupt):
             run(inputs, tmp_path / "store", "0/1", model)
     run_all(inputs, tmp_path / "store", model)
@@ -205,9 +197,9 @@ def test_a_piece_that_is_removed_is_made_again(tmp_path, model, made):
 def test_a_damaged_file_of_duplicates_is_refused(tmp_path, model):
     inputs = write_files(tmp_path / "in", FILES["chain"])
     run(inputs, tmp_path / "store", "0/2", model)
-    damaged = tmp_path / "store" / ".duplicates" / "digests-00002"
+    damaged = tmp_path / "store" / ".duplicates" / "takes-00000"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
-    with pytest.raises(FileRefused, match="digests-00002 is damaged"):
+    with pytest.raises(FileRefused, match="takes-00000 is damaged"):
         run(inputs, tmp_path / "store", "1/2", model)
     damaged.unlink()
     run_all(inputs, tmp_path / "store", model, 2)
@@ -222,6 +214,8 @@ def test_jobs_agree_and_a_file_alone_has_no_need_of_it(tmp_path, model):
         run(inputs, tmp_path / "store", "1/2", model, duplicates="none")
     with pytest.raises(InputError, match="is for `part`"):
         extract(inputs, tmp_path / "one.h5", model=model, duplicates="all")
+    with pytest.raises(InputError, match="`memory` is for `duplicates=all`"):
+        run(inputs, tmp_path / "other", "1/2", model, duplicates="piece", memory=2**30)
 
 
 @pytest.mark.slow
@@ -250,8 +244,7 @@ def test_jobs_that_are_killed_at_random_end_in_the_same_bytes(tmp_path, model, m
             for job in jobs:
                 try:
                     _, said = job.communicate(timeout=draw.uniform(0.5, 1) * patience)
-                    waits = b"this part waits" in said
-                    assert job.returncode == waits * CannotContinue.exit_code, said.decode()
+                    assert job.returncode == 0, said.decode()
                 except subprocess.TimeoutExpired:
                     job.kill()
                     job.communicate()
