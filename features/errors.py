@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+# From which share of the rows on rejects are told loudly, and refused.
+LOUD_SHARE, REFUSED_SHARE = 0.01, 0.2
 # What rewords messages, such as by the URL of a file in place of the path of its copy.
 REWORDINGS: list[Callable[[str], str]] = []
 
@@ -83,6 +85,48 @@ def is_full_disk(error: BaseException) -> bool:
     said = re.search(r"\(os error (\d+)\)", str(error))
     numbers = {getattr(error, "errno", None), int(said[1]) if said else None}
     return not numbers.isdisjoint({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def judged_rejects(
+    count: int,
+    rows: int,
+    reasons: str,
+    *,
+    allowed: bool,
+    cure: str = "give `allow_rejects` to go on all the same",
+) -> str | None:
+    """Judge how many of the rows of an input were rejected.
+
+    Parameters
+    ----------
+    count, rows : int
+        Those that were rejected, of how many.
+    reasons : str
+        Says where the reasons are.
+    allowed : bool
+        Whether there may be too many.
+    cure : str
+        Says how they are allowed.
+
+    Returns
+    -------
+    str or None
+        A warning, where it is more than `LOUD_SHARE`, and not all.
+
+    Raises
+    ------
+    InputError
+        It is more than `REFUSED_SHARE`, and that was not allowed.
+    """
+    if count <= LOUD_SHARE * rows or count == rows:  # all: there is nothing to go on
+        return None
+    counted = f"{count:,} of {rows:,} rows were rejected"
+    if count > REFUSED_SHARE * rows and not allowed:
+        raise InputError(
+            f"{counted}, more than a fifth, so the input is probably read in the wrong way: "
+            f"{reasons}; {cure}"
+        )
+    return f"WARNING: {counted}; {reasons}"
 
 
 @contextmanager

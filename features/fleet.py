@@ -38,9 +38,8 @@ from features.pieces.effort import Effort
 from features.pieces.make_piece import MakePieces, PieceMaker
 from features.pieces.part import Part, PartSummary, summary_of
 from features.pieces.piece import Piece
-from features.pieces.receipts import join_all
 from features.pieces.scratch import sweep, work_folder
-from features.store.joined.join import finished_pieces, read_receipts
+from features.store.joined.join import finished_pieces, join, read_receipts
 from features.store.joined.layout import order_path
 from features.store.joined.receipt import Receipt
 
@@ -184,7 +183,7 @@ def make_all(
     for line in effort.findings.remarks():
         told.say(line)
     sweep(work_folder(store), finished_pieces(store))
-    join_all(store, allow_rejects=allow_rejects, say=told.say)
+    join(store, allow_rejects=allow_rejects, say=told.say)
     Folder(store, len(pieces)).remove()
     receipts = list(read_receipts(store, order, range(len(pieces))))
     # Workers load and read at the same time; the seconds of each count, as if one had done all.

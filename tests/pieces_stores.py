@@ -40,7 +40,7 @@ def write_piece(store: Path, order: str, piece: int, rows=(40,), labels=LABELS, 
                 path, {"cls": X, "mean": X[:, :4]}, y, labels, ids=ids, texts=texts, **options
             )
         )
-    receipt = receipt_of(piece, order, shards, rejects=piece)
+    receipt = receipt_of(piece, order, shards, rejects=int(piece in (1, 6)))
     layout.receipt_path(store, piece).write_bytes(receipt.to_json())
     return shards
 

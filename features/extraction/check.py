@@ -15,10 +15,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from features.errors import LOUD_SHARE, REFUSED_SHARE
 from features.spec.normalize import normalizer, versioned_name
 from features.tweets.columns import Columns
 from features.tweets.reader import Reject, Tweet, TweetReader
-from features.tweets.rejects import LOUD_SHARE, REFUSED_SHARE
 from features.tweets.table import InputFormat
 
 # Rows that are shown, and rejects and conflicts of which an example is.

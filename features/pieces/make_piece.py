@@ -21,7 +21,13 @@ from features.backends.choice import Choice, Runtime
 from features.base import disk
 from features.base.remote.urls import is_url
 from features.base.storage import Target, local_path, put_folder
-from features.errors import CannotContinue, FileRefused, InputError, system_reason
+from features.errors import (
+    CannotContinue,
+    FileRefused,
+    InputError,
+    judged_rejects,
+    system_reason,
+)
 from features.extraction.disk_space import shortage, vector_bytes
 from features.extraction.encoding import Encoding, Given, NothingGiven
 from features.extraction.output import Output, Request, recorded_versions
@@ -35,20 +41,20 @@ from features.pieces.duplicates.steps import given_to
 from features.pieces.effort import Effort, EncoderUsed
 from features.pieces.order import Order
 from features.pieces.piece import Piece, reader_of
-from features.pieces.receipts import REJECTS, check_same_piece, put_receipt, read_receipt
+from features.pieces.receipts import check_same_piece, put_receipt, read_receipt
 from features.pieces.scratch import scratch, work_folder
 from features.spec.checkpoint import Checkpoint, find_checkpoint
 from features.spec.unused_parts import unused_parts
 from features.spec.vector_spec import VectorSpec, precision_of
 from features.store.checksum import check_seal
 from features.store.joined.describe import receipt_of
-from features.store.joined.layout import piece_folder
+from features.store.joined.layout import REJECTS, piece_folder
 from features.store.joined.receipt import Receipt
 from features.store.shard_folder import in_order
 from features.tweets.columns import Columns
 from features.tweets.findings import Findings
 from features.tweets.reader import TweetReader
-from features.tweets.rejects import RejectLog, judged
+from features.tweets.rejects import RejectLog
 from features.tweets.table import InputFormat
 from features.version import __version__
 
@@ -268,7 +274,7 @@ class PieceMaker:
             assert rejects.path is not None, "they are of a file"
             disk.mkdir(output)
             disk.rename(rejects.path, output / REJECTS)
-            warning = judged(
+            warning = judged_rejects(
                 rejects.count, reader.rows_read, f"they are in {REJECTS} of its piece", allowed=True
             )
             if warning is not None:

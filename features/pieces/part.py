@@ -23,10 +23,9 @@ from features.pieces.duplicates.steps import prepare
 from features.pieces.effort import Effort, Meter
 from features.pieces.make_piece import MakePieces, writing
 from features.pieces.piece import Piece
-from features.pieces.receipts import join_all
 from features.pieces.scratch import is_being_made, sweep, work_folder
 from features.store.format import sort_labels
-from features.store.joined.join import finished_pieces, read_receipts
+from features.store.joined.join import finished_pieces, join, read_receipts
 from features.store.joined.receipt import Receipt
 
 _PART = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
@@ -171,12 +170,12 @@ def make_part(
             with _going_on(part, len(mine) - len(todo) + done, len(mine)):
                 meter.reach(done + 1, maker(piece).rows)
         for line in maker.findings.remarks():
-            told.say(line)
+            told.say(line if part.of == 1 else f"in part {part}: {line}")
     finished = finished_pieces(store)
     sweep(work_folder(store), finished)
     missing = tuple(n for n in range(order.pieces) if n not in finished)
     if not missing:
-        join_all(store, allow_rejects=allow_rejects, say=told.say)
+        join(store, allow_rejects=allow_rejects, say=told.say)
         maker.duplicates.remove()
     numbers = [piece.number for piece in mine if piece.number in finished]
     receipts = list(read_receipts(store, order.of_store, numbers))

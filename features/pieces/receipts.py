@@ -1,4 +1,4 @@
-"""Read and create the receipts of a store, and join it once all of them are there.
+"""Read and create the receipts of a store.
 
 A receipt (`features/store/joined/receipt.py`) is created once and never changed. In come the name
 of a store and the order that its jobs agree on; out come receipts, or the numbers of pieces that
@@ -12,32 +12,10 @@ from pathlib import Path
 
 from features.base.storage import Target, exists, put_new
 from features.errors import FileRefused
-from features.store.joined.join import join, read_receipts
+from features.store.joined.join import read_receipts
 from features.store.joined.layout import receipt_path
 from features.store.joined.order import Order
 from features.store.joined.receipt import Receipt
-from features.tweets.rejects import judged
-
-# The rejects of a piece, in its folder beside its shards.
-REJECTS = "rejects.jsonl"
-
-
-def join_all(store: Target, *, allow_rejects: bool, say: Callable[[str], None]) -> None:
-    """Join a store that has all receipts, unless too many of all its rows were rejected.
-
-    Raises
-    ------
-    InputError
-        More than a fifth of the rows are rejects, and that was not allowed; or all are.
-    """
-
-    def judge(rows: int, rejects: int) -> None:
-        reasons = f"the reasons are in {store}/piece-*/{REJECTS}"
-        warning = judged(rejects, rows + rejects, reasons, allowed=allow_rejects)
-        if warning is not None:
-            say(warning)
-
-    join(store, judge)
 
 
 def read_receipt(store: Target, order: Order, piece: int) -> Receipt | None:

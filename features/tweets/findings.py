@@ -174,7 +174,7 @@ class Findings:
         if doubled := self.doubled_ids:
             yield f"{doubled:,} rows have the id of an earlier row"
         if self.without_id:
-            yield f"{self.without_id:,} rows have no id; each gets its number in the input"
+            yield f"{self.without_id:,} rows have no id; each gets one by its place in the input"
 
 
 def folded_label(label: str) -> str:

@@ -13,11 +13,8 @@ from types import TracebackType
 from features.base import disk
 from features.base.remote import copies
 from features.base.shown import printable
-from features.errors import InputError
+from features.errors import InputError, judged_rejects
 from features.tweets.reader import Reject, TweetReader
-
-# From which share of the rows on rejects are told loudly, and refused.
-LOUD_SHARE, REFUSED_SHARE = 0.01, 0.2
 
 
 def rejects_path(output: Path) -> Path:
@@ -110,20 +107,9 @@ class RejectLog:
             yield warning
 
     def judge(self, rows: int) -> str | None:
-        """Judge how many of the rows of an input were rejected.
-
-        Returns
-        -------
-        str or None
-            A warning, where it is more than `LOUD_SHARE`.
-
-        Raises
-        ------
-        InputError
-            It is more than `REFUSED_SHARE`, and that was not allowed.
-        """
+        """Judge how many of the rows of an input were rejected, see `judged_rejects`."""
         where = "above" if self.path is None else f"in {self.path}"
-        return judged(self.count, rows, f"the reasons are {where}", allowed=self._allowed)
+        return judged_rejects(self.count, rows, f"the reasons are {where}", allowed=self._allowed)
 
     def hint(self) -> str:
         """Say what was rejected, for the end of a message; empty if nothing was."""
@@ -137,16 +123,3 @@ class RejectLog:
 def _is_no_json(reject: Reject) -> bool:
     """Say whether a line was read as JSON and is none, as plain text on standard input is."""
     return reject.reason.startswith("not JSON")
-
-
-def judged(count: int, rows: int, reasons: str, *, allowed: bool) -> str | None:
-    """Judge how many of some rows were rejected, see `RejectLog.judge`; say where reasons are."""
-    if count <= LOUD_SHARE * rows or count == rows:  # all: there is nothing to go on
-        return None
-    counted = f"{count:,} of {rows:,} rows were rejected"
-    if count > REFUSED_SHARE * rows and not allowed:
-        raise InputError(
-            f"{counted}, more than a fifth, so the input is probably read in the wrong way: "
-            f"{reasons}; give `allow_rejects` to go on all the same"
-        )
-    return f"WARNING: {counted}; {reasons}"

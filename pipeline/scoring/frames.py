@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.backends.choice import Runtime
-from features.errors import InputError
+from features.errors import InputError, judged_rejects
 from features.tweets.columns import Columns
 from features.tweets.reader import Reject, TweetReader
-from features.tweets.rejects import judged
 from features.tweets.rows.frame import Frames, frames_in, frames_of
 from pipeline.head.head import Head, load_head
 from pipeline.scoring.estimated_prior import ESTIMATE, for_their_shares
@@ -291,6 +290,6 @@ class _Results:
             raise InputError(
                 f"no usable tweet in {reader}: all {self._n_rejects:,} rows were rejected, {first}"
             )
-        warning = judged(self._n_rejects, reader.rows_read, first, allowed=allow_rejects)
+        warning = judged_rejects(self._n_rejects, reader.rows_read, first, allowed=allow_rejects)
         if warning is not None:
             yield warning

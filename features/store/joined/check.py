@@ -92,14 +92,15 @@ def look(store: Target) -> Look:
 
 def _join(store: Target, seen: Look) -> None:
     path = store_path(store)
-    before = storage.info(path)
+    before, said = storage.info(path), list[str]()
     try:
-        index = join(store)
+        # Who joined it before has allowed for its rejects.
+        index = join(store, allow_rejects=before is not None, say=said.append)
     except (FileRefused, InputError) as error:
-        seen.unjoined = str(error)
+        seen.unjoined = f"its pieces are not joined: {error}"
         return
     if before is None:
-        seen.remarks.append(f"joined: {store}: its {index.pieces:,} pieces, in {path}")
+        seen.remarks += [f"joined: {store}: its {index.pieces:,} pieces, in {path}", *said]
     elif storage.info(path) != before:
         seen.remarks.append(f"joined again: {store}: {path} was not what its receipts say")
 

@@ -15,13 +15,14 @@ import numpy as np
 
 from features.base import storage
 from features.base.storage import Target
-from features.errors import FileRefused, InputError
+from features.errors import FileRefused, InputError, judged_rejects
 from features.spec.encoder_spec import Difference, listed_differences
 from features.store import admission
 from features.store.format import Shard, labels_of_all, read_shard
 from features.store.joined import place
 from features.store.joined.index import TOTALS, Index
 from features.store.joined.layout import (
+    REJECTS,
     piece_of,
     ranges,
     receipt_name,
@@ -34,8 +35,8 @@ from features.store.joined.receipt import MAX_BYTES, Receipt, VectorFacts
 from features.store.joined.shard_files import check_as_promised
 
 MAKE_AGAIN = (
-    "run the same `frostline extract` again; of jobs with `part=i/n`, a piece is made by that "
-    "whose i is its number modulo n"
+    "run the same `frostline extract` again, with `part=1/1` to make all that is missing; of jobs "
+    "with `part=i/n`, a piece is made by that whose i is its number modulo n"
 )
 
 
@@ -106,16 +107,22 @@ def read_receipts(store: Target, order: Order, pieces: Sequence[int]) -> Iterato
         yield receipt
 
 
-def join(store: Target, judge: Callable[[int, int], None] = lambda rows, rejects: None) -> Index:
+def join(
+    store: Target,
+    *,
+    allow_rejects: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Index:
     """Join the pieces of a store, and write that into the store.
 
     Parameters
     ----------
     store : path or URL
         Its folder.
-    judge : callable, optional
-        Called with the rows and the rejects of all pieces before anything is written; raises what
-        is to end it.
+    allow_rejects : bool
+        Whether more than a fifth of all rows may be rejects.
+    say : callable, optional
+        Called with a line where many rows are.
 
     Returns
     -------
@@ -125,7 +132,8 @@ def join(store: Target, judge: Callable[[int, int], None] = lambda rows, rejects
     Raises
     ------
     InputError
-        It is not a store that is made in pieces, or no row of it can be used.
+        It is not a store that is made in pieces, no row of it can be used, or more than a fifth of
+        its rows are rejects, and that was not allowed.
     FileRefused
         Pieces are missing, all of them named; or receipts are damaged or don't fit together.
     """
@@ -135,12 +143,27 @@ def join(store: Target, judge: Callable[[int, int], None] = lambda rows, rejects
     columns = _Columns()
     for receipt in read_receipts(store, found.order, found.finished):
         columns.add(store, receipt)
-    judge(sum(columns.rows), columns.totals["rejects"])
+    _judge(store, columns, say, allow_rejects=allow_rejects)
     index = _index(store, found.order, columns)
     data, path = index.to_json(), store_path(store)
     if not _holds(path, data):
         storage.put(path, data)
     return index
+
+
+def _judge(
+    store: Target, columns: _Columns, say: Callable[[str], None], *, allow_rejects: bool
+) -> None:
+    rejects = columns.totals["rejects"]
+    warning = judged_rejects(
+        rejects,
+        sum(columns.rows) + rejects,
+        f"the reasons are in {store}/piece-*/{REJECTS}",
+        allowed=allow_rejects,
+        cure="give `allow_rejects` to the same `frostline extract`, which joins them all the same",
+    )
+    if warning is not None:
+        say(warning)
 
 
 def _holds(path: Target, data: bytes) -> bool:
@@ -201,10 +224,13 @@ def _strange(store: Target, receipt: Receipt, piece: int, first: VectorFacts) ->
 
 def _index(store: Target, order: Order, columns: _Columns) -> Index:
     if columns.first is None:
-        raise InputError(
-            f"{store}: no row of its {order.pieces:,} pieces can be used, see the rejects; give "
-            "other inputs"
+        rejects = columns.totals["rejects"]
+        why = (
+            f"all {rejects:,} were rejected, the reasons are in {store}/piece-*/{REJECTS}"
+            if rejects
+            else "its inputs have none"
         )
+        raise InputError(f"{store} has no row of use: {why}; give other inputs")
     shard = _first_shard(store, columns)
     if (fingerprint := columns.first[1].fingerprint) != shard.vectors.spec.fingerprint:
         raise FileRefused(

@@ -3,6 +3,7 @@
     store/
     ├── order.json                     what all jobs agree on: inputs, encoder, number of pieces
     ├── piece-00012/part-00000.h5      the shards of a piece; none where it has no row of use
+    ├── piece-00012/rejects.jsonl      rows of the piece that can't be used, if there are any
     ├── receipts/00012.json            says that piece 12 is finished, and what it holds
     ├── store.json                     all receipts in one file: the store is whole
     ├── .duplicates/                   texts that pieces share, until the store is joined
@@ -24,6 +25,7 @@ from typing import TypeVar, cast
 Store = TypeVar("Store", bound=str | Path)
 
 ORDER, STORE, RECEIPTS, WORK = "order.json", "store.json", "receipts", ".work"
+REJECTS = "rejects.jsonl"
 # Pieces of a store at most: their numbers stand in names, and all of them are read at once.
 MAX_PIECES = 10_000_000
 

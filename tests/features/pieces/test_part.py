@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features import FeatureStore, extract
+from features import FeatureStore, extract, verify
 from features.backends.choice import Runtime
 from features.errors import CannotContinue, FileRefused, InputError
 from features.extraction.run import Told
@@ -466,11 +466,17 @@ def test_rejects_are_counted_piece_by_piece_and_judged_over_the_whole(with_rejec
         make(with_rejects, store, "3/3")
     assert "piece-*/rejects.jsonl" in str(error.value)
     assert not (store / "store.json").exists()
+    (fault,) = verify(store).faults
+    assert fault.reason.startswith("its pieces are not joined: 12 of 36 rows were rejected")
+    assert "give `allow_rejects` to the same `frostline extract`" in fault.reason
+    assert not (store / "store.json").exists(), "whoever joins judges in the same way"
     last = make(with_rejects, store, "3/3", allow_rejects=True, say=said.append)
     assert (last.made, last.missing) == (0, ())
     assert any(line.startswith("WARNING: 12 of 36 rows were rejected") for line in said)
     with FeatureStore(store) as found:
         assert found.n_rows == 24
+    (store / "store.json").write_text("damaged")
+    assert verify(store).whole, "its rejects were allowed when it was joined"
 
 
 def test_strict_ends_at_the_first_reject(with_rejects, tmp_path):
@@ -482,8 +488,27 @@ def test_strict_ends_at_the_first_reject(with_rejects, tmp_path):
 def test_nothing_of_use_in_all_pieces(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("id,text,label\n" + "b,one,two,many\n" * 3)
-    with pytest.raises(InputError, match="no row of its 1 pieces can be used"):
+    with pytest.raises(InputError, match="has no row of use: all 3 were rejected, the reasons are"):
         make([path], tmp_path / "store", "1/1", allow_rejects=True)
+    path.write_text("id,text,label\n")
+    with pytest.raises(InputError, match="has no row of use: its inputs have none"):
+        make([path], tmp_path / "header", "1/1")
+
+
+@pytest.mark.parametrize(
+    ("part", "start", "doubled", "without"), [("2/2", "in part 2/2: ", 1, 2), ("1/1", "", 3, 4)]
+)
+def test_what_a_job_has_seen_is_said_of_its_part(part, start, doubled, without, tmp_path):
+    """A job counts what it has read."""
+    paths, said = write_inputs(tmp_path / "in", {"a": 12, "b": 12}), []
+    for path in paths:
+        path.write_text(re.sub("(?m)^.5,", "0,", re.sub("(?m)^.[67],", ",", path.read_text())))
+        path.write_text(path.read_text().replace(f"{path.stem}4,", "0,"))
+    make(paths, tmp_path / "store", part, say=said.append)
+    assert said[-2:] == [
+        f"{start}{doubled} rows have the id of an earlier row",
+        f"{start}{without} rows have no id; each gets one by its place in the input",
+    ]
 
 
 # --------------------------------------------------------------------------- what runs the model
