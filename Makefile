@@ -24,10 +24,10 @@ demo: $(STAMP)  ## extract, fit and predict on examples/, and show the metrics a
 	@$(BIN)/frostline demo $(DEMO)
 
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 0 -m "not slow"
 
 test-all: $(STAMP)  ## run the tests, the slow ones too
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 0
 
 lint: $(STAMP)  ## check the style with ruff, and the spelling with codespell
 	$(BIN)/ruff check .
