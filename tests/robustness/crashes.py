@@ -220,13 +220,15 @@ class Harness:
         parts: Sequence[str],
         delays: Sequence[float | None],
         plan: Any = None,
+        duplicates: str = "piece",
     ) -> list[dict[str, Any]]:
         """Let jobs that each make a part run at once; one that has a delay is killed after it."""
+        options = {"shard_rows": 8, "allow_rejects": True, "duplicates": duplicates}
         orders = [
             {
                 "inputs": [str(path) for path in inputs],
                 "output": str(self.case / "store"),
-                "options": self._options | {"shard_rows": 8, "part": part, "allow_rejects": True},
+                "options": self._options | options | {"part": part},
                 "plan": plan or {},
             }
             for part in parts

@@ -21,6 +21,12 @@ class Whole:
     inputs: list[Path]
     files: dict[str, bytes]
     operations: int
+    duplicates: str
+
+    def run(self, harness, parts, delays=None, plan=None):
+        """Let jobs make parts of it at once, see `Harness.jobs`."""
+        delays = delays or [None] * len(parts)
+        return harness.jobs(self.inputs, parts, delays, plan, self.duplicates)
 
 
 @pytest.fixture(scope="module")
@@ -29,26 +35,26 @@ def harness(tmp_path_factory, tiny_model):
         yield harness
 
 
-def undisturbed(harness, n_files):
+def undisturbed(harness, n_files, duplicates):
     """Files of some tweets each, one of which is rejected in the second and all in the last."""
-    folder = harness.case.parent / f"inputs-{n_files}"
+    folder = harness.case.parent / f"inputs-{n_files}-{duplicates}"
     folder.mkdir()
     inputs = [write_tweets(folder / f"{n:02}.csv", 18 if n == 1 else 10) for n in range(n_files)]
     inputs[-1].write_text("id,text,label\n" + "x,too,many,cells\n" * 9)
     harness.put({})
-    (answer,) = harness.jobs(inputs, ["1/1"], [None])
+    (answer,) = harness.jobs(inputs, ["1/1"], [None], duplicates=duplicates)
     assert answer["ended"] == 0 and answer["rejected"] == 10, answer
-    return Whole(inputs, harness.files(), answer["operations"])
+    return Whole(inputs, harness.files(), answer["operations"], duplicates)
 
 
-@pytest.fixture(scope="module")
-def small(harness):
-    return undisturbed(harness, 4)
+@pytest.fixture(scope="module", params=["piece", "all"])
+def small(harness, request):
+    return undisturbed(harness, 4, request.param)
 
 
-@pytest.fixture(scope="module")
-def larger(harness):
-    return undisturbed(harness, 25)
+@pytest.fixture(scope="module", params=["piece", "all"])
+def larger(harness, request):
+    return undisturbed(harness, 25, request.param)
 
 
 def check_same(harness, whole):
@@ -61,14 +67,14 @@ def check_same(harness, whole):
 
 def finish(harness, whole, parts):
     """Run the same commands once more, and nothing happens to them."""
-    answers = harness.jobs(whole.inputs, parts, [None] * len(parts))
+    answers = whole.run(harness, parts)
     assert [answer["ended"] for answer in answers] == [0] * len(parts), answers
     assert all("error" not in answer for answer in answers), answers
     check_same(harness, whole)
 
 
 @pytest.mark.parametrize(
-    "count", [pytest.param(8, id="some"), pytest.param(100, id="many", marks=pytest.mark.slow)]
+    "count", [pytest.param(5, id="some"), pytest.param(100, id="many", marks=pytest.mark.slow)]
 )
 def test_killed_at_each_operation(harness, small, count):
     rng = random.Random(SEED)
@@ -76,7 +82,7 @@ def test_killed_at_each_operation(harness, small, count):
     for at, moment in rng.sample(points, min(count, len(points))):
         harness.put({})
         plan = {"at": ["rest", at], "moment": moment}
-        (answer,) = harness.jobs(small.inputs, ["1/1"], [None], plan)
+        (answer,) = small.run(harness, ["1/1"], plan=plan)
         assert answer["ended"] in (-9, 0), answer  # writes of rejects are counted elsewhere
         try:
             finish(harness, small, ["1/1"])
@@ -92,7 +98,7 @@ def killed_until_done(harness, whole, n_jobs, rounds, seed):
     for _ in range(rounds):
         rng.shuffle(parts)
         delays = [rng.random() ** 2 * 1.5 for _ in parts]
-        killed += sum(one["ended"] == -9 for one in harness.jobs(whole.inputs, parts, delays))
+        killed += sum(one["ended"] == -9 for one in whole.run(harness, parts, delays))
     assert killed, "nothing was tried"
     finish(harness, whole, parts)
 
@@ -113,7 +119,7 @@ def test_ten_jobs_killed_at_random(harness, larger):
 def test_a_part_that_two_processes_make_at_once(harness, small):
     """A scheduler that takes a job for dead starts it again beside itself."""
     harness.put({})
-    answers = harness.jobs(small.inputs, ["1/2", "2/2", "1/2", "2/2"], [None] * 4)
+    answers = small.run(harness, ["1/2", "2/2", "1/2", "2/2"])
     assert [answer["ended"] for answer in answers] == [0] * 4, answers
     assert all("error" not in answer for answer in answers), answers
     check_same(harness, small)

@@ -3,12 +3,8 @@
 import csv
 import gzip
 import hashlib
-import os
 import random
 import shutil
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -16,16 +12,16 @@ import numpy as np
 import pytest
 
 from features import FeatureStore, extract
-from features.base.storage import read_bytes
+from features.base.storage import listed, read_bytes
 from features.encoder.encoder import FrozenEncoder
-from features.errors import FileRefused, InputError
+from features.errors import CannotContinue, FileRefused, InputError
 from features.pieces.duplicates.folder import Folder
 from features.pieces.duplicates.ranges import BYTES_A_DIGEST
 from features.pieces.duplicates.steps import in_turn
 from features.spec.normalize import normalizer
 
-REPOSITORY = Path(__file__).parents[4]
 ENCODER = {"backend": "torch", "dtype": "float32", "pooling": ["cls", "mean"]}
+HALVES = ("0/2", "1/2")
 # The texts of each file, which is a piece.
 FILES = {
     "alike": [["so happy"] * 3] * 4,
@@ -56,10 +52,10 @@ def run(inputs, store, part, model, **options):
     return extract(inputs, store, part=part, shard_rows=1, model=model, **given)
 
 
-def run_all(inputs, store, model, n_parts=1, order=None, **options):
+def run_all(inputs, store, model, parts=("0/1",), **options):
     """Run each part once; then the store is whole."""
-    for part in order or range(n_parts):
-        summary = run(inputs, store, f"{part}/{n_parts}", model, **options)
+    for part in parts:
+        summary = run(inputs, store, part, model, **options)
         assert not any(map(summary.part.has, summary.missing)), "each job makes its own pieces"
     assert summary.missing == ()
     return summary
@@ -106,6 +102,37 @@ def test_each_text_is_encoded_once_and_every_row_has_its_vector(tmp_path, model,
     assert not (tmp_path / "store" / ".duplicates").exists()
 
 
+def test_rows_are_their_own_and_texts_alone_have_the_bytes_of_their_piece(tmp_path, model):
+    """Ids, labels that differ for the same text, empty texts and rejects are as without it."""
+    (tmp_path / "in").mkdir()
+    inputs = [str(tmp_path / "in" / f"{n}.csv.gz") for n in range(3)]
+    rows = [
+        ["a1,late bus,good", "a2,late bus,bad", "a3,,good", "a4,@ana hi,bad"],
+        ["b1,late bus,none", "b2,x,too,many,cells", "b3,,bad", "b4,@bob hi,good", "b5,late bus,"],
+        ["c1,x,too,many,cells"],
+    ]
+    for path, some in zip(inputs, rows, strict=True):
+        with gzip.open(path, "wt") as file:
+            file.write("\n".join(["id,text,label", *some]) + "\n")
+    # A batch has one text, so no text is computed beside other ones.
+    options = {"allow_rejects": True, "max_batch_tokens": 1}
+    piece, once = tmp_path / "piece", tmp_path / "once"
+    run(inputs, piece, "0/1", model, duplicates="piece", **options)
+    summary = run_all(inputs, once, model, HALVES, **options)
+    with FeatureStore(once) as store:
+        ids = store.ids()
+        names = [store.label_names[n] if n >= 0 else "" for n in store.labels().tolist()]
+    labels = ["good", "bad", "good", "bad", "none", "bad", "good", ""]
+    assert dict(zip(ids, names, strict=True)) == dict(
+        zip(["a1", "a2", "a3", "a4", "b1", "b3", "b4", "b5"], labels, strict=True)
+    )
+    assert (summary.missing, len(contents(once))) == ((), len(contents(piece)))
+    shards, others = (
+        {k: v for k, v in contents(s).items() if "piece-" in k} for s in (piece, once)
+    )
+    assert shards == others and len(shards) == 8 + 2  # of rejects
+
+
 def made_texts(n_files, seed):
     """Files in which most texts stand in several, and a piece of none."""
     draw = random.Random(seed)
@@ -123,10 +150,10 @@ def made(tmp_path_factory, model):
     return inputs, contents(folder / "store")
 
 
-@pytest.mark.parametrize(("n_parts", "order"), [(3, [2, 0, 1]), (4, [3, 1, 0, 2, 2])])
-def test_any_jobs_in_any_order_make_the_same_bytes(tmp_path, model, made, encoded, n_parts, order):
+@pytest.mark.parametrize("parts", ["2/3 0/3 1/3", "3/4 1/2 0/4 2/4 2/4"])
+def test_any_jobs_in_any_order_make_the_same_bytes(tmp_path, model, made, encoded, parts):
     inputs, expected = made
-    run_all(inputs, tmp_path / "store", model, n_parts, order)
+    run_all(inputs, tmp_path / "store", model, parts.split())
     assert contents(tmp_path / "store") == expected
     assert len(encoded) == sum(encoded.values())
 
@@ -142,7 +169,7 @@ def test_jobs_begin_with_different_ranges_and_reach_all(n_jobs):
 def test_little_memory_makes_many_ranges_and_the_same_bytes(tmp_path, model, made, monkeypatch):
     inputs, expected = made
     monkeypatch.setattr(Folder, "remove", lambda self: None)
-    run_all(inputs, tmp_path / "store", model, 2, memory=5 * BYTES_A_DIGEST)
+    run_all(inputs, tmp_path / "store", model, HALVES, memory=5 * BYTES_A_DIGEST)
     folder = tmp_path / "store" / ".duplicates"
     assert len(list(folder.glob("takes-*"))) == len(list(folder.glob("shared-*"))) > 2
     shutil.rmtree(folder)
@@ -190,8 +217,42 @@ def test_a_piece_that_is_removed_is_made_again(tmp_path, model, made):
     run_all(inputs, tmp_path / "store", model)
     (tmp_path / "store" / "receipts" / "00003.json").unlink()
     shutil.rmtree(tmp_path / "store" / "piece-00003")
-    run_all(inputs, tmp_path / "store", model, 2)
+    run_all(inputs, tmp_path / "store", model, HALVES)
     assert contents(tmp_path / "store") == expected
+
+
+def write_unpacked(path, texts):
+    """Write a file that is a piece, and has as many bytes as others with as many characters."""
+    with gzip.open(path, "wt", compresslevel=0) as file:
+        file.write("\n".join(["text", *texts]) + "\n")
+
+
+def test_an_input_that_changes_between_steps_gives_no_text_a_wrong_vector(
+    tmp_path, model, monkeypatch
+):
+    inputs = [str(tmp_path / f"{n}.csv.gz") for n in range(3)]
+    for path, texts in zip(inputs, [["bus", "wet"], ["wet", "red"], ["red", "bus"]], strict=True):
+        write_unpacked(path, texts)
+    with monkeypatch.context() as patch:
+        patch.setattr("features.pieces.duplicates.steps._encode_window", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run(inputs, tmp_path / "store", "0/2", model)
+    write_unpacked(inputs[1], ["wet", "new"])
+    with pytest.raises(CannotContinue, match=r"1 texts that were in the input .*restore the input"):
+        run_all(inputs, tmp_path / "store", model, HALVES)
+    write_unpacked(inputs[1], ["wet", "red"])
+    run(inputs, tmp_path / "store", "0/2", model)
+    # Now all steps are done, and piece 1 is not made.
+    write_unpacked(inputs[1], ["new", "red"])
+    run(inputs, tmp_path / "store", "1/2", model)
+    extract(inputs, tmp_path / "one.h5", model=model, **ENCODER)
+    with FeatureStore(tmp_path / "store") as found, FeatureStore(tmp_path / "one.h5") as expected:
+        assert found.digests().tolist() == expected.digests().tolist()
+        np.testing.assert_allclose(found.read("cls"), expected.read("cls"), atol=2e-3)
+
+
+def stopping(*arguments):
+    raise KeyboardInterrupt
 
 
 def test_a_damaged_file_of_duplicates_is_refused(tmp_path, model):
@@ -202,7 +263,7 @@ def test_a_damaged_file_of_duplicates_is_refused(tmp_path, model):
     with pytest.raises(FileRefused, match="takes-00000 is damaged"):
         run(inputs, tmp_path / "store", "1/2", model)
     damaged.unlink()
-    run_all(inputs, tmp_path / "store", model, 2)
+    run_all(inputs, tmp_path / "store", model, HALVES)
 
 
 def test_jobs_agree_and_a_file_alone_has_no_need_of_it(tmp_path, model):
@@ -219,48 +280,11 @@ def test_jobs_agree_and_a_file_alone_has_no_need_of_it(tmp_path, model):
 
 
 @pytest.mark.slow
-def test_jobs_that_are_killed_at_random_end_in_the_same_bytes(tmp_path, model, made):
-    inputs, expected = made
-    draw = random.Random(1)
-    options = ["--shard-rows", "1", "--duplicates", "all", "--model", str(model)]
-    options += ["--backend", "torch", "--dtype", "float32", "--pooling", "cls", "--pooling", "mean"]
-    store, kills, patience = tmp_path / "store", 0, 1.0
-    command = [sys.executable, "-m", "pipeline", "extract", *inputs, "-o", str(store), *options]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    deadline = time.monotonic() + 400
-    while not (store / "receipts").is_dir() or len(list((store / "receipts").iterdir())) < 5:
-        assert time.monotonic() < deadline
-        patience *= 1.3  # short at first, so that some are killed on any machine
-        jobs = [
-            subprocess.Popen(
-                [*command, "--part", f"{part}/2"],
-                env=environment,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-            )
-            for part in range(2)
-        ]
-        try:
-            for job in jobs:
-                try:
-                    _, said = job.communicate(timeout=draw.uniform(0.5, 1) * patience)
-                    assert job.returncode == 0, said.decode()
-                except subprocess.TimeoutExpired:
-                    job.kill()
-                    job.communicate()
-                    kills += 1
-        finally:
-            for job in jobs:
-                job.kill()
-                job.communicate()
-    assert kills > 0
-    run_all(inputs, store, model)
-    assert contents(store) == expected
-
-
-@pytest.mark.slow
 def test_a_store_in_object_storage(tmp_path, model, made, s3):
     inputs, expected = made
-    run_all(inputs, f"{s3}/store", model, 2)
+    run(inputs, f"{s3}/store", "0/2", model)
+    assert listed(f"{s3}/store/.duplicates")
+    run(inputs, f"{s3}/store", "1/2", model)
     for name, digest in expected.items():
         assert hashlib.sha256(read_bytes(f"{s3}/store/{name}")).hexdigest() == digest, name
+    assert listed(f"{s3}/store/.duplicates") == {}
