@@ -184,7 +184,7 @@ def make_all(
         told.say(line)
     sweep(work_folder(store), finished_pieces(store))
     join(store, allow_rejects=allow_rejects, say=told.say)
-    Folder(store, len(pieces)).remove()
+    Folder(store, len(pieces)).remove(told.say)
     receipts = list(read_receipts(store, order, range(len(pieces))))
     # Workers load and read at the same time; the seconds of each count, as if one had done all.
     effort.seconds["total"] = perf_counter() - started

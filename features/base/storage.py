@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from features.base import disk
 from features.base.atomic import replacing
-from features.base.remote import objects, urls
+from features.base.remote import objects, uploads, urls
 from features.base.remote.objects import Info
 from features.base.remote.places import place_of
 from features.errors import CannotContinue, InputError, system_reason
@@ -214,7 +214,7 @@ def put_new(target: Target, data: bytes, *, aside: Path | None = None) -> bool:
         The server does not keep to the condition, though the protocol has it.
     """
     if is_url(target):
-        return objects.put_new(str(target), data)
+        return uploads.put_new(str(target), data)
     path = local_path(target)
     try:
         with tempfile.TemporaryDirectory(
@@ -234,7 +234,7 @@ def put_new(target: Target, data: bytes, *, aside: Path | None = None) -> bool:
 def put(target: Target, data: bytes) -> None:
     """Write a small file, in place of what is there; it appears whole."""
     if is_url(target):
-        objects.put(str(target), data)
+        uploads.put(str(target), data)
         return
     with replacing(local_path(target)) as aside:
         aside.write_bytes(data)
@@ -249,17 +249,41 @@ def put_file(file: Path, target: str) -> None:
         Then nothing has changed there. Parts of a large file that was being uploaded when the
         process was killed stay on the server unseen, until a rule of the bucket removes them.
     """
-    objects.put_file(file, target)
+    uploads.put_file(file, target)
 
 
-def put_folder(folder: Path, target: Target) -> None:
+def put_file_new(file: Path, target: str) -> bool:
+    """Upload a file only where there is none; whether it was uploaded.
+
+    Of several who upload at once, one is told True, as with `put_new`.
+
+    Raises
+    ------
+    InputError, CannotContinue
+    """
+    return uploads.put_file_new(file, target)
+
+
+def put_folder_new(folder: Path, target: Target) -> list[Path]:
     """Upload the files of a folder, by name, or move the folder to its place on this disk.
 
-    Of a server they appear one by one: write then what says that they are complete.
+    Of a server they appear one by one, and none replaces one that is there: write then what says
+    that they are complete. On a disk all appear at once.
+
+    Returns
+    -------
+    list of Path
+        The names of those that were there before, whatever is in them.
+
+    Raises
+    ------
+    OSError
+        On a disk, the name is taken.
+    InputError, CannotContinue
+        The server says no, or nothing; some of them may be there.
     """
     if is_url(target):
-        objects.put_folder(folder, str(target))
-        return
+        return uploads.put_folder_new(folder, str(target))
     for file in sorted(folder.rglob("*")):
         if file.is_file():
             with file.open("rb") as written:
@@ -269,6 +293,7 @@ def put_folder(folder: Path, target: Target) -> None:
     disk.sync_folder(folder)
     disk.rename(folder, local_path(target))
     disk.sync_folder(local_path(target).parent)
+    return []
 
 
 def fetch(target: str, file: Path) -> None:

@@ -9,9 +9,8 @@ encoder is loaded once, for the first piece that needs it. Which pieces are made
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 from features.backends.choice import Choice, Runtime
 from features.base import disk
 from features.base.remote.urls import is_url
-from features.base.storage import Target, local_path, put_folder
+from features.base.storage import Target, local_path
 from features.errors import (
     CannotContinue,
     FileRefused,
@@ -41,16 +40,13 @@ from features.pieces.duplicates.steps import given_to
 from features.pieces.effort import Effort, EncoderUsed
 from features.pieces.order import Order
 from features.pieces.piece import Piece, reader_of
-from features.pieces.receipts import check_same_piece, put_receipt, read_receipt
+from features.pieces.receipts import describe, put_piece, put_receipt, read_receipt
 from features.pieces.scratch import scratch, work_folder
 from features.spec.checkpoint import Checkpoint, find_checkpoint
 from features.spec.unused_parts import unused_parts
 from features.spec.vector_spec import VectorSpec, precision_of
-from features.store.checksum import check_seal
-from features.store.joined.describe import receipt_of
 from features.store.joined.layout import REJECTS, piece_folder
 from features.store.joined.receipt import Receipt
-from features.store.shard_folder import in_order
 from features.tweets.columns import Columns
 from features.tweets.findings import Findings
 from features.tweets.reader import TweetReader
@@ -60,9 +56,6 @@ from features.version import __version__
 
 if TYPE_CHECKING:
     from features.encoder.encoder import FrozenEncoder
-
-# What the system says where a folder has the name already.
-_NOT_EMPTY = (errno.ENOTEMPTY, errno.EEXIST)
 
 
 @dataclass(frozen=True)
@@ -198,25 +191,16 @@ class PieceMaker:
             return found
 
     def _commit(self, piece: Piece, folder: Path) -> Receipt:
-        store, say = self._work.store, self._told.say
+        store, order, say = self._work.store, self.order, self._told.say
         place = piece_folder(store, piece.number)
         # Of a server, files appear one by one: what is there may be a part.
         if is_url(store) or not local_path(place).exists():
             made = folder / "shards"
             self._run(piece, made)
-            receipt = self._receipt(piece, made)
-            try:
-                if made.exists():
-                    put_folder(made, place)
-            except OSError as error:
-                if error.errno not in _NOT_EMPTY:
-                    raise
-                there = self._receipt(piece, local_path(place))
-                check_same_piece(receipt, there, str(store), say)
-                receipt = there
+            receipt = put_piece(store, order, piece.number, made, say)
         else:  # killed before the receipt, or another process is just there
-            receipt = self._receipt(piece, local_path(place))
-        return put_receipt(store, self.order, receipt, folder, say)
+            receipt = describe(order, piece.number, local_path(place))
+        return put_receipt(store, order, receipt, folder, say)
 
     def reader(self, piece: Piece) -> TweetReader:
         """Give the reader of a piece."""
@@ -279,16 +263,6 @@ class PieceMaker:
             )
             if warning is not None:
                 self._told.say(f"piece {piece.number}: {warning}")
-
-    def _receipt(self, piece: Piece, folder: Path) -> Receipt:
-        """Describe what was made of a piece, or what has its name in the store already."""
-        shards = in_order(list(folder.glob("part-*.h5")))
-        for shard in shards:
-            check_seal(shard)
-        rejects = 0
-        with suppress(FileNotFoundError), (folder / REJECTS).open("rb") as lines:
-            rejects = sum(1 for _ in lines)
-        return receipt_of(piece.number, self.order.digest, shards, rejects=rejects)
 
     def _load(self, reader: TweetReader, target: Output) -> FrozenEncoder:
         if self.encoder is None:

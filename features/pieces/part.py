@@ -176,7 +176,7 @@ def make_part(
     missing = tuple(n for n in range(order.pieces) if n not in finished)
     if not missing:
         join(store, allow_rejects=allow_rejects, say=told.say)
-        maker.duplicates.remove()
+        maker.duplicates.remove(told.say)
     numbers = [piece.number for piece in mine if piece.number in finished]
     receipts = list(read_receipts(store, order.of_store, numbers))
     maker.seconds["total"] = perf_counter() - started

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from features.base.remote import objects
+from features.base.remote import objects, uploads
 from features.base.remote.filesystem import writable
 from features.base.remote.places import as_path, place_of, url_of_copy, url_of_output
 from features.base.remote.urls import child_of, is_url
@@ -117,7 +117,7 @@ def remove(path: Path) -> None:
     """Remove the file that a path stands for where it is; nothing for other paths."""
     url = url_of_output(path)
     if url is not None and objects.info(url) is not None:
-        objects.remove(url)
+        uploads.remove(url)
 
 
 def send(path: Path) -> None:
@@ -133,10 +133,10 @@ def send(path: Path) -> None:
         return
     try:
         if path.is_dir():
-            objects.put_folder(path, url)
+            uploads.put_folder(path, url)
             shutil.rmtree(path)
         else:
-            objects.put_file(path, url)
+            uploads.put_file(path, url)
             path.unlink()
     except (CannotContinue, OSError) as error:
         raise CannotContinue(f"{error}; what was made is kept as {as_path(path)}") from error

@@ -59,7 +59,7 @@ def opened(url: str) -> tuple[AbstractFileSystem, str]:
         from fsspec.core import url_to_fs
 
         options: dict[str, Any] = {}
-        if _EXTRAS.get(protocol) == "s3":
+        if is_of_s3(url):
             options["config_kwargs"] = _S3_LIMITS | conf.get("s3", {}).get("config_kwargs", {})
         fs, path = url_to_fs(url, **options)
     except ImportError as error:
@@ -100,7 +100,7 @@ def asking(url: str, doing: str) -> Iterator[None]:
     ----------
     url : str
     doing : str
-        `read` or `written`.
+        `read`, `written` or `removed`.
 
     Raises
     ------
@@ -143,6 +143,11 @@ def code_of(error: BaseException) -> str:
         if isinstance(response, dict):
             return str(response.get("Error", {}).get("Code", ""))
     return ""
+
+
+def is_of_s3(url: str) -> bool:
+    """Whether a URL is one of S3."""
+    return _EXTRAS.get(protocol_of(url)) == "s3"
 
 
 def is_of_library(error: Exception) -> bool:

@@ -1,7 +1,7 @@
-"""Read and write files in object storage by their URLs, one request each where that is possible.
+"""Read files in object storage by their URLs, one request each where that is possible.
 
-In come URLs and bytes or files of this machine. What is written appears whole, and `put_new` writes
-only where there is nothing. `features/base/storage.py` gives the same names for paths too.
+In come URLs, out come bytes, and what a server knows of files. `features/base/storage.py` gives the
+same names for paths too. Nothing is written there (`features/base/remote/uploads.py`).
 """
 
 from __future__ import annotations
@@ -11,25 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import sleep
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from features.base import disk
-from features.base.remote.filesystem import asking, code_of, is_of_library, opened, writable
-from features.base.remote.urls import child_of, protocol_of
+from features.base.remote.filesystem import asking, code_of, is_of_library, opened
+from features.base.remote.urls import protocol_of
 from features.errors import CannotContinue, InputError
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-# Answers of S3 to a write that found something, and to one that met another in the middle.
-_THERE, _MEETING = "PreconditionFailed", "ConditionalRequestConflict"
-_TRIES = 5
 _TOGETHER = 256
 # Bytes that are fetched at least where a file is read by ranges.
 _BLOCK = 4 * 2**20
-# Buckets of which it is known that they keep to the condition.
-_keep_to_it: set[str] = set()
 # Requests at once, and what is known while `asked_together` lasts.
 _AT_ONCE = 32
 _asked: dict[str, Info | None] = {}
@@ -154,57 +148,6 @@ def reading(url: str) -> Iterator[BinaryIO]:
                 raise
 
 
-def put(url: str, data: bytes) -> None:
-    """Write a small file, in place of what is there."""
-    with asking(url, "written"):
-        fs, path = writable(url)
-        fs.pipe_file(path, data)
-
-
-def put_new(url: str, data: bytes) -> bool:
-    """Write a small file where there is none; see `features.base.storage.put_new`."""
-    with asking(url, "written"):
-        made = _created(url, data)
-        bucket = "/".join(url.split("/")[:3])
-        if made and bucket not in _keep_to_it:
-            if _created(url, data):
-                raise CannotContinue(
-                    f"{bucket}: its server takes a file that must not be there yet (If-None-Match) "
-                    "though it is there, so that two jobs could overwrite each other: use a server "
-                    "that keeps to it, or write to a folder that the machines share"
-                )
-            _keep_to_it.add(bucket)
-        return made
-    raise AssertionError("asking lets no error pass")
-
-
-def put_file(file: Path, url: str) -> None:
-    """Upload a file, in place of what is there."""
-    with asking(url, "written"):
-        fs, path = writable(url)
-        fs.put_file(str(file), path)
-        there = int(fs.info(path)["size"] or 0)
-        if there != file.stat().st_size:
-            raise CannotContinue(
-                f"{url} has {there} bytes after the upload, not {file.stat().st_size}; run the "
-                "same command again"
-            )
-
-
-def put_folder(folder: Path, url: str) -> None:
-    """Upload the files of a folder and of those in it, by name; they appear one by one."""
-    for file in sorted(folder.rglob("*")):
-        if file.is_file():
-            put_file(file, child_of(url, *file.relative_to(folder).parts))
-
-
-def remove(url: str) -> None:
-    """Remove a file."""
-    with asking(url, "written"):
-        fs, path = writable(url)
-        fs.rm_file(path)
-
-
 def fetch(url: str, file: Path, before: Info) -> None:
     """Download a file that is known to have been there; it appears whole.
 
@@ -243,24 +186,6 @@ def known(url: str) -> Info:
     if found is None:
         raise InputError(f"{url}: no such file")
     return found
-
-
-def _created(url: str, data: bytes) -> bool:
-    for attempt in range(_TRIES):
-        fs, path = writable(url)
-        try:
-            fs.pipe_file(path, data, mode="create")
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if code_of(error) == _THERE:
-                return False
-            if code_of(error) != _MEETING or attempt == _TRIES - 1:
-                raise
-            sleep(0.1 * 2**attempt)
-        else:
-            return True
-    raise AssertionError("the last try returns or raises")
 
 
 def _version(facts: dict[str, object]) -> str:

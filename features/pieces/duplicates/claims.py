@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from features.base import disk
-from features.base.remote.objects import remove
+from features.base.remote.uploads import remove
 from features.base.remote.urls import is_url
 from features.base.storage import (
     Target,

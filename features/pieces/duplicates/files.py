@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 from features.base import disk
 from features.base.remote.filesystem import asking, opened
 from features.base.remote.urls import is_url
-from features.base.storage import Target, exists, local_path, put_file
+from features.base.storage import Target, local_path, put_file_new
 from features.errors import CannotContinue, InputError, system_reason
 
 
@@ -60,8 +60,7 @@ def open_to_write(target: Target) -> Iterator[BinaryIO]:
             aside = Path(folder) / "file"
             with aside.open("w+b") as file:
                 yield file
-            if not exists(target):
-                put_file(aside, str(target))
+            put_file_new(aside, str(target))
         return
     path = local_path(target)
     try:

@@ -17,15 +17,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from features.base import disk
-from features.base.remote import objects
+from features.base.remote import uploads
 from features.base.remote.urls import is_url
 from features.base.storage import Target, child, exists, listed, local_path, put_new, read_bytes
-from features.errors import CannotContinue, FileRefused, InputError, first_line, system_reason
+from features.errors import (
+    CannotContinue,
+    FileRefused,
+    FrostlineError,
+    InputError,
+    first_line,
+    system_reason,
+)
 from features.pieces.duplicates.digests import BITS
 from features.pieces.duplicates.ranges import Range, cut_ranges
 from features.store.joined.fields import check_names, content_of, count
@@ -90,20 +97,18 @@ class Folder:
         """Where it is."""
         return child(self.store, NAME)
 
-    def remove(self) -> None:
-        """Remove it with all that is in it, once the store is whole.
-
-        Raises
-        ------
-        InputError, CannotContinue
-            The server of object storage says no, or nothing.
-        """
+    def remove(self, say: Callable[[str], None]) -> None:
+        """Remove it with all that is in it, once the store is whole; say so where it stays."""
         if not is_url(self.store):
             shutil.rmtree(local_path(self.place), ignore_errors=True)
             return
-        # All of them are in one folder, and nothing else is in it.
-        with ThreadPoolExecutor(_TOGETHER) as together:
-            list(together.map(objects.remove, [str(self._target(n)) for n in listed(self.place)]))
+        try:
+            # All of them are in one folder, and nothing else is in it.
+            with ThreadPoolExecutor(_TOGETHER) as together:
+                names = map(self._target, listed(self.place))
+                list(together.map(uploads.remove, map(str, names)))
+        except FrostlineError as error:  # who may write may not remove everywhere
+            say(f"{self.place} is needed no more, and stays: {error}")
 
     def without(self, step: str, numbers: Iterable[int]) -> list[int]:
         """Give those of the numbers whose file of a step (`digests`, `takes`, `vectors`) lacks."""

@@ -7,13 +7,15 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import uuid
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from features.base import storage
-from features.base.remote import objects
+from features.base.remote import objects, uploads
 from features.errors import CannotContinue, InputError
 from features.pieces.split import split
 from features.tweets.reader import TweetReader
@@ -92,7 +94,7 @@ def test_a_folder_arrives_with_all_its_files(place, tmp_path):
     (made / "part-00000.h5").write_bytes(b"a" * 1000)
     (made / "inner" / "b").write_bytes(b"b")
     target = storage.child(place, "piece-00000")
-    storage.put_folder(made, target)
+    storage.put_folder_new(made, target)
     assert storage.listed(target) == {"part-00000.h5": 1000}
     assert storage.read_bytes(storage.child(target, "inner", "b")) == b"b"
     assert storage.listed(place) == {}, "a folder is not a file"
@@ -109,6 +111,16 @@ def test_a_download_is_the_upload(place, tmp_path):
     with pytest.raises(InputError, match="no such file"):
         storage.fetch(storage.child(place, "y.h5"), tmp_path / "down")
     assert (tmp_path / "down").read_bytes() == content
+
+
+@pytest.mark.parametrize("place", ["memory", "s3"], indirect=True)
+def test_a_new_file_is_uploaded_once_and_never_replaced(place, tmp_path):
+    target = storage.child(place, "part-00000.h5")
+    (tmp_path / "mine").write_bytes(b"m" * 2**20)
+    (tmp_path / "yours").write_bytes(b"y" * 2**21)
+    assert storage.put_file_new(tmp_path / "mine", target)
+    assert not storage.put_file_new(tmp_path / "yours", target)
+    assert storage.read_bytes(target) == b"m" * 2**20
 
 
 @pytest.mark.parametrize("place", ["path", "s3"], indirect=True)
@@ -137,7 +149,7 @@ def test_of_many_writers_at_once_one_wins(place):
 WRITER = """
 import sys
 from features.base import storage
-from features.base.remote import objects
+from features.base.remote import objects, uploads
 print(*[storage.put_new(f"{sys.argv[1]}/{n}", sys.argv[2].encode()) for n in range(20)])
 """
 
@@ -159,6 +171,41 @@ def test_of_processes_at_once_one_wins(place):
         assert storage.read_bytes(storage.child(place, str(n))) == str(winner).encode()
 
 
+SENDER = """
+import sys, time
+from pathlib import Path
+from features.base import storage
+url, file, go = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+storage.exists(url)
+while not go.exists():
+    time.sleep(0.001)
+print(*[storage.put_file_new(file, f"{url}/{n}") for n in range(5)])
+"""
+
+
+@pytest.mark.slow
+def test_of_processes_that_upload_at_once_one_wins(s3, tmp_path):
+    """Three processes upload the same five names, of 30 MB, more than a client sends at once."""
+    with ExitStack() as stack:
+        senders = []
+        for me in range(3):
+            file = tmp_path / f"{me}"
+            file.write_bytes(f"{me}".encode() * 30_000_000)
+            command = [sys.executable, "-c", SENDER, s3, str(file), str(tmp_path / "go")]
+            sender = stack.enter_context(
+                subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+            )
+            stack.callback(sender.kill)
+            senders.append(sender)
+        time.sleep(3)  # all of them should be there
+        (tmp_path / "go").touch()
+        said = [sender.communicate(timeout=120)[0].decode().split() for sender in senders]
+    for n, of_name in enumerate(zip(*said, strict=True)):
+        assert sorted(of_name) == ["False", "False", "True"]
+        winner = of_name.index("True")
+        assert storage.read_bytes(f"{s3}/{n}") == f"{winner}".encode() * 30_000_000
+
+
 def test_a_server_that_drops_the_condition_is_found_out(monkeypatch):
     """A file system that overwrites whatever it is told, as old servers of S3 do."""
     from fsspec.implementations.memory import MemoryFileSystem
@@ -167,7 +214,7 @@ def test_a_server_that_drops_the_condition_is_found_out(monkeypatch):
     monkeypatch.setattr(
         MemoryFileSystem, "pipe_file", lambda fs, path, data, mode=None: real(fs, path, data)
     )
-    monkeypatch.setattr(objects, "_keep_to_it", set())
+    monkeypatch.setattr(uploads, "_keep_to_it", set())
     with pytest.raises(CannotContinue, match=r"If-None-Match.*use a server that keeps to it"):
         storage.put_new(f"memory://{uuid.uuid4().hex}/order.json", b"{}")
 

@@ -168,7 +168,7 @@ def test_jobs_begin_with_different_ranges_and_reach_all(n_jobs):
 
 def test_little_memory_makes_many_ranges_and_the_same_bytes(tmp_path, model, made, monkeypatch):
     inputs, expected = made
-    monkeypatch.setattr(Folder, "remove", lambda self: None)
+    monkeypatch.setattr(Folder, "remove", lambda folder, say: None)
     run_all(inputs, tmp_path / "store", model, HALVES, memory=5 * BYTES_A_DIGEST)
     folder = tmp_path / "store" / ".duplicates"
     assert len(list(folder.glob("takes-*"))) == len(list(folder.glob("shared-*"))) > 2

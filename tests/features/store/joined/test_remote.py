@@ -20,7 +20,7 @@ from pipeline.cli.commands import main
 def there(tmp_path, s3):
     """A store in a bucket that is not joined yet, and its shards on the disk."""
     shards = write_pieces(tmp_path / "store")
-    storage.put_folder(tmp_path / "store", s3)
+    storage.put_folder_new(tmp_path / "store", s3)
     return s3, shards
 
 
