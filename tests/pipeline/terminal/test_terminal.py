@@ -1,6 +1,7 @@
 """On a real terminal of 80 columns: what fits, what has a colour, what moves, and what is quiet."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import termios
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,23 +33,16 @@ LONG_NAMES = [
 ]
 
 
-def on_terminal(command, *, columns=80, stdout_too=True, **environment):
-    """Run a process whose standard error, and output unless it is a pipe, are a terminal.
+def environment_with(**changed):
+    known = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
+    return known | {"TERM": "xterm-256color"} | changed
 
-    Gives the exit code, what the terminal got, and what the pipe got.
-    """
+
+@contextmanager
+def terminal(columns=80):
+    """Give a terminal, and what it gets: it is all there when the terminal is closed."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    known = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
-    process = subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs if stdout_too else subprocess.PIPE,
-        stderr=theirs,
-        cwd=ROOT,
-        env=known | {"TERM": "xterm-256color"} | environment,
-    )
-    os.close(theirs)
     got = bytearray()
 
     def read():
@@ -59,14 +54,58 @@ def on_terminal(command, *, columns=80, stdout_too=True, **environment):
 
     reader = threading.Thread(target=read)
     reader.start()
-    piped, _ = process.communicate(timeout=240)
-    reader.join()
-    os.close(ours)
+    try:
+        yield theirs, got
+    finally:
+        os.close(theirs)
+        reader.join()
+        os.close(ours)
+
+
+def on_terminal(command, *, stdout_too=True, **environment):
+    """Run a process whose standard error, and output unless it is a pipe, are a terminal.
+
+    Gives the exit code, what the terminal got, and what the pipe got.
+    """
+    with terminal() as (theirs, got):
+        process = subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            stdin=subprocess.DEVNULL,
+            stdout=theirs if stdout_too else subprocess.PIPE,
+            stderr=theirs,
+            cwd=ROOT,
+            env=environment_with(**environment),
+        )
+        piped, _ = process.communicate(timeout=240)
     return process.returncode, got.decode(), (piped or b"").decode()
 
 
-def frostline(*words, **options):
-    return on_terminal(["-m", "pipeline", *words], **options)
+@pytest.fixture(scope="module")
+def frostline():
+    """A function that runs a command on a terminal; see `command_host.py`."""
+    host = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("command_host.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment_with(PYTHONPATH=str(ROOT)),
+    )
+
+    def run(*words, columns=80, **environment):
+        with terminal(columns) as (theirs, got):
+            order = {
+                "words": [str(word) for word in words],
+                "terminal": os.ttyname(theirs),
+                "environment": environment_with(**environment),
+            }
+            host.stdin.write(json.dumps(order) + "\n")
+            host.stdin.flush()
+            code = int(host.stdout.readline())
+        return code, got.decode()
+
+    yield run
+    host.communicate(timeout=60)
 
 
 def left_to_see(got):
@@ -130,9 +169,9 @@ def words_of(command, files):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_lines_fit_80_columns(command, files):
+def test_lines_fit_80_columns(command, files, frostline):
     """Only what has no blank in it, as a path, is longer: it stays in one piece, to be copied."""
-    code, got, _ = frostline(*words_of(command, files))
+    code, got = frostline(*words_of(command, files))
     assert code == 0, got
     lines = list(left_to_see(got))
     assert any(lines)
@@ -143,17 +182,18 @@ def test_lines_fit_80_columns(command, files):
 
 
 @pytest.mark.parametrize("command", ["inspect FEW/few.joblib", "check FAR/tweets.csv"])
-def test_a_terminal_and_a_pipe_say_the_same(command, files):
+def test_a_terminal_and_a_pipe_say_the_same(command, files, frostline):
     words = words_of(command, files)
     piped = CliRunner().invoke(main, words).stdout
-    _, got, _ = frostline(*words)
+    code, got, _ = on_terminal(["-m", "pipeline", *words])
     assert " ".join(left_to_see(got)).split() == piped.split()
+    assert frostline(*words) == (code, got)  # which has imported all before
 
 
-def test_a_table_that_is_cut_loses_nothing(files):
+def test_a_table_that_is_cut_loses_nothing(files, frostline):
     words = words_of("compare FAR/views.h5", files)
     piped = CliRunner().invoke(main, words).stdout
-    _, got, _ = frostline(*words)
+    _, got = frostline(*words)
     seen = " ".join(left_to_see(got))
     # All but the seconds, which differ.
     figures = set(re.findall(r"\S*\d\.\d{4}(?!\d)|\S+@\S+", piped))
@@ -174,32 +214,32 @@ def test_a_pipe_has_the_whole_table_and_no_styles(files):
     assert max(map(len, piped.stdout.splitlines())) > 100
 
 
-def test_a_wide_terminal_has_the_whole_table(files):
-    _, got, _ = frostline(*words_of("compare FAR/views.h5", files), columns=200)
+def test_a_wide_terminal_has_the_whole_table(files, frostline):
+    _, got = frostline(*words_of("compare FAR/views.h5", files), columns=200)
     (head,) = (line for line in left_to_see(got) if line.startswith("view "))
     assert "seconds" in head and "Δ vs best" in head
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_colours_on_a_terminal_and_never_with_no_color(environment, files):
+def test_colours_on_a_terminal_and_never_with_no_color(environment, files, frostline):
     words = words_of("evaluate FEW/few.joblib FEW/few.h5", files)
-    _, coloured, _ = frostline(*words)
-    _, plain, _ = frostline(*words, **environment)
+    _, coloured = frostline(*words)
+    _, plain = frostline(*words, **environment)
     assert STYLE.search(coloured)
     assert not STYLE.search(plain)
     assert list(left_to_see(plain)) == list(left_to_see(coloured))
-    code, error, _ = frostline("inspect", "no-such.h5")
+    code, error = frostline("inspect", "no-such.h5")
     assert (code, bool(STYLE.search(error))) == (2, True)
-    _, error, _ = frostline("inspect", "no-such.h5", **environment)
+    _, error = frostline("inspect", "no-such.h5", **environment)
     assert error.startswith("Error: no-such.h5: no such")
 
 
-def test_hostile_names_stay_text_on_a_terminal(tmp_path):
+def test_hostile_names_stay_text_on_a_terminal(tmp_path, frostline):
     labels = ["[bold red]markup[/]", "\x1b[2J\x1b[31mred", "\u202eltr", "o" + "\u0300" * 5000]
     X, y = blobs(200, 8, 4)
     write_store(tmp_path / "s.h5", X, y, labels)
     save_head(make_head(4, labels=labels), tmp_path / "head.joblib")
-    _, got, _ = frostline("evaluate", tmp_path / "head.joblib", tmp_path / "s.h5", NO_COLOR="1")
+    _, got = frostline("evaluate", tmp_path / "head.joblib", tmp_path / "s.h5", NO_COLOR="1")
     assert "\x1b" not in got and "\u202e" not in got
     assert "[bold red]markup[/]" in got
     assert "\\u001b[2J\\u001b[31mred" in got
@@ -271,11 +311,11 @@ def test_a_worker_that_fails_leaves_a_clean_terminal():
         "quantify FEW/few.joblib FEW/few.h5 -o FEW/quiet.csv",
     ],
 )
-def test_quiet_says_nothing_where_the_result_is_a_file(command, files):
+def test_quiet_says_nothing_where_the_result_is_a_file(command, files, frostline):
     words = words_of(command, files)
     written = Path(words[words.index("-o") + 1])
     written.unlink(missing_ok=True)
-    code, got, _ = frostline("--quiet", *words)
+    code, got = frostline("--quiet", *words)
     assert (code, got) == (0, "")
     assert written.stat().st_size > 0
     assert frostline(*words)[1] != ""
