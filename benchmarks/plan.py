@@ -37,7 +37,7 @@ from pipeline.plan.measure import Settings, measure
 from pipeline.plan.plan import plan
 from pipeline.plan.rates import Machines
 from pipeline.plan.simulate import Chances, Fleet, simulate
-from pipeline.plan.trials import product_rate
+from pipeline.plan.trials import pass_rate
 
 MEASURED = click.argument("measured", type=click.Path(exists=True, path_type=Path))
 # How far a real wall clock may be from the simulated one.
@@ -146,7 +146,7 @@ def fit_beside(features: Path) -> None:
         classes,
         row_bytes=2 * columns,
         workers=1,
-        flops=product_rate(columns),
+        flops=pass_rate(columns),
         disk_bytes_per_second=None,
         network_bytes_per_second=None,
     )

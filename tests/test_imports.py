@@ -288,10 +288,12 @@ ARROWS = {
         "features.base",
         "features.encoder",
         "features.extraction",
+        "features.pieces",
         "features.spec",
         "features.store",
         "features.tweets",
         "pipeline.evaluation",
+        "pipeline.solver",
     ],
     "pipeline.export": [
         "features.backends",

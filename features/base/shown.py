@@ -31,13 +31,15 @@ def listed(names: Collection[str]) -> str:
 
 
 def size(n_bytes: int) -> str:
-    """Give a number of bytes in MB or GB.
+    """Give a number of bytes in MB, GB or TB.
 
     Examples
     --------
-    >>> size(2_500_000), size(21_000_000_000)
-    ('2.5 MB', '21.0 GB')
+    >>> size(2_500_000), size(21_000_000_000), size(31_300_000_000_000)
+    ('2.5 MB', '21.0 GB', '31.3 TB')
     """
+    if n_bytes >= 1e12:
+        return f"{n_bytes / 1e12:,.1f} TB"
     return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
 
 

@@ -180,7 +180,9 @@ def plan_command(
         labelled_rows=labelled_rows,
         seed=chosen["seed"],
     )
-    scales = scaled(figures, machines, found.rows, seed=chosen["seed"]) if chosen["scaling"] else []
+    scales = []
+    if chosen["scaling"]:
+        scales = scaled(figures, machines, found.rows, shard_rows=shard_rows, seed=chosen["seed"])
     if json_file is not None:
         scaling = {"scaling": [asdict(one) for one in scales]} if scales else {}
         write_json(json_file, found.to_dict() | scaling)

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from features.base.remote.copies import here
+from features.base.shown import listed
 from features.errors import FileRefused, InputError, first_line, system_reason
 from features.spec.vector_spec import STORE_DTYPES
 
 _MOST_BYTES = 2**20
+# What any figure is within, so that what is computed with it is finite.
+_LEAST, _MOST = 1e-9, 1e18
 
 
 @dataclass(frozen=True)
@@ -41,17 +43,23 @@ class Figures:
     tokens : float
         Of a distinct text, on average, as the model reads it.
     input_bytes, id_bytes : float, int
-        Of a row of the input on its disk, on average; of the longest id.
+        Of a row of the input on its disk, on average; of the longest id, or 0 where rows have none
+        and get `PIECE:ROW`.
     load_seconds : float
-        From nothing to a loaded model.
+        From nothing to a loaded model, without choosing what runs it.
     rows_read, texts_tokenised, tokens_encoded, bytes_written : float
         A second: rows read, normalised and hashed on one core; texts tokenised on all cores; tokens
         through the model and its poolings; bytes of a feature file, with its journal, synced, read
         back and sealed.
     flops : float
-        Operations a second of float32 matrix products, as a fit has them, on all cores.
+        Operations a second of the passes of a fit, of the products in them, on all cores.
     input_rows : int or None
         Rows of the whole input, about; None where that is unknown.
+    rows_searched : float or None
+        Rows a second in which one process finds where rows end, to cut a large file for workers;
+        None where that is not needed, or not known.
+    why_whole : str
+        Why large files of this kind are not cut, and what can be done; "" where they are.
     """
 
     model: str
@@ -77,6 +85,8 @@ class Figures:
     bytes_written: float
     flops: float
     input_rows: int | None = None
+    rows_searched: float | None = None
+    why_whole: str = ""
 
     @property
     def distinct_share(self) -> float:
@@ -93,7 +103,8 @@ class Figures:
         return dataclasses.asdict(self) | {"views": dict(self.views)}
 
 
-_MAY_BE_ZERO = {"gpus", "labelled", "classes", "load_seconds"}
+_MAY_BE_ZERO = {"gpus", "labelled", "classes", "id_bytes", "load_seconds"}
+_MAY_BE_UNKNOWN = {"input_rows", "rows_searched"}
 
 
 def read_figures(path: str | Path) -> Figures:
@@ -119,11 +130,17 @@ def read_figures(path: str | Path) -> Figures:
     if not isinstance(figures, dict):
         raise FileRefused(f"{path} has no `figures` of a measured run; {_CURE}")
     fields = dataclasses.fields(Figures)
-    given = {field.name: figures.get(field.name) for field in fields}
+    missing = [field.name for field in fields if field.name not in figures]
+    if missing:
+        raise FileRefused(
+            f"{path}: its figures have no {listed(missing)}: another version of frostline measured "
+            "them; measure again with this one"
+        )
+    given = {field.name: figures[field.name] for field in fields}
     for field in fields:
         if not _is_right(field.name, str(field.type), given[field.name]):
             raise FileRefused(f"{path}: {field.name} is {given[field.name]!r}; {_CURE}")
-    found = Figures(**given)  # type: ignore[arg-type]  # each was looked at
+    found = Figures(**given)
     if not max(found.labelled, found.distinct) <= found.rows or found.encoded > found.distinct:
         raise FileRefused(f"{path}: more labels or distinct texts than rows; {_CURE}")
     return found
@@ -144,8 +161,8 @@ def _is_right(name: str, kind: str, value: object) -> bool:
         return value in STORE_DTYPES
     if kind == "str":
         return isinstance(value, str)
-    if name == "input_rows" and value is None:
-        return True
+    if value is None:
+        return name in _MAY_BE_UNKNOWN
     if isinstance(value, bool) or not isinstance(value, int if "int" in kind else (int, float)):
         return False
-    return (value >= 0 if name in _MAY_BE_ZERO else value > 0) and value < math.inf
+    return (value == 0 and name in _MAY_BE_ZERO) or _LEAST <= value <= _MOST

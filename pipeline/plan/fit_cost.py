@@ -1,9 +1,11 @@
 """Estimate the passes and the seconds of a fit on the labelled rows, spread over workers.
 
-In go rows, columns and measured rates; out come passes, which depend on the columns, and seconds.
-The passes are those that fits on 45,616 tweets took (docs/performance.md): 27 at 384 columns, 59 at
-1,536, with C chosen by cross-validation and the refit. What a pass computes are two products of all
-vectors with the weights of the models that are not done yet.
+In go rows, columns and measured rates; out come passes, seconds, and what the command that is typed
+does and holds by itself, whoever works for it. Passes and the models in each are those that fits on
+2,500 to 45,616 tweets took, with C chosen by cross-validation and the refit
+(`python benchmarks/plan.py fit` counts them): they grow with the columns, and are many more where
+rows are few for so many columns. Of a pass, the products of all vectors with the weights of the
+models that are not solved yet are counted.
 """
 
 from __future__ import annotations
@@ -13,25 +15,53 @@ from dataclasses import dataclass
 
 from pipeline.evaluation.choice import C_GRID
 from pipeline.evaluation.cross_validation import FOLDS
+from pipeline.evaluation.trials import are_few
+from pipeline.solver.sums import groups
 
-_PASSES, _COLUMNS, _GROWTH = 27, 384, math.log(59 / 27) / math.log(1536 / 384)
-# Of the models, how many are in a pass on average: some are solved before others, all end early.
-_UNDER_WAY = 0.5
+# Passes at 384 columns, and how they grow: 18 at 24 columns, 24 at 96, 31 at 384, 42 at 768 and
+# 62 at 1,536.
+_PASSES, _COLUMNS, _GROWTH_BELOW, _GROWTH_ABOVE = 31, 384, 0.18, 0.5
+# Of the 65 models, how many are in a pass on average; where rows are few, pairs of folds are left
+# out as well, and each C has three times as many models.
+_UNDER_WAY, _OF_PAIRS = 14, 3
+# With fewer rows for each column, columns are almost enough to tell all rows apart: then passes are
+# so many times as many.
+_FEW_ROWS, _MANY_PASSES = 10, 8
 # Bytes of vectors in float32 that a worker keeps; more are read anew in each pass.
 HELD_BYTES = 8 * 2**30
 # Bytes a second at which sums come in from the workers where no network is given.
 _SUMS_PER_SECOND = 1e9
+# What the command itself does and holds for a labelled row: cutting folds and judging each C.
+_OWN_SECONDS, _OWN_BYTES = 20e-6, 1_500
 
 
 @dataclass(frozen=True)
 class FitCost:
-    """What a fit takes: rows, columns, passes, seconds; `in_memory`: the vectors are read once."""
+    """What a fit takes.
+
+    Attributes
+    ----------
+    rows, columns, classes : int
+    passes : int
+        Over the vectors.
+    workers : int
+        That share the rows: of those that there are, as many as there are groups of rows.
+    seconds : float
+        Of all of it.
+    own_seconds, own_bytes : float, int
+        Of these, what the command that is typed does by itself; and the memory that it needs.
+    in_memory : bool
+        Whether the vectors are read once, and held.
+    """
 
     rows: int
     columns: int
     classes: int
     passes: int
+    workers: int
     seconds: float
+    own_seconds: float
+    own_bytes: int
     in_memory: bool
 
 
@@ -57,18 +87,42 @@ def fit_cost(
     workers : int
         Which share the rows.
     flops : float
-        Operations a second of each worker, in float32.
+        Operations a second of each worker in passes, see `Figures`.
     disk_bytes_per_second, network_bytes_per_second : float or None
         Of the disk that all share, and of the network to the process that adds the sums up; None:
         the disk is no limit, and the network that of `_SUMS_PER_SECOND`.
     """
-    passes = max(10, round(_PASSES * (columns / _COLUMNS) ** _GROWTH))
-    models = len(C_GRID) * FOLDS
-    computed = 4 * rows * columns * classes * models * _UNDER_WAY / (flops * workers)
+    n_groups = len(groups(rows))
+    busy = min(workers, n_groups)
+    passes, under_way = _passes(rows, columns, classes)
+    # The worker with most groups is the last one to end its pass.
+    share = -(-n_groups // busy) / n_groups
+    computed = 4 * rows * columns * classes * under_way * share / flops
     read = 0.0 if disk_bytes_per_second is None else rows * row_bytes / disk_bytes_per_second
-    in_memory = rows * columns * 4 <= HELD_BYTES * workers
-    sums = 8 * models * classes * (columns + 1) * (workers if workers > 1 else 0)
+    in_memory = rows * columns * 4 <= HELD_BYTES * busy
+    sums = 8 * under_way * classes * (columns + 1) * (n_groups if workers > 1 else 0)
     sent = sums / (network_bytes_per_second or _SUMS_PER_SECOND)
     each = (computed if in_memory else max(computed, read)) + sent
-    seconds = passes * each + (read if in_memory else 0.0)
-    return FitCost(rows, columns, classes, passes, seconds, in_memory)
+    own = rows * _OWN_SECONDS
+    return FitCost(
+        rows=rows,
+        columns=columns,
+        classes=classes,
+        passes=passes,
+        workers=busy,
+        seconds=passes * each + (read if in_memory else 0.0) + own,
+        own_seconds=own,
+        own_bytes=rows * _OWN_BYTES,
+        in_memory=in_memory,
+    )
+
+
+def _passes(rows: int, columns: int, classes: int) -> tuple[int, float]:
+    """Give the passes, and the models in one on average."""
+    growth = _GROWTH_BELOW if columns < _COLUMNS else _GROWTH_ABOVE
+    passes = _PASSES * (columns / _COLUMNS) ** growth
+    if rows < _FEW_ROWS * columns:
+        passes *= _MANY_PASSES
+    of_grid = len(C_GRID) * FOLDS
+    under_way = min(_UNDER_WAY, of_grid) * (_OF_PAIRS if are_few(rows, columns, classes) else 1)
+    return math.ceil(passes), under_way

@@ -1,10 +1,10 @@
 """Measure a worker on the first rows of an input: read, tokenise, encode, write, multiply.
 
 In go an input and the settings of an encoder; out come `Figures`. The model is loaded here, so this
-is the one module of `pipeline/plan` that needs torch, or what else runs the model. The rows are
-read once; the model reads as many of their texts as its seconds allow, in batches that are drawn at
-random, because a plan of batches begins with texts of one length. What is written goes into a
-temporary folder (`TMPDIR`), and is removed.
+is the one module of `pipeline/plan` that needs torch, or what else runs the model. The model reads
+as many of the texts as its seconds allow, in batches that are drawn at random, because a plan of
+batches begins with texts of one length. What is written goes into a temporary folder (`TMPDIR`),
+and is removed.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from features.backends.choice import Runtime
-from features.base import storage
 from features.base.machine import n_cores, processor
 from features.errors import InputError
 from features.spec.checkpoint import DEFAULT_MODEL, Checkpoint, find_checkpoint
@@ -29,12 +27,11 @@ from features.spec.normalize import normalizer
 from features.spec.pooling import DEFAULT_POOLING, SENTENCE, parse_poolings
 from features.spec.unused_parts import unused_parts
 from features.spec.vector_spec import STORE_DTYPES, VectorSpec
-from features.store.format import text_digest
 from features.tweets.columns import Columns
-from features.tweets.reader import Tweet, TweetReader
 from features.tweets.table import InputFormat
 from pipeline.plan.figures import Figures
-from pipeline.plan.trials import product_rate, write_rate
+from pipeline.plan.sample import read_sample
+from pipeline.plan.trials import pass_rate, write_rate
 
 if TYPE_CHECKING:
     from features.encoder.encoder import FrozenEncoder
@@ -43,8 +40,8 @@ if TYPE_CHECKING:
 
 SAMPLE_ROWS = 20_000
 SECONDS = 5.0
-# Vectors that are kept to be written.
-_KEPT = 1024
+# Vectors that are kept to be written, and texts that are tokenised before time is taken.
+_KEPT, _WARM_TEXTS = 1024, 100
 
 
 @dataclass(frozen=True)
@@ -63,20 +60,6 @@ class Settings:
     device: str = "auto"
     backend: str = "auto"
     max_batch_tokens: int | None = None
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """The first rows of an input: distinct normalised texts, and what reading them took."""
-
-    rows: int
-    labelled: int
-    classes: int
-    texts: list[str]
-    id_bytes: int
-    input_bytes: float
-    input_rows: int | None
-    seconds: float
 
 
 def measure(
@@ -117,24 +100,24 @@ def measure(
         allowed = " or ".join(STORE_DTYPES)
         raise InputError(f"unknown store dtype {settings.store_dtype!r}: choose {allowed}")
     views = [view.name for view in parse_poolings(settings.pooling)]
-    reader = TweetReader(inputs, columns, written=written)
-    started = time.perf_counter()
     checkpoint = find_checkpoint(settings.model, revision=settings.revision)
     spec = _spec_of(checkpoint, settings, views)
-    sample = _read(reader, normalizer(spec.normalizer), sample_rows)
+    sample = read_sample(inputs, columns, written, normalizer(spec.normalizer), sample_rows)
     progress(0.1)
-    encoder = _load(checkpoint, spec, settings, views)
-    load_seconds = time.perf_counter() - started - sample.seconds
+    encoder, load_seconds = _load(checkpoint, spec, settings, views)
     for line in filter(None, [unused_parts(checkpoint, spec), encoder.remark]):
         say(line)
     progress(0.4)
-    tokens, tokenise_seconds = _timed(lambda: encoder.tokenize(sample.texts))
+    encoder.tokenize(sample.texts[:_WARM_TEXTS])  # threads start when they are first needed
+    started = time.perf_counter()
+    tokens = encoder.tokenize(sample.texts)
+    tokenise_seconds = max(time.perf_counter() - started, 1e-9)
     progress(0.5)
     encoded, rate, vectors = _encode(encoder, tokens, seconds)
     progress(0.8)
     store = VectorSpec(spec, encoder.views, encoder.precision, settings.store_dtype)
     bytes_written = write_rate(store, vectors)
-    flops = product_rate(max(encoder.views.values()))
+    flops = pass_rate(max(encoder.views.values()))
     progress(1.0)
     machine, gpus = _machine(encoder.device)
     return Figures(
@@ -156,6 +139,8 @@ def measure(
         id_bytes=sample.id_bytes,
         load_seconds=load_seconds,
         rows_read=sample.rows / sample.seconds,
+        rows_searched=sample.rows_searched,
+        why_whole=sample.why_whole,
         texts_tokenised=len(sample.texts) / tokenise_seconds,
         tokens_encoded=rate,
         bytes_written=bytes_written,
@@ -178,62 +163,23 @@ def _spec_of(checkpoint: Checkpoint, settings: Settings, views: list[str]) -> En
 
 def _load(
     checkpoint: Checkpoint, spec: EncoderSpec, settings: Settings, views: list[str]
-) -> FrozenEncoder:
+) -> tuple[FrozenEncoder, float]:
+    """Load the encoder, and give the seconds that a worker takes for it.
+
+    Where ways to run the model were compared first, it is loaded again: of all workers one alone
+    compares, and the others are told.
+    """
+    started = time.perf_counter()
     from features.encoder.encoder import FrozenEncoder  # torch: only where a model is run
 
     runtime = Runtime(settings.dtype, settings.device, settings.backend, settings.max_batch_tokens)
-    return FrozenEncoder.from_spec(spec, lambda: checkpoint, pooling=views, runtime=runtime)
-
-
-def _read(reader: TweetReader, normalise: Callable[[str], str], n: int) -> _Sample:
-    """Read, normalise and hash the first rows, as stage one does."""
-    texts: dict[bytes, str] = {}
-    labels: set[str] = set()
-    rows = labelled = id_bytes = text_bytes = 0
-    started = time.perf_counter()
-    with closing(iter(reader)) as tweets:  # type: ignore[type-var]  # it is a generator
-        for row in islice(tweets, n):
-            if not isinstance(row, Tweet):
-                continue
-            text = normalise(row.text)
-            texts.setdefault(text_digest(text), text)
-            rows += 1
-            if row.label is not None:
-                labelled += 1
-                labels.add(row.label)
-            id_bytes = max(id_bytes, len(row.id.encode()))
-            text_bytes += len(row.text.encode(errors="replace"))
-        fraction = reader.fraction_read()
-    seconds = max(time.perf_counter() - started, 1e-9)
-    if not rows:
-        raise InputError(f"no usable tweet in the first {reader.rows_read:,} rows of {reader}")
-    n_bytes = _bytes_read(reader, fraction) or text_bytes
-    whole = reader.rows_read < n  # the input has ended
-    total = reader.rows_read if whole else fraction and round(reader.rows_read / fraction)
-    return _Sample(
-        rows,
-        labelled,
-        len(labels),
-        list(texts.values()),
-        max(1, id_bytes),
-        n_bytes / reader.rows_read,
-        total or None,
-        seconds,
-    )
-
-
-def _bytes_read(reader: TweetReader, fraction: float | None) -> float:
-    """Count the bytes of files that were read; 0 where the input is no files."""
-    files = [one for one in reader.files if one != "-"]
-    if fraction is None or not files:
-        return 0.0
-    return fraction * sum(map(storage.size, files))
-
-
-def _timed(work: Callable[[], Tokens]) -> tuple[Tokens, float]:
-    started = time.perf_counter()
-    result = work()
-    return result, max(time.perf_counter() - started, 1e-9)
+    encoder = FrozenEncoder.from_spec(spec, lambda: checkpoint, pooling=views, runtime=runtime)
+    choice = encoder.choice
+    if choice.rates and not choice.remembered:
+        started = time.perf_counter()
+        runtime = replace(runtime, begun=choice)
+        encoder = FrozenEncoder.from_spec(spec, lambda: checkpoint, pooling=views, runtime=runtime)
+    return encoder, time.perf_counter() - started
 
 
 def _encode(

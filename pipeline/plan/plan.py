@@ -16,14 +16,15 @@ import numpy as np
 
 from features.errors import InputError
 from features.spec.vector_spec import STORE_DTYPES
+from features.version import __version__
 from pipeline.plan.figures import Figures
 from pipeline.plan.fit_cost import FitCost, fit_cost
 from pipeline.plan.rates import Machines, RowSeconds, row_seconds
 from pipeline.plan.runs import SIMULATED_SHARDS, Simulated, simulated_runs
-from pipeline.plan.shards import SHARD_SECONDS, Shards, choose_shards
+from pipeline.plan.shards import MOST_SHARDS, SHARD_SECONDS, Shards, choose_shards
 from pipeline.plan.store_size import column_bytes, store_bytes, view_bytes
 
-MOST_GPUS, MOST_SHARDS = 10_000, 1_000_000
+MOST_GPUS = 10_000
 # GPUs of the table that shows how a run scales.
 SCALES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
@@ -44,6 +45,8 @@ class Bytes:
         `total`, by row.
     by_dtype : dict of str to int
         `total` for each precision of the vectors.
+    journals : int
+        More, while it is made: the vectors of the shards at work.
     """
 
     views: dict[str, int]
@@ -51,6 +54,7 @@ class Bytes:
     total: int
     row: float
     by_dtype: dict[str, int]
+    journals: int
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,9 @@ class Plan:
         Of all workers together; and until the end, if nothing happens and all end at once.
     shards : Shards
     simulated : Simulated
+    search_hours : float or None
+        That one process needs before them, to find where rows end, if the input is large files; 0
+        where none is needed, None where it is not known.
     bytes : Bytes
     fit : FitCost or None
         None where no row is labelled.
@@ -105,13 +112,15 @@ class Plan:
     ideal_hours: float
     shards: Shards
     simulated: Simulated
+    search_hours: float | None
     bytes: Bytes
     fit: FitCost | None
     cost: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """Give it as JSON types."""
-        return dataclasses.asdict(self) | {"figures": self.figures.to_dict()}
+        content = dataclasses.asdict(self) | {"figures": self.figures.to_dict()}
+        return {"frostline": __version__} | content
 
 
 def plan(
@@ -166,21 +175,31 @@ def plan(
         ideal_hours=work / machines.gpus / 3600,
         shards=shards,
         simulated=simulated,
-        bytes=_bytes(rows, shards.rows, figures),
+        search_hours=figures.rows_searched and rows / figures.rows_searched / 3600,
+        bytes=_bytes(rows, shards, machines, figures),
         fit=_fit(rows, labelled_rows, figures, machines),
         cost=_cost(simulated, machines),
     )
 
 
 def scaled(
-    figures: Figures, machines: Machines, rows: int, scales: Sequence[int] = SCALES, seed: int = 0
+    figures: Figures,
+    machines: Machines,
+    rows: int,
+    *,
+    shard_rows: int | None = None,
+    scales: Sequence[int] = SCALES,
+    seed: int = 0,
 ) -> list[Scale]:
-    """Plan the same run on other numbers of GPUs, each with shards of its own choice."""
+    """Plan the same run on other numbers of GPUs, with shards of their own choice if none is given.
+
+    For the parameters see `plan`; `scales` are the numbers of GPUs.
+    """
     found = []
     for gpus in scales:
         on = dataclasses.replace(machines, gpus=gpus)
-        _check(on, rows, None, None)
-        seconds, shards = _shards(figures, on, rows, None)
+        _check(on, rows, shard_rows, None)
+        seconds, shards = _shards(figures, on, rows, shard_rows)
         simulated = simulated_runs(
             rows,
             shards,
@@ -222,11 +241,11 @@ def _shards(
     """Work out what a row takes, and how many of them make a shard."""
     if shard_rows is not None:
         size = min(shard_rows, rows)
-        row_bytes = store_bytes(rows, size, figures.views, *_written(figures)) / rows
-        count = -(-rows // size)
-        return row_seconds(figures, machines, row_bytes), Shards(size, count, "given")
+        shards = Shards(size, -(-rows // size), "given")
+        row_bytes = _store_bytes(rows, shards, figures, figures.store_dtype) / rows
+        return row_seconds(figures, machines, row_bytes), shards
     # What HDF5 adds to a shard is too little to move the choice.
-    row_bytes = store_bytes(10**6, 10**6, figures.views, *_written(figures)) / 10**6
+    row_bytes = _store_bytes(10**6, Shards(10**6, 1, ""), figures, figures.store_dtype) / 10**6
     seconds = row_seconds(figures, machines, row_bytes)
     shards = choose_shards(
         rows, machines.gpus, seconds.total, row_bytes, machines.failures_per_hour
@@ -234,26 +253,30 @@ def _shards(
     return seconds, shards
 
 
-def _written(figures: Figures) -> tuple[str, int]:
-    return figures.store_dtype, figures.id_bytes
+def _id_bytes(figures: Figures, shards: Shards) -> int:
+    """Give the bytes of an id: those of the sample, or those of the last `PIECE:ROW`."""
+    return figures.id_bytes or len(f"{shards.count - 1}:{shards.rows - 1}")
 
 
-def _bytes(rows: int, shard_rows: int, figures: Figures) -> Bytes:
-    dtype, id_bytes = _written(figures)
-    whole, rest = divmod(rows, shard_rows)
-    by_view = {
-        view: whole * full + rest_bytes
-        for (view, full), rest_bytes in zip(
-            view_bytes(shard_rows, figures.views, dtype).items(),
-            view_bytes(rest, figures.views, dtype).values(),
-            strict=True,
-        )
-    }
-    by_dtype = {
-        one: store_bytes(rows, shard_rows, figures.views, one, id_bytes) for one in STORE_DTYPES
-    }
-    columns = whole * column_bytes(shard_rows, id_bytes) + column_bytes(rest, id_bytes)
-    return Bytes(by_view, columns, by_dtype[dtype], by_dtype[dtype] / rows, by_dtype)
+def _store_bytes(rows: int, shards: Shards, figures: Figures, store_dtype: str) -> int:
+    id_bytes = _id_bytes(figures, shards)
+    return store_bytes(rows, shards.rows, figures.views, store_dtype, id_bytes)
+
+
+def _bytes(rows: int, shards: Shards, machines: Machines, figures: Figures) -> Bytes:
+    dtype = figures.store_dtype
+    whole, rest = divmod(rows, shards.rows)
+    of_shard, of_rest = (view_bytes(n, figures.views, dtype) for n in (shards.rows, rest))
+    by_dtype = {one: _store_bytes(rows, shards, figures, one) for one in STORE_DTYPES}
+    id_bytes = _id_bytes(figures, shards)
+    return Bytes(
+        views={view: whole * of_shard[view] + of_rest[view] for view in figures.views},
+        columns=whole * column_bytes(shards.rows, id_bytes) + column_bytes(rest, id_bytes),
+        total=by_dtype[dtype],
+        row=by_dtype[dtype] / rows,
+        by_dtype=by_dtype,
+        journals=min(machines.gpus, shards.count) * sum(of_shard.values()),
+    )
 
 
 def _fit(

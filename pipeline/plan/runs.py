@@ -14,7 +14,7 @@ import numpy as np
 
 from features.errors import InputError
 from pipeline.plan.rates import Machines
-from pipeline.plan.shards import SHARD_SECONDS, Shards
+from pipeline.plan.shards import MOST_SHARDS, SHARD_SECONDS, Shards, round_down
 from pipeline.plan.simulate import Fleet, Outcome, drawn, simulate
 
 # Workers that a shard takes with it before an engine gives up (`features/engines/verbs.py`).
@@ -97,7 +97,7 @@ def simulated_runs(
         raise InputError(
             f"`failures_per_hour` is {machines.failures_per_hour:g}, and a shard of "
             f"{shards.rows:,} rows takes {times[0]:,.0f} s: workers would hardly ever finish one; "
-            "give fewer `shard_rows`, more `gpus`, or fewer failures"
+            f"give {_cure(rows, seconds, machines)}"
         )
     runs = max(1, min(_RUNS, int(most_shards * ends_well) // shards.count))
     outcomes: list[Outcome] = []
@@ -123,6 +123,22 @@ def simulated_runs(
         mean("doubles"),
         sum(one.most_deaths >= DEATHS_AT_ONE for one in outcomes) / runs,
     )
+
+
+def _cure(rows: int, seconds: float, machines: Machines) -> str:
+    """Say what lets workers finish shards: smaller ones, if they are not too many then."""
+    low, high = SHARD_SECONDS, SHARD_SECONDS + rows * seconds
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _share_that_ends_well(middle, machines) >= 2 * _LEAST_SHARE:
+            low = middle
+        else:
+            high = middle
+    shard_rows = round_down((low - SHARD_SECONDS) / seconds)
+    fewer = "fewer `failures_per_hour`"
+    if shard_rows < max(1, -(-rows // MOST_SHARDS)):
+        return f"{fewer}: even the smallest shards take too long"
+    return f"at most {shard_rows:,} `shard_rows`, or {fewer}"
 
 
 def _share_that_ends_well(seconds: float, machines: Machines) -> float:

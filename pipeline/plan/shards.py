@@ -18,8 +18,9 @@ SHARD_SECONDS = 1.0
 PER_WORKER = 20
 # What a death may cost at most, and how large a file may get: what one upload takes without parts.
 _MOST_SECONDS, _MOST_BYTES = 1800, 4e9
-# Shards of a store at most: their receipts open in two seconds.
-_MOST_SHARDS = 100_000
+# Shards of a store at most: of those that are chosen, whose receipts open in two seconds, and of
+# those that are asked for.
+_MOST_SHARDS, MOST_SHARDS = 100_000, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def choose_shards(
     }
     high = min(at_most, key=at_most.__getitem__)
     low = max(at_least, key=at_least.__getitem__)
-    because, chosen = high, _round_down(at_most[high])
+    because, chosen = high, round_down(at_most[high])
     if chosen < at_least[low]:
         because, chosen = low, _round_up(at_least[low])
     if chosen >= rows:
@@ -71,10 +72,12 @@ def choose_shards(
     return Shards(chosen, -(-rows // chosen), because)
 
 
-def _round_down(value: float) -> int:
-    """Give the largest of 1, 2, 5, 10, 20, … that is not above a value from 1 up."""
-    power = 10 ** math.floor(math.log10(max(1.0, value)))
-    return int(max(step * power for step in (1, 2, 5) if step * power <= max(1.0, value)))
+def round_down(value: float) -> int:
+    """Give the largest of 0, 1, 2, 5, 10, 20, … that is not above a value."""
+    if value < 1:
+        return 0
+    power = 10 ** math.floor(math.log10(value))
+    return int(max(step * power for step in (1, 2, 5) if step * power <= value))
 
 
 def _round_up(value: float) -> int:

@@ -1,4 +1,4 @@
-"""Try how fast this machine writes a feature file, and how fast it multiplies matrices. No torch.
+"""Try how fast this machine writes a feature file, and how fast a pass of a fit is. No torch.
 
 In go vectors, out come rates. What is written goes into a temporary folder (`TMPDIR`), and is
 removed.
@@ -17,15 +17,20 @@ import numpy.typing as npt
 
 from features.base import disk
 from features.base.arrays import Floating
+from features.base.machine import n_cores
 from features.errors import CannotContinue, system_reason
 from features.spec.vector_spec import VectorSpec
 from features.store.format import Shard
 from features.store.writer import write_shard
+from pipeline.evaluation.cross_validation import FOLDS
+from pipeline.solver.blocks import BLOCK_ROWS, Rows, Workers
+from pipeline.solver.centred import centred
+from pipeline.solver.objective import Objective, TrainingSet
 
-# Bytes of the vectors of a trial file, and models whose weights a pass of a fit multiplies with.
-_TRIAL_BYTES, _MODELS = 32 * 2**20, 100
-# Seconds that products are repeated for.
-_PRODUCT_SECONDS = 0.3
+# Bytes of the vectors of a trial file.
+_TRIAL_BYTES = 32 * 2**20
+# Of a trial pass: bytes of its vectors at most, classes, values of C, and seconds to repeat it for.
+_PASS_BYTES, _CLASSES, _CS, _PASS_SECONDS = 256 * 2**20, 3, 3, 0.3
 
 
 def write_rate(store: VectorSpec, vectors: Mapping[str, Floating]) -> float:
@@ -83,14 +88,29 @@ def write_rate(store: VectorSpec, vectors: Mapping[str, Floating]) -> float:
         ) from error
 
 
-def product_rate(width: int) -> float:
-    """Give the operations a second of float32 products with so many columns, as in a fit."""
+def pass_rate(columns: int) -> float:
+    """Give the operations a second of a pass of a fit over vectors that are held in memory.
+
+    A pass is that of `fit` itself, over vectors that are drawn, with the models of five folds and
+    some C; counted are its products of vectors and weights.
+    """
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((2048, width), np.float32)
-    weights = rng.standard_normal((width, 3 * _MODELS), np.float32)
-    x @ weights  # threads start when they are first needed
+    blocks = min(max(4, 2 * n_cores()), max(1, _PASS_BYTES // (4 * columns * BLOCK_ROWS)))
+    drawn = rng.standard_normal((BLOCK_ROWS, columns), np.float32)
+    n_rows = blocks * BLOCK_ROWS
+    weight = np.ones(n_rows)
+    y = rng.integers(_CLASSES, size=n_rows)
+    folds = np.arange(n_rows) % FOLDS
+    training = [TrainingSet(folds == fold) for fold in range(FOLDS)] * _CS
+    rows = Rows.of(np.tile(drawn, (blocks, 1)))
+    vectors = centred(rows, weight, memory=2 * _PASS_BYTES, workers=Workers())
+    objective = Objective(vectors, y, weight, _CLASSES, [1.0] * len(training), training)
+    models = np.arange(len(training))
+    theta = rng.standard_normal((len(training), _CLASSES, 1 + columns)) / columns
+    objective.evaluate(models, theta, np.float32)  # threads start when they are first needed
     n, started = 0, time.perf_counter()
-    while time.perf_counter() - started < _PRODUCT_SECONDS:
-        x @ weights
+    while time.perf_counter() - started < _PASS_SECONDS:
+        objective.evaluate(models, theta, np.float32)
         n += 1
-    return float(n * 2 * x.size * weights.shape[1] / (time.perf_counter() - started))
+    operations = 4.0 * n * n_rows * columns * _CLASSES * len(training)
+    return operations / (time.perf_counter() - started)

@@ -20,21 +20,35 @@ _PART_OF = {
     "network": "between worker and storage",
     "disk": "the workers' share of the disk",
 }
+_HELPS = {
+    "reading": "one thread of a worker reads, so more workers on each GPU help",
+    "tokenising": "more cores for each GPU help",
+    "device": "faster GPUs help, or more of them",
+    "writing": "a faster disk helps",
+    "network": "a faster network helps",
+    "disk": "a faster disk for all workers helps, and more GPUs do not",
+}
+# Of what is measured, as little as still tells what all of it is like.
+_FEW_ROWS, _FEW_TEXTS = 1_000, 100
+# Of the run, as much as finding where rows end may take before it is a warning.
+_LONG_SEARCH = 0.05
+# Memory of a fit in one process that not every machine has.
+_MUCH_MEMORY = 64e9
 
 
 def plan_text(plan: Plan) -> str:
     """Lay out a plan in sections."""
-    sections = {
-        f"{plan.rows:,} rows on {_gpus(plan.machines.gpus)}": wrapped_text(_run(plan)),
+    sections = {f"{plan.rows:,} row{_s(plan.rows)} on {_fleet(plan)}": wrapped_text(_run(plan))}
+    if warnings := _warnings(plan):
+        sections["Look at this"] = "\n".join(warnings)
+    sections |= {
         "A million rows on a worker": _parts(plan),
         "On disk": wrapped_text(_store(plan)),
         "Measured": wrapped_text(_measured(plan)),
     }
     if plan.fit is not None:
-        sections["A fit with C chosen"] = wrapped_text(_fit(plan.fit))
+        sections["A fit with C chosen"] = wrapped_text(_fit(plan, plan.fit))
     sections["What this assumes"] = wrapped_text(_assumptions(plan))
-    if warnings := _warnings(plan):
-        sections["Look at this"] = "\n".join(warnings)
     return "\n\n".join(f"{title}\n{text}" for title, text in sections.items())
 
 
@@ -62,25 +76,41 @@ def scaling_text(scales: Sequence[Scale]) -> str:
 
 
 def _run(plan: Plan) -> dict[str, str]:
-    wall, runs = plan.simulated.wall_hours, plan.simulated
+    runs = plan.simulated
+    low, median, high = (3600 * runs.wall_hours[name] for name in ("p5", "median", "p95"))
     facts = {
         "texts to encode": f"{plan.distinct:,} ({plan.figures.distinct_share:.1%} are distinct)",
         "tokens": f"{plan.tokens:,}",
-        "rows a second": f"{plan.rows_per_second:,.0f}",
-        "work": f"{_duration(3600 * plan.work_hours)} of a worker",
-        "until the end": f"{_duration(3600 * plan.ideal_hours)} if nothing happens, "
-        f"{_duration(3600 * wall['median'])} simulated ({_number(wall['p5'])} to "
-        f"{_number(wall['p95'])} hours are 5 % to 95 % of {runs.runs:,} runs)",
-        "efficiency": f"{runs.efficiency:.1%}; {runs.lost_share:.2%} of the work lost by "
-        f"{runs.deaths:,.1f} deaths, {runs.doubled_share:.2%} by {runs.doubles:,.1f} doubles",
-        "binds": plan.seconds.binds,
-        "shards": f"{plan.shards.count:,} of {plan.shards.rows:,} rows, "
+        "rows a second": f"{plan.rows_per_second:,.0f}, by all workers",
+        "time": f"{_duration(median, days=True)}, the median of {runs.runs:,} simulated "
+        f"run{_s(runs.runs)} (5 % to 95 %: {_duration(low)} to {_duration(high)}); "
+        f"{_duration(3600 * plan.ideal_hours)} if nothing happens",
+    }
+    if plan.search_hours:
+        facts["before that"] = (
+            f"{_duration(3600 * plan.search_hours)}, in which one process finds where the rows of "
+            f"large files end; nothing for files of {plan.shards.rows:,} rows each, or in Parquet"
+        )
+    facts |= {
+        "lost": f"{runs.lost_share:.2%} of the work by {_count(runs.deaths)} deaths of workers, "
+        f"{runs.doubled_share:.2%} by {_count(runs.doubles)} doubles of slow shards; "
+        f"{runs.efficiency:.1%} of the workers' time is work",
+        "binds": f"{plan.seconds.binds}; {_helps(plan)}",
+        "shards": f"{plan.shards.count:,} of {plan.shards.rows:,} row{_s(plan.shards.rows)}, "
         f"{size(round(plan.bytes.row * plan.shards.rows))} each ({plan.shards.because})",
     }
     if plan.cost is not None:
         price = plan.machines.price_per_gpu_hour
-        facts["cost"] = f"{plan.cost:,.2f}, at {price:,g} for a GPU and hour"
+        facts["cost"] = (
+            f"{plan.cost:,.2f}, at {price:,g} an hour for each of {_fleet(plan)}, until the end"
+        )
     return facts
+
+
+def _helps(plan: Plan) -> str:
+    if _is_of_processor(plan) and plan.seconds.binds == "device":
+        return "more or faster cores help, or GPUs"
+    return _HELPS[plan.seconds.binds]
 
 
 def _parts(plan: Plan) -> str:
@@ -95,7 +125,7 @@ def _parts(plan: Plan) -> str:
 def _together(plan: Plan) -> str:
     if plan.seconds.binds == "disk":
         return "all wait for the disk"
-    if plan.figures.on_cpu and plan.machines.tokens_per_second is None:
+    if _is_of_processor(plan):
         return "all share the cores"
     return "the slowest of the first three, and the rest"
 
@@ -111,6 +141,7 @@ def _store(plan: Plan) -> dict[str, str]:
         "ids, labels, digests": size(found.columns),
         f"all, in {dtype}": f"{size(found.total)}, {found.row:,.0f} bytes a row",
         **{f"all, in {one}": size(n) for one, n in other.items()},
+        "more while it is made": f"{size(found.journals)}, of shards at work",
     }
 
 
@@ -123,7 +154,7 @@ def _measured(plan: Plan) -> dict[str, str]:
         ),
         "model": printable(f"{found.model} in {found.dtype}, loaded in {found.load_seconds:.1f} s"),
         "rows": f"{found.rows:,}, of {_number(found.input_bytes)} bytes; "
-        f"{found.distinct:,} distinct texts of {found.tokens:.1f} tokens, "
+        f"{found.distinct:,} distinct text{_s(found.distinct)} of {found.tokens:.1f} tokens, "
         f"{found.encoded:,} encoded",
         "a second": f"{found.rows_read:,.0f} rows read, {found.texts_tokenised:,.0f} texts "
         f"tokenised, {found.tokens_encoded:,.0f} tokens encoded, "
@@ -131,29 +162,65 @@ def _measured(plan: Plan) -> dict[str, str]:
     }
 
 
-def _fit(fit: FitCost) -> dict[str, str]:
+def _fit(plan: Plan, fit: FitCost) -> dict[str, str]:
+    view = max(plan.figures.views, key=plan.figures.views.__getitem__)
     return {
-        "rows": f"{fit.rows:,} of {fit.columns:,} columns, {fit.classes:,} classes",
-        "passes": f"about {fit.passes:,}"
-        + (", in memory after the first" if fit.in_memory else ", each read from the disk"),
-        "takes": f"about {_duration(fit.seconds)}",
+        "rows": f"{fit.rows:,} with a label; {fit.classes:,} classes",
+        "view": printable(f"{view} ({fit.columns:,} columns)"),
+        "passes": f"about {fit.passes:,}, "
+        f"{'in memory after the first' if fit.in_memory else 'each read from the disk'}, by "
+        f"{fit.workers:,} worker{_s(fit.workers)}",
+        "takes": f"about {_duration(fit.seconds)}; of these {_duration(fit.own_seconds)} in the "
+        f"command itself, which cuts folds and judges each C in {size(fit.own_bytes)} of memory",
     }
 
 
 def _warnings(plan: Plan) -> list[str]:
+    found = plan.figures
     warnings = []
-    if plan.figures.on_cpu and plan.machines.tokens_per_second is None:
+    if _is_of_processor(plan):
         warnings.append(
-            "! these are figures of a processor, and each `GPU` of this plan is such a machine: "
-            "measure where the GPUs are, or give `tokens_per_second`"
+            "! No GPU was measured: these are figures of a processor, which say nothing of a GPU. "
+            "Run this command where the GPUs are, with `json_file`, and plan anywhere with "
+            "`measured`; or give `tokens_per_second`."
+        )
+    if found.rows < _FEW_ROWS and plan.rows > found.rows:
+        warnings.append(
+            f"! The sample has {found.rows:,} row{_s(found.rows)}, too few to say what "
+            f"{plan.rows:,} are like: name more INPUT."
+        )
+    elif found.encoded < min(_FEW_TEXTS, found.distinct):
+        warnings.append(
+            f"! The model read {found.encoded:,} text{_s(found.encoded)}, too few to know its "
+            "rate: give more `seconds`."
+        )
+    if found.why_whole:
+        warnings.append(
+            f"! A file of this kind is made by one worker, however large it is, as "
+            f"{printable(found.why_whole)}: give at least {20 * plan.machines.gpus:,} files."
+        )
+    if (plan.search_hours or 0) > _LONG_SEARCH * plan.simulated.wall_hours["median"]:
+        warnings.append(
+            f"! Before {_fleet(plan)} can begin, one process needs "
+            f"{_duration(3600 * (plan.search_hours or 0))} to find where the rows of large files "
+            f"end: write the input in files of {plan.shards.rows:,} rows, or in Parquet."
         )
     if plan.simulated.stopped_share:
         warnings.append(
-            f"! in {plan.simulated.stopped_share:.0%} of the simulated runs {DEATHS_AT_ONE} "
+            f"! In {plan.simulated.stopped_share:.0%} of the simulated runs {DEATHS_AT_ONE} "
             "workers died at one shard, where a run stops until it is started again: give fewer "
-            "`shard_rows`"
+            "`shard_rows`."
+        )
+    if plan.fit is not None and plan.fit.own_bytes > _MUCH_MEMORY:
+        warnings.append(
+            f"! A fit on {plan.fit.rows:,} rows needs about {size(plan.fit.own_bytes)} of memory "
+            "in one process: a million rows say as much; `labelled_rows` plans with fewer."
         )
     return warnings
+
+
+def _is_of_processor(plan: Plan) -> bool:
+    return plan.figures.on_cpu and plan.machines.tokens_per_second is None
 
 
 def _assumptions(plan: Plan) -> dict[str, str]:
@@ -162,9 +229,10 @@ def _assumptions(plan: Plan) -> dict[str, str]:
     if machines.tokens_per_second is not None:
         device = f"encodes {machines.tokens_per_second:,.0f} tokens a second, as given"
     return {
-        "GPUs": f"each {device}, and has {machines.cores(found):,} cores of its own",
-        "rows": "all are like the first ones: as long, and as often repeated; in more rows more "
-        "are repeated, so that fewer texts are encoded",
+        "workers": f"each {device}, and has {machines.cores(found):,} "
+        f"core{_s(machines.cores(found))} of its own",
+        "rows": "all are as long as the first ones, and repeat each other as often; more rows "
+        "have more repeats, so that fewer texts are encoded",
         "storage": _storage(machines),
         "failures": f"a worker dies {machines.failures_per_hour:g} times an hour at work and loses "
         f"all of its shard; {machines.restart_seconds:g} s later another one loads the model",
@@ -189,8 +257,20 @@ def _storage(machines: Machines) -> str:
     return f"{shared}; {between}; writing is as fast as in the temporary folder"
 
 
-def _gpus(n: int) -> str:
-    return f"{n:,} GPU{'' if n == 1 else 's'}"
+def _fleet(plan: Plan) -> str:
+    n = plan.machines.gpus
+    if _is_of_processor(plan):
+        return f"{n:,} machine{_s(n)} without a GPU"
+    return f"{n:,} GPU{_s(n)}"
+
+
+def _s(n: int) -> str:
+    return "" if n == 1 else "s"
+
+
+def _count(value: float) -> str:
+    """Give a mean of counts."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def _number(value: float) -> str:
@@ -202,11 +282,12 @@ def _number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _duration(seconds: float) -> str:
-    """Give a time in the unit that is usual for it; long ones in days as well."""
+def _duration(seconds: float, *, days: bool = False) -> str:
+    """Give a time in the unit that is usual for it; if asked, long ones in days as well."""
     hours = seconds / 3600
     if seconds < 120:
         return f"{_number(seconds)} seconds"
     if hours < 2:
         return f"{_number(seconds / 60)} minutes"
-    return f"{_number(hours)} hours" + (f" ({_number(hours / 24)} days)" if hours >= 72 else "")
+    in_days = f" ({_number(hours / 24)} days)" if days and hours >= 72 else ""
+    return f"{_number(hours)} hours{in_days}"

@@ -73,7 +73,11 @@ def test_of_a_large_input_the_first_rows_are_read(tmp_path, tiny_model):
 def test_no_usable_row_is_said(tmp_path, tiny_model):
     path = tmp_path / "none.csv"
     path.write_text("id,text\n" + "1\n" * 5)
-    with pytest.raises(InputError, match=r"no usable tweet in the first 5 rows of .*none\.csv"):
+    said = r"no usable tweet in the first 5 rows of .*none\.csv; the first one, line 2: 1 cells"
+    with pytest.raises(InputError, match=said):
+        measure(path, settings_of(tiny_model), Columns())
+    path.write_text("id,text\n")
+    with pytest.raises(InputError, match=r"none\.csv has no rows, so nothing can be measured"):
         measure(path, settings_of(tiny_model), Columns())
 
 
@@ -86,8 +90,9 @@ def test_the_command_measures_and_its_figures_plan_again(tweets, tiny_model, tmp
     of_encoder = ["--model", tiny_model("bert"), "--pooling", "cls", "--dtype", "float32"]
     first = planned(tweets, "--rows", "10M", *of_encoder, "--seconds", 0.05, "--json", file)
     assert first.exit_code == 0, first.output
-    assert "10,000,000 rows on 1 GPU\n" in first.stdout
-    assert "! these are figures of a processor" in first.stdout
+    assert "10,000,000 rows on 1 machine without a GPU\n" in first.stdout
+    assert "! No GPU was measured: these are figures of a processor" in first.stdout
+    assert "! The sample has 4 rows, too few to say what 10,000,000 are like" in first.stdout
     content = json.loads(file.read_text())
     assert content["rows"] == 10_000_000
     assert "scaling" not in content

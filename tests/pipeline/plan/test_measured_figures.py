@@ -35,7 +35,6 @@ def test_no_file_is_said(tmp_path):
         (b"[1]", "has no `figures`"),
         (b'{"figures": 3}', "has no `figures`"),
         (b'"' + b"x" * 2**20 + b'"', "has no `figures`"),
-        (b'{"figures": {}}', "model is None"),
     ],
 )
 def test_what_is_no_plan_is_refused(content, said, tmp_path):
@@ -44,6 +43,17 @@ def test_what_is_no_plan_is_refused(content, said, tmp_path):
     with pytest.raises(
         FileRefused, match=f"{said}.*what `frostline plan` writes to its `json_file`"
     ):
+        read_figures(path)
+
+
+@pytest.mark.parametrize("missing", [["flops"], ["rows_searched", "why_whole"]])
+def test_figures_of_another_version_are_refused(missing, tmp_path):
+    path = tmp_path / "plan.json"
+    figures = {name: value for name, value in A_GPU.to_dict().items() if name not in missing}
+    path.write_text(json.dumps({"figures": figures}))
+    names = ", ".join(map(json.dumps, missing))
+    said = f"its figures have no {names}: another version of frostline measured"
+    with pytest.raises(FileRefused, match=said):
         read_figures(path)
 
 
@@ -67,6 +77,11 @@ def test_what_is_no_plan_is_refused(content, said, tmp_path):
         ("views", []),
         ("device", None),
         ("input_rows", 0),
+        ("rows_searched", 0.0),
+        ("why_whole", None),
+        ("rows_read", 5e-324),
+        ("tokens", 1e300),
+        ("rows", 10**400),
     ],
 )
 def test_a_figure_that_can_not_be_is_refused(name, value, tmp_path):
