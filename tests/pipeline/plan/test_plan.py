@@ -1,8 +1,10 @@
 """A plan from figures with round numbers: every number by hand, and what must follow from what."""
 
 import dataclasses
+import itertools
 import json
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,7 @@ from pipeline.plan.runs import SIMULATED_SHARDS
 from pipeline.plan.shards import choose_shards
 from pipeline.plan.store_size import store_bytes
 
+ROOT = Path(__file__).parents[3]
 A_CPU = dataclasses.replace(A_GPU, device="cpu", gpus=0)
 NOTHING_HAPPENS = {"failures_per_hour": 0.0, "stragglers": Stragglers(0.0, 1.0)}
 
@@ -260,3 +263,11 @@ def test_more_gpus_end_earlier_and_cost_no_less():
         assert one.gpu_hours == one.cost == one.gpus * one.simulated.wall_hours["median"]
         assert one.ideal_hours < one.simulated.wall_hours["median"]
         assert 0.5 < one.simulated.efficiency < 1
+
+
+def test_every_name_in_the_file_is_documented():
+    """And in the order of the file."""
+    page = (ROOT / "docs/commands.md").read_text().partition("| in the JSON file |")[2]
+    rows = itertools.takewhile(lambda line: line.startswith("|"), page.splitlines()[2:])
+    names = [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert names == [*plan(A_GPU, Machines()).to_dict(), "scaling"]
