@@ -25,9 +25,17 @@ def write_order(store: Path, pieces: int, inputs=("a.csv", "b.csv")) -> str:
 
 
 def write_piece(store: Path, order: str, piece: int, rows=(40,), labels=LABELS, **options):
-    """Make a piece of shards of so many rows, with its receipt; give the shards' paths."""
-    if rows:
-        layout.piece_folder(store, piece).mkdir()
+    """Make a piece of shards of so many rows, with its receipt; give the shards' paths.
+
+    Pieces 1 and 6 have a reject each.
+    """
+    folder = layout.piece_folder(store, piece)
+    rejects = folder / layout.REJECTS
+    if rows or piece in (1, 6):
+        folder.mkdir()
+    if piece in (1, 6):
+        reject = {"source": "a.csv", "line": 7, "reason": "no text", "start": "7,,"}
+        rejects.write_text(json.dumps(reject) + "\n")
     shards = []
     for number, n_rows in enumerate(rows):
         X, y = (one[:n_rows] for one in blobs(max(30, n_rows), 8, 3, seed=100 * piece + number))
@@ -40,7 +48,7 @@ def write_piece(store: Path, order: str, piece: int, rows=(40,), labels=LABELS, 
                 path, {"cls": X, "mean": X[:, :4]}, y, labels, ids=ids, texts=texts, **options
             )
         )
-    receipt = receipt_of(piece, order, shards, rejects=int(piece in (1, 6)))
+    receipt = receipt_of(piece, order, shards, rejects=rejects)
     layout.receipt_path(store, piece).write_bytes(receipt.to_json())
     return shards
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -28,13 +28,12 @@ from features.store import admission, row_checks
 from features.store.checksum import check_seal
 from features.store.format import Shard, check_same_vectors
 from features.store.joined import check, place
+from features.store.joined.describe import Contents
+from features.store.joined.receipt import Receipt
 from features.store.joined.shard_files import remade
 from features.store.missing_shards import gaps
 from features.store.reader import FeatureStore
 from features.store.shard_folder import Part
-
-# Shards of a joined store that one child looks at.
-_TOGETHER = 256
 
 
 @dataclass(frozen=True)
@@ -158,21 +157,26 @@ def _verify_pieces(
     faults = [Fault(str(file), reason) for file, reason in seen.faults]
     meter, rows = _Meter(progress, 2 * seen.bytes), 0
     views: tuple[str, ...] = ()
-    waiting = chain.from_iterable(check.promises(store, seen.found, one) for one in seen.good)
-    while batch := list(islice(waiting, _TOGETHER)):
-        files = [place.bring_shard(store, one.piece, one.number) for one in batch]
-        _ask_one_child(files)
-        for promise, file in zip(batch, files, strict=True):
-            n_rows, shard, reasons = _verify_file(file, meter)
-            if shard is not None:
-                reasons += check.broken(store, promise, file, shard, n_rows)
-                views = views or tuple(shard.vectors.views)
-            else:
-                reasons = [remade(store, promise.piece, reason) for reason in reasons]
-            rows += 0 if reasons else n_rows
-            faults += (Fault(str(file), reason) for reason in reasons)
-    if seen.unjoined and not faults:  # else its reason is among them
-        faults.append(Fault(str(store), seen.unjoined))
+    for batch in check.receipts_of(store, seen):
+        files = {
+            receipt.piece: [
+                place.bring_shard(store, receipt.piece, number)
+                for number in range(len(receipt.shards))
+            ]
+            for receipt in batch
+        }
+        _ask_one_child(list(chain.from_iterable(files.values())))
+        for receipt in batch:
+            more, found = _verify_piece(store, receipt, files[receipt.piece], meter)
+            faults += more
+            rows += found
+            if receipt.vectors is not None:
+                views = views or tuple(receipt.vectors.views)
+    if not faults:
+        try:
+            seen.remarks += check.join_whole(store)
+        except (FileRefused, InputError) as error:
+            faults.append(Fault(str(store), f"its pieces are not joined: {error}"))
     return Verification(
         str(store),
         seen.shards,
@@ -184,6 +188,29 @@ def _verify_pieces(
         tuple(seen.remarks),
         in_pieces=True,
     )
+
+
+def _verify_piece(
+    store: Target, receipt: Receipt, files: Sequence[Path], meter: _Meter
+) -> tuple[list[Fault], int]:
+    """Give what is wrong with a piece, and the rows of its shards that are whole."""
+    faults: list[Fault] = []
+    found: list[Contents] = []
+    for number, file in enumerate(files):
+        _, shard, reasons = _verify_file(file, meter)
+        if shard is None:
+            reasons = [remade(store, receipt.piece, reason) for reason in reasons]
+        else:
+            contents, more = check.of_shard(store, receipt, number, file)
+            reasons += more
+            if contents is not None and not reasons:
+                found.append(contents)
+        faults += (Fault(str(file), reason) for reason in reasons)
+    if not faults:
+        faults += (
+            Fault(str(file), reason) for file, reason in check.of_piece(store, receipt, found)
+        )
+    return faults, sum(one.facts.rows for one in found)
 
 
 def _verify_file(file: Path, meter: _Meter) -> tuple[int, Shard | None, list[str]]:

@@ -1,13 +1,14 @@
 """Check a store that is made in pieces: what its receipts promise, and what its shards keep.
 
 In comes the folder of a store, out come sentences: what is wrong with its order and its receipts,
-and what a shard that was verified by itself is, other than its receipt promises. `look` joins the
-pieces where nothing is wrong with the receipts. `features/store/verify.py` reads the shards.
+and what a shard that was verified by itself, or a piece, is, other than its receipt promises.
+`join_whole` joins the pieces of a store with which nothing is wrong. `features/store/verify.py`
+reads the shards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,26 +16,25 @@ from features.base import storage
 from features.base.remote.urls import is_url
 from features.base.storage import Target
 from features.errors import FileRefused, InputError
-from features.store.checksum import sealed_digest
-from features.store.format import Shard
+from features.store.joined.describe import Contents, contents_of
 from features.store.joined.join import Survey, join, read_receipts, survey
-from features.store.joined.layout import (
-    piece_folder,
-    receipt_path,
-    store_path,
-)
-from features.store.joined.receipt import ShardFacts, VectorFacts
+from features.store.joined.layout import REJECTS, piece_folder, receipt_path, store_path
+from features.store.joined.receipt import Receipt
+from features.store.joined.rejected import rejects_in
 from features.store.joined.shard_files import remade
 
-
-@dataclass(frozen=True)
-class Promise:
-    """A shard as its receipt promises it."""
-
-    piece: int
-    number: int
-    vectors: VectorFacts | None
-    facts: ShardFacts
+# What a receipt says of a shard, and of a piece beside that, in words.
+_OF_SHARD = {
+    "rows": "rows",
+    "bytes": "bytes",
+    "seal": "seal",
+    "label_names": "classes",
+    "label_rows": "rows of its classes",
+    "input_digest": "digest of the input",
+}
+_OF_PIECE = ("tokens", "truncated", "empty", "repaired")
+# Shards of pieces that are checked together.
+_TOGETHER = 256
 
 
 @dataclass
@@ -51,8 +51,6 @@ class Look:
         What these promise.
     faults : list of (Target, str)
         What is wrong, each with the file that it is wrong with.
-    unjoined : str
-        Why its pieces can't be joined although no fault was found.
     remarks : list of str
     """
 
@@ -61,12 +59,11 @@ class Look:
     shards: int = 0
     bytes: int = 0
     faults: list[tuple[Target, str]] = field(default_factory=list)
-    unjoined: str = ""
     remarks: list[str] = field(default_factory=list)
 
 
 def look(store: Target) -> Look:
-    """Read all receipts of a store, and join its pieces if nothing is wrong with these."""
+    """Read all receipts of a store."""
     seen = Look()
     try:
         seen.found = survey(store)
@@ -75,64 +72,95 @@ def look(store: Target) -> Look:
         return seen
     for piece in seen.found.finished:
         try:
-            shards = [promise.facts for promise in promises(store, seen.found, piece)]
+            (receipt,) = read_receipts(store, seen.found.order, [piece])
         except (FileRefused, InputError) as error:
             seen.faults.append((receipt_path(store, piece), str(error)))
             continue
         seen.good.append(piece)
-        seen.shards += len(shards)
-        seen.bytes += sum(shard.bytes for shard in shards)
+        seen.shards += len(receipt.shards)
+        seen.bytes += sum(shard.bytes for shard in receipt.shards)
     if seen.found.missing:
         seen.faults.append((store, seen.found.lacking(store)))
-    if not seen.faults:
-        _join(store, seen)
     seen.remarks += _strangers(store, seen.found)
     return seen
 
 
-def _join(store: Target, seen: Look) -> None:
-    path = store_path(store)
-    before, said = storage.info(path), list[str]()
-    try:
-        # Who joined it before has allowed for its rejects.
-        index = join(store, allow_rejects=before is not None, say=said.append)
-    except (FileRefused, InputError) as error:
-        seen.unjoined = f"its pieces are not joined: {error}"
+def receipts_of(store: Target, seen: Look) -> Iterator[list[Receipt]]:
+    """Give the receipts that are right, those of some shards together."""
+    batch: list[Receipt] = []
+    if seen.found is None:
         return
-    if before is None:
-        seen.remarks += [f"joined: {store}: its {index.pieces:,} pieces, in {path}", *said]
-    elif storage.info(path) != before:
-        seen.remarks.append(f"joined again: {store}: {path} was not what its receipts say")
+    for receipt in read_receipts(store, seen.found.order, seen.good):
+        batch.append(receipt)
+        if sum(max(1, len(one.shards)) for one in batch) >= _TOGETHER:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
-def promises(store: Target, found: Survey | None, piece: int) -> Iterator[Promise]:
-    """Give the shards that the receipt of a piece promises."""
-    assert found is not None, "a piece was found"
-    for receipt in read_receipts(store, found.order, [piece]):
-        for number, facts in enumerate(receipt.shards):
-            yield Promise(piece, number, receipt.vectors, facts)
+def of_shard(
+    store: Target, receipt: Receipt, number: int, file: Path
+) -> tuple[Contents | None, list[str]]:
+    """Give what a shard that is whole by itself holds, and what it is, other than was promised."""
+    try:
+        found = contents_of(file)
+    except (FileRefused, InputError) as error:
+        return None, [str(error)]
+    promised = receipt.shards[number]
+    differing = [
+        word
+        for name, word in _OF_SHARD.items()
+        if getattr(found.facts, name) != getattr(promised, name)
+    ]
+    if found.vectors != receipt.vectors:
+        differing.append("vectors")
+    if not differing:
+        return found, []
+    reason = f"{file} is not the shard that its receipt promises ({', '.join(differing)})"
+    return found, [remade(store, receipt.piece, reason)]
 
 
-def broken(store: Target, promise: Promise, file: Path, shard: Shard, n_rows: int) -> Iterator[str]:
-    """Say what a shard that is whole by itself is, other than its receipt promises."""
-    vectors, facts = shard.vectors, promise.facts
-    found = VectorFacts(
-        vectors.spec.fingerprint, dict(vectors.views), str(vectors.precision), vectors.store_dtype
-    )
-    kept = {
-        "rows": n_rows == facts.rows,
-        "bytes": file.stat().st_size == facts.bytes,
-        "seal": sealed_digest(file) == facts.seal,
-        "classes": tuple(shard.label_names) == facts.label_names,
-        "vectors": found == promise.vectors,
-        "digest of the input": shard.provenance.get("input_digest") == facts.input_digest,
-    }
-    if differing := [name for name, same in kept.items() if not same]:
-        yield remade(
-            store,
-            promise.piece,
-            f"{file} is not the shard that its receipt promises ({', '.join(differing)})",
+def of_piece(
+    store: Target, receipt: Receipt, found: Sequence[Contents]
+) -> Iterator[tuple[Target, str]]:
+    """Say what a piece is, other than its receipt promises, beside its shards that are whole."""
+    rejects = storage.child(piece_folder(store, receipt.piece), REJECTS)
+    try:
+        reason = ""
+        if rejects_in(rejects) != (receipt.rejects, receipt.rejects_digest):
+            reason = f"{rejects} does not hold the {receipt.rejects:,} rejects of its receipt"
+    except FileRefused as error:
+        reason = str(error)
+    if reason:
+        yield rejects, remade(store, receipt.piece, reason)
+    sums = {name: sum(getattr(one, name) for one in found) for name in _OF_PIECE}
+    if differing := [name for name in _OF_PIECE if sums[name] != getattr(receipt, name)]:
+        path = receipt_path(store, receipt.piece)
+        yield (
+            path,
+            f"{path} does not say what its shards hold ({', '.join(differing)}): remove it, and "
+            "run the same `frostline extract` again, which writes it anew",
         )
+
+
+def join_whole(store: Target) -> Iterator[str]:
+    """Join the pieces of a store with which nothing is wrong, and say so if it was not joined.
+
+    Raises
+    ------
+    FileRefused, InputError
+        They can't be joined.
+    """
+    path, said = store_path(store), list[str]()
+    before = storage.info(path)
+    # Who joined it before has allowed for its rejects.
+    index = join(store, allow_rejects=before is not None, say=said.append)
+    if before is None:
+        yield f"joined: {store}: its {index.pieces:,} pieces, in {path}"
+        yield from said
+    elif storage.info(path) != before:
+        yield f"joined again: {store}: {path} was not what its receipts say"
 
 
 def _strangers(store: Target, found: Survey) -> Iterator[str]:

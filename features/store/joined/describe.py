@@ -1,11 +1,13 @@
 """Make the receipt of a piece from its finished shards.
 
-In come the shards' paths, out comes a `Receipt`; the shards are read, never changed.
+In come the shards' paths and that of the rejects, out comes a `Receipt`; they are read, never
+changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,31 @@ from features.errors import FileRefused
 from features.store.checksum import sealed_digest
 from features.store.format import EMPTY, REPAIRED, TRUNCATED
 from features.store.joined.receipt import Receipt, ShardFacts, VectorFacts
+from features.store.joined.rejected import rejects_in
 from features.store.reader import FeatureStore
 
 
-def receipt_of(piece: int, order: str, shards: Sequence[Path], *, rejects: int) -> Receipt:
+@dataclass(frozen=True)
+class Contents:
+    """What a shard holds, as far as a receipt speaks of it.
+
+    Attributes
+    ----------
+    facts : ShardFacts
+    vectors : VectorFacts
+    tokens, truncated, empty, repaired : int
+        Of its rows.
+    """
+
+    facts: ShardFacts
+    vectors: VectorFacts
+    tokens: int
+    truncated: int
+    empty: int
+    repaired: int
+
+
+def receipt_of(piece: int, order: str, shards: Sequence[Path], *, rejects: Path) -> Receipt:
     """Describe a finished piece.
 
     Parameters
@@ -27,37 +50,46 @@ def receipt_of(piece: int, order: str, shards: Sequence[Path], *, rejects: int) 
     order : str
         SHA-256 of the bytes of `order.json`.
     shards : sequence of Path
-        Its shards in the order of their rows, wherever they lie now; none where no row can be used.
-    rejects : int
-        Rows that could not be used.
+        Its shards in the order of their rows, wherever they lie now; none where no row of the piece
+        can be used.
+    rejects : Path
+        The file of its rejects; without any there is none.
 
     Raises
     ------
     FileRefused
-        A shard is damaged, or not one of those that `extract` makes.
+        A shard is damaged, or not one of those that `extract` makes; or the rejects are damaged.
     """
-    vectors, facts, tokens, flagged = None, [], 0, {TRUNCATED: 0, EMPTY: 0, REPAIRED: 0}
-    for path in shards:
-        with FeatureStore(path) as store:
-            facts.append(_facts(path, store))
-            vectors = VectorFacts(
-                store.fingerprint, store.views, store.precision, store.store_dtype
-            )
-            tokens += int(store.n_tokens().sum(dtype=np.int64))
-            flags = store.flags()
-        for flag in flagged:
-            flagged[flag] += int(np.count_nonzero(flags & flag))
+    found = [contents_of(path) for path in shards]
     return Receipt(
         piece,
         order,
-        vectors,
-        tuple(facts),
-        rejects,
-        tokens,
-        flagged[TRUNCATED],
-        flagged[EMPTY],
-        flagged[REPAIRED],
+        found[-1].vectors if found else None,
+        tuple(one.facts for one in found),
+        *rejects_in(rejects),
+        sum(one.tokens for one in found),
+        sum(one.truncated for one in found),
+        sum(one.empty for one in found),
+        sum(one.repaired for one in found),
     )
+
+
+def contents_of(path: Path) -> Contents:
+    """Look at a shard.
+
+    Raises
+    ------
+    FileRefused
+        It is damaged, or not one of those that `extract` makes.
+    """
+    with FeatureStore(path) as store:
+        flags = store.flags()
+        return Contents(
+            _facts(path, store),
+            VectorFacts(store.fingerprint, store.views, store.precision, store.store_dtype),
+            int(store.n_tokens().sum(dtype=np.int64)),
+            *(int(np.count_nonzero(flags & flag)) for flag in (TRUNCATED, EMPTY, REPAIRED)),
+        )
 
 
 def _facts(path: Path, store: FeatureStore) -> ShardFacts:

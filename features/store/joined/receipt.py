@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from features.base.shown import shown
 from features.errors import FileRefused, first_line
 from features.spec.vector_spec import PRECISIONS, STORE_DTYPES
 from features.store.joined import fields
@@ -75,6 +76,8 @@ class Receipt:
         In the order of their rows; none where no row of the piece can be used.
     rejects : int
         Rows that could not be used.
+    rejects_digest : str or None
+        SHA-256 of what is said of them (`features/store/joined/rejected.py`); None without any.
     tokens : int
         Of all rows, special tokens included.
     truncated, empty, repaired : int
@@ -86,6 +89,7 @@ class Receipt:
     vectors: VectorFacts | None
     shards: tuple[ShardFacts, ...]
     rejects: int
+    rejects_digest: str | None
     tokens: int
     truncated: int
     empty: int
@@ -130,12 +134,17 @@ def _receipt(content: Mapping[str, Any]) -> Receipt:
     shards = tuple(map(_shard, content["shards"]))
     if (content["vectors"] is None) != (not shards):
         raise ValueError(f"it has {len(shards)} shards, and vectors {content['vectors']}")
-    numbers = ("rejects", "tokens", "truncated", "empty", "repaired")
+    digest = content["rejects_digest"]
+    if (digest is None) != (content["rejects"] == 0):
+        raise ValueError(f"rejects is {shown(str(content['rejects']))}, with another digest")
+    numbers = ("tokens", "truncated", "empty", "repaired")
     return Receipt(
         fields.count(content["piece"], "piece", 0, MAX_PIECES - 1),
         fields.sha256(content["order"], "order"),
         _vectors(content["vectors"]) if shards else None,
         shards,
+        fields.count(content["rejects"], "rejects"),
+        None if digest is None else fields.sha256(digest, "rejects_digest"),
         *(fields.count(content[name], name) for name in numbers),
     )
 

@@ -73,7 +73,7 @@ def test_the_same_receipts_make_the_same_bytes(store):
     assert Index.from_json(made, "store.json").to_json() == made
     assert sorted(one.name for one in store.iterdir()) == [
         "order.json",
-        *("piece-00000", "piece-00002", "piece-00003"),
+        *("piece-00000", "piece-00001", "piece-00002", "piece-00003"),
         *("receipts", "store.json"),
     ]
 

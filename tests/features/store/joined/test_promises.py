@@ -1,6 +1,7 @@
 """`verify` joins a store that is made in pieces, names what is missing, and checks every shard."""
 
 import json
+import random
 import shutil
 
 import pytest
@@ -93,7 +94,7 @@ def replaced(store, shards):
     X, y = blobs(50, 8, 3, seed=3)
     shards[2].unlink()
     write_store(shards[2], {"cls": X, "mean": X[:, :4]}, y)
-    return ["(seal)", "(bytes, seal)", "(bytes, seal, classes)"]
+    return ["(seal)", "(bytes, seal", "(seal, "]
 
 
 def a_receipt_that_lies(store, shards):
@@ -114,8 +115,73 @@ def test_a_shard_that_is_not_as_promised(made, damage):
     assert any(wording in fault.reason for wording in wordings), fault.reason
     assert "receipts/00002.json" in fault.reason and "piece-00002" in fault.reason
     assert found.rows == 149
-    assert layout.store_path(store).exists(), "the receipts fit together all the same"
+    assert not layout.store_path(store).exists(), "what is broken is not joined"
     assert run("verify", store)[0] == 3
+
+
+def changed_rejects(store):
+    path = layout.piece_folder(store, 1) / layout.REJECTS
+    path.write_text(path.read_text().replace("no text", "no test"))
+    return path, "does not hold the 1 rejects"
+
+
+def removed_rejects(store):
+    path = layout.piece_folder(store, 1) / layout.REJECTS
+    path.unlink()
+    return path, "does not hold the 1 rejects"
+
+
+def cut_rejects(store):
+    path = layout.piece_folder(store, 1) / layout.REJECTS
+    path.write_text(path.read_text()[:-9])
+    return path, "is damaged"
+
+
+def surplus_rejects(store):
+    path = layout.piece_folder(store, 2) / layout.REJECTS
+    path.write_bytes((layout.piece_folder(store, 1) / layout.REJECTS).read_bytes())
+    return path, "does not hold the 0 rejects"
+
+
+def other_sums(store):
+    path = layout.receipt_path(store, 2)
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"tokens": 251, "empty": 1}))
+    return path, "does not say what its shards hold (tokens, empty)"
+
+
+@pytest.mark.parametrize(
+    "damage", [changed_rejects, removed_rejects, cut_rejects, surplus_rejects, other_sums]
+)
+def test_a_piece_that_is_not_as_promised(made, damage):
+    store, _ = made
+    path, wording = damage(store)
+    (fault,) = verify(store).faults
+    assert fault.file == str(path) and wording in fault.reason
+    assert "`frostline extract` again" in fault.reason
+    assert not layout.store_path(store).exists()
+
+
+# Of shards, `tests/features/store/test_verify.py` changes thousands.
+@pytest.mark.parametrize(
+    "kind", ["order.json", "store.json", "receipts/*.json", "piece-*/rejects.jsonl"]
+)
+def test_no_changed_bit_passes(tmp_path, kind):
+    """Of `store.json` a right one is made."""
+    store = tmp_path / "store"
+    write_pieces(store, [(30, 1), (), (2,)])
+    join(store)
+    kept, rng = layout.store_path(store).read_bytes(), random.Random(7)
+    for path in sorted(store.glob(kind)):
+        content = path.read_bytes()
+        for at in rng.sample(range(len(content)), 6):
+            damaged = bytearray(content)
+            damaged[at] ^= 1 << rng.randrange(8)
+            path.write_bytes(damaged)
+            found = verify(store)
+            remade = kind == "store.json" and path.read_bytes() == kept and found.remarks
+            assert not found.whole or remade, (path, at, damaged)
+        path.write_bytes(content)
+    assert verify(store).whole
 
 
 def test_the_cure_works(made):

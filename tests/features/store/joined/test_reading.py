@@ -267,7 +267,9 @@ RECEIPT = Receipt(
     "e" * 64,
     VectorFacts(SPEC.fingerprint, {"cls": 8}, "half", "float16"),
     (ShardFacts(3, 4096, "1" * 64, ("bad", "good"), (1, 2), "2" * 64),),
-    *range(5),
+    0,
+    None,
+    *range(1, 5),
 ).to_json()
 INDEX = Index(
     "e" * 64,
@@ -336,7 +338,7 @@ def test_a_piece_that_was_made_again_since(made):
     """On another kind of machine, say: its receipt is right, and the index older."""
     path, shards = made
     broken = of_the_same_size(path, shards)
-    receipt = receipt_of(3, read_order(path).digest, shards[3:], rejects=3)
+    receipt = receipt_of(3, read_order(path).digest, shards[3:], rejects=path / "none.jsonl")
     layout.receipt_path(path, 3).write_bytes(receipt.to_json())
     with (
         FeatureStore(path) as store,

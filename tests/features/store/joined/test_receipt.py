@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,12 +23,13 @@ RECEIPT = Receipt(
     VectorFacts(SPEC.fingerprint, {"cls": 8}, "half", "float16"),
     (SHARD,),
     1,
+    "3" * 64,
     20,
     0,
     1,
     2,
 )
-EMPTY_PIECE = Receipt(0, ORDER, None, (), 7, 0, 0, 0, 0)
+EMPTY_PIECE = Receipt(0, ORDER, None, (), 0, None, 0, 0, 0, 0)
 
 hexes = st.text("0123456789abcdef", min_size=64, max_size=64)
 counts = st.integers(0, 2**63 - 1)
@@ -54,7 +56,8 @@ vectors = st.builds(
 @st.composite
 def receipts(draw):
     of_piece = tuple(draw(st.lists(shards(), max_size=3)))
-    rest = [draw(counts) for _ in range(5)]
+    rejects = draw(counts)
+    rest = [rejects, draw(hexes) if rejects else None, *(draw(counts) for _ in range(4))]
     made = draw(vectors) if of_piece else None
     return Receipt(draw(st.integers(0, 9_999_999)), draw(hexes), made, of_piece, *rest)
 
@@ -71,7 +74,9 @@ def test_a_receipt_says_what_is_in_the_shards(tmp_path):
     flags = [TRUNCATED, EMPTY | REPAIRED, 0, EMPTY]
     first = write_store(tmp_path / "1.h5", X, [0, 1, 1, -1], ("no", "yes"), flags=flags)
     second = write_store(tmp_path / "2.h5", X[:3], [0, 0, 0], ("no",))
-    receipt = receipt_of(5, ORDER, [first, second], rejects=2)
+    rejects = tmp_path / "rejects.jsonl"
+    rejects.write_text('{"source": "a/b.csv", "line": 2}\n{"source": "b.csv", "line": 3}\n')
+    receipt = receipt_of(5, ORDER, [first, second], rejects=rejects)
     assert receipt.vectors == VectorFacts(SPEC.fingerprint, {"cls": 8}, "float32", "float32")
     assert (receipt.piece, receipt.order, receipt.rejects) == (5, ORDER, 2)
     assert (receipt.truncated, receipt.empty, receipt.repaired) == (1, 2, 1)
@@ -82,10 +87,12 @@ def test_a_receipt_says_what_is_in_the_shards(tmp_path):
     assert (two.rows, two.label_names, two.label_rows) == (3, ("no",), (3,))
     assert (one.bytes, two.bytes) == (first.stat().st_size, second.stat().st_size)
     assert one.seal == first.read_bytes()[-32:].hex()
+    rejects.write_text(rejects.read_text().replace("a/b", "/elsewhere/b"))
+    assert receipt_of(5, ORDER, [first, second], rejects=rejects) == receipt, "on another machine"
 
 
 def test_a_piece_without_a_row_of_use():
-    assert receipt_of(0, ORDER, [], rejects=7) == EMPTY_PIECE
+    assert receipt_of(0, ORDER, [], rejects=Path("none.jsonl")) == EMPTY_PIECE
     assert Receipt.from_json(EMPTY_PIECE.to_json(), "receipt") == EMPTY_PIECE
 
 
@@ -93,7 +100,7 @@ def test_a_shard_that_was_cut_gets_no_receipt(tmp_path):
     path = write_store(tmp_path / "1.h5", np.ones((4, 8), np.float32), [0, 1, 1, -1])
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(FileRefused, match=r"1\.h5"):
-        receipt_of(0, ORDER, [path], rejects=0)
+        receipt_of(0, ORDER, [path], rejects=tmp_path / "none.jsonl")
 
 
 def changed(*path, to):
@@ -135,6 +142,8 @@ HOSTILE = {
     "a label twice": changed("shards", 0, "label_names", to=["bad", "bad"]),
     "a label that is a number": changed("shards", 0, "label_names", to=["bad", 1]),
     "rejects below 0": changed("rejects", to=-1),
+    "rejects without a digest": changed("rejects_digest", to=None),
+    "a digest without rejects": changed("rejects", to=0),
 }
 
 
