@@ -14,8 +14,9 @@ from typing import Any
 
 # How torch computes linear layers: laid out for oneDNN once and fused, or as torch does by itself.
 PREPACKED, PLAIN = "prepacked", "plain"
-# How torch attends within texts on the CPU, where it is not by its fused kernel.
-BY_PRODUCTS = "products"
+# How torch attends within texts on the CPU, where it is not by its fused kernel; beside 8-bit
+# products, both are in half precision.
+BY_PRODUCTS, IN_HALF = "products", "half"
 HALF = ("bfloat16", "float16")
 
 
@@ -32,7 +33,9 @@ class Candidate:
     kernels : str
         Of torch: `prepacked` or `plain`; empty for other backends.
     attention : str
-        Of torch: `products` where it was measured to be faster; empty for its fused kernel.
+        Of torch: `products` where it was measured to be faster; empty for its fused kernel. Beside
+        8-bit products these are in half precision and in float32, and `half` is the fused kernel in
+        half precision.
     """
 
     backend: str
@@ -139,6 +142,9 @@ class Runtime:
         `float32` or `half`, where vectors are added to some of that precision.
     begun : Choice, optional
         That of an interrupted run, which goes on as it was begun where that is still to be had.
+    one_core : bool
+        Whether each batch is computed on one core of the CPU, and what runs the model is measured
+        there: so neither the choice nor a bit of a vector depends on how many cores there are.
     """
 
     dtype: str = "auto"
@@ -147,3 +153,4 @@ class Runtime:
     max_batch_tokens: int | None = None
     precision: str | None = None
     begun: Choice | None = None
+    one_core: bool = False

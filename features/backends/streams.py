@@ -24,27 +24,45 @@ class RunAll(Protocol):
 
 
 @contextmanager
-def streams(n: int) -> Iterator[RunAll]:
+def streams(n: int, *, one_core: bool = False) -> Iterator[RunAll]:
     """Give a `map` that runs n calls at a time, each in a thread of one core, or a plain one.
 
-    With several, results come in the order in which they are done.
+    With several, results come in the order in which they are done. A plain one computes each call
+    on all cores, unless `one_core` is asked for.
     """
-    if n < 2:
+    if n < 2 and not one_core:
         yield map
         return
-    torch = sys.modules.get("torch")  # exported models run without it, and keep to their threads
     pool = ThreadPoolExecutor(n, "forward", initializer=_use_one_core)
-    threads = torch.get_num_threads() if torch else 0
 
     def run_all(call: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         for done in as_completed([pool.submit(call, item) for item in items]):
             yield done.result()
 
+    with _threads_kept():
+        try:
+            yield run_all
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Let this thread, and those that it starts, compute on one core."""
+    with _threads_kept():
+        _use_one_core()
+        yield
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Set the number of threads again: what is set in one counts for those that come after it."""
+    torch = sys.modules.get("torch")  # exported models run without it, and keep to their threads
+    threads = torch.get_num_threads() if torch else 0
     try:
-        yield run_all
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
-        if torch:  # what is set in one thread counts for those that come after it as well
+        if torch:
             torch.set_num_threads(threads)
 
 

@@ -66,6 +66,12 @@ _PROMISING = 1.1
 # Another budget of tokens, another way to use the cores, or torch beside an exported model, must be
 # so much faster to be taken.
 _CLEARLY = 1.05
+# So much faster must a way be to be taken instead of a plainer one, where all processes should take
+# the same: more than a disturbed measurement is wrong by.
+_FAR = 1.25
+# How many times as long, by the clock, a measurement in time of the processor may take: so many
+# processes may share a core.
+_PATIENCE = 20
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,10 @@ class Trial:
         Tokens of a batch, where nothing better is measured.
     tune : bool
         Whether another number of tokens in a batch may be taken.
+    one_core : bool
+        Whether the same way should be taken by all processes on machines of one kind: measured on
+        one core, in time of the processor instead of the clock, so that who else is at work there
+        counts little; and the plainest way is taken, unless another one is far faster.
     product_rate : callable
         Measures the products of a dtype and kernels, as
         `features.backends.eager.product_rates.rate` does.
@@ -99,7 +109,17 @@ class Trial:
     max_length: int
     max_batch_tokens: int
     tune: bool
+    one_core: bool = False
     product_rate: ProductRate = product_rate
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """Where the seconds of a trial are read."""
+        return time.process_time if self.one_core else time.perf_counter
+
+    def streams_of(self, backend: Backend) -> int:
+        """Count the batches that are run at a time."""
+        return 1 if self.one_core else backend.streams
 
     @property
     def seconds(self) -> float:
@@ -151,15 +171,17 @@ def run_trial(
     FrostlineError
         No candidate can run; the reason is that of the first.
     """
-    clock = _Clock(trial.seconds)
+    clock = _Clock(trial.seconds, trial.now)
     left_out: dict[str, str] = {}
     products = _product_rates(trial, candidates)
     # Half precision first: where its vectors are kept and its products are far ahead, it is all.
-    racing = sorted(_screened(candidates, products, left_out), key=lambda c: c.dtype == "float32")
+    screened = _screened(trial, candidates, products, left_out)
+    racing = sorted(screened, key=lambda c: c.dtype == "float32")
     racing = [c for c in racing if not _behind(c, products, left_out)]
     if len(racing) == 1 and len({candidate.dtype for candidate in candidates}) == 1:
         backend = make(racing[0])  # there is nothing to decide
-        return Choice(racing[0], trial.max_batch_tokens, backend.streams, {}, left_out), backend
+        n_streams = trial.streams_of(backend)
+        return Choice(racing[0], trial.max_batch_tokens, n_streams, {}, left_out), backend
     runs: dict[Candidate, _Run] = {}
     slow: dict[Candidate, _Run] = {}
     refused: FrostlineError | None = None
@@ -188,25 +210,26 @@ def run_trial(
             + "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
             + "); give `dtype=float32`"
         )
-    best = _best(runs, clock)
+    best = _best(trial, runs, clock)
     run = runs[best]
     rates = {str(candidate): run.rate for candidate, run in runs.items()}
     tokens = run.best_tokens if trial.tune else trial.max_batch_tokens
-    choice = Choice(best, tokens, run.backend.streams, rates, left_out)
-    choice = _tuned(trial, choice, run, clock)
-    run.backend.streams = choice.streams
+    choice = Choice(best, tokens, trial.streams_of(run.backend), rates, left_out)
+    if not trial.one_core:
+        choice = _tuned(trial, choice, run, clock)
+        run.backend.streams = choice.streams
     return choice, run.backend
 
 
 class _Clock:
     """The time of a trial: what has nothing to do with a candidate's speed stops it."""
 
-    def __init__(self, seconds: float) -> None:
-        self._until = time.perf_counter() + seconds
+    def __init__(self, seconds: float, now: Callable[[], float]) -> None:
+        self._now, self._until = now, now() + seconds
 
     def left(self) -> float:
         """Give the seconds that are left, at least 0."""
-        return max(0.0, self._until - time.perf_counter())
+        return max(0.0, self._until - self._now())
 
     @contextmanager
     def stopped(self, after: float = 0.0) -> Iterator[None]:
@@ -216,11 +239,11 @@ class _Clock:
         other candidates do not pay for one that sets up much in its first batches, or takes too
         long.
         """
-        begun = time.perf_counter()
+        begun = self._now()
         try:
             yield
         finally:
-            self._until += max(0.0, time.perf_counter() - begun - after)
+            self._until += max(0.0, self._now() - begun - after)
 
 
 def _raced(run: _Run, share: float, clock: _Clock) -> str:
@@ -236,13 +259,14 @@ def _raced(run: _Run, share: float, clock: _Clock) -> str:
     thread = threading.Thread(target=measure, name="trial", daemon=True)
     with clock.stopped(after=share):
         thread.start()
-        thread.join(max(4 * share, run.trial.seconds))
+        limit = max(4 * share, run.trial.seconds)
+        thread.join(limit * _PATIENCE if run.trial.one_core else limit)
     if thread.is_alive():
         return OUT_OF_TIME
     return failed[0] if failed else ""
 
 
-def _best(runs: dict[Candidate, _Run], clock: _Clock) -> Candidate:
+def _best(trial: Trial, runs: dict[Candidate, _Run], clock: _Clock) -> Candidate:
     """Run those that are near to the fastest again, while there is time, and give the best."""
     while True:
         near = _within(_NEAR, runs)
@@ -251,6 +275,8 @@ def _best(runs: dict[Candidate, _Run], clock: _Clock) -> Candidate:
         if len(near) < 2 or run.repeats >= _REPEATS or run.seconds > clock.left():
             break
         run.repeat()
+    if trial.one_core:
+        return min(_within(_FAR, runs), key=_plainness)
     # An exported model opens without torch, in a fraction of the time: a tie is for it.
     return min(_within(_CLEARLY, runs), key=lambda candidate: candidate.backend == "torch")
 
@@ -259,6 +285,11 @@ def _within(factor: float, runs: dict[Candidate, _Run]) -> list[Candidate]:
     """Give the candidates whose rates are so near to the best one, the fastest first."""
     order = sorted(runs, key=lambda candidate: -runs[candidate].rate)
     return [c for c in order if runs[c].rate * factor > runs[order[0]].rate or c == order[0]]
+
+
+def _plainness(candidate: Candidate) -> tuple[bool, bool, str]:
+    """Put candidates in an order: what every machine has comes first, and what rounds least."""
+    return candidate.backend != "torch", candidate.dtype != "float32", str(candidate)
 
 
 def _product_rates(trial: Trial, candidates: Sequence[Candidate]) -> dict[Candidate, float]:
@@ -274,7 +305,10 @@ def _product_rates(trial: Trial, candidates: Sequence[Candidate]) -> dict[Candid
 
 
 def _screened(
-    candidates: Sequence[Candidate], products: dict[Candidate, float], left_out: dict[str, str]
+    trial: Trial,
+    candidates: Sequence[Candidate],
+    products: dict[Candidate, float],
+    left_out: dict[str, str],
 ) -> list[Candidate]:
     """Leave out kernels of torch whose products are slow here; one of each precision stays.
 
@@ -288,8 +322,7 @@ def _screened(
             kept.append(candidate)
             continue
         found = products[candidate]
-        of_class = [c for c in products if c.precision == candidate.precision]
-        best = max(of_class, key=lambda c: products[c] * (_UNFUSED if c.kernels == PLAIN else 1.0))
+        best = _best_products_of(trial, candidate.precision, products)
         if candidate != best:
             left_out[str(candidate)] = (
                 f"its products reach {found:,.0f} GFLOP/s, those of {best} {products[best]:,.0f}"
@@ -301,6 +334,15 @@ def _screened(
         else:
             kept.append(candidate)
     return kept
+
+
+def _best_products_of(trial: Trial, precision: str, products: dict[Candidate, float]) -> Candidate:
+    """Give the kernels and the type of a precision whose products are the fastest."""
+    found = {c: rate for c, rate in products.items() if c.precision == precision}
+    if trial.one_core:
+        most = max(found.values())
+        return min((c for c, rate in found.items() if rate * _FAR >= most), key=_plainness)
+    return max(found, key=lambda c: found[c] * (_UNFUSED if c.kernels == PLAIN else 1.0))
 
 
 def _tokens_for(
@@ -363,6 +405,7 @@ class _Run:
 
     def __init__(self, trial: Trial, backend: Backend, tokens: int) -> None:
         self.trial, self.backend, self._tokens = trial, backend, tokens
+        self._streams = trial.streams_of(backend)
         self._small = self.seconds = np.inf
         self.repeats = 0
 
@@ -378,7 +421,7 @@ class _Run:
         return self.trial.max_batch_tokens if self.rate > measured else self._tokens
 
     def _rate(self, tokens: int, seconds: float, n_streams: int | None = None) -> float:
-        n_texts = (n_streams or self.backend.streams) * tokens / np.mean(_LENGTHS)
+        n_texts = (n_streams or self._streams) * tokens / np.mean(_LENGTHS)
         return float(n_texts / seconds)
 
     def _promised(self) -> float:
@@ -393,22 +436,22 @@ class _Run:
 
     def measure(self, share: float) -> None:
         """Run batches for about so many seconds, in the same threads: new ones begin slowly."""
-        with streams(self.backend.streams) as run_all:
+        with streams(self._streams) as run_all:
             # Kernels are generated, and requests made, for each size when it is first met: that is
             # no more the trial's than to make the backend is.
             self._timed(run_all, _FIRST_TOKENS)
             self.seconds = self._timed(run_all, self._tokens)
-            until = time.perf_counter() + share
+            until = self.trial.now() + share
             self._small = self._timed(run_all, _FIRST_TOKENS)
             while not self.repeats or (
-                self.repeats < _REPEATS and time.perf_counter() + self.seconds < until
+                self.repeats < _REPEATS and self.trial.now() + self.seconds < until
             ):
                 self.seconds = min(self.seconds, self._timed(run_all, self._tokens))
                 self.repeats += 1
 
     def repeat(self) -> None:
         """Run the large batch once more; the quickest was the least disturbed."""
-        with streams(self.backend.streams) as run_all:
+        with streams(self._streams) as run_all:
             self._timed(run_all, _FIRST_TOKENS)
             self.seconds = min(self.seconds, self._timed(run_all, self._tokens))
         self.repeats += 1
@@ -427,10 +470,10 @@ class _Run:
         def run(texts: Batch) -> int:
             return sum(len(part.lengths) for part in self.backend.forward(texts))
 
-        begun = time.perf_counter()
-        for _ in run_all(run, [batch] * (n_streams or self.backend.streams)):
+        begun = self.trial.now()
+        for _ in run_all(run, [batch] * (n_streams or self._streams)):
             pass
-        return time.perf_counter() - begun
+        return self.trial.now() - begun
 
 
 def _tuned(trial: Trial, choice: Choice, run: _Run, clock: _Clock) -> Choice:

@@ -21,6 +21,8 @@ from features.version import __version__
 
 # Settings of libraries that compute, by which kernels, threads and instruction sets are chosen.
 _SETTINGS = re.compile("(ONEDNN|DNNL|MKL|OMP|KMP|OPENBLAS|OV|ORT|TORCH|ATEN|GOMP)_")
+# Those of them that say how many cores are used.
+_NUMBERS = "_NUM_THREADS"
 # Those that scikit-learn sets when it is imported: they choose none of these, and would make the
 # description depend on what this process has imported before.
 _SET_BY_IMPORTS = frozenset({"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"})
@@ -92,20 +94,25 @@ def settings() -> dict[str, str]:
     }
 
 
-def machine(packages: Iterable[str]) -> dict[str, Any]:
+def machine(packages: Iterable[str], *, of_one_core: bool = False) -> dict[str, Any]:
     """Describe this machine; equal descriptions mean equal speed.
 
     Parameters
     ----------
     packages : iterable of str
         Those whose versions decide which kernels run.
+    of_one_core : bool
+        Describe one core of it alone: the same for each process, however many cores it may use.
     """
     name, instruction_sets = processor()
+    found = settings()
+    if of_one_core:
+        found = {key: value for key, value in found.items() if not key.endswith(_NUMBERS)}
     return {
         "processor": name,
         "instruction_sets": list(instruction_sets),
-        "cores": n_cores(),
-        "settings": settings(),
+        "cores": 1 if of_one_core else n_cores(),
+        "settings": found,
         "versions": {"frostline": __version__, **versions(packages)},
     }
 

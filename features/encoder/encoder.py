@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from features.backends.choice import Choice, Runtime
 from features.backends.registry import BACKENDS, Backend
-from features.backends.streams import streams
+from features.backends.streams import one_core, streams
 from features.encoder.batching import token_batches
 from features.encoder.engine import (
     Engine,
@@ -298,10 +299,11 @@ class FrozenEncoder:
         model's own. Shapes are those of `run`.
         """
         engine = self._engine
-        each = [engine.vectors(engine.backends[0], [text]) for text in ids]
-        for number, vectors in enumerate(each):
-            if len(not_finite(vectors)):
-                each[number] = engine.vectors(self._load_reference(), [ids[number]])
+        with one_core() if engine.one_core else nullcontext():
+            each = [engine.vectors(engine.backends[0], [text]) for text in ids]
+            for number, vectors in enumerate(each):
+                if len(not_finite(vectors)):
+                    each[number] = engine.vectors(self._load_reference(), [ids[number]])
         return {view: np.concatenate([vectors[view] for vectors in each]) for view in self.views}
 
     def _load_reference(self) -> Backend:
@@ -462,5 +464,6 @@ def _batches(
             idle.put(backend)
 
     # By the plan, not by what is left of it: products in several threads add up in another order.
-    with streams(min(idle.qsize(), len(plan))) as run_all:
+    n_streams = min(idle.qsize(), len(plan))
+    with streams(n_streams, one_core=engine.one_core) as run_all:
         yield from run_all(run_batch, (r for n, r in enumerate(plan) if n not in skip))

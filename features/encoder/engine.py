@@ -144,6 +144,8 @@ class Engine:
     flops_per_token : float
     load_reference : callable
         Loads the stock model as a backend: slow, and in float32.
+    one_core : bool
+        See `Runtime`.
     """
 
     tokenizer: TextTokenizer
@@ -153,6 +155,7 @@ class Engine:
     views: Views
     flops_per_token: float
     load_reference: Callable[[], Backend]
+    one_core: bool = False
 
     def vectors(self, backend: Backend, ids: Sequence[npt.NDArray[np.int32]]) -> dict[str, Matrix]:
         """Run a batch of B texts and pool it: a float32 array (B, D) a view."""
@@ -249,7 +252,7 @@ def _no_collections() -> Iterator[None]:
 
 
 # Raised where there are new ways to run a model, so that all are measured anew.
-_WAYS = 2
+_WAYS = 3
 
 
 @dataclass(frozen=True)
@@ -273,7 +276,7 @@ class Memory:
         """Give the memory of an encoder."""
         key: dict[str, Any] = {
             "ways": _WAYS,
-            "machine": machine(KERNEL_PACKAGES),
+            "machine": machine(KERNEL_PACKAGES, of_one_core=runtime.one_core),
             "model": ExportPlace.of(spec).model,
             "max_length": spec.max_length,
             "views": sorted(pooling.name for pooling in poolings),
@@ -285,6 +288,8 @@ class Memory:
         }
         if spec.modules:
             key["modules"] = spec.modules
+        if runtime.one_core:
+            key["one_core"] = True
         return cls(key, None if runtime.precision is None else {**key, "precision": None})
 
     def choice(self) -> Choice | None:
@@ -365,5 +370,12 @@ def _opened(
     if runtime.max_batch_tokens is not None:
         choice = replace(choice, max_batch_tokens=runtime.max_batch_tokens)
     return Engine(
-        tokenizer, (backend,), choice, "cpu", views, export.flops_per_token, load_reference
+        tokenizer,
+        (backend,),
+        choice,
+        "cpu",
+        views,
+        export.flops_per_token,
+        load_reference,
+        runtime.one_core,
     )

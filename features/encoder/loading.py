@@ -9,6 +9,7 @@ Models that were exported before are opened without this module (`features/encod
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,9 +17,22 @@ import numpy as np
 import torch
 
 from features.backends import registry
-from features.backends.choice import BY_PRODUCTS, PLAIN, PREPACKED, Candidate, Choice, Runtime
+from features.backends.choice import (
+    BY_PRODUCTS,
+    IN_HALF,
+    PLAIN,
+    PREPACKED,
+    Candidate,
+    Choice,
+    Runtime,
+)
 from features.backends.devices import choose_devices, default_batch_tokens, half_dtypes
-from features.backends.eager.product_rates import products_attend_faster
+from features.backends.eager.packed_attention import ATTENTION
+from features.backends.eager.product_rates import (
+    attention_seconds,
+    int8_is_exact,
+    products_attend_faster,
+)
 from features.backends.eager.reference import Reference
 from features.backends.eager.stock_model import StockModel, load
 from features.backends.exported.export_files import ExportPlace
@@ -29,6 +43,7 @@ from features.backends.registry import (
     make_backend,
     unsupported_dtype,
 )
+from features.backends.streams import one_core
 from features.backends.trial import OUT_OF_TIME, Trial, int8_reason, run_trial
 from features.encoder.engine import (
     Engine,
@@ -76,6 +91,7 @@ def load_with_torch(
         check_backend(runtime.backend, devices[0])
     model = open_model(checkpoint, spec, poolings)
     stock, views = model.stock, model.views
+    threads = torch.get_num_threads()
     maker = partial(
         make_backend,
         stock=stock,
@@ -84,7 +100,12 @@ def load_with_torch(
         place=ExportPlace.of(spec),
         tokenizer=model.tokenizer,
     )
-    choice, backends = _chosen(model, runtime, memory, devices, maker)
+    # Weights are laid out, and ways to run them measured, as they will run.
+    with one_core() if runtime.one_core else nullcontext():
+        choice, backends = _chosen(model, runtime, memory, devices, maker)
+    if runtime.one_core and devices[0].type == "cpu" and choice.candidate.backend == "torch":
+        for backend in backends:
+            backend.streams = threads
     return Engine(
         tokenizer=model.tokenizer,
         backends=backends,
@@ -93,6 +114,7 @@ def load_with_torch(
         views=views,
         flops_per_token=stock.flops_per_token(views.layers[-1]),
         load_reference=partial(load_reference, checkpoint, spec, views),
+        one_core=runtime.one_core,
     )
 
 
@@ -178,7 +200,7 @@ class Model:
     tokenizer: TextTokenizer
     samples: Tokens
 
-    def trial(self, budget: int, *, tune: bool) -> Trial:
+    def trial(self, budget: int, *, tune: bool, one_core: bool) -> Trial:
         """Make the trial of ways to run it, with `budget` tokens in a batch to begin with."""
         return Trial(
             widths=self.stock.widths,
@@ -188,6 +210,7 @@ class Model:
             max_length=self.spec.max_length,
             max_batch_tokens=budget,
             tune=tune,
+            one_core=one_core,
         )
 
 
@@ -204,7 +227,7 @@ def _chosen(
     budget = runtime.max_batch_tokens or default_batch_tokens(device, model.stock.hidden_size)
     allowed = candidates(runtime, device, has_layers=model.stock.layers is not None)
     if runtime.dtype == "int8":
-        _check_int8(model.stock, device)
+        _check_int8(model.stock, device, begun=runtime.begun is not None)
     keeps = partial(_keeps_vectors, runtime, _Exact(model))
     found: tuple[Choice, Backend] | None = None
     for known in (runtime.begun, memory.choice()):
@@ -218,12 +241,16 @@ def _chosen(
         backend = make(allowed[0])
         found = Choice(allowed[0], budget, backend.streams), backend
     elif found is None:
-        trial = model.trial(budget, tune=runtime.max_batch_tokens is None)
+        # Other batches round in other ways.
+        tune = runtime.max_batch_tokens is None and not runtime.one_core
+        trial = model.trial(budget, tune=tune, one_core=runtime.one_core)
         place, views = ExportPlace.of(model.spec), model.views
         with place.only_what_is_taken(views.layers, views.pooler) as taken:
             found = run_trial(trial, allowed, make, keeps)
             taken.add(found[0].candidate.backend)
     choice, backend = found
+    if runtime.one_core and not runtime.begun and device.type == "cpu":
+        choice = replace(choice, streams=1)
     if runtime.begun is not None:
         # Batches of the same texts, or the journal's would not be found.
         tokens = runtime.max_batch_tokens or runtime.begun.max_batch_tokens
@@ -274,15 +301,29 @@ def _attending(candidate: Candidate, stock: StockModel) -> Candidate:
     """Let a candidate of torch in half precision, or beside int8, attend as is faster here."""
     if candidate.backend != "torch" or candidate.dtype == "float32" or stock.heads is None:
         return candidate
-    dtype = torch.bfloat16 if candidate.dtype == "int8" else getattr(torch, candidate.dtype)
+    beside_int8 = candidate.dtype == "int8"
+    dtype = torch.bfloat16 if beside_int8 else getattr(torch, candidate.dtype)
     faster = products_attend_faster(dtype, stock.heads, stock.hidden_size // stock.heads)
-    return replace(candidate, attention=BY_PRODUCTS if faster else "")
+    attention = BY_PRODUCTS if faster else ""
+    if beside_int8:
+        half = attention or IN_HALF
+        seconds = {
+            way: attention_seconds(of, stock.hidden_size, stock.heads, ATTENTION[way])
+            for way, of in (("", torch.float32), (half, dtype))
+        }
+        attention = min(seconds, key=lambda way: seconds[way])
+    return replace(candidate, attention=attention)
 
 
-def _check_int8(stock: StockModel, device: torch.device) -> None:
-    """Refuse 8-bit products where they gain nothing, before anything is built for them."""
+def _check_int8(stock: StockModel, device: torch.device, *, begun: bool) -> None:
+    """Refuse 8-bit products where they gain nothing, before anything is built for them.
+
+    A run that was begun with them elsewhere goes on wherever they are exact.
+    """
     if device.type != "cpu" or stock.layers is None:
         return  # refused by the backend, with its reason
+    if begun and int8_is_exact():
+        return
     if reason := int8_reason(stock.widths):
         raise InputError(
             f"dtype int8 can't be used on this machine: {reason}; give `dtype=auto` "

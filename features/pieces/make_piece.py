@@ -290,7 +290,7 @@ class PieceMaker:
             work.order.spec,
             lambda: self._checkpoint,
             pooling=list(work.order.views),
-            runtime=replace(work.runtime, begun=choice),
+            runtime=replace(work.runtime, begun=choice, one_core=True),
         )
 
     @cached_property

@@ -22,14 +22,10 @@ from features.backends.choice import PREPACKED
 from features.backends.eager.fused_layers import Prepacked, can_fuse, fuse
 from features.backends.eager.int8 import Quantized
 from features.backends.eager.packed_attention import (
-    ATTENTION,
-    Attend,
-    attend_fused,
     implementation,
     join,
     packing,
 )
-from features.backends.eager.product_rates import attention_seconds
 from features.backends.eager.stock_model import DeepestReached, LayerTaps, StockModel
 from features.backends.padding import pad
 from features.errors import CannotContinue, InputError
@@ -60,7 +56,7 @@ class TorchBackend:
         On the CPU: `prepacked` for linear layers that are laid out for oneDNN once and fused, where
         that can be; `plain` for torch's own.
     attention : str
-        On the CPU: `products`, or empty for torch's fused kernel.
+        On the CPU, as `Candidate.attention`.
 
     Attributes
     ----------
@@ -98,7 +94,7 @@ class TorchBackend:
         self.streams = {"cpu": torch.get_num_threads(), "cuda": 2}.get(device.type, 1)
         self.model = _copied(stock.module, device, torch.float32 if dtype == torch.int8 else dtype)
         if dtype == torch.int8:
-            self._quantize(stock, ATTENTION[attention])
+            self._quantize(stock, torch.bfloat16 if attention and self.packs else torch.float32)
         elif fused and can_fuse(dtype):
             self._fuse(stock, dtype)
         if self.packs:
@@ -188,8 +184,11 @@ class TorchBackend:
         if not cosine >= _LEAST_COSINE:
             self.model = _copied(stock.module, self._device, dtype)
 
-    def _quantize(self, stock: StockModel, attend: Attend) -> None:
-        """Replace the linear layers by products of 8-bit integers; the rest stays in float32."""
+    def _quantize(self, stock: StockModel, attention: torch.dtype) -> None:
+        """Replace the linear layers by products of 8-bit integers.
+
+        The rest stays in float32, but for attention, which is in the dtype that is given.
+        """
         if self._device.type != "cpu":
             raise InputError(
                 f"dtype int8 runs on the CPU, not on {self._device}; give `dtype=auto`"
@@ -199,7 +198,7 @@ class TorchBackend:
                 "dtype int8: the layers of this model are not known; give `dtype=auto`"
             )
         samples = stock.samples or (stock.probe,)
-        products = Quantized(self.model, samples, self._attention_dtype(stock, attend))
+        products = Quantized(self.model, samples, attention)
         run = partial(self._watched, stock.probe)
         fuse(self.model, stock.layers, run, products)
         try:
@@ -208,17 +207,6 @@ class TorchBackend:
             raise InputError(
                 "dtype int8: the layers of this model can't be replaced; give `dtype=auto`"
             ) from error
-
-    def _attention_dtype(self, stock: StockModel, half: Attend) -> torch.dtype:
-        """Choose the dtype of queries, keys and values beside 8-bit products: the faster one."""
-        if not self.packs or stock.heads is None:
-            return torch.float32
-        ways = {torch.float32: attend_fused, torch.bfloat16: half}
-        seconds = {
-            dtype: attention_seconds(dtype, stock.hidden_size, stock.heads, attend)
-            for dtype, attend in ways.items()
-        }
-        return min(ways, key=lambda dtype: seconds[dtype])
 
     def _watched(self, text: Sequence[int]) -> torch.Tensor:
         """Run one text without padding, and give its last hidden states (1, T, H)."""

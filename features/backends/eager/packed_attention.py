@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from features.backends.choice import BY_PRODUCTS
+from features.backends.choice import BY_PRODUCTS, IN_HALF
 
 # On the CPU a text's keys are read up to a multiple of this, and what is not its own is masked:
 # torch's kernel takes what is left of a vector of 16 one by one, so that texts of 30 tokens take
@@ -133,7 +133,11 @@ def attend_by_products(
 
 
 # Ways to attend on the CPU, by `Candidate.attention`.
-ATTENTION: dict[str, Attend] = {"": attend_fused, BY_PRODUCTS: attend_by_products}
+ATTENTION: dict[str, Attend] = {
+    "": attend_fused,
+    IN_HALF: attend_fused,
+    BY_PRODUCTS: attend_by_products,
+}
 
 
 def implementation(attention: str) -> str:

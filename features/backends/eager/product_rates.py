@@ -10,8 +10,7 @@ processors by their names.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache, partial
 
 import torch
@@ -20,6 +19,7 @@ from torch.nn import functional
 from features.backends.choice import PLAIN, PREPACKED
 from features.backends.eager.int8_ranges import ZERO
 from features.backends.eager.packed_attention import Attend, attend_by_products, attend_fused
+from features.backends.streams import one_core
 
 # Rows and share of the columns of what is multiplied, one after the other.
 _STEPS = ((16, 0.125), (64, 0.5), (256, 1.0))
@@ -35,6 +35,11 @@ _STANDING_STILL = 20
 _CLEARLY = 1.1
 # Rows of extreme integers, whose sums of two products do not fit in 16 bits.
 _EXTREMES = (255, 127)
+
+# A product on one core is computed by the thread that asks for it, whose own time does not run
+# while others have the core; some systems count it too coarsely.
+_FINE = time.get_clock_info("thread_time").resolution < 1e-5
+_now = time.thread_time if _FINE else time.perf_counter
 
 # From rows, columns in and columns out to a product that is ready to be computed.
 MakeProduct = Callable[[int, int, int], Callable[[], object]]
@@ -98,18 +103,8 @@ def rate(dtype: torch.dtype, kernels: str, inputs: int, outputs: int) -> float:
         1e9 operations a second on one core, as streams run; 0 where there is no such product. On
         one thread, because several wait for each other, and for whatever else the machine does.
     """
-    with _one_core():
+    with one_core():
         return _rate(dtype, kernels, inputs, outputs)
-
-
-@contextmanager
-def _one_core() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _rate(dtype: torch.dtype, kernels: str, inputs: int, outputs: int) -> float:
@@ -134,19 +129,19 @@ def _rate(dtype: torch.dtype, kernels: str, inputs: int, outputs: int) -> float:
 
 def _quickest(product: Callable[[], object]) -> float:
     """Give the shortest of some runs, as many as there is time for, and one at least."""
-    until = time.perf_counter() + _SECONDS
+    until = _now() + _SECONDS
     seconds = _seconds(product)
     for _ in range(_REPEATS - 1):
-        if time.perf_counter() + seconds > until:
+        if _now() + seconds > until:
             break
         seconds = min(seconds, _seconds(product))
     return seconds
 
 
 def _seconds(product: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = _now()
     product()
-    return time.perf_counter() - start
+    return _now() - start
 
 
 @lru_cache(maxsize=1)
@@ -179,7 +174,7 @@ def products_attend_faster(dtype: torch.dtype, heads: int, width: int) -> bool:
     """
     texts, tokens = _ATTENTION
     seconds: dict[Attend, float] = {}
-    with _one_core():
+    with one_core():
         # A few texts first: what stands still on them is not tried on more.
         for n in (1, texts):
             ones = torch.ones(n, heads, tokens, width, dtype=dtype)
@@ -227,7 +222,7 @@ def attention_seconds(
         attend(query, key, value, None, None)
 
     try:
-        with _one_core():
+        with one_core():
             run()
             return min(_seconds(run) for _ in range(_REPEATS))
     except RuntimeError:  # no such operator for this processor

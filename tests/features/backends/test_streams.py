@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from features.backends.streams import streams
+from features.backends.streams import one_core, streams
 
 
 @pytest.mark.parametrize("n", [2, 3])
@@ -36,3 +36,16 @@ def test_each_stream_keeps_to_one_core_when_another_thread_sets_more(n: int) -> 
 def test_one_stream_is_a_plain_map_in_order() -> None:
     with streams(1) as run_all:
         assert list(run_all(lambda n: n * n, [3, 1, 2])) == [9, 1, 4]
+
+
+def test_one_stream_keeps_to_one_core_where_that_is_asked_for() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with streams(1, one_core=True) as run_all:
+            assert list(run_all(lambda _: torch.get_num_threads(), [1])) == [1]
+        with one_core():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

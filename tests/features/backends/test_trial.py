@@ -221,6 +221,54 @@ def test_larger_models_get_more_time_but_never_more_than_two_seconds():
     assert seconds[2:] == [pytest.approx(2.0, rel=0.02), 2.0]
 
 
+class Working(Sleeping):
+    """A backend that takes its time of the processor, and then waits."""
+
+    def __init__(self, of_token, waits=0.0):
+        super().__init__(0.0, of_call=waits)
+        self.work = of_token
+
+    def forward(self, ids):
+        until = time.thread_time() + self.work * sum(map(len, ids))
+        while time.thread_time() < until:
+            pass
+        yield from super().forward(ids)
+
+
+BESIDE = Candidate("openvino", "bfloat16")
+# Seconds of the processor for a token, and what is to be taken by all processes.
+STEADY = [
+    ({EXACT: 1.0e-5, HALF: 0.9e-5}, EXACT),
+    ({EXACT: 3.0e-5, HALF: 1.0e-5}, HALF),
+    ({EXACT: 1.0e-5, OTHER: 0.9e-5, THIRD: 0.9e-5}, EXACT),
+    ({EXACT: 3.0e-5, OTHER: 1.0e-5, THIRD: 0.9e-5}, THIRD),
+    ({EXACT: 3.0e-5, HALF: 1.0e-5, BESIDE: 0.9e-5}, HALF),
+    ({EXACT: 3.0e-5, HALF: 2.0e-5, BESIDE: 0.7e-5}, BESIDE),
+]
+
+
+@pytest.mark.parametrize(("of_token", "taken"), STEADY)
+def test_on_one_core_the_plainest_is_taken_unless_another_one_is_far_faster(of_token, taken):
+    backends = {candidate: Working(seconds) for candidate, seconds in of_token.items()}
+    choice, backend = run(backends, one_core=True)
+    assert (choice.candidate, choice.streams, choice.left_out) == (taken, 1, {})
+    assert backend is backends[taken] and choice.max_batch_tokens == 512
+
+
+def test_on_one_core_time_that_others_have_it_counts_nothing():
+    backends = {EXACT: Working(3e-5), OTHER: Working(1e-5, waits=0.05)}
+    assert run(backends, one_core=True)[0].candidate == OTHER
+
+
+@pytest.mark.parametrize(
+    ("plain", "kernels"), [(90.0, "prepacked"), (110.0, "prepacked"), (140.0, "plain")]
+)
+def test_on_one_core_other_kernels_are_taken_where_they_are_far_faster(plain, kernels):
+    backends = {EXACT: Working(1e-5), PLAIN: Working(1e-5)}
+    choice, _ = run(backends, rates=RATES | {("float32", "plain"): plain}, one_core=True)
+    assert choice.candidate.kernels == kernels
+
+
 def test_int8_is_refused_with_both_rates_where_it_gains_nothing():
     rates = {torch.float32: 180.0, torch.int8: 0.08}
     reason = int8_reason((384, 384), product_rate=lambda dtype, *rest: rates[dtype])

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from features.base import machine as described_machine
+
 # What sets variables of the environment when it is imported, or might.
 LIBRARIES = ("sklearn", "torch", "transformers", "openvino", "onnxruntime", "scipy.linalg")
 PROGRAM = """
@@ -43,3 +45,20 @@ def test_settings_do_not_depend_on_what_was_imported() -> None:
 def test_settings_are_those_that_choose_kernels_and_threads(name: str, value: str) -> None:
     for found in described({name: value}, ()):
         assert found[name] == value
+
+
+def test_one_core_is_described_alike_whatever_a_process_may_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = []
+    for cores, threads in ((1, {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}), (8, {})):
+        monkeypatch.setattr(described_machine, "n_cores", lambda cores=cores: cores)
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in threads.items():
+            monkeypatch.setenv(name, value)
+        found.append([described_machine.machine((), of_one_core=of) for of in (True, False)])
+    (one, all_of_one), (eight, all_of_eight) = found
+    assert one == eight and all_of_one != all_of_eight
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert described_machine.machine((), of_one_core=True) != one
