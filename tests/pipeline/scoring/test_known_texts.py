@@ -74,7 +74,7 @@ def stored_digests(path):
         return stores.texts()
 
 
-def test_tweets_are_known_after_normalising(tmp_path):
+def test_tweets_are_known_after_normalising(tmp_path, tiny_model):
     """Another mention and another link are the same text to the encoder."""
     moods = ["glad", "sad"]
     rows = [(f"@someone {mood} {n} https://t.co/{n}", mood) for n in range(10) for mood in moods]
@@ -83,7 +83,8 @@ def test_tweets_are_known_after_normalising(tmp_path):
     write(
         tmp_path / "new.csv", [(f"so {mood} today {n}", mood) for n in range(3) for mood in moods]
     )
-    extract(tmp_path / "train.csv", tmp_path / "train.h5", pooling="mean")
+    model = tiny_model("bert")
+    extract(tmp_path / "train.csv", tmp_path / "train.h5", model=model, pooling="mean")
     save_head(fit(tmp_path / "train.h5", C=0.01).head, tmp_path / "head.joblib")
     for name, warned in {"copy.csv": True, "train.h5": True, "new.csv": False}.items():
         arguments = ["evaluate", str(tmp_path / "head.joblib"), str(tmp_path / name)]

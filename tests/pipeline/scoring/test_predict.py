@@ -1,4 +1,4 @@
-"""Scoring, with the packaged MiniLM and a head fitted on examples/tweets.csv, in float32."""
+"""Scoring, with a tiny model and a head fitted on examples/tweets.csv, in float32."""
 
 import csv
 import dataclasses
@@ -48,7 +48,12 @@ NEW = [
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, minilm):
+def model(tiny_model):
+    return tiny_model("roberta")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, model):
     """`train.h5` of 90 example tweets, `head.joblib` fitted on it; nothing to be changed."""
     folder = tmp_path_factory.mktemp("predict")
     with (EXAMPLES / "tweets.csv").open(encoding="utf-8", newline="") as file:
@@ -57,7 +62,7 @@ def folder(tmp_path_factory, minilm):
     extract(
         folder / "train.csv",
         folder / "train.h5",
-        model=minilm,
+        model=model,
         pooling=VIEW,
         dtype="float32",
         store_dtype="float32",
@@ -68,7 +73,7 @@ def folder(tmp_path_factory, minilm):
     extract(
         folder / "new.csv",
         folder / "new.h5",
-        model=minilm,
+        model=model,
         pooling=VIEW,
         dtype="float32",
         store_dtype="float32",
@@ -126,8 +131,8 @@ def test_vectors_are_scored_as_by_the_plain_estimator(folder, head, expected, tm
     assert np.abs(probabilities(rows, head) - expected).max() <= 1e-6
 
 
-def test_texts_are_scored_as_their_vectors(folder, head, expected, minilm):
-    encoder = FrozenEncoder(minilm, pooling=VIEW, dtype="float32", device="cpu")
+def test_texts_are_scored_as_their_vectors(folder, head, expected, model):
+    encoder = FrozenEncoder(model, pooling=VIEW, dtype="float32", device="cpu")
     rows = TweetReader([folder / "new.csv"])
     (block,) = score_tweets(head, rows, [encoder], on_rejects=list)
     assert block.ids == [identity for identity, _ in NEW]
@@ -325,13 +330,13 @@ def other_model(tiny_model):
 
 
 @pytest.fixture
-def lost(folder, minilm, tmp_path, monkeypatch):
+def lost(folder, model, tmp_path, monkeypatch):
     """`lost.joblib`, a head whose model is not where it says, and `copy`, where it is."""
     # No export of the model is known yet.
     monkeypatch.setenv("FROSTLINE_CACHE", str(tmp_path / "cache"))
     copy = tmp_path / "copy"
     copy.mkdir()
-    for path in minilm.iterdir():
+    for path in model.iterdir():
         (copy / path.name).symlink_to(path)
     head = load_head(folder / "head.joblib")
     sources = tuple(
@@ -401,13 +406,13 @@ def test_a_model_of_other_weights_is_refused_by_both_fingerprints(other_model, f
     assert not out.exists()
 
 
-def test_texts_are_rounded_as_the_vectors_of_the_fit(folder, minilm, tmp_path):
+def test_texts_are_rounded_as_the_vectors_of_the_fit(folder, model, tmp_path):
     """A head of a float16 store gives the same for a text and for its cached vector."""
     store = tmp_path / "s.h5"
     extract(
         folder / "train.csv",
         store,
-        model=minilm,
+        model=model,
         pooling=VIEW,
         dtype="float32",
         device="cpu",
@@ -415,7 +420,7 @@ def test_texts_are_rounded_as_the_vectors_of_the_fit(folder, minilm, tmp_path):
     # Hardly penalised, so that rounding shows.
     head = fit(store, C=1000, max_iter=50).head
     assert {source.store_dtype for source in head.sources} == {"float16"}
-    encoder = FrozenEncoder(minilm, pooling=VIEW, dtype="float32", device="cpu")
+    encoder = FrozenEncoder(model, pooling=VIEW, dtype="float32", device="cpu")
     rows = TweetReader([folder / "train.csv"])
     (from_text,) = score_tweets(head, rows, [encoder], on_rejects=list)
     with open_joined(store) as opened:
@@ -480,13 +485,13 @@ def test_tweeteval_layout(folder, tmp_path):
     assert "no row has a label" in result.stderr
 
 
-def test_what_an_error_says_of_a_label_that_training_lacks_helps(folder, tmp_path):
+def test_what_an_error_says_of_a_label_that_training_lacks_helps(folder, model, tmp_path):
     head = folder / "head.joblib"
     rows = [("1", "so happy", "positive"), ("2", "so sad", "negative"), ("3", "furious", "angry")]
     tweets = write_csv(tmp_path / "test.csv", 5 * rows + [("9", "eh", "unsure")], "label")
     mapping = tmp_path / "mapping.txt"
     mapping.write_text("positive\tpositive\nnegative\tnegative\nangry\tnegative\n")
-    extracting = ["--model", find_checkpoint().folder, "--pooling", VIEW, "--dtype", "float32"]
+    extracting = ["--model", model, "--pooling", VIEW, "--dtype", "float32"]
     done("extract", tweets, "-o", tmp_path / "test.h5", *extracting)
 
     result = run("evaluate", head, tweets)
@@ -532,15 +537,15 @@ def test_options_of_tweets_are_refused_with_cached_vectors(folder, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory, folder, minilm):
+def two(tmp_path_factory, folder, model):
     """`long.h5`, `short.h5` and `head.joblib`; both encoders have the same view."""
     place = tmp_path_factory.mktemp("two")
-    for name, length in (("long", 128), ("short", 8)):
+    for name, length in (("long", 40), ("short", 8)):
         for tweets in ("train", "new"):
             extract(
                 folder / f"{tweets}.csv",
                 place / f"{tweets}-{name}.h5",
-                model=minilm,
+                model=model,
                 max_length=length,
                 pooling=VIEW,
                 dtype="float32",
@@ -554,7 +559,7 @@ def two(tmp_path_factory, folder, minilm):
 
 def test_texts_are_read_by_each_encoder(two, folder, tmp_path):
     head = load_head(two / "head.joblib")
-    assert [source.spec.max_length for source in head.sources] == [128, 8]
+    assert [source.spec.max_length for source in head.sources] == [40, 8]
     for name, inputs in {
         "text": [folder / "new.csv"],
         "vectors": [two / "new-short.h5", two / "new-long.h5"],
@@ -571,17 +576,17 @@ def test_texts_are_read_by_each_encoder(two, folder, tmp_path):
         assert np.abs(probabilities(rows, head) - exact).max() <= 1e-4
 
 
-def test_models_of_several_encoders(two, folder, minilm, other_model, tmp_path):
+def test_models_of_several_encoders(two, folder, model, other_model, tmp_path):
     out = tmp_path / "out.csv"
     arguments = ["predict", two / "head.joblib", folder / "new.csv", "-o", out]
-    result = run(*arguments, "--model", minilm)
+    result = run(*arguments, "--model", model)
     assert result.exit_code == 2
     assert "the head has 2 encoders, --model names 1" in result.stderr
-    result = run(*arguments, "--model", minilm, "--model", other_model)
+    result = run(*arguments, "--model", model, "--model", other_model)
     assert result.exit_code == 3
     assert load_head(two / "head.joblib").sources[1].spec.fingerprint[:12] in result.stderr
     assert not out.exists()
-    done(*arguments, "--model", minilm, "--model", minilm)
+    done(*arguments, "--model", model, "--model", model)
     assert len(table(out)) == len(NEW)
 
 
@@ -592,9 +597,9 @@ def test_vectors_of_one_of_two_encoders(two):
     assert f"takes vectors of encoder {missing}" in result.stderr
 
 
-def test_rows_that_do_not_match_are_said_and_not_scored(two, folder, minilm, tmp_path):
+def test_rows_that_do_not_match_are_said_and_not_scored(two, folder, model, tmp_path):
     """On standard error, so that scores in a pipe stay scores."""
-    options = {"model": minilm, "max_length": 8, "pooling": VIEW, "device": "cpu"}
+    options = {"model": model, "max_length": 8, "pooling": VIEW, "device": "cpu"}
     options |= {"dtype": "float32", "store_dtype": "float32"}
     write_csv(tmp_path / "fewer.csv", [row for row in NEW if row[0] != "c"])
     extract(tmp_path / "fewer.csv", tmp_path / "fewer.h5", **options)
