@@ -36,10 +36,10 @@ from features.pieces.duplicates.steps import (
 )
 from features.pieces.effort import Effort
 from features.pieces.make_piece import MakePieces, PieceMaker
-from features.pieces.part import Part, PartSummary, summary_of
+from features.pieces.part import Part, PartSummary, join_all, summary_of
 from features.pieces.piece import Piece
 from features.pieces.scratch import sweep, work_folder
-from features.store.joined.join import finished_pieces, join, read_receipts
+from features.store.joined.join import finished_pieces, read_receipts
 from features.store.joined.layout import order_path
 from features.store.joined.receipt import Receipt
 
@@ -182,9 +182,8 @@ def make_all(
             meter.add(made)
     for line in effort.findings.remarks():
         told.say(line)
+    join_all(store, Folder(store, len(pieces)), told.say, allow_rejects=allow_rejects)
     sweep(work_folder(store), finished_pieces(store))
-    join(store, allow_rejects=allow_rejects, say=told.say)
-    Folder(store, len(pieces)).remove(told.say)
     receipts = list(read_receipts(store, order, range(len(pieces))))
     # Workers load and read at the same time; the seconds of each count, as if one had done all.
     effort.seconds["total"] = perf_counter() - started

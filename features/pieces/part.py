@@ -12,18 +12,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from features.base.storage import Target
 from features.errors import InputError
 from features.extraction.run import Told
 from features.extraction.summary import ExtractSummary
+from features.pieces.duplicates.folder import Folder
 from features.pieces.duplicates.steps import prepare
 from features.pieces.effort import Effort, Meter
 from features.pieces.make_piece import MakePieces, writing
 from features.pieces.piece import Piece
-from features.pieces.scratch import is_being_made, sweep, work_folder
+from features.pieces.scratch import is_being_made, put_over, sweep, work_folder
 from features.store.format import sort_labels
 from features.store.joined.join import finished_pieces, join, read_receipts
 from features.store.joined.receipt import Receipt
@@ -172,15 +175,29 @@ def make_part(
         for line in maker.findings.remarks():
             told.say(line if part.of == 1 else f"in part {part}: {line}")
     finished = finished_pieces(store)
-    sweep(work_folder(store), finished)
     missing = tuple(n for n in range(order.pieces) if n not in finished)
     if not missing:
-        join(store, allow_rejects=allow_rejects, say=told.say)
-        maker.duplicates.remove(told.say)
+        join_all(store, maker.duplicates, told.say, allow_rejects=allow_rejects)
+    sweep(work_folder(store), finished)
     numbers = [piece.number for piece in mine if piece.number in finished]
     receipts = list(read_receipts(store, order.of_store, numbers))
     maker.seconds["total"] = perf_counter() - started
     return summary_of(work, maker.effort, receipts, part, missing)
+
+
+def join_all(
+    store: Target, duplicates: Folder, say: Callable[[str], None], *, allow_rejects: bool
+) -> None:
+    """Join a store all of whose pieces are finished, and remove what only these needed.
+
+    Raises
+    ------
+    InputError, FileRefused, CannotContinue
+        See `join`.
+    """
+    with writing(store):
+        join(store, allow_rejects=allow_rejects, say=say, write=partial(put_over, store))
+    duplicates.remove(say)
 
 
 def summary_of(

@@ -27,7 +27,7 @@ from pathlib import Path
 from features.base import disk
 from features.base.cache import is_ours
 from features.base.remote.urls import is_url
-from features.base.storage import Target, local_path, put_new
+from features.base.storage import Target, local_path, name_of, put, put_new
 from features.errors import CannotContinue
 from features.store.joined.layout import WORK
 
@@ -86,12 +86,20 @@ def put_once(store: Target, target: Target, data: bytes) -> bool:
     """
     if is_url(store):
         return put_new(target, data)
-    work = work_folder(store)
-    with _taken(work, _NEW) as (folder, _):
-        made = put_new(target, data, aside=folder)
-    with suppress(OSError):  # others are there
-        work.rmdir()
-    return made
+    with _place_for_new(store) as folder:
+        return put_new(target, data, aside=folder)
+
+
+def put_over(store: Target, target: Target, data: bytes) -> None:
+    """Write a small file of a store in place of what is there; leave nothing beside, as above."""
+    if is_url(store):
+        put(target, data)
+        return
+    with _place_for_new(store) as folder:
+        aside = folder / name_of(target)
+        put(aside, data)
+        disk.rename(aside, local_path(target))
+        disk.sync_folder(local_path(target).parent)
 
 
 def is_being_made(work: Path, piece: int) -> bool:
@@ -121,6 +129,16 @@ def sweep(work: Path, done: Container[int]) -> None:
             if handle is not None:
                 _remove(folder)
                 os.close(handle)
+        work.rmdir()
+
+
+@contextmanager
+def _place_for_new(store: Target) -> Iterator[Path]:
+    """Give a folder to begin a small file in, which goes at the end."""
+    work = work_folder(store)
+    with _taken(work, _NEW) as (folder, _):
+        yield folder
+    with suppress(OSError):  # others are there
         work.rmdir()
 
 

@@ -112,6 +112,7 @@ def join(
     *,
     allow_rejects: bool = False,
     say: Callable[[str], None] = lambda line: None,
+    write: Callable[[Target, bytes], None] = storage.put,
 ) -> Index:
     """Join the pieces of a store, and write that into the store.
 
@@ -123,6 +124,8 @@ def join(
         Whether more than a fifth of all rows may be rejects.
     say : callable, optional
         Called with a line where many rows are.
+    write : callable
+        Writes a file, in place of what is there.
 
     Returns
     -------
@@ -147,7 +150,7 @@ def join(
     index = _index(store, found.order, columns)
     data, path = index.to_json(), store_path(store)
     if not _holds(path, data):
-        storage.put(path, data)
+        write(path, data)
     return index
 
 
