@@ -46,11 +46,12 @@ def test_demo_shows_lines_that_run_again(tmp_path, monkeypatch):
     check_demo(result.stdout, Path("a folder/demo"), "report.html")
     page = Path("a folder/demo/report.html").read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")
-    head = Path("a folder/demo/head.joblib")
-    head.unlink()
-    fit = commands_in(result.stdout)[1][1:]
-    assert CliRunner().invoke(main, fit).exit_code == 0
-    assert head.is_file()
+    scored = Path("a folder/demo/scored.csv")
+    before = scored.read_bytes()
+    scored.unlink()
+    predict = commands_in(result.stdout)[2][1:]
+    assert CliRunner().invoke(main, predict).exit_code == 0
+    assert scored.read_bytes() == before
 
 
 def test_demo_leaves_files_of_others_alone(tmp_path):
