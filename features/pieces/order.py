@@ -20,6 +20,7 @@ from features.base import disk
 from features.base.remote.urls import is_url
 from features.base.storage import (
     Target,
+    child,
     exists,
     listed,
     local_path,
@@ -35,7 +36,8 @@ from features.spec.encoder_spec import Difference, EncoderSpec, listed_differenc
 from features.spec.vector_spec import VectorSpec
 from features.store.joined import order as joined
 from features.store.joined.fields import check_names, content_of, count, names, sha256
-from features.store.joined.layout import MAX_PIECES, RECEIPTS, order_path, receipts_folder
+from features.store.joined.layout import MAX_PIECES, order_path, receipts_folder
+from features.store.joined.receipt import Receipt
 from features.tweets.columns import Columns
 from features.tweets.rows.inputs import Input, name_of, path_of
 from features.tweets.table import InputFormat
@@ -97,8 +99,7 @@ class Order:
         FileRefused
             It is something else, damaged or of another version.
         """
-        cure = "remove the folder, and begin again"
-        content = content_of(data, name, joined.FORMAT, joined.VERSION, cure)
+        content = content_of(data, name, joined.FORMAT, joined.VERSION, joined.CURE)
         try:
             check_names(content, _FIELDS, "the order")
             pieces = check_names(content["pieces"], ("count", "digest"), "pieces")
@@ -115,7 +116,7 @@ class Order:
                 content["options"],
             )
         except (ValueError, TypeError, FileRefused) as error:
-            raise FileRefused(f"{name} is damaged: {first_line(error)}; {cure}") from error
+            raise FileRefused(f"{name} is damaged: {first_line(error)}; {joined.CURE}") from error
 
     @property
     def of_store(self) -> joined.Order:
@@ -259,6 +260,10 @@ def agree(store: Target, asked: Order) -> Order:
     FileRefused
         It is damaged.
     """
+    there = existing_order(store, asked)
+    if there is not None:
+        return there
+    _check_receipts(store, asked)
     make_folders(store)
     put_once(store, order_path(store), asked.to_json())
     there = existing_order(store, asked)
@@ -277,17 +282,19 @@ def existing_order(store: Target, asked: Order) -> Order | None:
         It is damaged.
     """
     target = order_path(store)
-    if not exists(target) and (odd := _what_is_there(store)) and not exists(target):
-        raise InputError(
-            f"{store} holds {odd} and no order.json, so it was not made in parts: give another "
-            "`output`"
-        )
+    if not exists(target):
+        odd = "" if _receipts_in(store) else _what_is_there(store)
+        if odd and not exists(target):
+            raise InputError(
+                f"{store} holds {odd} and no order.json, so it was not made in parts: give another "
+                "`output`"
+            )
     if not exists(target):
         return None
     data = read_bytes(target)
     there = Order.from_json(data, str(target))
     if there.to_json() != data:
-        raise FileRefused(f"{target} was altered: remove the folder, and begin again")
+        raise FileRefused(f"{target} was altered: {joined.CURE}")
     there.check(asked, str(target))
     return there
 
@@ -323,8 +330,22 @@ def _what_is_there(store: Target) -> str:
         for one in found
         if (one.endswith((".h5", ".json")) and one != CHOICE) or one.startswith("piece-")
     ]
-    receipts = [f"{RECEIPTS}/{name}" for name in listed(receipts_folder(store))]
-    return next(iter(sorted(odd) + receipts), "")
+    return next(iter(sorted(odd)), "")
+
+
+def _receipts_in(store: Target) -> list[str]:
+    return list(listed(receipts_folder(store)))
+
+
+def _check_receipts(store: Target, asked: Order) -> None:
+    """Refuse a store that has lost its order, unless its receipts were made for this one."""
+    for name in _receipts_in(store)[:1]:
+        path = child(receipts_folder(store), name)
+        if Receipt.from_json(read_bytes(path), str(path)).order != asked.of_store.digest:
+            raise InputError(
+                f"{store} has no order.json, and {path} was made for another order than this: "
+                f"{_CURE}"
+            )
 
 
 def _digest_of_file(path: str | Path | None) -> str | None:

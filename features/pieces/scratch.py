@@ -158,6 +158,10 @@ def _first_free(work: Path, name: str) -> tuple[Path, int]:
         folder = work / (name if number == 1 else f"{name}.{number}")
         try:
             handle = _locked(folder)
+        except PermissionError:
+            if not folder.exists():
+                raise
+            continue  # another user's
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise

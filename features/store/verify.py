@@ -11,6 +11,7 @@ is made in pieces is joined, if all its receipts are there (`features/store/join
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -199,7 +200,8 @@ def _verify_piece(
     for number, file in enumerate(files):
         _, shard, reasons = _verify_file(file, meter)
         if shard is None:
-            reasons = [remade(store, receipt.piece, reason) for reason in reasons]
+            if not file.exists() or os.access(file, os.R_OK):
+                reasons = [remade(store, receipt.piece, reason) for reason in reasons]
         else:
             contents, more = check.of_shard(store, receipt, number, file)
             reasons += more
@@ -250,7 +252,7 @@ def _files(path: Path) -> tuple[list[Path], str | None]:
     try:
         if not path.is_dir():
             return [path], None
-        files = sorted(path.glob("*.h5"))
+        files = sorted(file for file in path.iterdir() if file.name.endswith(".h5"))
     except (OSError, ValueError) as error:
         return [], f"{path} cannot be read: {system_reason(error)}"
     return files, None if files else f"{path} is a folder without feature files (*.h5)"

@@ -9,6 +9,7 @@ reads the shards.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from features.base import storage
 from features.base.remote.urls import is_url
 from features.base.storage import Target
 from features.errors import FileRefused, InputError
+from features.store.joined import place
 from features.store.joined.describe import Contents, contents_of
 from features.store.joined.join import Survey, join, read_receipts, survey
-from features.store.joined.layout import REJECTS, piece_folder, receipt_path, store_path
-from features.store.joined.receipt import Receipt
+from features.store.joined.layout import REJECTS, order_path, piece_folder, receipt_path, store_path
+from features.store.joined.order import CURE
+from features.store.joined.receipt import MAX_BYTES, Receipt
 from features.store.joined.rejected import rejects_in
 from features.store.joined.shard_files import remade
 
@@ -70,6 +73,9 @@ def look(store: Target) -> Look:
     except (FileRefused, InputError) as error:
         seen.faults.append((store, str(error)))
         return seen
+    if reason := _other_order(store, seen.found):
+        seen.faults.append((order_path(store), reason))
+        return seen
     for piece in seen.found.finished:
         try:
             (receipt,) = read_receipts(store, seen.found.order, [piece])
@@ -83,6 +89,19 @@ def look(store: Target) -> Look:
         seen.faults.append((store, seen.found.lacking(store)))
     seen.remarks += _strangers(store, seen.found)
     return seen
+
+
+def _other_order(store: Target, found: Survey) -> str:
+    """Say if it is the order that was altered: several receipts name another one, the same."""
+    ends = {found.finished[0], found.finished[-1]} if found.finished else set()
+    named = set[str]()
+    for piece in ends:
+        path = receipt_path(store, piece)
+        with suppress(FileRefused, InputError):  # said piece by piece
+            named.add(Receipt.from_json(place.read(path, MAX_BYTES), str(path)).order)
+    if len(ends) < 2 or len(named) != 1 or found.order.digest in named:
+        return ""
+    return f"{order_path(store)} is not the order that its receipts were made for: {CURE}"
 
 
 def receipts_of(store: Target, seen: Look) -> Iterator[list[Receipt]]:

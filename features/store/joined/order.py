@@ -17,6 +17,10 @@ from features.store.joined.layout import MAX_PIECES, order_path
 
 FORMAT, VERSION = "frostline-order", 1
 MAX_BYTES = 2**28
+CURE = (
+    "remove it and run the same `frostline extract` again, which writes it anew if the receipts "
+    "were made for the same"
+)
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,7 @@ def read_order(store: Target) -> Order:
     """
     path = order_path(store)
     data = place.read(path, MAX_BYTES)
-    cure = "make the store again in a new folder"
-    content = fields.content_of(data, str(path), FORMAT, VERSION, cure)
+    content = fields.content_of(data, str(path), FORMAT, VERSION, CURE)
     try:
         pieces, inputs = content.get("pieces"), content.get("inputs")
         if not isinstance(pieces, dict) or not isinstance(inputs, list):
@@ -64,7 +67,7 @@ def read_order(store: Target) -> Order:
         count = fields.count(pieces.get("count"), "the number of pieces", 1, MAX_PIECES)
         return Order(digest_of(data), count, tuple(map(_name, inputs)))
     except ValueError as error:
-        raise FileRefused(f"{path} is damaged: {first_line(error)}; {cure}") from error
+        raise FileRefused(f"{path} is damaged: {first_line(error)}; {CURE}") from error
 
 
 def _name(entry: Any) -> str:

@@ -96,6 +96,10 @@ def again(whole, tmp_path):
     return Path(shutil.copytree(whole, tmp_path / "store"))
 
 
+def receipts_of(store):
+    return sorted((store / "receipts").iterdir())
+
+
 def receipt(store, piece):
     return store / "receipts" / f"{piece:05d}.json"
 
@@ -139,10 +143,12 @@ def test_a_job_says_what_it_did(whole, inputs, tmp_path):
 
 
 def test_a_finished_part_is_left_as_it_is_and_loads_nothing(again, inputs):
-    before = {path: path.stat().st_mtime_ns for path in again.rglob("*")}
+    paths = [again, *again.rglob("*")]
+    before = [path.stat().st_mtime_ns for path in paths]
     summary = make(inputs, again, "2/3")
     assert (summary.outcome, summary.made, summary.compute) == ("unchanged", 0, "")
-    assert {path: path.stat().st_mtime_ns for path in again.rglob("*")} == before
+    assert [again, *again.rglob("*")] == paths
+    assert [path.stat().st_mtime_ns for path in paths] == before, "nor was anything tried"
 
 
 def test_a_job_without_pieces_is_complete(again, inputs):
@@ -279,8 +285,25 @@ def test_a_folder_that_was_made_otherwise_is_refused(inputs, tmp_path, again):
     with pytest.raises(InputError, match="is made in pieces: give `part`"):
         extract(inputs, again, **OPTIONS)
     (again / "order.json").unlink()
+    for name in receipts_of(again):
+        name.unlink()
     with pytest.raises(InputError, match=r"and no order\.json, so it was not made in parts"):
         make(inputs, again, "1/1")
+
+
+def test_an_order_that_was_lost_or_altered_is_written_anew(again, whole, inputs):
+    """As its receipts name it; by a job that was asked for the same."""
+    path = again / "order.json"
+    path.write_bytes(path.read_bytes().replace(b'"bytes": ', b'"bytes": 1', 1))
+    (fault,) = verify(again).faults
+    assert fault.file == str(path)
+    assert "is not the order that its receipts were made for: remove it and run" in fault.reason
+    path.unlink()
+    with pytest.raises(InputError, match=r"00000\.json was made for another order than this"):
+        make(inputs, again, "1/1", pooling="cls")
+    assert not path.exists()
+    assert make(inputs, again, "2/2").outcome == "unchanged"
+    assert tree(again) == tree(whole)
 
 
 def damaged(content):
