@@ -14,8 +14,9 @@ alone gives 0.0016 and 0.0029 less than the best score (`benchmarks/choice_of_c.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -77,39 +78,56 @@ def plateau(candidates: Sequence[Candidate], *, higher_is_better: bool = True) -
     return [one for one in candidates if abs(best.score - one.score) <= one.difference_error]
 
 
+class Moves(Protocol):
+    """How much each of G independent groups of rows moves a figure, at the C of each number."""
+
+    def __getitem__(self, number: int, /) -> Floats:
+        """Give it, (G,), as `influence` of `pipeline/evaluation/metrics.py` finds it."""
+
+
 def paired(
     candidates: Sequence[Candidate],
-    influence: Floats,
-    influence_on_loss: Floats,
+    influence: Moves,
+    influence_on_loss: Moves,
     *,
     higher_is_better: bool = True,
 ) -> tuple[Candidate, ...]:
-    """Add the standard errors of the differences.
+    """Add the standard errors of the differences in mean score and in log-loss."""
+    found = paired_in_score(candidates, influence, higher_is_better=higher_is_better)
+    return paired_in_loss(found, influence_on_loss, higher_is_better=higher_is_better)
 
-    Parameters
-    ----------
-    candidates : sequence of n Candidate
-    influence, influence_on_loss : float arrays (n, G)
-        How much each of G independent groups of rows moves each mean score and log-loss; see
-        `influence` of `pipeline/evaluation/metrics.py`.
-    higher_is_better : bool
-    """
+
+def paired_in_score(
+    candidates: Sequence[Candidate], influence: Moves, *, higher_is_better: bool = True
+) -> tuple[Candidate, ...]:
+    """Add the standard errors of the differences to the best mean score."""
     best = candidates.index(best_of(candidates, higher_is_better=higher_is_better))
-    found = [
-        replace(one, difference_error=error)
-        for one, error in zip(candidates, _errors(influence, best), strict=True)
-    ]
-    good = plateau(found, higher_is_better=higher_is_better)
-    least = found.index(min(good, key=lambda one: one.log_loss))
     return tuple(
-        replace(one, log_loss_error=error)
-        for one, error in zip(found, _errors(influence_on_loss, least), strict=True)
+        replace(one, difference_error=error)
+        for one, error in zip(candidates, _errors(influence, best, len(candidates)), strict=True)
     )
 
 
-def _errors(influence: Floats, reference: int) -> list[float]:
-    squares = np.square(influence - influence[reference]).sum(axis=1)
-    return [float(error) for error in np.sqrt(squares)]
+def paired_in_loss(
+    candidates: Sequence[Candidate], influence_on_loss: Moves, *, higher_is_better: bool = True
+) -> tuple[Candidate, ...]:
+    """Add the standard errors of the differences to the least log-loss of the plateau."""
+    good = plateau(candidates, higher_is_better=higher_is_better)
+    least = candidates.index(min(good, key=lambda one: one.log_loss))
+    errors = _errors(influence_on_loss, least, len(candidates))
+    return tuple(
+        replace(one, log_loss_error=error) for one, error in zip(candidates, errors, strict=True)
+    )
+
+
+def _errors(influence: Moves, reference: int, n: int) -> Iterator[float]:
+    """Give them one after another: what rows move is not there for all C at a time."""
+    of_reference = influence[reference]
+    for number in range(n):
+        if number == reference:
+            yield 0.0
+            continue
+        yield float(np.sqrt(np.square(influence[number] - of_reference).sum()))
 
 
 def choose(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,7 +36,7 @@ class HeldOut:
         The one that figures are for.
     calibrated_by : mapping of int to HeldOut
         For every group, the rows that calibrate it, with what models of its own C say about them.
-        Empty where all groups have the same C: they calibrate each other.
+        Empty where all groups have the same C: they calibrate each other. See `MadeWhenAsked`.
     """
 
     y: Indices
@@ -100,3 +100,19 @@ class HeldOut:
         evidence = (self.logits - np.log(prior)) / calibration.temperature + calibration.bias
         found = uncertainty(evidence + np.log(prior), self.y, prior, self.weight)
         return HeldOutFigures(prior, np.array(confusion), found)
+
+
+class MadeWhenAsked(Mapping[int, HeldOut]):
+    """Rows that calibrate groups, which are there for one group at a time."""
+
+    def __init__(self, made: Mapping[int, Callable[[], HeldOut]]) -> None:
+        self._made = made
+
+    def __getitem__(self, group: int) -> HeldOut:
+        return self._made[group]()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)

@@ -138,7 +138,7 @@ def measure(
     """
     weight = np.ones(len(y)) if weight is None else weight
     predicted = proba.argmax(axis=1)
-    confusion = _confusion(y, predicted, len(label_names))
+    confusion = confusion_of(y, predicted, len(label_names))
     true, found, hits = confusion.sum(axis=1), confusion.sum(axis=0), np.diag(confusion)
     precision = hits / np.maximum(found, 1)
     recall = hits / np.maximum(true, 1)
@@ -166,7 +166,7 @@ def score(
     one = METRICS[metric]
     if isinstance(one, MeanOfRows):
         return float(np.average(one.of_rows(y, proba), weights=weight))
-    return float(one.figure(_confusion(y, proba.argmax(axis=1), proba.shape[1])))
+    return float(one.figure(confusion_of(y, proba.argmax(axis=1), proba.shape[1])))
 
 
 def influence(
@@ -185,21 +185,34 @@ def influence(
     one = METRICS[metric]
     if isinstance(one, MeanOfRows):
         weight = np.ones(len(y)) if weight is None else weight
-        values = one.of_rows(y, proba)
-        return np.asarray(weight / weight.sum() * (values - np.average(values, weights=weight)))
-    predicted, n_classes = proba.argmax(axis=1), proba.shape[1]
-    counts = _confusion(y, predicted, n_classes) * _COUNTS
+        return influence_on_mean(one.of_rows(y, proba), weight)
+    predicted = proba.argmax(axis=1)
+    return np.asarray(slopes(one, confusion_of(y, predicted, proba.shape[1]))[y, predicted])
+
+
+def influence_on_mean(values: Floats, weight: Floats) -> Floats:
+    """Say how much each row moves the mean of values (N,) by weights (N,); see `influence`."""
+    return np.asarray(weight / weight.sum() * (values - np.average(values, weights=weight)))
+
+
+def slopes(metric: OfConfusion, confusion: npt.NDArray[np.int64]) -> Floats:
+    """Say how much a row of each true and predicted class moves a figure, (K, K).
+
+    They are central differences; see `influence`.
+    """
+    counts = confusion * _COUNTS
     cells = counts.nonzero()
-    step = np.zeros((len(cells[0]), n_classes, n_classes))
+    step = np.zeros((len(cells[0]), *counts.shape))
     step[np.arange(len(step)), *cells] = 1.0
-    slopes = np.zeros(counts.shape)
-    slopes[cells] = (one.figure(counts + step) - one.figure(counts - step)) / 2 * _COUNTS
-    return np.asarray(slopes[y, predicted])
+    found = np.zeros(counts.shape)
+    found[cells] = (metric.figure(counts + step) - metric.figure(counts - step)) / 2 * _COUNTS
+    return found
 
 
-def _confusion(
+def confusion_of(
     y: npt.NDArray[np.integer[Any]], predicted: npt.NDArray[np.integer[Any]], n_classes: int
 ) -> npt.NDArray[np.int64]:
+    """Count rows by true and predicted class, (K, K)."""
     cells = np.bincount(y * n_classes + predicted, minlength=n_classes**2)
     return cells.reshape(n_classes, n_classes).astype(np.int64)
 
@@ -272,13 +285,15 @@ class MeanOfRows:
     higher_is_better: bool
 
 
+LOG_LOSS = MeanOfRows("log-loss", losses, higher_is_better=False)
+
 # What C can be chosen by, views are compared in and results are shown with. The order is that of
 # the terminal.
 METRICS: dict[str, OfConfusion | MeanOfRows] = {
     "macro-recall": OfConfusion("macro recall", _macro_recall),
     "accuracy": OfConfusion("accuracy", _accuracy),
     "macro-f1": OfConfusion("macro F1", _macro_f1),
-    "log-loss": MeanOfRows("log-loss", losses, higher_is_better=False),
+    "log-loss": LOG_LOSS,
 }
 
 

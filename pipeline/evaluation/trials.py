@@ -213,11 +213,15 @@ def fold_trials(
         What else holds rows together, added to `measured_on`.
     """
     y, labels = target.y, target.labels
+    numbers = number_texts(texts)
+    small = np.min_scalar_type(n_folds)  # there is one for each row and repeat
     cuts = [
-        make_folds(y, texts, labels, n_folds=n_folds, seed=options.seed + repeat)
+        make_folds(y, numbers[:, None], labels, n_folds=n_folds, seed=options.seed + repeat).astype(
+            small
+        )
         for repeat in range(options.repeats)
     ]
-    numbers = number_texts(texts)
+    numbers = numbers.astype(np.min_scalar_type(-len(y)), copy=False)
     trials = tuple(
         Trial(
             training_set(y, len(labels), options.class_weight, folds == fold),
@@ -227,7 +231,9 @@ def fold_trials(
         for folds in cuts
         for fold in range(n_tried)
     )
-    groups = np.repeat(np.arange(n_tried), [len(trial.y) for trial in trials[:n_tried]])
+    groups = np.repeat(
+        np.arange(n_tried, dtype=small), [len(trial.y) for trial in trials[:n_tried]]
+    )
     if n_tried == 1:
         rows = len(trials[0].y)
         measured_on = f"a held-out fold of {rows} rows, by a model fitted on the rest"

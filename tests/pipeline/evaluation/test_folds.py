@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stores import LABELS, digests_of
 
 from features.errors import InputError
-from pipeline.evaluation.folds import make_folds
+from pipeline.evaluation.folds import make_folds, number_texts
 
 
 def folds_of(y, texts, n_folds, seed=0, labels=LABELS):
@@ -96,3 +96,28 @@ def test_digests_are_told_apart_by_all_their_bytes():
     digests[:, 15] = np.arange(40)
     folds = make_folds(np.arange(40) % 2, digests, LABELS[:2], n_folds=2, seed=0)
     assert Counter(folds) == {0: 20, 1: 20}
+
+
+@given(
+    st.integers(1, 3).flatmap(
+        lambda words: st.lists(
+            st.lists(st.sampled_from([0, 1, 127, 128, 255]), min_size=8 * words, max_size=8 * words)
+            | st.just([0] * (8 * words)),
+            min_size=1,
+            max_size=30,
+        )
+    ),
+    st.sampled_from([np.uint8, np.int64]),
+)
+def test_texts_are_numbered_as_sorted_rows(rows, dtype):
+    texts = np.array(rows, dtype)
+    if dtype == np.int64:
+        texts = texts[:, :3] - 100
+    _, expected = np.unique(texts, axis=0, return_inverse=True)
+    assert number_texts(texts).tolist() == expected.reshape(-1).tolist()
+
+
+def test_texts_that_begin_alike_are_told_apart():
+    texts = np.zeros((4, 16), np.uint8)
+    texts[:, 15] = [3, 1, 3, 2]
+    assert number_texts(texts).tolist() == [2, 0, 2, 1]

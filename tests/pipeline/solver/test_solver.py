@@ -394,3 +394,15 @@ def test_balanced_weights_are_those_of_sklearn(n_classes):
 def test_softmax_of_large_logits():
     proba = softmax(np.array([[1e4, 0.0, -1e4], [-2e4, -2e4, -2e4]]))
     np.testing.assert_allclose(proba, [[1, 0, 0], [1 / 3, 1 / 3, 1 / 3]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_classes", [1, 2, 3, 7, 8, 9, 20, 130])
+def test_softmax_has_the_bits_of_its_formula(n_classes, dtype):
+    """However few or many classes there are, and wherever rows are taken some at a time."""
+    logits = (np.random.default_rng(0).normal(size=(9001, n_classes)) * 5).astype(dtype)
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected = weights / weights.sum(axis=1, keepdims=True)
+    assert softmax(logits).dtype == dtype
+    assert softmax(logits).tobytes() == expected.tobytes()
+    assert softmax(logits[:0]).shape == (0, n_classes)
