@@ -119,12 +119,14 @@ def judge(
     best = candidates.index(chosen(candidates, options))
     logits = np.concatenate(said[best][: trials.n_first]) + jury.moved
     held_out = HeldOut(trials.y, logits, trials.groups, target.stated)
-    nested, nested_choices, calibrated_by = logits.copy(), [], {}
+    nested, nested_choices, calibrated_by = logits, [], {}
     for group, others in _other_juries(trials, said, jury):
         number = others.best(grid, options)
-        its = trials.groups == group
-        of_group = said[number][0][its] if trials.validation is not None else said[number][group]
-        nested[its] = of_group + jury.moved
+        if number != best:
+            its = trials.groups == group
+            of_group = said[number][group] if trials.validation is None else said[number][0][its]
+            nested = logits.copy() if nested is logits else nested
+            nested[its] = of_group + jury.moved
         nested_choices.append(grid[number])
         calibrated_by[int(group)] = partial(others.of(number).held_out, 0)
     return Outcome(

@@ -97,8 +97,11 @@ class HeldOut:
         prior = self.prior
         if len(prior) > MOST_CLASSES:
             return None
-        evidence = (self.logits - np.log(prior)) / calibration.temperature + calibration.bias
-        found = uncertainty(evidence + np.log(prior), self.y, prior, self.weight)
+        logits = self.logits - np.log(prior)
+        logits /= calibration.temperature
+        logits += calibration.bias
+        logits += np.log(prior)
+        found = uncertainty(logits, self.y, prior, self.weight)
         return HeldOutFigures(prior, np.array(confusion), found)
 
 

@@ -7,7 +7,7 @@ more memory than that. Whom a jury hears is settled in `pipeline/evaluation/cros
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
@@ -100,9 +100,14 @@ class Jury:
         """Give the same rows with what is said at one C alone."""
         return replace(self, logits=[self.logits[number]], known={})
 
-    def by_text(self, moves: Sequence[Floats]) -> Floats:
+    def by_text(self, moves: Iterable[Floats]) -> Floats:
         """Add up what the rows of each part move, (n,) each, by the texts of all, (G,)."""
-        found = np.asarray(np.bincount(self._text, np.concatenate(moves) / len(moves)), np.float64)
+        joined, filled = np.empty(len(self._text)), 0
+        for of_part in moves:
+            joined[filled : filled + len(of_part)] = of_part
+            filled += len(of_part)
+        joined /= len(self.y)
+        found = np.asarray(np.bincount(self._text, joined), np.float64)
         return found if self._there.all() else found[self._there]
 
     @cached_property
@@ -182,11 +187,12 @@ class _OfClasses:
         return tuple(float(self.metric.figure(self._confusion(number, part))) for part in parts)
 
     def __getitem__(self, number: int, /) -> Floats:
-        moves = []
+        return self.jury.by_text(self._moves(number))
+
+    def _moves(self, number: int) -> Iterator[Floats]:
         for part, y in enumerate(self.jury.y):
             of_cell = slopes(self.metric, self._confusion(number, part))
-            moves.append(of_cell[y, self.jury.predicted(number, part)])
-        return self.jury.by_text(moves)
+            yield of_cell[y, self.jury.predicted(number, part)]
 
     def _confusion(self, number: int, part: int) -> npt.NDArray[np.int64]:
         predicted = self.jury.predicted(number, part)
@@ -219,7 +225,7 @@ class _OfMean:
         )
 
     def __getitem__(self, number: int, /) -> Floats:
-        return self.jury.by_text([influence_on_mean(*part) for part in self._parts(number)])
+        return self.jury.by_text(influence_on_mean(*part) for part in self._parts(number))
 
     def _parts(self, number: int) -> Iterator[tuple[Floats, Floats]]:
         """Give what the rows of each part add, and their weights, (n,) each."""

@@ -30,6 +30,8 @@ METHODS = ("auto", TEMPERATURE, BIAS_CORRECTED, "none")
 # 1/T is kept within these: rows that are all right, or evidence that is all wrong, have no optimum.
 _LEAST, _MOST = 0.01, 100.0
 _MOST_STEPS = 100
+# Rows whose products are there at a time.
+_AT_ONCE = 2**14
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,11 @@ class Calibration:
     def probabilities(self, logits: Floats, prior: Floats) -> Floats:
         """Give the probabilities (N, K) of logits that answer for `prior`."""
         log_prior = np.log(prior)
-        return softmax((logits - log_prior) / self.temperature + self.bias + log_prior)
+        moved = logits - log_prior
+        moved /= self.temperature
+        moved += self.bias
+        moved += log_prior
+        return softmax(moved)
 
 
 def fit_calibration(
@@ -99,15 +105,20 @@ def fit_temperature(logits: Floats, y: Codes, prior: Floats, weight: Floats) -> 
     of_truth = evidence[np.arange(len(y)), y]
     weight = weight / weight.sum()
     low, high, inverse = _LEAST, _MOST, 1.0
+    mean, of_squares = np.empty(len(y)), np.empty(len(y))
     while high - low > 1e-12 * high:
-        p = softmax(inverse * evidence + log_prior)
-        mean = (p * evidence).sum(axis=1)
-        slope = weight @ (mean - of_truth)
+        for start in range(0, len(y), _AT_ONCE):
+            rows = slice(start, start + _AT_ONCE)
+            some = evidence[rows]
+            p = softmax(inverse * some + log_prior)
+            mean[rows] = _over_classes(p * some)
+            of_squares[rows] = _over_classes(p * some**2)
+        slope = float(weight @ (mean - of_truth))
         if slope > 0:
             high = inverse
         else:
             low = inverse
-        curvature = weight @ ((p * evidence**2).sum(axis=1) - mean**2)
+        curvature = float(weight @ (of_squares - mean**2))
         step = slope / curvature if curvature > 0 else np.inf
         if abs(step) <= 1e-12 * inverse:
             break
@@ -175,12 +186,11 @@ def uncertainty(logits: Floats, y: Codes, prior: Floats, weight: Floats) -> Floa
         Of s and b; b sums to 0.
     """
     weight = weight / weight.sum()
-    p = softmax(logits)
-    scores, curvature = _derivatives(_evidence(logits, prior), p, y, weight)
+    scores, curvature = _derivatives(_evidence(logits, prior), softmax(logits), y, weight)
     spread = np.zeros_like(curvature)
     for k in np.unique(y):
         of_class = scores[y == k]
-        of_class = of_class - of_class.mean(axis=0)
+        of_class -= of_class.mean(axis=0)
         spread += of_class.T @ of_class
     inverse = np.linalg.pinv(curvature, rcond=1e-9, hermitian=True)
     return np.asarray(inverse @ spread @ inverse)
@@ -189,22 +199,44 @@ def uncertainty(logits: Floats, y: Codes, prior: Floats, weight: Floats) -> Floa
 def _evidence(logits: Floats, prior: Floats) -> Floats:
     """Give evidence (N, K) whose mean over the classes is 0."""
     evidence = logits - np.log(prior)
-    return np.asarray(evidence - evidence.mean(axis=1, keepdims=True))
+    evidence -= (_over_classes(evidence) / evidence.shape[1])[:, None]
+    return np.asarray(evidence)
+
+
+def _over_classes(values: Floats) -> Floats:
+    """Add up (N, K) over the classes, (N,), with the bits of `values.sum(axis=1)`.
+
+    Up to 7 numbers are added one after another there; column by column that is many times faster.
+    """
+    if values.shape[1] >= 8:
+        return np.asarray(values.sum(axis=1))
+    total = values[:, 0].copy()
+    for column in values.T[1:]:
+        total += column
+    return total
 
 
 def _derivatives(evidence: Floats, p: Floats, y: Codes, weight: Floats) -> tuple[Floats, Floats]:
     """Of the log-loss in (1/T, b): the gradient of each row, (N, 1 + K), and the Hessian."""
     n_rows, n_classes = p.shape
-    residuals = p.copy()
-    residuals[np.arange(n_rows), y] -= 1
-    scores = np.column_stack([(residuals * evidence).sum(axis=1), residuals])
-    mean = (p * evidence).sum(axis=1)
+    mean = _over_classes(p * evidence)
     weighted = p * weight[:, None]
+    products = evidence**2
+    products *= weighted
     curvature = np.empty((1 + n_classes, 1 + n_classes))
-    curvature[0, 0] = (weighted * evidence**2).sum() - weight @ mean**2
-    curvature[0, 1:] = curvature[1:, 0] = (weighted * (evidence - mean[:, None])).sum(axis=0)
+    curvature[0, 0] = products.sum() - weight @ mean**2
+    np.subtract(evidence, mean[:, None], out=products)
+    products *= weighted
+    curvature[0, 1:] = curvature[1:, 0] = products.sum(axis=0)
     curvature[1:, 1:] = np.diag(weighted.sum(axis=0)) - weighted.T @ p
-    return scores * weight[:, None], curvature
+    del weighted
+    scores = np.empty((n_rows, 1 + n_classes))
+    scores[:, 1:] = p
+    scores[np.arange(n_rows), 1 + y] -= 1
+    np.multiply(scores[:, 1:], evidence, out=products)
+    scores[:, 0] = _over_classes(products)
+    scores *= weight[:, None]
+    return scores, curvature
 
 
 def cross_fitted(

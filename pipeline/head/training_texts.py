@@ -46,8 +46,10 @@ class TrainingTexts:
         """Take a sample of digests (N, 16); None where they are other numbers of texts."""
         if not _are_digests(digests):
             return None
-        found = np.unique(_numbers(digests))
-        return cls(found[:_KEPT], len(found))
+        numbers = np.sort(_numbers(digests))
+        differs = np.diff(numbers, prepend=-1) > 0
+        smallest = numbers[np.flatnonzero(differs)[:_KEPT]]
+        return cls(smallest, int(np.count_nonzero(differs)))
 
     def look_up(self, digests: Array) -> tuple[Mask, Mask] | None:
         """Say which rows could be known and which are, (N,) each, by digests (N, 16).
