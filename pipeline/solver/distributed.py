@@ -13,17 +13,19 @@ here.
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
+from mmap import mmap
 from typing import Any
 
 from features.base.arrays import Array, Floats
 from features.engines.engine import Engine
 from features.engines.verbs import call_shards
 from pipeline.solver import blas
-from pipeline.solver.blocks import Rows, Workers
+from pipeline.solver.blocks import BLOCK_ROWS, Rows, Workers
 from pipeline.solver.centred import Moments, merged, standardisation
 from pipeline.solver.group_worker import (
     Group,
@@ -34,7 +36,7 @@ from pipeline.solver.group_worker import (
     Source,
     Standard,
 )
-from pipeline.solver.sums import BlockFunction, Take, groups, total
+from pipeline.solver.sums import BlockFunction, Take, group_blocks, groups, total
 
 _Call = Callable[[Pass], Generator[tuple[int, GroupResult]]]
 
@@ -71,26 +73,27 @@ class Crew:
     def sum(self, asked: Pass, columns: Sequence[Array], take: Take | None) -> tuple[Array, ...]:
         """Add up what the groups give, and let what is given for the rows be taken in order."""
         asked = replace(asked, number=next(self._passes))
-        pieces = [0] * len(self._tasks)
-        given: list[list[bytes]] = [[] for _ in self._tasks]
+        given: dict[int, mmap] = {}
 
         def sums() -> Iterator[tuple[Array, ...]]:
             for number, one in enumerate(self._ordered(asked, columns)):
-                pieces[number] = one.pieces
-                given[number].append(one.piece)
+                if take is not None and one.n_bytes:
+                    # Memory of its own goes back to the machine as soon as its rows are taken.
+                    given[number] = mmap(-1, one.n_bytes)
+                    given[number].write(one.piece)
                 if one.sums:  # none of its blocks may be taken
                     yield one.sums
 
         found = total(sums())
-        if take is not None:
-            for piece in range(1, max(pieces)):
-                further = self._ordered(replace(asked, piece=piece), columns)
-                for number, one in enumerate(further):
-                    given[number].append(one.piece)
-            for parts in given:
-                if rows := b"".join(parts):
+        while any(rows.tell() < len(rows) for rows in given.values()):
+            asked = replace(asked, piece=asked.piece + 1)
+            for number, one in enumerate(self._ordered(asked, columns)):
+                if number in given:
+                    given[number].write(one.piece)
+        for number in sorted(given):
+            with given.pop(number) as rows:
+                if take is not None:
                     take(pickle.loads(rows))
-                parts.clear()
         return found
 
     def _ordered(self, asked: Pass, columns: Sequence[Array]) -> Iterator[GroupResult]:
@@ -184,6 +187,13 @@ def crew_of(
     tasks = [Group(number, rows, place(rows)) for number, rows in enumerate(groups(n_rows))]
     with engine.session():
         n_workers = min(engine.workers, len(tasks))
+        if n_workers < engine.workers:
+            rows_of_group = group_blocks(n_rows) * BLOCK_ROWS
+            warnings.warn(
+                f"of {engine.workers} workers {n_workers} will do: rows are shared out in groups "
+                f"of {rows_of_group:,}, and {n_rows:,} rows are {len(tasks)}",
+                stacklevel=2,
+            )
         each = None if memory is None else memory // n_workers
         work = GroupWork(source, each, n_workers, blas.library())
         with call_shards(engine, work, tasks) as call:

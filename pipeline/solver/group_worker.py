@@ -134,15 +134,15 @@ class GroupResult:
     sums : tuple of float64 arrays
     held : int
         Rows that the worker holds.
-    pieces : int
+    n_bytes : int
         Of what is given for the rows.
     piece : bytes
-        The one that was asked for.
+        The piece of it that was asked for.
     """
 
     sums: tuple[Array, ...]
     held: int
-    pieces: int
+    n_bytes: int
     piece: bytes
 
 
@@ -208,7 +208,7 @@ class _Groups:
         return GroupResult(
             sums,
             self._held(group.number),
-            -(-len(given) // _PIECE_BYTES),
+            len(given),
             given[start : start + _PIECE_BYTES],
         )
 

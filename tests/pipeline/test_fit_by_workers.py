@@ -246,6 +246,16 @@ def test_what_an_engine_does_not_take(command, arguments, message, files):
     assert not Path("never.joblib").exists()
 
 
+def test_workers_that_find_nothing_to_do_are_told(files, small_groups):
+    labelled = N - len(range(0, N, 9))
+    told = (
+        "of 5 workers 3 will do: rows are shared out in groups of "
+        f"{BLOCK_ROWS:,}, and {labelled:,} rows are 3"
+    )
+    with pytest.warns(UserWarning, match=f"^{told}$"):
+        fit(files["one"], C=0.1, engine=Inline(5))
+
+
 def test_the_command_writes_the_same_head(files, tmp_path):
     heads = []
     for name, engine in (("plain", []), ("shared", ["--engine", "local", "--workers", "2"])):
