@@ -26,6 +26,12 @@ RANDOM_BERTS: dict[str, dict[str, int]] = {
         "num_attention_heads": 2,
         "intermediate_size": 128,
     },
+    "smallest": {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "intermediate_size": 64,
+    },
 }
 _TOKENIZER_FILES = (
     "tokenizer.json",
