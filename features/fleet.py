@@ -18,7 +18,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from features.base.storage import exists
+from features.base.storage import Target, exists
 from features.engines.choice import check_device
 from features.engines.engine import Engine
 from features.engines.verbs import Standing, map_shards
@@ -171,7 +171,7 @@ def make_all(
     todo = [piece for piece in pieces if piece.number not in before]
     effort = Effort()
     meter = _Meter(told, len(todo))
-    with _going_on(meter, len(before), len(pieces)):
+    with _going_on(store, len(pieces)):
         if todo and work.order.options["duplicates"] == "all":
             for made in _shared_first(engine, work, pieces, meter):
                 effort.add(made.effort)
@@ -265,12 +265,12 @@ class _Meter:
 
 
 @contextmanager
-def _going_on(meter: _Meter, before: int, pieces: int) -> Iterator[None]:
+def _going_on(store: Target, pieces: int) -> Iterator[None]:
     """Say to who presses Ctrl-C what is finished, and how to go on."""
     try:
         yield
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(
-            f"interrupted; {before + meter.done} of {pieces} pieces are finished, and what is "
-            "encoded of others is kept; run the same command to go on"
+            f"interrupted; {len(finished_pieces(store))} of {pieces} pieces are finished, and what "
+            "is encoded of others is kept; run the same command to go on"
         ) from error

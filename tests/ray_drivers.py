@@ -23,6 +23,30 @@ def say(**facts):
     print(json.dumps(facts), flush=True)
 """
 
+# `frostline`, which says at the end how much was ever put into the object store, if that is asked.
+COMMAND = """
+from pipeline.cli.commands import main
+words, told = {words!r}, {told!r}
+if told:
+    import ray
+    from ray._private.internal_api import get_memory_info_reply, get_state_from_address
+    shutdown = ray.shutdown
+
+    def looked_at_shutdown():
+        here = ray.get_runtime_context().gcs_address
+        store = get_memory_info_reply(get_state_from_address(here)).store_stats
+        Path(told).write_text(str(store.cumulative_created_bytes))
+        shutdown()
+
+    ray.shutdown = looked_at_shutdown
+main(words, prog_name="frostline")
+"""
+
+
+def frostline(*words, told="", **variables):
+    """The driver of a command; what it puts into the object store is written to `told`."""
+    return Driver(COMMAND.format(words=[*map(str, words)], told=str(told)), **variables)
+
 
 class Driver:
     """A program in a process of its own, which says facts as lines of JSON."""
@@ -55,6 +79,15 @@ class Driver:
         """Its exit code, the facts that it has not been asked for, and its errors."""
         out, errors = self.process.communicate(stdin, timeout=seconds)
         return self.process.returncode, [json.loads(line) for line in out.splitlines()], errors
+
+    def done(self, seconds=300):
+        """The exit code, the output and the errors of a command."""
+        out, errors = self.process.communicate(timeout=seconds)
+        return self.process.returncode, out, errors
+
+    def named(self, start):
+        """The processes below it whose names begin so."""
+        return [one for one in self.family() if one.name().startswith(start)]
 
     def family(self):
         """The process and all below it."""

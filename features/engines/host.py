@@ -52,7 +52,9 @@ class Host:
 
 
 def shown_task(task: Any) -> str:
-    """Give a task short enough for a message."""
+    """Give a task short enough for a message; of many things, such as rows, how many they are."""
+    if isinstance(task, (list, tuple)) and len(task) > 1:
+        return f"of {len(task):,} {type(task[0]).__name__}s"
     text = str(task)
     return text if len(text) <= 200 else text[:200] + "…"
 

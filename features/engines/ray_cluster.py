@@ -13,40 +13,40 @@ import secrets
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from features.base.child import last_line
 from features.base.machine import n_cores
-from features.engines.cores import thread_settings
 from features.engines.ray_address import answers, is_loopback_alone
-from features.engines.ray_surroundings import folder_of_ray, variables
-from features.errors import CannotContinue, InputError, first_line
+from features.engines.ray_surroundings import EVERYWHERE, folder_of_ray, variables
+from features.errors import CannotContinue, FrostlineError, InputError, first_line
 
 # The first version without CVE-2025-62593 (2.52), CVE-2026-27482 (2.54), CVE-2026-41486 (2.55) and
 # CVE-2026-57516 (2.56): code of strangers, by the dashboard and by files that Ray reads.
 OLDEST = (2, 56)
-_ROOT = Path(__file__).resolve().parents[2]
 # Ray's least; nothing of ours goes through it.
 _STORE_BYTES = 78_643_200
-# What goes with the calls themselves: more than our tasks and sums take.
-_INLINE_BYTES = str(2**30)
-# Of every process of Ray: what is read as `RAY_` and a name is a setting of its core.
-_EVERYWHERE = {
-    "RAY_max_direct_call_object_size": _INLINE_BYTES,
-    "RAY_task_rpc_inlined_bytes_limit": _INLINE_BYTES,
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Ray would print what its processes say to the standard output, which is our results'.
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
-}
 # Ray's name for it: off, nodes have the loopback address, on Linux too.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # Who is refused by a cluster is told so soon.
 _JOINING = {"RAY_NUM_REDIS_GET_RETRIES": "5"}
 _ENDED = "Ray has ended on this machine"
+# What would lead a cluster of our own to others, or have them meddle with it.
+_LEADING_AWAY = (
+    "RAY_ADDRESS",
+    "RAY_AUTH_TOKEN_PATH",
+    "RAY_CLIENT_MODE",
+    "RAY_JOB_CONFIG_JSON_ENV_VAR",
+    "RAY_NAMESPACE",
+    "RAY_OVERRIDE_DASHBOARD_URL",
+    "RAY_REDIS_ADDRESS",
+    "RAY_RUNTIME_ENV_HOOK",
+    "RAY_TMPDIR",
+)
 # Seconds between looks at the head of a cluster, and those after which its silence is its end.
 _LOOK, _SILENCE = 2.0, 10.0
 # One token for each process, as Ray remembers the first that it reads.
@@ -63,20 +63,46 @@ class Node:
 
 
 class Cluster:
-    """A cluster that this process is connected to."""
+    """A cluster that this process is connected to.
 
-    def __init__(self, ray: Any) -> None:
-        self.ray = ray
+    Parameters
+    ----------
+    ray : module
+    server : str, optional
+        The `HOST:PORT` of the server of clients through which it is reached; None on its nodes.
+    """
+
+    def __init__(self, ray: Any, server: str | None = None) -> None:
+        self.ray, self.server = ray, server
         self.nodes = self._alive()
-        self._head: tuple[str, int] | None = None
         self._heard = self._looked = time.monotonic()
-        with suppress(Exception):  # through `ray://` this process is on none of its nodes
-            context = ray.get_runtime_context()
-            self._own = context.get_node_id()
-            host, _, port = context.gcs_address.rpartition(":")
-            self._head = host.strip("[]"), int(port)
+        context = ray.get_runtime_context()
+        self._own = context.get_node_id()  # through a server: the node that this is on
+        host, _, port = (server or context.gcs_address).rpartition(":")
+        self._head = host.strip("[]"), int(port)
 
-    _own: str | None = None
+    @contextmanager
+    def reached(self) -> Iterator[None]:
+        """Say in one line that the connection through a server is lost, whatever Ray says of it.
+
+        Raises
+        ------
+        CannotContinue
+        """
+        if self.server is None:
+            yield
+            return
+        try:
+            if not self.ray.is_initialized():  # Ray would start a cluster here, and go on there
+                raise ConnectionError
+            yield
+        except FrostlineError:
+            raise
+        except Exception as error:
+            raise CannotContinue(
+                f"the connection to the cluster through ray://{self.server} is lost "
+                f"({type(error).__name__}); what is finished is kept: run the same command again"
+            ) from error
 
     def _alive(self) -> list[Node]:
         return [
@@ -118,7 +144,7 @@ class Cluster:
         if now - self._looked < _LOOK:
             return
         self._looked = now
-        if self._head is None or answers(*self._head):
+        if answers(*self._head):
             self._heard = now
         elif now - self._heard > _SILENCE:
             raise CannotContinue(
@@ -149,23 +175,11 @@ class Cluster:
         return float(int(share)) if share >= 1 else share
 
 
-def environment(threads: int, gpus: float) -> dict[str, str]:
-    """Give the variables of an actor: its threads, its settings of Ray, where our packages are."""
-    paths = [os.environ.get("PYTHONPATH", "")]
-    if _ROOT.name not in ("site-packages", "dist-packages"):  # it is not installed
-        paths.insert(0, str(_ROOT))
-    found = {**thread_settings(threads), **_EVERYWHERE}
-    found["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    if not gpus:
-        found["CUDA_VISIBLE_DEVICES"] = ""
-    return found
-
-
 @contextmanager
 def own_cluster(gpus: int) -> Iterator[Cluster]:
     """Start Ray on the cores and GPUs of this machine, for this process alone."""
     settings = {
-        **_EVERYWHERE,
+        **EVERYWHERE,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": _TOKEN,
         **_LOOPBACK,
@@ -173,7 +187,7 @@ def own_cluster(gpus: int) -> Iterator[Cluster]:
         "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
-    with variables(settings, ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH")), folder_of_ray() as folder:
+    with variables(settings, _LEADING_AWAY), folder_of_ray() as folder:
         options = {
             "address": "local",
             "num_cpus": n_cores(),
@@ -226,7 +240,7 @@ def connected(address: str) -> Iterator[Cluster]:
     InputError
         Nothing answers there, or not to this process.
     """
-    defaults = {**_EVERYWHERE, **_JOINING}
+    defaults = {**EVERYWHERE, **_JOINING}
     if is_loopback_alone(address):
         defaults |= _LOOPBACK
     settings = {name: os.environ.get(name, value) for name, value in defaults.items()}
@@ -245,15 +259,17 @@ def _session(options: Mapping[str, Any]) -> Iterator[Cluster]:
         )
     on_end = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
+        with warnings.catch_warnings(action="ignore"):
+            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except (ConnectionError, RuntimeError, ValueError, ImportError) as error:
         raise _not_connected(str(options["address"]), error) from error
     except ray.exceptions.RayError as error:
         raise _not_connected(str(options["address"]), error) from error
     with suppress(ValueError):  # in a thread Ray has not changed it
         signal.signal(signal.SIGTERM, on_end)
+    server = str(options["address"]).removeprefix("ray://")
     try:
-        yield Cluster(ray)
+        yield Cluster(ray, server if server != options["address"] else None)
     finally:
         ray.shutdown()
 
@@ -261,6 +277,8 @@ def _session(options: Mapping[str, Any]) -> Iterator[Cluster]:
 def _not_connected(address: str, error: Exception) -> InputError | CannotContinue:
     """Say why Ray could not be started or joined."""
     reason = first_line(error)
+    if reason.endswith(":"):  # what follows is what a server says
+        reason = f"{reason} {last_line(str(error))}"
     if address == "local":
         return CannotContinue(f"Ray can't be started on this machine: {reason}")
     cure = (

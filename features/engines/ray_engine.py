@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from features.engines.cores import divided, gpus, nodes
 from features.engines.engine import Answer, Died, Engine, Failed, Ready, Work, Worker
 from features.engines.host import Host
-from features.engines.ray_cluster import Cluster, connected, environment, own_cluster
+from features.engines.ray_cluster import Cluster, connected, own_cluster
+from features.engines.ray_surroundings import environment
 from features.errors import CannotContinue, InputError, first_line
 from features.version import __version__
 
@@ -70,10 +72,11 @@ class RayEngine(Engine):
             yield
             return
         wanted = self._wanted or len(gpus()) or len(nodes()) or 1
-        begun = connected(self._address) if self._address else own_cluster(len(gpus()))
+        own = self._address is None
+        begun = own_cluster(len(gpus())) if self._address is None else connected(self._address)
         with begun as cluster:
             self.workers = self._wanted or (
-                cluster.default_workers(self._gpus_wanted) if self._address else wanted
+                wanted if own else cluster.default_workers(self._gpus_wanted)
             )
             self._share = self._divide(cluster)
             self._cluster = cluster
@@ -89,16 +92,16 @@ class RayEngine(Engine):
         """Say what each worker gets."""
         most_gpus = max((node.gpus for node in cluster.nodes), default=0)
         share = (1.0 if most_gpus else 0.0) if self._gpus_wanted is None else self._gpus_wanted
-        if share > most_gpus and not self._address:
+        if share > most_gpus and self._address is None:
             raise InputError(
                 f"`gpus_per_worker` is {share:g}, and this machine has {most_gpus:g} GPUs"
             )
-        cores = divided(nodes(), self.workers) if not self._address else []
+        cores = divided(nodes(), self.workers) if self._address is None else []
         return _Share(cluster.cores_of(self.workers, share), share, cores)
 
     def start(self, number: int, work: Work) -> Worker:
         """Start an actor; where there is no place for it yet, it is ready when there is."""
-        ray = self._the_cluster().ray
+        cluster = self._the_cluster()
         options = {
             "num_cpus": self._share.cpus,
             "num_gpus": self._share.gpus,
@@ -108,21 +111,23 @@ class RayEngine(Engine):
             "runtime_env": {"env_vars": environment(self._share.threads, self._share.gpus)},
         }
         cores = self._share.cores[number] if self._share.cores else []
-        actor = ray.remote(ActorHost).options(**options).remote(work)
-        return _Actor(actor, actor.begin.remote(__version__, cores), self)
+        with cluster.reached():
+            actor = cluster.ray.remote(ActorHost).options(**options).remote(work)
+            return _Actor(actor, actor.begin.remote(__version__, cores), self)
 
     def wait(self, workers: Sequence[Worker], seconds: float) -> Sequence[tuple[Worker, Answer]]:
         """Wait for the calls of the actors."""
-        self._the_cluster().check_head()
-        ray = self._the_cluster().ray
+        cluster = self._the_cluster()
+        cluster.check_head()
         by_call = {one.call: one for one in workers if isinstance(one, _Actor) and one.call}
         if not by_call:
             time.sleep(seconds)
             return []
-        ready, _ = ray.wait(list(by_call), num_returns=1, timeout=seconds)
-        if ready:  # and all others that are by now
-            ready, _ = ray.wait(list(by_call), num_returns=len(by_call), timeout=0)
-        return [(by_call[call], self._answer(by_call[call])) for call in ready]
+        with cluster.reached():
+            ready, _ = cluster.ray.wait(list(by_call), num_returns=1, timeout=seconds)
+            if ready:  # and all others that are by now
+                ready, _ = cluster.ray.wait(list(by_call), num_returns=len(by_call), timeout=0)
+            return [(by_call[call], self._answer(by_call[call])) for call in ready]
 
     def _answer(self, actor: _Actor) -> Answer:
         """Take the answer to a call, and let go of what holds it."""
@@ -130,15 +135,23 @@ class RayEngine(Engine):
         call, actor.call = actor.call, None
         try:
             answer: Answer = cluster.ray.get(call)
-        except cluster.ray.exceptions.RayActorError as error:
+        except (
+            cluster.ray.exceptions.RayActorError,
+            cluster.ray.exceptions.OutOfMemoryError,
+        ) as error:
             cluster.check_alive()
-            return _death(_how(error))
+            return _death(error)
         except cluster.ray.exceptions.RayTaskError as error:
             return Failed(CannotContinue(f"an answer can't be sent back: {_how(error)}"))
         except cluster.ray.exceptions.RayError as error:
             cluster.check_alive()
             raise CannotContinue(f"Ray can't go on: {_how(error)}") from error
         return answer
+
+    def begin(self, handle: Any, arguments: Sequence[Any]) -> Any:
+        """Begin a call of an actor."""
+        with self._the_cluster().reached():
+            return handle.answer.remote(*arguments)
 
     def _the_cluster(self) -> Cluster:
         if self._cluster is None:
@@ -147,12 +160,13 @@ class RayEngine(Engine):
 
     def close(self, actor: _Actor) -> None:
         """End an actor: an idle one closes its work first, one that is in a call is killed."""
-        ray = self._the_cluster().ray
-        if actor.call is None:
-            self._closing.append(actor.handle.close.remote())
-            actor.handle.__ray_terminate__.remote()
-        else:
-            ray.kill(actor.handle, no_restart=True)
+        cluster = self._the_cluster()
+        with suppress(CannotContinue), cluster.reached():  # if it is lost, its actors end with it
+            if actor.call is None:
+                self._closing.append(actor.handle.close.remote())
+                actor.handle.__ray_terminate__.remote()
+            else:
+                cluster.ray.kill(actor.handle, no_restart=True)
 
 
 @dataclass(frozen=True)
@@ -194,7 +208,7 @@ class _Actor:
 
     def send(self, *arguments: Any) -> None:
         """Begin a call."""
-        self.call = self.handle.answer.remote(*arguments)
+        self.call = self._engine.begin(self.handle, arguments)
 
     def stop(self) -> None:
         """End the actor."""
@@ -206,13 +220,25 @@ def is_share(gpus: float) -> bool:
     return 0 <= gpus <= 1 or (gpus > 0 and float(gpus).is_integer())
 
 
-def _death(how: str) -> Died:
-    """Give the end of an actor, unless it can't begin anywhere."""
+def _death(error: Exception) -> Died:
+    """Give the end of an actor, unless it can't begin anywhere.
+
+    Raises
+    ------
+    InputError
+        The cluster has no frostline.
+    """
+    how = _how(error)
     if "No module named 'features" in how:
         raise InputError(
             f"the workers of the cluster have no frostline ({how}): install frostline "
             f"{__version__} on all its nodes"
         )
+    said = str(error)
+    if found := re.search(r"was (\S+ used / \S+ limit)", said):
+        return Died(f"Ray, as its node has no memory left ({found[1]})")
+    if found := re.search(r"Worker exit detail: (.*?)\.?(?: Some common causes|\n|$)", said):
+        return Died(f"the end of its process ({found[1]})")
     return Died(how)
 
 

@@ -1,4 +1,4 @@
-"""Set what a Ray of our own finds around it for a while: its variables, and its folder."""
+"""Set what Ray finds around it: the variables of its processes and of our workers, its folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,33 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from features.engines.cores import thread_settings
+
+_ROOT = Path(__file__).resolve().parents[2]
+# What goes with the calls themselves: more than our tasks and sums take.
+_INLINE_BYTES = str(2**30)
+# Of every process of Ray: what is read as `RAY_` and a name is a setting of its core.
+EVERYWHERE = {
+    "RAY_max_direct_call_object_size": _INLINE_BYTES,
+    "RAY_task_rpc_inlined_bytes_limit": _INLINE_BYTES,
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray would print what its processes say to the standard output, which is our results'.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
+}
+
+
+def environment(threads: int, gpus: float) -> dict[str, str]:
+    """Give the variables of an actor: its threads, its settings of Ray, where our packages are."""
+    paths = [os.environ.get("PYTHONPATH", "")]
+    if _ROOT.name not in ("site-packages", "dist-packages"):  # it is not installed
+        paths.insert(0, str(_ROOT))
+    found = {**thread_settings(threads), **EVERYWHERE}
+    found["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    if not gpus:
+        found["CUDA_VISIBLE_DEVICES"] = ""
+    return found
 
 
 @contextmanager

@@ -34,6 +34,10 @@ class Piece:
     number: int
     spans: tuple[Span, ...]
 
+    def __str__(self) -> str:
+        names = ", ".join(dict.fromkeys(Path(span.path).name for span in self.spans))
+        return f"of piece {self.number} ({names})"
+
     def to_json(self) -> dict[str, Any]:
         """Give what `from_json` makes the same piece of."""
         return {"number": self.number, "spans": [span.to_json() for span in self.spans]}

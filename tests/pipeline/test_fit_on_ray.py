@@ -32,10 +32,12 @@ def told(done, of):
 
 engine = RayEngine(workers={workers}, gpus_per_worker=0)
 with engine.session():
+    import ray
     from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
     head = fit({store!r}, engine=engine, progress=told).head
-    stored = get_memory_info_reply(get_state_from_address(None)).store_stats
+    here = ray.get_runtime_context().gcs_address
+    stored = get_memory_info_reply(get_state_from_address(here)).store_stats
     say(created=stored.cumulative_created_bytes)
 timeless = {{k: v for k, v in head.metadata.items() if k != "seconds"}}
 save_head(dataclasses.replace(head, metadata=timeless), {head!r})

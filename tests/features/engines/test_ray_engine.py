@@ -58,9 +58,22 @@ def left():
     return set(Path("/tmp").glob("*frostline-ray-*"))
 
 
+# What may be in the environment of somebody who uses Ray otherwise, or against us.
+STRANGE = {
+    "RAY_ADDRESS": "nonsense:1:2",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_CLIENT_MODE": "1",
+    "RAY_JOB_CONFIG_JSON_ENV_VAR": "{no json",
+    "RAY_OVERRIDE_DASHBOARD_URL": "http://127.0.0.1:8265",
+    "RAY_REDIS_ADDRESS": "127.0.0.1:1",
+    "RAY_RUNTIME_ENV_HOOK": "no.such.hook",
+    "RAY_TMPDIR": "/nowhere",
+}
+
+
 def test_a_cluster_of_our_own():
-    """It listens on loopback alone, asks for a token, and leaves nothing."""
-    with Driver(OWN) as driver:
+    """It listens on loopback alone, asks for a token, and leaves nothing, whatever is set."""
+    with Driver(OWN, **STRANGE) as driver:
         facts = driver.hear()
         family, folders = driver.family(), left()
         assert len(set(facts["pids"])) <= 2
@@ -76,7 +89,7 @@ def test_a_cluster_of_our_own():
         variables = gcs.environ()
         assert (len(variables["RAY_AUTH_TOKEN"]), variables["RAY_AUTH_MODE"]) == (64, "token")
         code, facts, errors = driver.end(stdin="\n")
-        assert (code, facts[0]["left"], errors) == (0, [], "")
+        assert (code, facts[0]["left"], errors) == (0, ["RAY_AUTH_MODE"], "")
     wait_for(lambda: all(map(is_gone, family)))
     assert folders - left()
 
@@ -84,6 +97,7 @@ def test_a_cluster_of_our_own():
 @pytest.mark.parametrize(
     ("address", "said"),
     [
+        ("", "`ray_address` is '': give auto, HOST:PORT"),
         ("nowhere", "`ray_address` is 'nowhere': give auto, HOST:PORT"),
         ("host:many", "`ray_address` is 'host:many': give auto, HOST:PORT"),
         ("127.0.0.1:1", "nothing answers there: Connection refused; start a cluster there"),
