@@ -5,7 +5,7 @@ does and holds by itself, whoever works for it. Passes and the models in each ar
 2,500 to 45,616 tweets took, with C chosen by cross-validation and the refit
 (`python benchmarks/plan.py fit` counts them): they grow with the columns, and are many more where
 rows are few for so many columns. Of a pass, the products of all vectors with the weights of the
-models that are not solved yet are counted.
+models that are not solved yet are counted; before all passes, those of the Gram matrix.
 """
 
 from __future__ import annotations
@@ -27,12 +27,15 @@ _UNDER_WAY, _OF_PAIRS = 14, 3
 # With fewer rows for each column, columns are almost enough to tell all rows apart: then passes are
 # so many times as many.
 _FEW_ROWS, _MANY_PASSES = 10, 8
+# Rows for each column, at most, that the Gram matrix is made of (`pipeline/solver/objective.py`).
+_GRAM_ROWS = 64
 # Bytes of vectors in float32 that a worker keeps; more are read anew in each pass.
 HELD_BYTES = 8 * 2**30
 # Bytes a second at which sums come in from the workers where no network is given.
 _SUMS_PER_SECOND = 1e9
-# What the command itself does and holds for a labelled row: cutting folds and judging each C.
-_OWN_SECONDS, _OWN_BYTES = 20e-6, 1_500
+# What the command itself does and holds for a labelled row, to cut folds and to judge each C: bytes
+# of a row, and of each class.
+_OWN_SECONDS, _OWN_BYTES, _OWN_CLASS_BYTES = 8e-6, 50, 130
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class FitCost:
     Attributes
     ----------
     rows, columns, classes : int
-    passes : int
-        Over the vectors.
+    passes, models : int
+        Over the vectors, and models that are evaluated in each on average.
     workers : int
         That share the rows: of those that there are, as many as there are groups of rows.
     seconds : float
@@ -58,6 +61,7 @@ class FitCost:
     columns: int
     classes: int
     passes: int
+    models: int
     workers: int
     seconds: float
     own_seconds: float
@@ -103,21 +107,23 @@ def fit_cost(
     sums = 8 * under_way * classes * (columns + 1) * (n_groups if workers > 1 else 0)
     sent = sums / (network_bytes_per_second or _SUMS_PER_SECOND)
     each = (computed if in_memory else max(computed, read)) + sent
+    gram = 2 * min(rows, _GRAM_ROWS * columns) * columns**2 * share / flops
     own = rows * _OWN_SECONDS
     return FitCost(
         rows=rows,
         columns=columns,
         classes=classes,
         passes=passes,
+        models=under_way,
         workers=busy,
-        seconds=passes * each + (read if in_memory else 0.0) + own,
+        seconds=gram + passes * each + (read if in_memory else 0.0) + own,
         own_seconds=own,
-        own_bytes=rows * _OWN_BYTES,
+        own_bytes=rows * (_OWN_BYTES + _OWN_CLASS_BYTES * classes),
         in_memory=in_memory,
     )
 
 
-def _passes(rows: int, columns: int, classes: int) -> tuple[int, float]:
+def _passes(rows: int, columns: int, classes: int) -> tuple[int, int]:
     """Give the passes, and the models in one on average."""
     growth = _GROWTH_BELOW if columns < _COLUMNS else _GROWTH_ABOVE
     passes = _PASSES * (columns / _COLUMNS) ** growth

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from features.base.shown import printable, size
+from features.base import shown
+from features.base.shown import printable
 from pipeline.plan.fit_cost import FitCost
 from pipeline.plan.plan import Plan, Scale
 from pipeline.plan.rates import DISK_TIMES, Machines
-from pipeline.plan.runs import DEATHS_AT_ONE
+from pipeline.plan.runs import DEATHS_AT_ONE, Simulated
 from pipeline.plan.shards import SHARD_SECONDS
 from pipeline.report.layout import table, table_with_texts, wrapped_text
 
@@ -78,13 +79,14 @@ def scaling_text(scales: Sequence[Scale]) -> str:
 def _run(plan: Plan) -> dict[str, str]:
     runs = plan.simulated
     low, median, high = (3600 * runs.wall_hours[name] for name in ("p5", "median", "p95"))
+    unit = _unit(median)
     facts = {
         "texts to encode": f"{plan.distinct:,} ({plan.figures.distinct_share:.1%} are distinct)",
         "tokens": f"{plan.tokens:,}",
         "rows a second": f"{plan.rows_per_second:,.0f}, by all workers",
-        "time": f"{_duration(median, days=True)}, the median of {runs.runs:,} simulated "
-        f"run{_s(runs.runs)} (5 % to 95 %: {_duration(low)} to {_duration(high)}); "
-        f"{_duration(3600 * plan.ideal_hours)} if nothing happens",
+        "time": f"{_duration(median)}{_days(median)}, the median of {runs.runs:,} simulated "
+        f"run{_s(runs.runs)} (5 % to 95 %: {_number(low / unit[0])} to {_duration(high, unit)}); "
+        f"{_duration(3600 * plan.ideal_hours, unit)} if nothing happens",
     }
     if plan.search_hours:
         facts["before that"] = (
@@ -92,12 +94,10 @@ def _run(plan: Plan) -> dict[str, str]:
             f"large files end; nothing for files of {plan.shards.rows:,} rows each, or in Parquet"
         )
     facts |= {
-        "lost": f"{runs.lost_share:.2%} of the work by {_count(runs.deaths)} deaths of workers, "
-        f"{runs.doubled_share:.2%} by {_count(runs.doubles)} doubles of slow shards; "
-        f"{runs.efficiency:.1%} of the workers' time is work",
+        "lost": f"{_lost(runs)}; {runs.efficiency:.1%} of the workers' time is work",
         "binds": f"{plan.seconds.binds}; {_helps(plan)}",
         "shards": f"{plan.shards.count:,} of {plan.shards.rows:,} row{_s(plan.shards.rows)}, "
-        f"{size(round(plan.bytes.row * plan.shards.rows))} each ({plan.shards.because})",
+        f"{_size(round(plan.bytes.row * plan.shards.rows))} each ({plan.shards.because})",
     }
     if plan.cost is not None:
         price = plan.machines.price_per_gpu_hour
@@ -105,6 +105,15 @@ def _run(plan: Plan) -> dict[str, str]:
             f"{plan.cost:,.2f}, at {price:,g} an hour for each of {_fleet(plan)}, until the end"
         )
     return facts
+
+
+def _lost(runs: Simulated) -> str:
+    if not runs.deaths and not runs.doubles:
+        return "nothing"
+    return (
+        f"{runs.lost_share:.2%} of the work by {_count(runs.deaths)} deaths of workers, "
+        f"{runs.doubled_share:.2%} by {_count(runs.doubles)} doubles of slow shards"
+    )
 
 
 def _helps(plan: Plan) -> str:
@@ -135,13 +144,13 @@ def _store(plan: Plan) -> dict[str, str]:
     other = {one: n for one, n in found.by_dtype.items() if one != dtype}
     return {
         **{
-            printable(f"{view} ({plan.figures.views[view]:,} columns)"): size(n)
+            printable(f"{view} ({plan.figures.views[view]:,} columns)"): _size(n)
             for view, n in found.views.items()
         },
-        "ids, labels, digests": size(found.columns),
-        f"all, in {dtype}": f"{size(found.total)}, {found.row:,.0f} bytes a row",
-        **{f"all, in {one}": size(n) for one, n in other.items()},
-        "more while it is made": f"{size(found.journals)}, of shards at work",
+        "ids, labels, digests": _size(found.columns),
+        f"all, in {dtype}": f"{_size(found.total)}, {found.row:,.0f} bytes a row",
+        **{f"all, in {one}": _size(n) for one, n in other.items()},
+        "more while it is made": f"{_size(found.journals)}, of shards at work",
     }
 
 
@@ -158,7 +167,7 @@ def _measured(plan: Plan) -> dict[str, str]:
         f"{found.encoded:,} encoded",
         "a second": f"{found.rows_read:,.0f} rows read, {found.texts_tokenised:,.0f} texts "
         f"tokenised, {found.tokens_encoded:,.0f} tokens encoded, "
-        f"{size(round(found.bytes_written))} written",
+        f"{_size(round(found.bytes_written))} written",
     }
 
 
@@ -171,7 +180,7 @@ def _fit(plan: Plan, fit: FitCost) -> dict[str, str]:
         f"{'in memory after the first' if fit.in_memory else 'each read from the disk'}, by "
         f"{fit.workers:,} worker{_s(fit.workers)}",
         "takes": f"about {_duration(fit.seconds)}; of these {_duration(fit.own_seconds)} in the "
-        f"command itself, which cuts folds and judges each C in {size(fit.own_bytes)} of memory",
+        f"command itself, which cuts folds and judges each C in {_size(fit.own_bytes)} of memory",
     }
 
 
@@ -213,7 +222,7 @@ def _warnings(plan: Plan) -> list[str]:
         )
     if plan.fit is not None and plan.fit.own_bytes > _MUCH_MEMORY:
         warnings.append(
-            f"! A fit on {plan.fit.rows:,} rows needs about {size(plan.fit.own_bytes)} of memory "
+            f"! A fit on {plan.fit.rows:,} rows needs about {_size(plan.fit.own_bytes)} of memory "
             "in one process: a million rows say as much; `labelled_rows` plans with fewer."
         )
     return warnings
@@ -273,6 +282,10 @@ def _count(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
+def _size(n_bytes: int) -> str:
+    return shown.size(n_bytes) if n_bytes >= 1e5 else f"{n_bytes / 1e3:,.1f} kB"
+
+
 def _number(value: float) -> str:
     """Give three digits, or all before the point."""
     if value >= 100:
@@ -282,12 +295,20 @@ def _number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _duration(seconds: float, *, days: bool = False) -> str:
-    """Give a time in the unit that is usual for it; if asked, long ones in days as well."""
-    hours = seconds / 3600
+def _unit(seconds: float) -> tuple[int, str]:
+    """Give the unit that is usual for a time: its seconds, and its name."""
     if seconds < 120:
-        return f"{_number(seconds)} seconds"
-    if hours < 2:
-        return f"{_number(seconds / 60)} minutes"
-    in_days = f" ({_number(hours / 24)} days)" if days and hours >= 72 else ""
-    return f"{_number(hours)} hours{in_days}"
+        return 1, "seconds"
+    return (60, "minutes") if seconds < 7200 else (3600, "hours")
+
+
+def _duration(seconds: float, unit: tuple[int, str] | None = None) -> str:
+    """Give a time, in the unit that is usual for it, or in that of another time beside it."""
+    size_of_unit, name = unit or _unit(seconds)
+    return f"{_number(seconds / size_of_unit)} {name}"
+
+
+def _days(seconds: float) -> str:
+    """Give a long time in days as well."""
+    days = seconds / 86_400
+    return f" ({_number(days)} days)" if days >= 3 else ""

@@ -220,12 +220,12 @@ def test_passes_are_those_that_were_counted(columns, passes):
 
 def test_a_fit_by_hand():
     """31 passes at 384 columns; 14 models are in one; 8 groups of rows for 8 workers at most."""
-    own = 10**6 * 20e-6
+    own = 10**6 * 8e-6
     one = fit_cost(10**6, 384, 3, workers=1, flops=1e12, **FIT)
     assert (one.passes, one.workers, one.in_memory) == (31, 1, True)
-    products = 31 * 4 * 10**6 * 384 * 3 * 14 / 1e12
+    products = (31 * 4 * 10**6 * 384 * 3 * 14 + 2 * (64 * 384) * 384**2) / 1e12
     assert one.seconds == pytest.approx(products + own)
-    assert (one.own_seconds, one.own_bytes) == (pytest.approx(own), 1.5e9)
+    assert (one.own_seconds, one.own_bytes) == (pytest.approx(own), 440e6)
     sums = 31 * 8 * 14 * 3 * 385 * 8 / 1e9
     for workers, share in ((8, 1 / 8), (7, 2 / 8), (64, 1 / 8)):
         many = fit_cost(10**6, 384, 3, workers=workers, flops=1e12, **FIT)
@@ -241,7 +241,7 @@ def test_a_fit_that_reads_from_the_disk():
     assert read.seconds == pytest.approx(one.seconds + 768)
     large = fit_cost(10**8, 384, 3, workers=1, flops=1e12, **on_disk)
     assert not large.in_memory
-    assert large.seconds == pytest.approx(31 * 76_800 + large.own_seconds)
+    assert large.seconds == pytest.approx(31 * 76_800 + large.own_seconds, rel=1e-5)
 
 
 def test_few_rows_for_many_columns_take_many_passes():

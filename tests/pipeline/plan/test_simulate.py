@@ -98,6 +98,35 @@ def by_brute_force(seconds, fleet, chances):
         hand_out(now)
 
 
+def test_three_workers_and_five_shards_by_hand():
+    """Worker 0 dies once, and an attempt at shard 3 is slow; what happens when:
+
+    1   the model is loaded: 0, 1 and 2 begin the shards 0 (10 s), 1 (4 s) and 2 (4 s)
+    4   worker 0 dies, 3 s into shard 0, which is now the first to wait; it is back at 4 + 5 = 9
+    5   1 and 2 have ended: 1 begins shard 0, and 2 begins shard 3, for 3 * 10 s instead of 10
+    9   0 is back and begins shard 4 (4 s)
+    13  0 is free, and nothing waits; the median of 4, 4 and 4 s is 4, so that an attempt of 2 * 4 s
+        is slow: both others began at 5, and the first of them, worker 1, is doubled: shard 0
+    15  1 has ended shard 0; it doubles shard 3, which began at 5, as 10 s are slow beside it
+        (the median of 4, 4, 4 and 10 is 4)
+    23  0 ends shard 0 in vain, after 10 s
+    25  1 ends shard 3, in 10 s; 2 has worked at it for 20 s in vain
+    """
+    slowness = {(3, 0): 3.0}
+    lives = {(0, 0): 3.0}
+    chances = Chances(
+        lambda shard, attempt: slowness.get((shard, attempt), 1.0),
+        lambda worker, number: lives.get((worker, number), math.inf),
+    )
+    fleet = Fleet(workers=3, start_seconds=1.0, back_seconds=5.0)
+    found = simulate([10.0, 4.0, 4.0, 10.0, 4.0], fleet, chances)
+    assert found.wall_seconds == 25.0
+    assert (found.deaths, found.doubles, found.most_deaths) == (1, 2, 1)
+    assert found.lost_seconds == 3.0
+    assert found.useful_seconds == 4 + 4 + 4 + 10 + 10
+    assert found.doubled_seconds == 10 + 20
+
+
 def tables(slow, lives):
     """Chances that are looked up, each with a last resort by which every run ends."""
     return Chances(
