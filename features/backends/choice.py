@@ -113,7 +113,9 @@ class Choice:
             raise ValueError(f"not a choice: {error}") from error
         if not all(isinstance(part, str) for part in vars(candidate).values()):
             raise ValueError("not a choice: its candidate is not named")
-        if not all(isinstance(n, int) and 0 < n < 2**31 for n in numbers):
+        if candidate.attention not in ("", BY_PRODUCTS, IN_HALF):
+            raise ValueError(f"not a choice: it attends by {candidate.attention!r}")
+        if not all(type(n) is int and 0 < n < 2**31 for n in numbers):
             raise ValueError(f"not a choice: it says {numbers}")
         return cls(candidate, *numbers, rates, left_out, remembered)
 

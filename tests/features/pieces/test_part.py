@@ -561,10 +561,9 @@ def test_who_is_second_follows_the_first(whole, tmp_path):
     ("field", "value"),
     [("device", "cuda"), ("backend", "onnx")],
 )
-def test_a_machine_that_cannot_follow_is_refused(field, value, again, inputs):
-    receipt(again, 1).unlink()
-    shutil.rmtree(again / "piece-00001")
-    path = again / "choice.json"
+def test_a_machine_that_cannot_follow_is_refused(field, value, whole, inputs, tmp_path):
+    store = copy_choice(whole, tmp_path / "store")
+    path = store / "choice.json"
     content = json.loads(path.read_bytes())
     if field == "device":
         content["device"] = value
@@ -572,7 +571,54 @@ def test_a_machine_that_cannot_follow_is_refused(field, value, again, inputs):
         content["choice"]["candidate"] |= {"backend": value, "kernels": ""}
     path.write_text(json.dumps(content))
     with pytest.raises(CannotContinue, match=r"is encoded by .* as its first job chose, and here"):
+        make(inputs, store, "1/1")
+
+
+@pytest.mark.parametrize("lost", ["removed", "with all receipts but one"])
+def test_a_choice_that_was_lost_is_made_again_as_it_was(lost, whole, again, inputs):
+    for piece in range(1, N_PIECES) if lost != "removed" else [1]:
+        receipt(again, piece).unlink()
+        shutil.rmtree(again / f"piece-{piece:05d}")
+    (again / "choice.json").unlink()
+    (again / "store.json").unlink()
+    make(inputs, again, "1/1")
+    assert tree(again) == tree(whole)
+
+
+CHOICES = [
+    (
+        "dtype",
+        "bfloat16",
+        r"torch bfloat16.* on cpu, .* were made by torch float32.* on cpu, 2,048",
+    ),
+    ("kernels", "other", r"torch float32.* on cpu, .* were made by torch float32.* on cpu"),
+    ("attention", "products", r"torch float32.* with attention by products on cpu, .* bits would"),
+    ("max_batch_tokens", 512, r"on cpu, 512 tokens in a batch, and finished pieces were made by"),
+    ("attention", "flash", r"is damaged: not a choice: it attends by 'flash'; remove it: the next"),
+    ("max_batch_tokens", True, "is damaged: not a choice: it says"),
+    ("streams", "many", "is damaged: not a choice: it says"),
+    ("candidate", None, "is damaged: not a choice"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "said"), CHOICES)
+def test_another_choice_than_that_of_finished_pieces_is_refused(
+    field, value, said, whole, again, inputs
+):
+    receipt(again, 1).unlink()
+    shutil.rmtree(again / "piece-00001")
+    path = again / "choice.json"
+    content = json.loads(path.read_bytes())
+    choice = content["choice"]
+    if field == "kernels":
+        value = {"plain": "prepacked", "prepacked": "plain"}[choice["candidate"]["kernels"]]
+    (choice if field in choice else choice["candidate"])[field] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(FileRefused, match=said):
         make(inputs, again, "1/1")
+    path.unlink()  # as the messages say
+    make(inputs, again, "1/1")
+    assert tree(again) == tree(whole)
 
 
 def test_other_versions_are_told(again, inputs):
