@@ -10,6 +10,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 from features.base.shown import listed, shown
 from features.errors import InputError
@@ -103,7 +104,9 @@ class Findings:
     def saw_id(self, identity: str) -> None:
         """Remember an id that is in the file."""
         if len(self._ids) < _MOST_IDS:
-            self._ids.append(hash(identity))
+            # Not `hash`, which is another one in each process: workers count together.
+            digest = blake2b(identity.encode(errors="surrogatepass"), digest_size=8)
+            self._ids.append(int.from_bytes(digest.digest(), "little", signed=True))
 
     def add(self, other: Findings) -> None:
         """Count what was found in another part of the input as well."""
