@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
+    from google_store import GoogleStore
     from object_store import ObjectStore
 
 # Both are read when the libraries are imported, which is later, and go on to subprocesses.
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"
 # The models are so small that a second thread costs more than it gives: on a busy machine, minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What gcsfs asks by gRPC of a bucket, no server on this machine answers; read at its import.
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 # What is remembered of this machine is the tests' own, and goes with them; subprocesses share it.
 os.environ["FROSTLINE_CACHE"] = tempfile.mkdtemp(prefix="frostline-cache-")
 atexit.register(shutil.rmtree, os.environ["FROSTLINE_CACHE"], ignore_errors=True)
@@ -63,6 +66,22 @@ def s3(s3_server: "ObjectStore", monkeypatch: pytest.MonkeyPatch) -> str:
     """Give a URL of a folder in a bucket that nobody else uses; the environment finds it."""
     s3_server.use(monkeypatch)
     return f"s3://tests/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="module")
+def google_server() -> Iterator["GoogleStore"]:
+    """A server of Google's storage on this machine; tests keep to names of their own."""
+    from google_store import google_store
+
+    with google_store() as server:
+        yield server
+
+
+@pytest.fixture
+def gs(google_server: "GoogleStore", monkeypatch: pytest.MonkeyPatch) -> str:
+    """Give a URL of a folder in a bucket of that server; the environment finds it."""
+    google_server.use(monkeypatch)
+    return f"gs://tests/{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """What people do with URLs: both stages read and write object storage, as they do with paths.
 
-The server is SeaweedFS, a real S3 server in a process of its own (`tests/object_store.py`). Of
-Google's storage there is no server to try.
+The servers are SeaweedFS, a real S3 server in a process of its own (`tests/object_store.py`), and
+fake-gcs-server, which speaks the protocol of Google's (`tests/google_store.py`).
 """
 
 import json
@@ -56,15 +56,27 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
+@pytest.fixture(params=["s3", "gs"])
+def labelled(request, tmp_path):
+    """A store and a head, in a bucket and here."""
+    return fill(request.getfixturevalue(request.param), tmp_path)
+
+
 @pytest.fixture
-def labelled(s3, tmp_path):
-    """A store and a head, there and here."""
+def in_s3(s3, tmp_path):
+    """The same in a bucket of S3."""
+    return fill(s3, tmp_path)
+
+
+def fill(bucket, folder):
     X, y = blobs(90, 8, 3)
-    write_store(tmp_path / "s.h5", X, y, labels=LABELS)
-    save_head(make_head(3), tmp_path / "head.joblib")
-    for name in ("s.h5", "head.joblib"):
-        storage.put_file(tmp_path / name, f"{s3}/{name}")
-    return s3
+    write_store(folder / "s.h5", X, y, labels=LABELS)
+    write_store(folder / "new.h5", X, np.full(90, -1), labels=[])
+    save_head(make_head(3), folder / "head.joblib")
+    for name in ("s.h5", "new.h5", "head.joblib"):
+        storage.put_file(folder / name, f"{bucket}/{name}")
+    storage.put(f"{bucket}/t.csv", tweets().encode())
+    return bucket
 
 
 def files_in(folder):
@@ -152,32 +164,94 @@ def test_heads_are_fitted_saved_and_loaded(labelled, tmp_path):
     head.save_pretrained(f"{s3}/folder")
     assert {"config.json", "head.safetensors"} <= set(storage.listed(f"{s3}/folder"))
     np.testing.assert_array_equal(load_head(f"{s3}/folder").predict_proba(X), expected)
+    with pytest.raises(InputError, match=r"folder holds .*config\.json.* already"):
+        head.save_pretrained(f"{s3}/folder")
+    make_head(3).save_pretrained(f"{s3}/folder", overwrite=True)
+    assert (load_head(f"{s3}/folder").predict_proba(X) != expected).any()
 
 
 COMMANDS = {
-    "inspect a head": ["inspect", "{s3}/head.joblib"],
-    "inspect a store": ["inspect", "{s3}/s.h5"],
-    "verify": ["verify", "{s3}/s.h5", "--json", "{s3}/v.json"],
-    "fit": ["fit", "{s3}/s.h5", "-o", "{s3}/new.joblib", "--report", "{s3}/fit.md"],
-    "evaluate": ["evaluate", "{s3}/head.joblib", "{s3}/s.h5", "--json", "{s3}/e.json"],
-    "predict": ["predict", "{s3}/head.joblib", "{s3}/s.h5", "-o", "{s3}/p.csv"],
-    "compare": ["compare", "{s3}/s.h5", "--plot", "{s3}/c.svg"],
-    "report": ["report", "{s3}/head.joblib", "{s3}/s.h5", "-o", "{s3}/r.md"],
-    "suspects": ["suspects", "{s3}/head.joblib", "{s3}/s.h5", "-o", "{s3}/suspects.csv"],
+    "check": "check {at}/t.csv --json {at}/check.json",
+    "inspect a head": "inspect {at}/head.joblib",
+    "inspect a store": "inspect {at}/s.h5",
+    "verify": "verify {at}/s.h5 --json {at}/v.json",
+    "fit": "fit {at}/s.h5 -o {at}/new.joblib --report {at}/fit.md",
+    "evaluate": "evaluate {at}/head.joblib {at}/s.h5 --json {at}/e.json",
+    "predict": "predict {at}/head.joblib {at}/s.h5 -o {at}/p.csv",
+    "compare": "compare {at}/s.h5 --plot {at}/c.svg --json {at}/c.json",
+    "report": "report {at}/head.joblib {at}/s.h5 -o {at}/r.md",
+    "suspects": "suspects {at}/head.joblib {at}/s.h5 -o {at}/suspects.csv",
+    "label-next": "label-next {at}/head.joblib {at}/new.h5 -o {at}/next.csv",
 }
+# They load the model of the head, or measure it.
+SLOW = {
+    "extract": "extract {at}/t.csv -o {at}/made.h5",
+    "predict": "predict {at}/mini.joblib {at}/t.csv -o {at}/p.csv",
+    "quantify": "quantify {at}/mini.joblib {at}/mini.h5 --json {at}/q.json",
+    "explain": "explain {at}/mini.joblib so-happy --html {at}/x.html",
+    "export": "export {at}/mini.joblib -o {at}/exported",
+    "plan": "plan {at}/t.csv --rows 1e6 --json {at}/plan.json",
+    "plan of figures": "plan --measured {at}/plan.json --rows 1e6",
+}
+# Options that name what is made.
+MADE = ("-o", "--json", "--plot", "--report", "--html")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_take_urls_and_name_them(command, labelled, cache):
-    arguments = [one.format(s3=labelled) for one in COMMANDS[command]]
-    result = run(*arguments)
+def run_at(command, bucket):
+    """Run a command with URLs, and give its arguments and what came of it."""
+    arguments = [one.format(at=bucket) for one in command.split()]
+    return arguments, run(*arguments)
+
+
+def check_named_by_urls(arguments, result, cache):
     assert result.exit_code == 0, result.output
     assert "/frostline-" not in result.output, "no copy is named"
     assert str(cache) not in result.output
     for given, name in pairwise(arguments):
-        if given in ("-o", "--json", "--plot"):
-            assert storage.size(name) > 0
+        if given in MADE:
+            assert storage.exists(name) or storage.listed(name), name
     assert files_in(cache / "outputs") == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_take_urls_and_name_them(command, labelled, cache):
+    check_named_by_urls(*run_at(COMMANDS[command], labelled), cache)
+
+
+@pytest.mark.slow
+def test_commands_with_a_model_take_urls(labelled, tiny_model, cache):
+    """In turn, as each takes what those before have made."""
+    extract(f"{labelled}/t.csv", f"{labelled}/mini.h5", model=tiny_model("bert"), pooling="mean")
+    save_head(fit(f"{labelled}/mini.h5", C=0.01).head, f"{labelled}/mini.joblib")
+    for command in SLOW.values():
+        arguments, result = run_at(command, labelled)
+        check_named_by_urls(arguments, result, cache)
+    assert run_at(SLOW["export"], labelled)[1].exit_code == 2, "nothing may be there"
+
+
+WRITERS = ("check", "fit", "evaluate", "predict", "compare", "report", "suspects", "label-next")
+
+
+@pytest.mark.parametrize("command", [*WRITERS, "extract", "export", "extract a part"])
+def test_who_may_not_write_is_told_before_the_work(command, in_s3, monkeypatch, cache):
+    """One line, exit code 2, and nothing was made."""
+    import s3fs
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
+    s3fs.S3FileSystem.clear_instance_cache()
+    commands = {
+        **COMMANDS,
+        "extract": "extract {at}/t.csv -o {at}/made.h5",
+        "extract a part": "extract {at}/t.csv -o {at}/store --shard-rows 20 --part 1/1",
+        "export": "export {at}/head.joblib -o {at}/exported",
+    }
+    _, result = run_at(commands[command], in_s3)
+    assert result.exit_code == 2, result.output
+    said = [line for line in result.stderr.splitlines() if line]
+    assert "cannot be written: Access Denied" in said[-1] and "check that these" in said[-1]
+    assert "Traceback" not in result.output
+    assert set(storage.listed(in_s3)) == {"head.joblib", "new.h5", "s.h5", "t.csv"}
+    assert files_in(cache) == []
 
 
 def test_a_prediction_is_the_one_of_paths(labelled, tmp_path):
@@ -195,16 +269,22 @@ REFUSED = {
     "an input too": (FIT + "{s3}/s.h5", 2, "is an input too"),
     "no protocol": (FIT + "nope://x/h.joblib", 2, "nope:// is not known"),
     "no promise": (FIT + "http://127.0.0.1:9/h.joblib", 2, "does not promise"),
+    "no name": (FIT + "s3://", 2, "names no bucket: give s3://BUCKET/NAME"),
+    "a bucket alone": (FIT + "s3://tests", 2, "names no file in its bucket"),
+    "a folder": (FIT + "{s3}/", 2, "is a folder with files in it; give"),
+    "a name of no bucket": (FIT + "s3://No_Such/h.joblib", 2, "bucket"),
+    "an empty input": ("extract {s3}/empty.csv -o {s3}/e.h5", 2, "empty.csv is empty"),
     "an odd name": (FIT + "{s3}//h.joblib", 2, "an empty part"),
     "no head": ("inspect {s3}/note.txt", 3, "note.txt is not a frostline head"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_refused_says_so_in_one_line(case, labelled):
+def test_what_is_refused_says_so_in_one_line(case, in_s3):
     line, code, message = REFUSED[case]
-    storage.put(f"{labelled}/note.txt", b"no head")
-    result = run(*line.format(s3=labelled).split())
+    storage.put(f"{in_s3}/note.txt", b"no head")
+    storage.put(f"{in_s3}/empty.csv", b"")
+    result = run(*line.format(s3=in_s3).split())
     assert result.exit_code == code, result.output
     lines = result.output.strip().splitlines()
     assert message in lines[-1], result.output

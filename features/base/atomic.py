@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from features.base import disk
-from features.base.remote.copies import send
+from features.base.remote.copies import check_new, send
 from features.errors import CannotContinue, InputError, system_reason
 
 
@@ -46,6 +46,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def new_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder beside `path` to write into; it takes its name at the end, synced.
 
+    Where the path stands for a URL, it is sent there then.
+
     Raises
     ------
     InputError
@@ -53,6 +55,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     CannotContinue
         The disk refused; nothing is at `path`.
     """
+    check_new(path)
     if path.exists() or path.is_symlink():
         raise InputError(f"{path} is there already; give the name of a new folder")
     if not path.parent.is_dir():

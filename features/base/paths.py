@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from features.base.remote import objects
-from features.base.remote.copies import check_bucket, here
+from features.base.remote.copies import check_place, here
 from features.base.remote.urls import is_url
 from features.errors import CannotContinue, InputError, system_reason
 
@@ -66,7 +66,9 @@ def check_replaceable(output: Path, inputs: Collection[str | Path | None]) -> No
     CannotContinue
         The file system does not take the name.
     """
-    url = check_bucket(output)
+    url = check_place(output)
+    if url is not None and objects.is_folder(url):
+        raise InputError(f"{url} is a folder with files in it; give the name of a new one")
     if url is not None and url in [str(path).rstrip("/") for path in inputs]:
         raise InputError(f"{url} is an input too, and would be replaced; give another name")
     try:

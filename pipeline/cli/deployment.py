@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from features.base.shown import printable
-from features.errors import InputError
+from features.errors import InputError, reworded
 from pipeline.cli import options
 from pipeline.cli.group import main
 from pipeline.cli.results import open_head, remark
@@ -62,9 +62,9 @@ def export_command(
     fitted = open_head(head, prior)
     if no_training_texts:
         fitted = replace(fitted, texts=None)
-    export(fitted, output, written, models=models, say=remark)
-    for path in sorted(path for path in output.rglob("*") if path.is_file()):
-        tell(str, f"{path.stat().st_size:>13,} bytes  {printable(str(path))}")
+    made = export(fitted, output, written, models=models, say=remark)
+    for name, n_bytes in made.items():
+        tell(str, f"{n_bytes:>13,} bytes  {printable(reworded(str(output / name)))}")
 
 
 @main.command("push")

@@ -18,7 +18,7 @@ def export(
     *,
     models: Sequence[str | Path] = (),
     say: Callable[[str], None] = lambda line: None,
-) -> None:
+) -> dict[str, int]:
     """Write a head, and what it needs to score texts, in the format of another tool.
 
     Parameters
@@ -34,6 +34,11 @@ def export(
     say : callable
         Told what is odd about a model, a line each.
 
+    Returns
+    -------
+    dict of str to int
+        Name and bytes of each file in the folder.
+
     Raises
     ------
     InputError
@@ -47,3 +52,5 @@ def export(
     write = writer(format)
     with new_folder(copies.output(folder)) as aside:
         write(head, aside, models, say)
+        files = sorted(file for file in aside.rglob("*") if file.is_file())
+        return {str(file.relative_to(aside)): file.stat().st_size for file in files}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from features.base.atomic import new_folder, replacing
+from features.base.remote import copies
 from features.errors import FileRefused, InputError
 from pipeline.head.content import MAX_BYTES, of_arrays, parts_of
 from pipeline.head.folder import CONFIG, MAX_CONFIG, TENSORS, files_of, read_folder
@@ -123,16 +124,18 @@ def write_folder(folder: Path, files: Mapping[str, bytes], *, overwrite: bool) -
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise InputError(f"{folder} is no folder; give the name of one, which is made")
-    if not folder.exists():
+    sent = copies.names_at(folder)
+    if not folder.exists() and not sent:
         with new_folder(folder) as aside:
             for name, content in files.items():
                 (aside / name).write_bytes(content)
         return
-    there = sorted(name for name in files if (folder / name).exists())
+    there = sorted(name for name in files if name in sent or (folder / name).exists())
     if there and not overwrite:
         raise InputError(
             f"{folder} holds {', '.join(there)} already; `overwrite=True` replaces what is there"
         )
+    folder.mkdir(exist_ok=True)
     # A reader between two of these finds arrays of another head, which `config.json` refuses.
     for name in sorted(files, key=NAMES.index, reverse=True):
         with replacing(folder / name) as aside:

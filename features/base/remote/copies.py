@@ -11,7 +11,6 @@ import shutil
 from pathlib import Path
 
 from features.base.remote import objects, uploads
-from features.base.remote.filesystem import writable
 from features.base.remote.places import as_path, place_of, url_of_copy, url_of_output
 from features.base.remote.urls import child_of, is_url
 from features.errors import CannotContinue, FileRefused, InputError
@@ -98,8 +97,14 @@ def bring_output(path: Path) -> None:
         raise InputError(f"{url} is a folder with files in it; give the name of a new one")
 
 
-def check_bucket(path: Path) -> str | None:
-    """Refuse a path that stands for a URL at which nothing can be; give the URL.
+def names_at(path: Path) -> list[str]:
+    """Name the files in the folder at the URL that a path stands for; nothing for other paths."""
+    url = url_of_output(path)
+    return [] if url is None else list(objects.listed(url))
+
+
+def check_place(path: Path) -> str | None:
+    """Refuse a path that stands for a URL to which nothing can be sent; give the URL.
 
     Raises
     ------
@@ -108,9 +113,20 @@ def check_bucket(path: Path) -> str | None:
     """
     url = url_of_output(path)
     if url is not None:
-        writable(url)
-        objects.info(url)
+        uploads.check_writable(url)
     return url
+
+
+def check_new(path: Path) -> None:
+    """Refuse a path that stands for a URL at which there is something, or to which none can write.
+
+    Raises
+    ------
+    InputError, CannotContinue
+    """
+    url = check_place(path)
+    if url is not None and (objects.info(url) is not None or objects.is_folder(url)):
+        raise InputError(f"{url} is there already; give the name of a new folder")
 
 
 def remove(path: Path) -> None:

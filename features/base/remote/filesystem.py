@@ -9,22 +9,21 @@ is asked again a few times; then the work stops. Libraries are imported where a 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from features.base.remote.urls import protocol_of
+from features.base.remote.urls import BUCKETS, protocol_of
 from features.errors import CannotContinue, FrostlineError, InputError, first_line
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-# The extra that brings the library of a protocol.
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 # Protocols under which a file appears whole or not at all, and can be made only where there is
 # none. The memory of this process has one writer.
-_ATOMIC = ("s3", "s3a", "gs", "gcs", "memory")
+_ATOMIC = (*BUCKETS, "memory")
 # Seconds, and tries after the first one: botocore makes 3 in each of s3fs's 5. So a server that
 # can't be reached is given up in 150 seconds, and one that takes requests and is silent in 450.
 _S3_LIMITS = {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 2}}
@@ -54,16 +53,18 @@ def opened(url: str) -> tuple[AbstractFileSystem, str]:
         raise InputError(
             f"{hidden}: a password in a name would be kept in files: {_cure(protocol)}"
         )
+    if server_of(url) and not url[len(protocol) + 3 :].partition("/")[0]:
+        raise InputError(f"{url} names no bucket: give {protocol}://BUCKET/NAME")
     try:
         from fsspec.config import conf
         from fsspec.core import url_to_fs
 
         options: dict[str, Any] = {}
-        if is_of_s3(url):
+        if server_of(url) == "s3":
             options["config_kwargs"] = _S3_LIMITS | conf.get("s3", {}).get("config_kwargs", {})
         fs, path = url_to_fs(url, **options)
     except ImportError as error:
-        extra = _EXTRAS.get(protocol)
+        extra = BUCKETS.get(protocol)
         cure = f"pip install 'frostline[{extra}]'" if extra else first_line(error)
         raise InputError(f"{url}: files of {protocol}:// need another package: {cure}") from error
     except ValueError as error:
@@ -71,6 +72,8 @@ def opened(url: str) -> tuple[AbstractFileSystem, str]:
             f"{url}: {protocol}:// is not known: give the path of a file, or a URL of s3://, gs:// "
             f"or another protocol of fsspec ({first_line(error)})"
         ) from error
+    # Without a handler, Python prints what gcsfs logs of requests that failed, with its lines.
+    logging.getLogger("gcsfs").addHandler(logging.NullHandler())
     fs.invalidate_cache()  # others write there too
     return fs, str(path)
 
@@ -114,15 +117,16 @@ def asking(url: str, doing: str) -> Iterator[None]:
     except FrostlineError:
         raise
     except FileNotFoundError as error:
-        if code_of(error) == "NoSuchBucket":
+        # What is written needs nothing there but its bucket; Google says no more than that.
+        if code_of(error) == "NoSuchBucket" or doing == "written":
             raise InputError(f"{url}: {_no_bucket(url)}") from error
         raise InputError(f"{url}: no such file") from error
-    except PermissionError as error:
-        raise InputError(
-            f"{url} cannot be {doing}: {first_line(error)}: check that these credentials may do "
-            f"that, or {_cure(protocol_of(url))}"
-        ) from error
     except Exception as error:
+        if _is_forbidden(error):
+            raise InputError(
+                f"{url} cannot be {doing}: {first_line(error)}: check that these credentials may "
+                f"do that, or {_cure(protocol_of(url))}"
+            ) from error
         names = {type(one).__name__ for one in (error, error.__cause__)}
         if any(name.startswith(_NO_CREDENTIALS) for name in names):
             raise InputError(
@@ -130,6 +134,11 @@ def asking(url: str, doing: str) -> Iterator[None]:
             ) from error
         if code_of(error) == "NoSuchBucket":
             raise InputError(f"{url}: {_no_bucket(url)}") from error
+        if _is_wrong_name(error):
+            raise InputError(
+                f"{url} cannot be {doing}: {' '.join(str(error).split())}: correct the name, or "
+                "AWS_ENDPOINT_URL, such as https://minio.example.org"
+            ) from error
         raise CannotContinue(
             f"{url} cannot be {doing}: {first_line(error)}; when the server can be reached, run "
             "the same command again"
@@ -145,14 +154,32 @@ def code_of(error: BaseException) -> str:
     return ""
 
 
-def is_of_s3(url: str) -> bool:
-    """Whether a URL is one of S3."""
-    return _EXTRAS.get(protocol_of(url)) == "s3"
+def server_of(url: str) -> str:
+    """Give `s3` or `gcs`, the kind of the server of a URL; empty for others."""
+    return BUCKETS.get(protocol_of(url), "")
 
 
 def is_of_library(error: Exception) -> bool:
     """Whether an error is of the kind that the libraries of a protocol raise alone."""
     return type(error).__module__.partition(".")[0] in _LIBRARIES
+
+
+def _is_forbidden(error: Exception) -> bool:
+    """Whether a server says no to these credentials; gcsfs says so in words, or by a number."""
+    return (
+        isinstance(error, PermissionError)
+        or (isinstance(error, OSError) and str(error).startswith("Forbidden:"))
+        or getattr(error, "code", None) in (401, 403)
+    )
+
+
+def _is_wrong_name(error: Exception) -> bool:
+    """Whether no bucket or no server can have such a name."""
+    return (
+        type(error).__name__ == "ParamValidationError"
+        or (isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"))
+        or code_of(error) == "InvalidBucketName"
+    )
 
 
 def _no_bucket(url: str) -> str:
@@ -162,5 +189,5 @@ def _no_bucket(url: str) -> str:
 
 def _cure(protocol: str) -> str:
     return _CREDENTIALS.get(
-        _EXTRAS.get(protocol, ""), "give the credentials in fsspec's configuration"
+        BUCKETS.get(protocol, ""), "give the credentials in fsspec's configuration"
     )

@@ -102,6 +102,14 @@ def listed(url: str) -> dict[str, int]:
     raise AssertionError("asking lets no error pass")
 
 
+def is_folder(url: str) -> bool:
+    """Whether there is anything in a folder, or in those in it."""
+    with asking(url, "read"):
+        fs, path = opened(url)
+        return bool(fs.isdir(path))
+    raise AssertionError("asking lets no error pass")
+
+
 def matching(pattern: str) -> list[str]:
     """Give the URLs of files by a pattern, by name."""
     with asking(pattern, "read"):

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from features.base.cache import cache_folder, is_ours
-from features.base.remote.urls import protocol_of
+from features.base.remote.urls import BUCKETS, protocol_of
 from features.errors import REWORDINGS, CannotContinue, InputError, system_reason
 
 
@@ -39,6 +39,10 @@ def place_of(url: str, *, output: bool = False) -> Path:
     """
     protocol = protocol_of(url)
     parts = url[len(protocol) + 3 :].rstrip("/").split("/")
+    if not parts[0]:
+        raise InputError(f"{url} names no bucket: give {protocol}://BUCKET/NAME")
+    if output and len(parts) == 1 and protocol in BUCKETS:
+        raise InputError(f"{url} names no file in its bucket: give {url.rstrip('/')}/NAME")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise InputError(f"{url}: it has an empty part, . or .. in it; give the plain name")
     if by_url not in REWORDINGS:

@@ -8,12 +8,13 @@ paths too. Nothing is read here.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-from features.base.remote.filesystem import asking, code_of, is_of_s3, writable
+from features.base.remote.filesystem import asking, code_of, server_of, writable
 from features.base.remote.objects import info, known
 from features.base.remote.urls import child_of
 from features.errors import CannotContinue
@@ -69,7 +70,7 @@ def put_file_new(file: Path, url: str) -> bool:
     """Upload a file where there is none; see `features.base.storage.put_folder_new`."""
     if info(url) is not None:
         return False
-    if is_of_s3(url) and file.stat().st_size <= _ONE_REQUEST:
+    if server_of(url) == "s3" and file.stat().st_size <= _ONE_REQUEST:
         write = partial(_put_object_new, file=file)
     else:
         write = partial(_write_file_new, file=file, limits=_in_parts(url, file))
@@ -93,6 +94,37 @@ def put_folder_new(folder: Path, url: str) -> list[Path]:
         for name in _names_in(folder)
         if not put_file_new(folder / name, child_of(url, *name.parts))
     ]
+
+
+def check_writable(url: str) -> None:
+    """Refuse a URL that can't be written to before there is anything to write; none is made.
+
+    An upload in parts is begun and given up, which is what a server refuses where it would refuse
+    the file.
+
+    Raises
+    ------
+    InputError
+        There is no permission, or no such bucket.
+    CannotContinue
+        The server can't be reached, or fails.
+    """
+    with asking(url, "written"):
+        fs, path = writable(url)
+        server = server_of(url)
+        if server == "s3":
+            bucket, key, _ = fs.split_path(path)
+            begun = fs.call_s3("create_multipart_upload", Bucket=bucket, Key=key)
+            with suppress(PermissionError):  # then it stays, unseen and empty
+                upload = begun["UploadId"]
+                fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload)
+        elif server == "gcs":
+            bucket, key, _ = fs.split_path(path)
+            uploads = fs.base.replace("/storage/v1/", "/upload/storage/v1/")
+            begun, _ = fs.call(
+                "POST", uploads + "b/{}/o", bucket, uploadType="resumable", name=key, json={}
+            )
+            fs.call("DELETE", begun["Location"])
 
 
 def remove(url: str) -> None:
@@ -156,7 +188,7 @@ def _put_object_new(fs: AbstractFileSystem, path: str, file: Path) -> None:
 
 def _in_parts(url: str, file: Path) -> dict[str, int]:
     """Bound the memory of an upload to S3, which sends several parts at once."""
-    if not is_of_s3(url):
+    if server_of(url) != "s3":
         return {}
     least = -(-file.stat().st_size // _MOST_PARTS)
     return {"chunksize": max(_PART_BYTES, least), "max_concurrency": _PARTS_AT_ONCE}

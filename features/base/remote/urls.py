@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+# By protocol, the server that keeps files in buckets, which is also the extra of its library.
+BUCKETS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://", re.ASCII)
 
 

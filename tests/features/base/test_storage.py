@@ -1,6 +1,7 @@
-"""Files by name, on a disk and in object storage: one contract, against a real S3 server.
+"""Files by name, on a disk and in object storage: one contract, against real servers.
 
-The server is SeaweedFS (`tests/object_store.py`). `memory://` is fsspec's own.
+The servers are SeaweedFS (`tests/object_store.py`) and fake-gcs-server (`tests/google_store.py`).
+`memory://` is fsspec's own.
 """
 
 import os
@@ -21,15 +22,15 @@ from features.pieces.split import split
 from features.tweets.reader import TweetReader
 
 ROOT = Path(__file__).parents[3]
-PLACES = ["path", "file", "memory", "s3"]
+PLACES = ["path", "file", "memory", "s3", "gs"]
 
 
 @pytest.fixture
 def place(request, tmp_path):
     """An empty folder of a kind, as a target."""
     kind = request.param
-    if kind == "s3":
-        return request.getfixturevalue("s3")
+    if kind in ("s3", "gs"):
+        return request.getfixturevalue(kind)
     folder = tmp_path / "folder"
     folder.mkdir()
     return {
@@ -100,7 +101,7 @@ def test_a_folder_arrives_with_all_its_files(place, tmp_path):
     assert storage.listed(place) == {}, "a folder is not a file"
 
 
-@pytest.mark.parametrize("place", ["memory", "s3"], indirect=True)
+@pytest.mark.parametrize("place", ["memory", "s3", "gs"], indirect=True)
 def test_a_download_is_the_upload(place, tmp_path):
     content = os.urandom(2**18)
     (tmp_path / "up").write_bytes(content)
@@ -113,17 +114,17 @@ def test_a_download_is_the_upload(place, tmp_path):
     assert (tmp_path / "down").read_bytes() == content
 
 
-@pytest.mark.parametrize("place", ["memory", "s3"], indirect=True)
+@pytest.mark.parametrize("place", ["memory", "s3", "gs"], indirect=True)
 def test_a_new_file_is_uploaded_once_and_never_replaced(place, tmp_path):
     target = storage.child(place, "part-00000.h5")
-    (tmp_path / "mine").write_bytes(b"m" * 2**20)
-    (tmp_path / "yours").write_bytes(b"y" * 2**21)
+    (tmp_path / "mine").write_bytes(b"m" * 2**19)
+    (tmp_path / "yours").write_bytes(b"y" * 2**18)
     assert storage.put_file_new(tmp_path / "mine", target)
     assert not storage.put_file_new(tmp_path / "yours", target)
-    assert storage.read_bytes(target) == b"m" * 2**20
+    assert storage.read_bytes(target) == b"m" * 2**19
 
 
-@pytest.mark.parametrize("place", ["path", "s3"], indirect=True)
+@pytest.mark.parametrize("place", ["path", "s3", "gs"], indirect=True)
 def test_of_many_writers_at_once_one_wins(place):
     """Eight threads, each with its own content, put the same ten names."""
     targets = [storage.child(place, f"{n}.json") for n in range(10)]
@@ -155,7 +156,7 @@ print(*[storage.put_new(f"{sys.argv[1]}/{n}", sys.argv[2].encode()) for n in ran
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["path", "s3"], indirect=True)
+@pytest.mark.parametrize("place", ["path", "s3", "gs"], indirect=True)
 def test_of_processes_at_once_one_wins(place):
     """Four processes put the same twenty names."""
     writers = [
