@@ -188,13 +188,13 @@ SLOW = {
     "extract": "extract {at}/t.csv -o {at}/made.h5",
     "predict": "predict {at}/mini.joblib {at}/t.csv -o {at}/p.csv",
     "quantify": "quantify {at}/mini.joblib {at}/mini.h5 --json {at}/q.json",
-    "explain": "explain {at}/mini.joblib so-happy --html {at}/x.html",
+    "explain": "explain {at}/mini.joblib so-happy -o {at}/x.html",
     "export": "export {at}/mini.joblib -o {at}/exported",
     "plan": "plan {at}/t.csv --rows 1e6 --json {at}/plan.json",
     "plan of figures": "plan --measured {at}/plan.json --rows 1e6",
 }
 # Options that name what is made.
-MADE = ("-o", "--json", "--plot", "--report", "--html")
+MADE = ("-o", "--json", "--plot", "--report")
 
 
 def run_at(command, bucket):
@@ -273,6 +273,13 @@ REFUSED = {
     "a bucket alone": (FIT + "s3://tests", 2, "names no file in its bucket"),
     "a folder": (FIT + "{s3}/", 2, "is a folder with files in it; give"),
     "a name of no bucket": (FIT + "s3://No_Such/h.joblib", 2, "bucket"),
+    "a demo": ("demo {s3}/demo", 2, "must lie on this machine; give a path"),
+    "a secret": (
+        "serve {s3}/head.joblib --token-file {s3}/note.txt",
+        2,
+        "must lie on this machine",
+    ),
+    "a model": ("extract {s3}/t.csv -o {s3}/e.h5 --model {s3}/model", 2, "model"),
     "an empty input": ("extract {s3}/empty.csv -o {s3}/e.h5", 2, "empty.csv is empty"),
     "an odd name": (FIT + "{s3}//h.joblib", 2, "an empty part"),
     "no head": ("inspect {s3}/note.txt", 3, "note.txt is not a frostline head"),

@@ -117,7 +117,7 @@ def _went(went_up: bool) -> str:
 )
 @click.option(
     "--token-file",
-    type=click.Path(path_type=Path),
+    type=options.LOCAL,
     metavar="FILE",
     help="A file with the secret that clients must send; needed to listen for other machines.",
 )

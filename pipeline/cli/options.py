@@ -54,10 +54,16 @@ class _Name(click.Path):
         return super().convert(plain, param, ctx)
 
 
-# A file that is read, one that is made and then sent, and one of which the URL itself is wanted.
+def _refused(url: str) -> Path:
+    raise InputError(f"{url}: it must lie on this machine; give a path")
+
+
+# A file that is read, one that is made and then sent, one of which the URL itself is wanted, and
+# one that must lie here.
 INPUT = _Name(Path, place_of)
 OUTPUT = _Name(Path, copies.output)
 TARGET = _Name(Path, str)
+LOCAL = _Name(Path, _refused)
 # One that is made, or `-`.
 TABLE = _Name(str, lambda url: str(copies.output(url)))
 

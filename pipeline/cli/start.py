@@ -40,7 +40,7 @@ TWEETS, NEW_TWEETS = "tweets.csv", "new_tweets.csv"
 
 
 @main.command("demo")
-@click.argument("folder", type=click.Path(path_type=Path), default="demo")
+@click.argument("folder", type=options.LOCAL, default="demo")
 @click.option("--report", is_flag=True, help="Write a report on the head as well, report.html.")
 def demo_command(folder: Path, report: bool) -> None:
     """Try it: extract, fit and predict on example tweets that were written for frostline.
