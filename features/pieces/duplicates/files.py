@@ -6,16 +6,31 @@ In come targets (`features/base/storage.py`), out come open files. What is writt
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 
 from features.base import disk
 from features.base.remote.filesystem import asking, opened
 from features.base.remote.urls import is_url
 from features.base.storage import Target, local_path, put_file_new
 from features.errors import CannotContinue, InputError, system_reason
+
+Read = TypeVar("Read")
+# Files that are read at the same time, as most of the time of a small read is waiting for a server,
+# and how many are asked for ahead.
+_TOGETHER, _AHEAD = 16, 256
+
+
+def read_each(read: Callable[[Target], Read], targets: Iterable[Target]) -> Iterator[Read]:
+    """Read many files, some at a time, and give what was read in their order."""
+    left = iter(targets)
+    with ThreadPoolExecutor(_TOGETHER) as together:
+        while some := list(islice(left, _AHEAD)):
+            yield from together.map(read, some)
 
 
 @contextmanager

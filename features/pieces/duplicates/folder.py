@@ -36,8 +36,8 @@ from features.errors import (
 from features.pieces.duplicates.digests import BITS
 from features.pieces.duplicates.ranges import Range, cut_ranges
 from features.store.joined.fields import check_names, content_of, count
+from features.store.joined.layout import DUPLICATES
 
-NAME = ".duplicates"
 FORMAT, VERSION = "frostline-ranges", 1
 _RANGES = "ranges.json"
 # Files that a server is asked to remove at the same time.
@@ -79,7 +79,7 @@ class Folder:
         """Make the folder, if it is not there; in object storage there are none."""
         if is_url(self.store):
             return
-        folder = local_path(self.store) / NAME
+        folder = local_path(self.store) / DUPLICATES
         try:
             if not folder.is_dir():
                 disk.mkdir(folder)
@@ -95,7 +95,7 @@ class Folder:
     @property
     def place(self) -> Target:
         """Where it is."""
-        return child(self.store, NAME)
+        return child(self.store, DUPLICATES)
 
     def remove(self, say: Callable[[str], None]) -> None:
         """Remove it with all that is in it, once the store is whole; say so where it stays."""
@@ -164,7 +164,7 @@ class Folder:
         return found
 
     def _target(self, name: str) -> Target:
-        return child(self.store, NAME, name)
+        return child(self.store, DUPLICATES, name)
 
 
 def _read_ranges(target: Target) -> tuple[int, list[Range]]:

@@ -9,6 +9,7 @@ that the ranges were cut for (`ranges`), and it does not know texts or vectors.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from features.base.arrays import Array
 from features.base.storage import Target
 from features.pieces.duplicates.digests import DIGEST, Digests, read_range
+from features.pieces.duplicates.files import read_each
 from features.pieces.duplicates.grouped_records import read_groups, write_groups
 from features.pieces.duplicates.ranges import Range
 
@@ -47,9 +49,8 @@ def write_owners(
     ------
     FileRefused, CannotContinue
     """
-    takes, takes_ends, shared, shared_ends = find_owners(
-        [read_range(file, within.low, within.high) for file in files]
-    )
+    of_range = partial(read_range, low=within.low, high=within.high)
+    takes, takes_ends, shared, shared_ends = find_owners(list(read_each(of_range, files)))
     write_groups(shared_path, shared, shared_ends)
     write_groups(takes_path, takes, takes_ends)
 
@@ -135,6 +136,7 @@ def read_of_piece(
     ------
     FileRefused, CannotContinue
     """
-    parts = [read_groups(file, dtype, piece, piece + 1)[0] for file in files]
+    read = partial(read_groups, dtype=dtype, first=piece, stop=piece + 1)
+    parts = [records for records, _ in read_each(read, files)]
     ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
     return np.concatenate([np.empty(0, dtype), *parts]), ends

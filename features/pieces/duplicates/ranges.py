@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from features.base.storage import Target
 from features.errors import InputError
 from features.pieces.duplicates.digests import BITS, CELL_BITS, CELLS, cell_counts, read_range
+from features.pieces.duplicates.files import read_each
 
 # What `find_owners` holds of a digest while it works on a range, at most; measured by
 # `benchmarks/duplicates.py`.
@@ -53,8 +55,8 @@ def cut_ranges(files: Sequence[Target], memory: int = MEMORY) -> list[Range]:
             f"{max(1, len(files)) * BYTES_A_DIGEST:,}"
         )
     counts = np.zeros(CELLS, np.int64)
-    for file in files:
-        counts += cell_counts(file)
+    for of_file in read_each(cell_counts, files):
+        counts += of_file
     return ranges_of(files, counts.tolist(), most)
 
 
@@ -94,6 +96,7 @@ def _halves(
         yield whole, count
         return
     middle = (whole.low + whole.high) // 2
-    lower = sum(len(read_range(file, whole.low, middle)) for file in files)
+    of_half = partial(read_range, low=whole.low, high=middle)
+    lower = sum(map(len, read_each(of_half, files)))
     yield from _halves(files, Range(whole.low, middle), lower, most)
     yield from _halves(files, Range(middle, whole.high), count - lower, most)

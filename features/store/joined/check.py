@@ -20,7 +20,14 @@ from features.errors import FileRefused, InputError
 from features.store.joined import place
 from features.store.joined.describe import Contents, contents_of
 from features.store.joined.join import Survey, join, read_receipts, survey
-from features.store.joined.layout import REJECTS, order_path, piece_folder, receipt_path, store_path
+from features.store.joined.layout import (
+    DUPLICATES,
+    REJECTS,
+    order_path,
+    piece_folder,
+    receipt_path,
+    store_path,
+)
 from features.store.joined.order import CURE
 from features.store.joined.receipt import MAX_BYTES, Receipt
 from features.store.joined.rejected import rejects_in
@@ -183,7 +190,10 @@ def join_whole(store: Target) -> Iterator[str]:
 
 
 def _strangers(store: Target, found: Survey) -> Iterator[str]:
-    """Say what lies in the folders of pieces that no receipt speaks of."""
+    """Say what lies in the store that no receipt speaks of."""
+    left = storage.child(store, DUPLICATES)
+    if not found.missing and storage.listed(left):
+        yield f"{left} is needed no more: remove it, or run a job of `frostline extract` again"
     if is_url(store):
         return
     begun = [

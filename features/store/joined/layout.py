@@ -25,6 +25,7 @@ from typing import TypeVar, cast
 Store = TypeVar("Store", bound=str | Path)
 
 ORDER, STORE, RECEIPTS, WORK = "order.json", "store.json", "receipts", ".work"
+DUPLICATES = ".duplicates"
 REJECTS = "rejects.jsonl"
 # Pieces of a store at most: their numbers stand in names, and all of them are read at once.
 MAX_PIECES = 10_000_000

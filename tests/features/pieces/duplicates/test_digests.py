@@ -1,7 +1,11 @@
 """Digests of pieces, their ranges and their owners, against dicts and sets of Python."""
 
+import os
 import shutil
+import subprocess
+import sys
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +24,8 @@ from features.pieces.duplicates.digests import (
 )
 from features.pieces.duplicates.owners import TAKE, find_owners, read_of_piece, write_owners
 from features.pieces.duplicates.ranges import BYTES_A_DIGEST, Range, cut_ranges, ranges_of
+
+REPOSITORY = Path(__file__).parents[4]
 
 
 def digest_of(number):
@@ -194,6 +200,53 @@ def test_ten_billion_texts_are_cut_without_reading_them(memory, n_ranges):
     assert all(one.high % width == 0 for one in ranges)
     held = [sum(counts[one.low // width : one.high // width]) for one in ranges]
     assert sum(held) == sum(counts) and max(held) <= most
+
+
+# The digests of pieces, half of which all have, compared where no more memory is to be had.
+LIMITED = """
+import resource, sys, threading
+from pathlib import Path
+import numpy as np
+from features.pieces.duplicates.digests import DIGEST, distinct, write_digests
+from features.pieces.duplicates.owners import write_owners
+from features.pieces.duplicates.ranges import cut_ranges
+threading.stack_size(2**18)
+folder, pieces, rows, memory = Path(sys.argv[1]), *map(int, sys.argv[2:])
+files = [folder / f"{n:05d}" for n in range(pieces)]
+for n, file in enumerate(files):
+    data = np.random.default_rng(0).bytes(8 * rows) + np.random.default_rng(n + 1).bytes(8 * rows)
+    write_digests(file, np.unique(np.frombuffer(data, DIGEST)))
+del data
+# What threads take for themselves is not what grows with the input.
+ranges = cut_ranges(files, memory)
+write_owners(folder / "takes-first", folder / "shared-first", ranges[0], files)
+held = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_DATA, (held + memory, held + memory))
+for n, within in enumerate(ranges):
+    write_owners(folder / f"takes-{n}", folder / f"shared-{n}", within, files)
+print(len(ranges))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by RLIMIT_DATA")
+@pytest.mark.parametrize(
+    ("pieces", "rows", "memory"),
+    [(4, 100_000, 2**22), pytest.param(100, 50_000, 2**24, marks=pytest.mark.slow)],
+)
+def test_texts_are_compared_in_the_memory_that_is_given(tmp_path, pieces, rows, memory):
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, tmp_path, str(pieces), str(rows), str(memory)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "MALLOC_ARENA_MAX": "1"}
+        | {"MALLOC_MMAP_THRESHOLD_": "65536"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    n_ranges = int(done.stdout)
+    assert n_ranges >= pieces * rows * BYTES_A_DIGEST / memory
+    takes = [tmp_path / f"takes-{n}" for n in range(n_ranges)]
+    assert all(len(read_of_piece(takes, TAKE, n)[0]) == rows // 2 for n in range(pieces))
 
 
 def test_no_pieces_have_one_range(tmp_path):

@@ -19,6 +19,7 @@ from features.pieces.duplicates.folder import Folder
 from features.pieces.duplicates.ranges import BYTES_A_DIGEST
 from features.pieces.duplicates.steps import in_turn
 from features.spec.normalize import normalizer
+from features.store.verify import verify
 
 ENCODER = {"backend": "torch", "dtype": "float32", "pooling": ["cls", "mean"]}
 HALVES = ("0/2", "1/2")
@@ -189,6 +190,16 @@ def test_a_job_alone_makes_its_part_and_others_go_on_with_what_it_knows(tmp_path
     assert sum(encoded.values()) == 4
     assert run(inputs, tmp_path / "store", "1/2", model).missing == ()
     assert sum(encoded.values()) == 4
+
+
+def test_what_a_job_that_died_at_its_end_left_is_told_and_removed(tmp_path, model):
+    inputs, store = write_files(tmp_path / "in", FILES["chain"]), tmp_path / "store"
+    run_all(inputs, store, model)
+    (store / ".duplicates").mkdir()
+    (store / ".duplicates" / "digests-00000").touch()
+    assert [line for line in verify(store).remarks if ".duplicates is needed no more" in line]
+    run_all(inputs, store, model, HALVES)
+    assert not verify(store).remarks and not (store / ".duplicates").exists()
 
 
 @pytest.mark.parametrize(
