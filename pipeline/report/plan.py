@@ -11,7 +11,7 @@ from pipeline.plan.plan import Plan, Scale
 from pipeline.plan.rates import DISK_TIMES, Machines
 from pipeline.plan.runs import DEATHS_AT_ONE, Simulated
 from pipeline.plan.shards import SHARD_SECONDS
-from pipeline.report.layout import table, table_with_texts, wrapped_text
+from pipeline.report.layout import table, wrapped_text
 
 _PART_OF = {
     "reading": "rows read, normalised and hashed",
@@ -43,7 +43,7 @@ def plan_text(plan: Plan) -> str:
     if warnings := _warnings(plan):
         sections["Look at this"] = "\n".join(warnings)
     sections |= {
-        "A million rows on a worker": _parts(plan),
+        "Seconds of a worker for a million rows": wrapped_text(_parts(plan)),
         "On disk": wrapped_text(_store(plan)),
         "Measured": wrapped_text(_measured(plan)),
     }
@@ -83,7 +83,7 @@ def _run(plan: Plan) -> dict[str, str]:
     facts = {
         "texts to encode": f"{plan.distinct:,} ({plan.figures.distinct_share:.1%} are distinct)",
         "tokens": f"{plan.tokens:,}",
-        "rows a second": f"{plan.rows_per_second:,.0f}, by all workers",
+        "rows a second": f"{_number(plan.rows_per_second)}, by all workers",
         "time": f"{_duration(median)}{_days(median)}, the median of {runs.runs:,} simulated "
         f"run{_s(runs.runs)} (5 % to 95 %: {_number(low / unit[0])} to {_duration(high, unit)}); "
         f"{_duration(3600 * plan.ideal_hours, unit)} if nothing happens",
@@ -122,13 +122,15 @@ def _helps(plan: Plan) -> str:
     return _HELPS[plan.seconds.binds]
 
 
-def _parts(plan: Plan) -> str:
-    parts = {name: 1e6 * seconds for name, seconds in plan.seconds.parts.items() if seconds}
-    rows = [["", "seconds"]]
-    rows += [[name, _number(seconds)] for name, seconds in parts.items()]
-    rows.append(["together", _number(1e6 * plan.seconds.total)])
-    texts = ["", *(_PART_OF[name] for name in parts), _together(plan)]
-    return "\n".join(f"  {line}" for line in table_with_texts(rows, texts).split("\n"))
+def _parts(plan: Plan) -> dict[str, str]:
+    parts = {name: one for name, one in plan.seconds.parts.items() if one}
+    seconds = [_number(1e6 * one) for one in (*parts.values(), plan.seconds.total)]
+    texts = [*(_PART_OF[name] for name in parts), _together(plan)]
+    width = max(map(len, seconds))
+    return {
+        name: f"{one.rjust(width)}  {text}"
+        for name, one, text in zip((*parts, "together"), seconds, texts, strict=True)
+    }
 
 
 def _together(plan: Plan) -> str:
@@ -198,14 +200,14 @@ def _warnings(plan: Plan) -> list[str]:
             f"! The sample has {found.rows:,} row{_s(found.rows)}, too few to say what "
             f"{plan.rows:,} are like: name more INPUT."
         )
-    elif found.encoded < min(_FEW_TEXTS, found.distinct):
+    if found.encoded < min(_FEW_TEXTS, found.distinct):
         warnings.append(
             f"! The model read {found.encoded:,} text{_s(found.encoded)}, too few to know its "
             "rate: give more `seconds`."
         )
     if found.why_whole:
         warnings.append(
-            f"! A file of this kind is made by one worker, however large it is, as "
+            f"! A file of this kind is read and encoded by one worker, however large it is, as "
             f"{printable(found.why_whole)}: give at least {20 * plan.machines.gpus:,} files."
         )
     if (plan.search_hours or 0) > _LONG_SEARCH * plan.simulated.wall_hours["median"]:
