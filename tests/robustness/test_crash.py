@@ -79,7 +79,7 @@ def test_the_journal_goes_last(harness, name):
     assert most > 0
 
 
-@sampled(4)
+@sampled(2)
 @every
 def test_killed_at_each_operation(harness, name, count):
     reference = harness.reference(name)
@@ -99,7 +99,7 @@ def test_killed_at_each_operation(harness, name, count):
             ) from error
 
 
-@sampled(4)
+@sampled(2)
 def test_killed_twice(harness, count):
     reference = harness.reference("new")
     rng = random.Random(3)
@@ -115,7 +115,7 @@ def test_killed_twice(harness, count):
 # ------------------------------------------------------------------------------------ errors
 
 
-@sampled(4)
+@sampled(2)
 @every
 def test_an_error_at_each_operation(harness, name, count):
     reference = harness.reference(name)
@@ -136,7 +136,7 @@ def test_an_error_at_each_operation(harness, name, count):
             raise AssertionError(f"{plan}: {reference.trace[position][:2]}, {answer}") from failure
 
 
-@sampled(3)
+@sampled(2)
 @every
 def test_a_limit_on_the_size_of_files(harness, name, count):
     """Scratch files meet it too."""
@@ -174,7 +174,7 @@ def check_said(harness, name, message, unchanged):
         assert finals(name, harness.files()) == finals(name, reference.before)
 
 
-@sampled(3)
+@sampled(2)
 @every
 def test_interrupted_at_each_operation(harness, name, count):
     reference = harness.reference(name)
