@@ -1,6 +1,7 @@
 """Models for the tests: the packaged MiniLM and tiny random ones. Nothing is fetched."""
 
 import atexit
+import gc
 import importlib.util
 import os
 import shutil
@@ -33,6 +34,17 @@ hypothesis.settings.register_profile("frostline", deadline=None)
 hypothesis.settings.load_profile("frostline")
 # A shell's background jobs ignore Ctrl-C, and so would the processes that the tests send it to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Look for no garbage among what collecting makes: a million objects that all stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="module")
