@@ -43,6 +43,12 @@ def kept_in(
                 found = FileIndex.from_json(json.loads(read_bytes(target)))
                 if found.is_of(request.path):
                     return found
+                say(
+                    f"WARNING: {request.path} has another time than when it was first looked at, "
+                    "and is read again: if its rows have changed, remove the folder and begin "
+                    "again, as pieces of both would be mixed; if it is a copy, keep the time (cp "
+                    "--preserve)"
+                )
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 say(f"{target} is damaged ({first_line(error)}): {request.path} is read instead")
         if (n_bytes := storage.size(request.path)) > _LONG:

@@ -526,9 +526,14 @@ def test_large_files_among_small_ones(tmp_path):
 def test_a_look_that_takes_long_is_said_and_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(indexes, "_LONG", 100)
     path, store, said = put(tmp_path, "a.csv", table_of(10)), tmp_path / "store", []
-    find = indexes.kept_in(store, lambda: (store / "indexes").mkdir(parents=True), said.append)
+    find = indexes.kept_in(
+        store, lambda: (store / "indexes").mkdir(parents=True, exist_ok=True), said.append
+    )
     request = request_of(path, 4)
     assert find(request) == make_index(request) == find(request)
-    assert said == [
-        f"{path} (0.0 MB) is read once for all jobs, to find where its rows end",
-    ]
+    looked = f"{path} (0.0 MB) is read once for all jobs, to find where its rows end"
+    assert said == [looked]
+    os.utime(path, ns=(0, 1))  # written again, with as many bytes, or a copy
+    assert find(request) == make_index(request)
+    assert said[1].startswith(f"WARNING: {path} has another time than when it was first looked at")
+    assert said[2:] == [looked]
