@@ -40,11 +40,14 @@ class Sleeping:
 
 
 class Stuck(Sleeping):
-    def __init__(self):
+    def __init__(self, *, busy=False):
         super().__init__(0.0)
-        self.release = threading.Event()
+        self.release, self.busy = threading.Event(), busy
 
     def forward(self, ids):
+        until = time.thread_time() + 20
+        while self.busy and not self.release.is_set() and time.thread_time() < until:
+            pass
         self.release.wait(20)
         yield from super().forward(ids)
 
@@ -258,6 +261,16 @@ def test_on_one_core_the_plainest_is_taken_unless_another_one_is_far_faster(of_t
 def test_on_one_core_time_that_others_have_it_counts_nothing():
     backends = {EXACT: Working(3e-5), OTHER: Working(1e-5, waits=0.05)}
     assert run(backends, one_core=True)[0].candidate == OTHER
+
+
+@pytest.mark.slow
+def test_on_one_core_a_candidate_that_works_for_ever_costs_its_time_of_the_processor():
+    stuck, begun = Stuck(busy=True), time.process_time()
+    choice, _ = run({EXACT: Working(1e-5), OTHER: stuck, THIRD: Working(3e-5)}, one_core=True)
+    seconds = time.process_time() - begun
+    stuck.release.set()
+    assert choice.candidate == EXACT and choice.left_out == {str(OTHER): OUT_OF_TIME}
+    assert seconds < 4
 
 
 @pytest.mark.parametrize(
