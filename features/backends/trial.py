@@ -52,6 +52,8 @@ _REPEATS = 3
 # Rounds in which products are measured; the second is for those of at least such a part of the best
 # rate.
 _ROUNDS, _IN_REACH = 2, 0.5
+# Times as many where all processes should come to the same.
+_MORE = 3
 # Texts a second and core that are enough: they can't be read, tokenised and written any faster.
 _ENOUGH = 20_000
 # What a product that is computed by itself is worth, beside one that is fused with what comes
@@ -306,7 +308,8 @@ def _plainness(candidate: Candidate) -> tuple[bool, bool, str]:
 def _product_rates(trial: Trial, candidates: Sequence[Candidate]) -> dict[Candidate, float]:
     """Measure the rates of the products of torch's kernels, in 1e9 operations a second."""
     rates = dict.fromkeys((c for c in candidates if c.backend == "torch"), 0.0)
-    for _ in range(_ROUNDS):  # a round that was disturbed must not decide
+    # A round that was disturbed must not decide.
+    for _ in range(_ROUNDS * _MORE if trial.one_core else _ROUNDS):
         best = max(rates.values(), default=0.0)
         for candidate in [c for c, found in rates.items() if found >= _IN_REACH * best]:
             dtype = getattr(torch, candidate.dtype)

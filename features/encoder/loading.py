@@ -29,7 +29,7 @@ from features.backends.choice import (
 from features.backends.devices import choose_devices, default_batch_tokens, half_dtypes
 from features.backends.eager.packed_attention import ATTENTION
 from features.backends.eager.product_rates import (
-    attention_seconds,
+    attends_faster_in_half,
     int8_is_exact,
     products_attend_faster,
 )
@@ -306,12 +306,9 @@ def _attending(candidate: Candidate, stock: StockModel) -> Candidate:
     faster = products_attend_faster(dtype, stock.heads, stock.hidden_size // stock.heads)
     attention = BY_PRODUCTS if faster else ""
     if beside_int8:
-        half = attention or IN_HALF
-        seconds = {
-            way: attention_seconds(of, stock.hidden_size, stock.heads, ATTENTION[way])
-            for way, of in (("", torch.float32), (half, dtype))
-        }
-        attention = min(seconds, key=lambda way: seconds[way])
+        attention = attention or IN_HALF
+        if not attends_faster_in_half(stock.hidden_size, stock.heads, ATTENTION[attention]):
+            attention = ""
     return replace(candidate, attention=attention)
 
 

@@ -27,8 +27,9 @@ _STEPS = ((16, 0.125), (64, 0.5), (256, 1.0))
 # the least disturbed.
 _SECONDS = 0.02
 _REPEATS = 4
-# Texts, and tokens of each, on which attention is timed.
-_ATTENTION = (32, 32)
+# Texts, and tokens of each, on which attention is timed; it takes so little that each time that
+# another process had the core between shows, so that more are taken.
+_ATTENTION, _ATTENTION_REPEATS = (32, 32), 12
 # A reference kernel is hundreds of times slower on the same tiny product.
 _STANDING_STILL = 20
 # Another way to attend must be so much faster to be taken: it rounds more.
@@ -173,22 +174,39 @@ def products_attend_faster(dtype: torch.dtype, heads: int, width: int) -> bool:
         Heads that attend, and columns of each.
     """
     texts, tokens = _ATTENTION
-    seconds: dict[Attend, float] = {}
     with one_core():
         # A few texts first: what stands still on them is not tried on more.
         for n in (1, texts):
             ones = torch.ones(n, heads, tokens, width, dtype=dtype)
-            for attend in (attend_fused, attend_by_products):
-                product = partial(attend, ones, ones, ones, None, None)
-                try:
-                    product()  # kernels are generated when they are first needed
-                except RuntimeError:  # none for this processor
-                    return False
-                seconds[attend] = min(_seconds(product) for _ in range(_REPEATS))
+            ways = {
+                attend: partial(attend, ones, ones, ones, None, None)
+                for attend in (attend_fused, attend_by_products)
+            }
+            try:
+                for product in ways.values():  # kernels are generated when they are first needed
+                    product()
+            except RuntimeError:  # none for this processor
+                return False
+            seconds = dict.fromkeys(ways, float("inf"))
+            for _ in range(_REPEATS if n == 1 else _ATTENTION_REPEATS):
+                for attend, product in ways.items():
+                    seconds[attend] = min(seconds[attend], _seconds(product))
             fused, products = seconds[attend_fused], seconds[attend_by_products]
             if products > _STANDING_STILL * fused:
                 return False
     return products * _CLEARLY < fused
+
+
+def attends_faster_in_half(hidden_size: int, heads: int, attend: Attend) -> bool:
+    """Tell whether attention beside 8-bit products is clearly faster in bfloat16 than in float32.
+
+    Parameters
+    ----------
+    hidden_size, heads, attend
+        See `attention_seconds`; `attend` is for bfloat16.
+    """
+    half = attention_seconds(torch.bfloat16, hidden_size, heads, attend)
+    return half * _CLEARLY < attention_seconds(torch.float32, hidden_size, heads)
 
 
 def attention_seconds(
@@ -224,7 +242,7 @@ def attention_seconds(
     try:
         with one_core():
             run()
-            return min(_seconds(run) for _ in range(_REPEATS))
+            return min(_seconds(run) for _ in range(_ATTENTION_REPEATS))
     except RuntimeError:  # no such operator for this processor
         return float("inf")
 
