@@ -91,8 +91,19 @@ def test_texts_are_encoded_once_in_all_pieces_whoever_makes_them(repeated, tmp_p
     (tmp_path / "store").mkdir()
     shutil.copy(expected / "choice.json", tmp_path / "store")
     chosen = ENGINES[engine]()
-    summary = extract(inputs, tmp_path / "store", engine=chosen, duplicates="all", **OPTIONS)
+    shown = []
+    summary = extract(
+        inputs,
+        tmp_path / "store",
+        engine=chosen,
+        duplicates="all",
+        progress=shown.append,
+        **OPTIONS,
+    )
     assert tree(tmp_path / "store") == tree(expected)
+    steps = ["reading texts", "comparing texts", "encoding repeated texts", "encoding"]
+    assert list(dict.fromkeys(one.doing for one in shown)) == steps
+    assert all([one.fraction for one in shown if one.doing == step][-1] == 1 for step in steps)
     with FeatureStore(tmp_path / "store") as store:
         assert summary.encoded == len(set(map(bytes, store.digests()))) < summary.unique
 
