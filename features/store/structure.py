@@ -11,6 +11,7 @@ nothing. Vectors are not read; `features/store/format.py` knows what the attribu
 from __future__ import annotations
 
 import math
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -36,13 +37,29 @@ _FIRST_BLOCK_VERSIONS = (2, 3)
 
 @contextmanager
 def damage_refused(file: h5py.File, name: str) -> Iterator[None]:
-    """Refuse a file where HDF5 reports a wrong checksum, a bad chunk or a cut file."""
+    """Refuse a file where HDF5 reports a wrong checksum or a bad chunk, or that was just cut."""
     try:
         yield
+        cut = _missing(file)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise FileRefused(
             f"{file.filename}: {name!r} is damaged: {first_line(error)}; make the file again"
         ) from error
+    if cut:
+        raise FileRefused(
+            f"{file.filename}: {cut:,} bytes of it have gone since it was opened; make the file "
+            "again, and let it be while it is read"
+        )
+
+
+def _missing(file: h5py.File) -> int:
+    """Count the bytes that a local file has lost since it was opened.
+
+    HDF5 reads zeros in their place, and the checksum of zeros is zero, so that it finds them sound.
+    """
+    if file.mode != "r" or file.driver != "sec2":
+        return 0
+    return max(0, int(file.id.get_filesize()) - os.fstat(file.id.get_vfd_handle()).st_size)
 
 
 def read_attribute(file: h5py.File, name: str) -> str | int | None:

@@ -12,6 +12,7 @@ on wide products, wait for each other on thin ones, and leave softmax and conver
 
 from __future__ import annotations
 
+import os
 import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -193,12 +194,15 @@ def default_memory() -> int:
 
 
 def _free_memory() -> int:
-    import os
-
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     except OSError:  # not Linux
         pass
-    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+    return whole_memory() // 2
+
+
+def whole_memory() -> int:
+    """Give the memory of this machine, free or not, in bytes."""
+    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

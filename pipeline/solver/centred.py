@@ -7,6 +7,7 @@ the same and their order is that of `pipeline/solver/sums.py`. No model is known
 
 from __future__ import annotations
 
+import platform
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -18,7 +19,7 @@ import numpy as np
 
 from features.base.arrays import Array, Floats
 from features.errors import InputError
-from pipeline.solver.blocks import BLOCK_ROWS, Rows, Workers, cut, widen
+from pipeline.solver.blocks import BLOCK_ROWS, Rows, Workers, cut, whole_memory, widen
 from pipeline.solver.sums import BlockFunction, BlockResult, Take, group_blocks, sum_in_groups
 
 # Values that are converted together: each step on them hands Python's lock on, and so many just
@@ -140,10 +141,22 @@ def centred(rows: Rows, weight: Floats, *, memory: int, workers: Workers) -> Cen
 
 
 def room_for(rows: Rows, memory: int) -> Array:
-    """Make room for as many rows, (H, D), as fit into some bytes: for all, or for whole blocks."""
+    """Make room for as many rows, (H, D), as fit into some bytes: for all, or for whole blocks.
+
+    Raises
+    ------
+    InputError
+        They take more than this machine has.
+    """
     n_rows, n_columns = rows.shape
-    fit = memory // max(1, n_columns * rows.computed_in.itemsize)
+    row_bytes = n_columns * rows.computed_in.itemsize
+    fit = memory // max(1, row_bytes)
     n_held = n_rows if fit >= n_rows else fit - fit % BLOCK_ROWS
+    if n_held * row_bytes > (there := whole_memory()):
+        raise InputError(
+            f"`memory` allows to hold {n_held * row_bytes / 2**30:,.1f} GiB of vectors, and "
+            f"{platform.node()} has {there / 2**30:,.1f} GiB of memory; give less, or leave it out"
+        )
     return np.empty((n_held, n_columns), rows.computed_in)
 
 

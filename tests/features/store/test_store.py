@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from damage import flip_a_byte
+from stores import write_store
 
 from features.errors import FileRefused, InputError
 from features.spec.encoder_spec import EncoderSpec
@@ -583,3 +584,18 @@ def test_labels_without_a_name_are_refused(path, code):
     edited(change)(path)
     with FeatureStore(path) as store, pytest.raises(FileRefused, match="not among its label names"):
         store.labels()
+
+
+def test_a_file_that_is_cut_while_it_is_open_is_refused(tmp_path):
+    """HDF5 reads zeros there, whose checksum is zero, so that it says nothing."""
+    X = np.random.default_rng(0).normal(size=(4000, 64))
+    path = write_store(tmp_path / "s.h5", X, np.arange(4000) % 3)
+    with FeatureStore(path) as store:
+        blocks = store.blocks("cls", block_bytes=2**18)
+        next(blocks)
+        with path.open("r+b") as file:
+            file.truncate(path.stat().st_size // 2)
+        with pytest.raises(FileRefused, match=r"s\.h5: [\d,]+ bytes of it have gone since it"):
+            list(blocks)
+        with pytest.raises(FileRefused, match="have gone"):
+            store.take("cls", np.array([3999]))

@@ -4,7 +4,7 @@ from test_blocks import in_pieces
 
 from features.errors import InputError
 from pipeline.solver.blocks import BLOCK_ROWS, Rows, Workers
-from pipeline.solver.centred import Moments, centred, moments_of_blocks
+from pipeline.solver.centred import Moments, centred, moments_of_blocks, room_for
 from pipeline.solver.sums import BlockResult
 
 CASES = {
@@ -103,3 +103,10 @@ def test_moments_are_merged_within_groups_and_then_over_them():
     kept = weight > 0
     np.testing.assert_allclose(found.center, X[kept].mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(1 / found.inverse_scale, X[kept].std(axis=0), rtol=1e-12)
+
+
+def test_more_vectors_than_the_machine_has_memory_are_not_held():
+    rows = Rows((10**9, 10**5), np.dtype(np.float32), iter)
+    with pytest.raises(InputError, match=r"`memory` allows to hold 372,529.0 GiB of vectors, and"):
+        room_for(rows, 2**60)
+    assert len(room_for(rows, 2**20)) == 0
