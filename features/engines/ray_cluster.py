@@ -15,14 +15,20 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from features.base.child import last_line
 from features.base.machine import n_cores
-from features.engines.ray_address import answers, is_loopback_alone
-from features.engines.ray_surroundings import EVERYWHERE, folder_of_ray, variables
+from features.engines.ray_address import address_of, answers, is_loopback_alone
+from features.engines.ray_surroundings import (
+    EVERYWHERE,
+    LEADING_AWAY,
+    folder_of_ray,
+    silenced,
+    variables,
+)
 from features.errors import CannotContinue, FrostlineError, InputError, first_line
 
 # The first version without CVE-2025-62593 (2.52), CVE-2026-27482 (2.54), CVE-2026-41486 (2.55) and
@@ -35,18 +41,6 @@ _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # Who is refused by a cluster is told so soon.
 _JOINING = {"RAY_NUM_REDIS_GET_RETRIES": "5"}
 _ENDED = "Ray has ended on this machine"
-# What would lead a cluster of our own to others, or have them meddle with it.
-_LEADING_AWAY = (
-    "RAY_ADDRESS",
-    "RAY_AUTH_TOKEN_PATH",
-    "RAY_CLIENT_MODE",
-    "RAY_JOB_CONFIG_JSON_ENV_VAR",
-    "RAY_NAMESPACE",
-    "RAY_OVERRIDE_DASHBOARD_URL",
-    "RAY_REDIS_ADDRESS",
-    "RAY_RUNTIME_ENV_HOOK",
-    "RAY_TMPDIR",
-)
 # Seconds between looks at the head of a cluster, and those after which its silence is its end.
 _LOOK, _SILENCE = 2.0, 10.0
 # One token for each process, as Ray remembers the first that it reads.
@@ -187,7 +181,7 @@ def own_cluster(gpus: int) -> Iterator[Cluster]:
         "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
-    with variables(settings, _LEADING_AWAY), folder_of_ray() as folder:
+    with variables(settings, LEADING_AWAY), folder_of_ray() as folder:
         options = {
             "address": "local",
             "num_cpus": n_cores(),
@@ -196,16 +190,17 @@ def own_cluster(gpus: int) -> Iterator[Cluster]:
             "object_store_memory": _STORE_BYTES,
             "_temp_dir": str(folder),
         }
-        with _as_set(_import_ray()), _session(options) as cluster:
+        with _as_set(_import_ray(), loopback=True), _session(options) as cluster:
             _check_is_private(cluster.ray)
             yield cluster
 
 
 @contextmanager
-def _as_set(ray: Any) -> Iterator[None]:
+def _as_set(ray: Any, *, loopback: bool) -> Iterator[None]:
     """Let Ray look at the environment again, which it does when it is imported alone."""
     constants = ray._private.ray_constants
-    before, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
+    before = constants.ENABLE_RAY_CLUSTER
+    constants.ENABLE_RAY_CLUSTER = before and not loopback
     ray._raylet.Config.initialize("")
     ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
     try:
@@ -240,11 +235,16 @@ def connected(address: str) -> Iterator[Cluster]:
     InputError
         Nothing answers there, or not to this process.
     """
-    defaults = {**EVERYWHERE, **_JOINING}
-    if is_loopback_alone(address):
-        defaults |= _LOOPBACK
+    ray = _import_ray()
+    found = address_of(address, ray._private.services)
+    alone = is_loopback_alone(found, address)
+    defaults = {**EVERYWHERE, **_JOINING, **(_LOOPBACK if alone else {})}
     settings = {name: os.environ.get(name, value) for name, value in defaults.items()}
-    with variables(settings, ()), _session({"address": address}) as cluster:
+    with (
+        variables(settings, ()),
+        _as_set(ray, loopback=alone),
+        _session({"address": found}) as cluster,
+    ):
         yield cluster
 
 
@@ -259,7 +259,8 @@ def _session(options: Mapping[str, Any]) -> Iterator[Cluster]:
         )
     on_end = signal.getsignal(signal.SIGTERM)
     try:
-        with warnings.catch_warnings(action="ignore"):
+        joins = options["address"] != "local"
+        with warnings.catch_warnings(action="ignore"), silenced() if joins else nullcontext():
             ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except (ConnectionError, RuntimeError, ValueError, ImportError) as error:
         raise _not_connected(str(options["address"]), error) from error

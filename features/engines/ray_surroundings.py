@@ -24,6 +24,18 @@ EVERYWHERE = {
     # Ray would print what its processes say to the standard output, which is our results'.
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
 }
+# What would lead a cluster of our own to others, or have them meddle with it.
+LEADING_AWAY = (
+    "RAY_ADDRESS",
+    "RAY_AUTH_TOKEN_PATH",
+    "RAY_CLIENT_MODE",
+    "RAY_JOB_CONFIG_JSON_ENV_VAR",
+    "RAY_NAMESPACE",
+    "RAY_OVERRIDE_DASHBOARD_URL",
+    "RAY_REDIS_ADDRESS",
+    "RAY_RUNTIME_ENV_HOOK",
+    "RAY_TMPDIR",
+)
 
 
 def environment(threads: int, gpus: float) -> dict[str, str]:
@@ -52,6 +64,24 @@ def variables(settings: Mapping[str, str], without: tuple[str, ...]) -> Iterator
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Let nothing come to the terminal meanwhile that Ray's core says of tries that fail."""
+    try:
+        before = os.dup(2)
+    except OSError:  # there is no standard error
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ray_drivers import Driver, is_gone, listening, ports, wait_for
 
 from features.engines import ray_cluster
 from features.engines.cores import divided, nodes
+from features.engines.ray_address import address_of
 from features.engines.ray_engine import RayEngine
 from features.errors import InputError
 
@@ -111,6 +113,38 @@ def test_addresses_where_no_cluster_is(address, said):
 
 
 @pytest.mark.parametrize(
+    ("named", "running", "latest", "address"),
+    [
+        ("10.0.0.1:6379", ["127.0.0.1:2"], "127.0.0.1:3", "10.0.0.1:6379"),
+        (None, ["127.0.0.1:2"], "127.0.0.1:3", "127.0.0.1:2"),
+        (None, ["127.0.0.1:2", "127.0.0.1:4"], "127.0.0.1:4", "127.0.0.1:4"),
+        (None, [], "10.0.0.1:6379", "10.0.0.1:6379"),  # a node of it may not have the head
+        (None, ["127.0.0.1:4", "127.0.0.1:2"], None, "give one of 127.0.0.1:2, 127.0.0.1:4"),
+        (None, [], None, "no cluster runs on this machine: start one"),
+    ],
+)
+def test_the_cluster_that_auto_means(monkeypatch, named, running, latest, address):
+    monkeypatch.setenv("RAY_ADDRESS", named or "")
+    services = SimpleNamespace(
+        find_gcs_addresses=lambda: set(running), find_bootstrap_address=lambda folder: latest
+    )
+    try:
+        found = address_of("auto", services)
+    except InputError as error:
+        found = str(error)
+    assert found.partition(address)[1] == address
+    assert address_of("ray://host:1", services) == "ray://host:1"
+
+
+def test_an_address_of_the_environment_is_named(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "nonsense:1:x")
+    with pytest.raises(
+        InputError, match="is 'auto', which is 'nonsense:1:x' here: give auto, HOST"
+    ):
+        RayEngine("auto").session().__enter__()
+
+
+@pytest.mark.parametrize(
     ("chosen", "said"),
     [
         ({"workers": 0}, "`workers` is 0: give 1 or more"),
@@ -192,7 +226,8 @@ def test_a_cluster_that_is_joined_goes_on():
         with Driver(
             JOINED.format(address=address), RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64
         ) as stranger:
-            refused = stranger.hear()
+            code, (refused,), errors = stranger.end()
+            assert (code, errors) == (0, "")
         assert refused["kind"] == "InputError"
         assert f"`ray_address` is '{address}', and can't be joined" in refused["said"]
         assert owner.end(stdin="\n")[0] == 0
