@@ -99,6 +99,11 @@ def measure(
     if settings.store_dtype not in STORE_DTYPES:
         allowed = " or ".join(STORE_DTYPES)
         raise InputError(f"unknown store dtype {settings.store_dtype!r}: choose {allowed}")
+    if "," in settings.device:
+        raise InputError(
+            f"`device` is {settings.device!r}: one worker is measured, which has one device; give "
+            "one, e.g. cuda:0"
+        )
     views = [view.name for view in parse_poolings(settings.pooling)]
     checkpoint = find_checkpoint(settings.model, revision=settings.revision)
     spec = _spec_of(checkpoint, settings, views)

@@ -134,6 +134,7 @@ def figures(tmp_path):
         (["--measured", "figures.json", "--json", "figures.json"], 2, "figures.json"),
         (["tweets.csv", "--store-dtype", "float8"], 2, "float8"),
         (["tweets.csv", "--seconds", "0"], 2, "--seconds"),
+        (["tweets.csv", "--device", "cuda:0,cuda:1"], 2, "one worker is measured"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(words, code, said, tweets, figures, monkeypatch):

@@ -220,7 +220,7 @@ def test_passes_are_those_that_were_counted(columns, passes):
 
 def test_a_fit_by_hand():
     """31 passes at 384 columns; 14 models are in one; 8 groups of rows for 8 workers at most."""
-    own = 10**6 * 8e-6
+    own = 10**6 * 6e-6
     one = fit_cost(10**6, 384, 3, workers=1, flops=1e12, **FIT)
     assert (one.passes, one.workers, one.in_memory) == (31, 1, True)
     products = (31 * 4 * 10**6 * 384 * 3 * 14 + 2 * (64 * 384) * 384**2) / 1e12
