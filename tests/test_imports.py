@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from pipeline.head.head import save_head
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "transformers", "ray")
+OF_SOLVER = ("sklearn", "joblib", "rich")
+OF_PAGES = ("jinja2", "matplotlib", "pipeline.page")
 REPORT = "import json, sys; print(json.dumps([m for m in {names!r} if m in sys.modules]))"
 COMMAND = """
 import sys
@@ -95,24 +98,33 @@ COMMANDS = {
 }
 
 
+@pytest.fixture(scope="module")
+def loaded_by(files):
+    """A function that gives what a command loads of all these; each command runs once."""
+
+    @cache
+    def modules(command):
+        arguments = [str(files / a) if "." in a else a for a in COMMANDS[command]]
+        return set(loaded(COMMAND, *arguments, names=[*HEAVY, *OF_SOLVER, *OF_PAGES]))
+
+    return modules
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_on_vectors_never_load_a_model_library(command, files):
-    arguments = [str(files / a) if "." in a else a for a in COMMANDS[command]]
-    assert loaded(COMMAND, *arguments) == []
+def test_commands_on_vectors_never_load_a_model_library(command, loaded_by):
+    assert loaded_by(command).isdisjoint(HEAVY)
 
 
 @pytest.mark.parametrize(
     "command", ["help", "version", "inspect a head", "predict vectors", "verify"]
 )
-def test_what_needs_no_solver_does_without_sklearn(command, files):
-    arguments = [str(files / a) if "." in a else a for a in COMMANDS[command]]
-    assert loaded(COMMAND, *arguments, names=["sklearn", "joblib", "rich"]) == []
+def test_what_needs_no_solver_does_without_sklearn(command, loaded_by):
+    assert loaded_by(command).isdisjoint(OF_SOLVER)
 
 
 @pytest.mark.parametrize("command", ["fit", "evaluate", "help of fit"])
-def test_what_draws_no_page_loads_none_of_its_libraries(command, files):
-    arguments = [str(files / a) if "." in a else a for a in COMMANDS[command]]
-    assert loaded(COMMAND, *arguments, names=["jinja2", "matplotlib", "pipeline.page"]) == []
+def test_what_draws_no_page_loads_none_of_its_libraries(command, loaded_by):
+    assert loaded_by(command).isdisjoint(OF_PAGES)
 
 
 def test_the_probe_sees_what_is_loaded():
