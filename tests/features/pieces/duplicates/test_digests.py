@@ -22,6 +22,7 @@ from features.pieces.duplicates.digests import (
     read_range,
     write_digests,
 )
+from features.pieces.duplicates.folder import Folder
 from features.pieces.duplicates.owners import TAKE, find_owners, read_of_piece, write_owners
 from features.pieces.duplicates.ranges import BYTES_A_DIGEST, Range, cut_ranges, ranges_of
 
@@ -247,6 +248,18 @@ def test_texts_are_compared_in_the_memory_that_is_given(tmp_path, pieces, rows, 
     assert n_ranges >= pieces * rows * BYTES_A_DIGEST / memory
     takes = [tmp_path / f"takes-{n}" for n in range(n_ranges)]
     assert all(len(read_of_piece(takes, TAKE, n)[0]) == rows // 2 for n in range(pieces))
+
+
+def test_all_jobs_take_the_ranges_of_the_first_or_are_refused(tmp_path):
+    folder = Folder(tmp_path, 1)
+    folder.make()
+    write_digests(folder.digests(0), distinct([[digest_of(n) for n in range(50)]]))
+    folder.cut(20 * BYTES_A_DIGEST)
+    cut = folder.ranges()
+    folder.cut(2**30)
+    assert folder.ranges(2**30) == cut and len(cut) > 1
+    with pytest.raises(InputError, match=r"`memory` is 1,000 bytes, .* was given 1,920, which"):
+        folder.ranges(1000)
 
 
 def test_no_pieces_have_one_range(tmp_path):
