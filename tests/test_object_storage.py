@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from object_store import object_store
+from engine_works import Inline
+from object_store import KEY, SECRET, object_store
 from stores import blobs, make_head, write_store
 
 from features import FeatureStore, extract, verify
@@ -151,6 +152,66 @@ def test_parts_of_a_store_are_made_there(s3, tiny_model, tmp_path, cache):
     assert verify(f"{s3}/store").whole
     result = run("inspect", f"{s3}/store")
     assert result.exit_code == 0, result.output
+
+
+def test_an_engine_makes_a_store_there(s3, tiny_model, tmp_path):
+    options = {"model": tiny_model("bert"), "pooling": "mean", "shard_rows": 20, "backend": "torch"}
+    storage.put(f"{s3}/t.csv", tweets().encode())
+    summary = extract(f"{s3}/t.csv", f"{s3}/store", engine=Inline(2), **options)
+    assert (summary.rows, summary.made) == (60, 3)
+    assert verify(f"{s3}/store").whole
+
+
+def in_files(server, folder, monkeypatch):
+    """Say who this is, and where the server is, in the files of AWS alone."""
+    server.use(monkeypatch)
+    (folder / "credentials").write_text(
+        f"[work]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n"
+    )
+    (folder / "config").write_text(
+        f"[profile work]\nregion = us-east-1\nendpoint_url = {server.url}\n"
+    )
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(folder / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(folder / "credentials"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("known_by", ["environment", "files"])
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_workers_read_and_write_there(
+    engine, known_by, s3_server, s3, tiny_model, tmp_path, monkeypatch
+):
+    """Commands with an engine, from bucket to bucket, give what one process gives here."""
+    if known_by == "files":
+        in_files(s3_server, tmp_path, monkeypatch)
+    (tmp_path / "t.csv").write_text(tweets())
+    storage.put(f"{s3}/t.csv", tweets().encode())
+    by = ["--engine", engine, "--workers", "2"]
+    torch = ["--backend", "torch"]
+    store = ["--shard-rows", "20", "--pooling", "mean", "--model", tiny_model("bert"), *torch]
+    given = {}
+    for at, share, more in ((tmp_path, [], ["--part", "1/1"]), (s3, by, by)):
+        lines = [
+            ["extract", f"{at}/t.csv", "-o", f"{at}/store", *store, "--dtype", "float32", *more],
+            ["fit", f"{at}/store", "-o", f"{at}/h.joblib", *share],
+            ["compare", f"{at}/store", "--json", f"{at}/c.json", *share],
+            ["evaluate", f"{at}/h.joblib", f"{at}/t.csv", "--json", f"{at}/e.json", *torch, *share],
+            ["predict", f"{at}/h.joblib", f"{at}/t.csv", "-o", f"{at}/p.csv", *torch, *share],
+        ]
+        for line in lines:
+            result = run(*line)
+            assert result.exit_code == 0, (line, result.output)
+        names = ["store/store.json", "h.joblib", "p.csv"]
+        given[at] = [storage.read_bytes(storage.child(at, *name.split("/"))) for name in names]
+    assert (
+        load_head(f"{s3}/h.joblib").coef.tobytes()
+        == load_head(tmp_path / "h.joblib").coef.tobytes()
+    )
+    for index in (0, 2):
+        assert given[s3][index] == given[tmp_path][index]
 
 
 def test_heads_are_fitted_saved_and_loaded(labelled, tmp_path):

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from time import sleep
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from features.base.remote.urls import BUCKETS, protocol_of
 from features.errors import CannotContinue, FrostlineError, InputError, first_line
@@ -21,12 +23,16 @@ from features.errors import CannotContinue, FrostlineError, InputError, first_li
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+P = ParamSpec("P")
+T = TypeVar("T")
 # Protocols under which a file appears whole or not at all, and can be made only where there is
 # none. The memory of this process has one writer.
 _ATOMIC = (*BUCKETS, "memory")
 # Seconds, and tries after the first one: botocore makes 3 in each of s3fs's 5. So a server that
 # can't be reached is given up in 150 seconds, and one that takes requests and is silent in 450.
 _S3_LIMITS = {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 2}}
+# Seconds before a busy server is asked again.
+_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _CREDENTIALS = {
     "s3": "give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, in the environment "
     "(FSSPEC_S3_ANON=true for a public bucket)",
@@ -145,13 +151,38 @@ def asking(url: str, doing: str) -> Iterator[None]:
         ) from error
 
 
+def patient(ask: Callable[P, T]) -> Callable[P, T]:
+    """Ask a server again, for a minute, that says it is too busy or fails for now.
+
+    What is asked must be what can be asked twice.
+    """
+
+    @wraps(ask)
+    def again(*args: P.args, **kwargs: P.kwargs) -> T:
+        for pause in _PAUSES:
+            try:
+                return ask(*args, **kwargs)
+            except CannotContinue as error:
+                if error.__cause__ is None or not _is_busy(error.__cause__):
+                    raise
+            sleep(pause)
+        return ask(*args, **kwargs)
+
+    return again
+
+
 def code_of(error: BaseException) -> str:
     """Give the code of an answer of S3, such as `NoSuchBucket`; empty where there is none."""
+    return str(_answer_of(error).get("Error", {}).get("Code", ""))
+
+
+def _answer_of(error: BaseException) -> dict[str, Any]:
+    """Give the answer of S3 that an error of a library came of; empty where there is none."""
     for one in (error, error.__cause__, error.__context__):
         response = getattr(one, "response", None)
         if isinstance(response, dict):
-            return str(response.get("Error", {}).get("Code", ""))
-    return ""
+            return response
+    return {}
 
 
 def server_of(url: str) -> str:
@@ -162,6 +193,12 @@ def server_of(url: str) -> str:
 def is_of_library(error: Exception) -> bool:
     """Whether an error is of the kind that the libraries of a protocol raise alone."""
     return type(error).__module__.partition(".")[0] in _LIBRARIES
+
+
+def _is_busy(error: BaseException) -> bool:
+    """Whether S3 answers by a number that says to come again; gcsfs comes again by itself."""
+    status = int(_answer_of(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return status == 429 or 500 <= status < 600
 
 
 def _is_forbidden(error: Exception) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from features.base import disk
-from features.base.remote.filesystem import asking, code_of, is_of_library, opened
+from features.base.remote.filesystem import asking, code_of, is_of_library, opened, patient
 from features.base.remote.urls import protocol_of
 from features.errors import CannotContinue, InputError
 
@@ -68,6 +68,7 @@ def asked_together(urls: Iterable[str]) -> Iterator[None]:
             del _asked[url]
 
 
+@patient
 def _info(url: str, fs: AbstractFileSystem, path: str) -> Info | None:
     with asking(url, "read"):
         try:
@@ -82,6 +83,7 @@ def _info(url: str, fs: AbstractFileSystem, path: str) -> Info | None:
     raise AssertionError("asking lets no error pass")
 
 
+@patient
 def listed(url: str) -> dict[str, int]:
     """Give names and bytes of the files in a folder, by name; empty where there is none."""
     with asking(url, "read"):
@@ -102,6 +104,7 @@ def listed(url: str) -> dict[str, int]:
     raise AssertionError("asking lets no error pass")
 
 
+@patient
 def is_folder(url: str) -> bool:
     """Whether there is anything in a folder, or in those in it."""
     with asking(url, "read"):
@@ -110,6 +113,7 @@ def is_folder(url: str) -> bool:
     raise AssertionError("asking lets no error pass")
 
 
+@patient
 def matching(pattern: str) -> list[str]:
     """Give the URLs of files by a pattern, by name."""
     with asking(pattern, "read"):
@@ -126,18 +130,22 @@ def matching(pattern: str) -> list[str]:
 def read_each(urls: Sequence[str]) -> Iterator[bytes]:
     """Read small files, in order, many at a time."""
     for start in range(0, len(urls), _TOGETHER):
-        some = urls[start : start + _TOGETHER]
-        with asking(some[0], "read"):
-            fs, _ = opened(some[0])
-            paths = [opened(url)[1] for url in some]
-            # Whole files: `cat` would take names with * and [ for patterns.
-            whole = [None] * len(paths)
-            found = fs.cat_ranges(paths, whole, whole, on_error="return")
-        for url, content in zip(some, found, strict=True):
-            with asking(url, "read"):
-                if isinstance(content, BaseException):
-                    raise content
-            yield bytes(content)
+        yield from _read_some(urls[start : start + _TOGETHER])
+
+
+@patient
+def _read_some(urls: Sequence[str]) -> list[bytes]:
+    with asking(urls[0], "read"):
+        fs, _ = opened(urls[0])
+        paths = [opened(url)[1] for url in urls]
+        # Whole files: `cat` would take names with * and [ for patterns.
+        whole = [None] * len(paths)
+        found = fs.cat_ranges(paths, whole, whole, on_error="return")
+    for url, content in zip(urls, found, strict=True):
+        with asking(url, "read"):
+            if isinstance(content, BaseException):
+                raise content
+    return [bytes(content) for content in found]
 
 
 @contextmanager
@@ -172,14 +180,19 @@ def fetch(url: str, file: Path, before: Info) -> None:
         )
     aside = file.with_name(f".{file.name}.part")
     try:
-        with asking(url, "read"):
-            fs, path = opened(url)
-            fs.get_file(path, str(aside))
+        _get(url, aside)
         if aside.stat().st_size != before.size or info(url) != before:
             raise CannotContinue(f"{url} changed while it was read; run the same command again")
         disk.rename(aside, file)
     finally:
         disk.unlink(aside)
+
+
+@patient
+def _get(url: str, file: Path) -> None:
+    with asking(url, "read"):
+        fs, path = opened(url)
+        fs.get_file(path, str(file))
 
 
 def known(url: str) -> Info:

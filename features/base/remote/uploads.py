@@ -14,7 +14,7 @@ from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-from features.base.remote.filesystem import asking, code_of, server_of, writable
+from features.base.remote.filesystem import asking, code_of, patient, server_of, writable
 from features.base.remote.objects import info, known
 from features.base.remote.urls import child_of
 from features.errors import CannotContinue
@@ -34,6 +34,7 @@ _PART_BYTES, _MOST_PARTS, _PARTS_AT_ONCE = 16 * 2**20, 10_000, 4
 _keep_to_it: set[str] = set()
 
 
+@patient
 def put(url: str, data: bytes) -> None:
     """Write a small file, in place of what is there."""
     with asking(url, "written"):
@@ -41,6 +42,7 @@ def put(url: str, data: bytes) -> None:
         fs.pipe_file(path, data)
 
 
+@patient
 def put_new(url: str, data: bytes) -> bool:
     """Write a small file where there is none; see `features.base.storage.put_new`."""
     write = partial(_write_new, data=data)
@@ -60,22 +62,15 @@ def put_new(url: str, data: bytes) -> bool:
 
 def put_file(file: Path, url: str) -> None:
     """Upload a file, in place of what is there."""
-    with asking(url, "written"):
-        fs, path = writable(url)
-        fs.put_file(str(file), path, **_in_parts(url, file))
+    _send(file, url)
     _check_size(url, file)
 
 
 def put_file_new(file: Path, url: str) -> bool:
-    """Upload a file where there is none; see `features.base.storage.put_folder_new`."""
+    """Upload a file where there is none; see `features.base.storage.put_file_new`."""
     if info(url) is not None:
         return False
-    if server_of(url) == "s3" and file.stat().st_size <= _ONE_REQUEST:
-        write = partial(_put_object_new, file=file)
-    else:
-        write = partial(_write_file_new, file=file, limits=_in_parts(url, file))
-    with asking(url, "written"):
-        made = _is_first(url, write)
+    made = _send_new(file, url)
     if made:
         _check_size(url, file)
     return made
@@ -96,6 +91,7 @@ def put_folder_new(folder: Path, url: str) -> list[Path]:
     ]
 
 
+@patient
 def check_writable(url: str) -> None:
     """Refuse a URL that can't be written to before there is anything to write; none is made.
 
@@ -127,11 +123,30 @@ def check_writable(url: str) -> None:
             fs.call("DELETE", begun["Location"])
 
 
+@patient
 def remove(url: str) -> None:
     """Remove a file."""
     with asking(url, "written"):
         fs, path = writable(url)
         fs.rm_file(path)
+
+
+@patient
+def _send(file: Path, url: str) -> None:
+    with asking(url, "written"):
+        fs, path = writable(url)
+        fs.put_file(str(file), path, **_in_parts(url, file))
+
+
+@patient
+def _send_new(file: Path, url: str) -> bool:
+    if server_of(url) == "s3" and file.stat().st_size <= _ONE_REQUEST:
+        write = partial(_put_object_new, file=file)
+    else:
+        write = partial(_write_file_new, file=file, limits=_in_parts(url, file))
+    with asking(url, "written"):
+        return _is_first(url, write)
+    raise AssertionError("asking lets no error pass")
 
 
 def _names_in(folder: Path) -> list[Path]:

@@ -14,9 +14,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from busy_proxy import busy_proxy
 
 from features.base import storage
-from features.base.remote import objects, uploads
+from features.base.remote import filesystem, objects, uploads
 from features.errors import CannotContinue, InputError
 from features.pieces.split import split
 from features.tweets.reader import TweetReader
@@ -150,7 +151,7 @@ def test_of_many_writers_at_once_one_wins(place):
 WRITER = """
 import sys
 from features.base import storage
-from features.base.remote import objects, uploads
+from features.base.remote import filesystem, objects, uploads
 print(*[storage.put_new(f"{sys.argv[1]}/{n}", sys.argv[2].encode()) for n in range(20)])
 """
 
@@ -205,6 +206,47 @@ def test_of_processes_that_upload_at_once_one_wins(s3, tmp_path):
         assert sorted(of_name) == ["False", "False", "True"]
         winner = of_name.index("True")
         assert storage.read_bytes(f"{s3}/{n}") == f"{winner}".encode() * 30_000_000
+
+
+@pytest.fixture
+def busy(s3_server, s3, monkeypatch):
+    """A server that may be too busy, and the URL of a folder there; it is asked again at once."""
+    with busy_proxy(s3_server.ports["s3"]) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        monkeypatch.setattr(filesystem, "_PAUSES", (0.01, 0.01))
+        forget_clients()
+        yield proxy, s3
+    forget_clients()
+
+
+ASKED = {
+    "info": (lambda url, file: storage.size(f"{url}/x"), 4),
+    "read": (lambda url, file: storage.read_bytes(f"{url}/x"), b"here"),
+    "listed": (lambda url, file: storage.listed(url), {"x": 4}),
+    "put_new": (lambda url, file: storage.put_new(f"{url}/new", b"1"), True),
+    "put_file_new": (lambda url, file: storage.put_file_new(file, f"{url}/new"), True),
+}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param("put_file_new"),
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ASKED if one != "put_file_new"),
+    ],
+)
+def test_a_busy_server_is_asked_again_and_not_for_ever(asked, busy, tmp_path):
+    """botocore asks three times; then it is asked again, here twice."""
+    (server, url), (ask, expected) = busy, ASKED[asked]
+    (tmp_path / "file").write_bytes(b"1")
+    storage.put(f"{url}/x", b"here")
+    server.left = 4
+    assert ask(url, tmp_path / "file") == expected
+    assert server.refused == 4
+    server.left, server.refused = 1000, 0
+    with pytest.raises(CannotContinue, match="run the same command again"):
+        ask(url, tmp_path / "file")
+    assert server.refused == 9
 
 
 def test_a_server_that_drops_the_condition_is_found_out(monkeypatch):
