@@ -56,8 +56,12 @@ def check_input(path: str | Path) -> None:
         raise InputError(f"{path} is {kind}, not a file; only regular files are read by name")
 
 
-def check_replaceable(output: Path, inputs: Collection[str | Path | None]) -> None:
+def check_replaceable(
+    output: Path, inputs: Collection[str | Path | None], *, of_folder: bool = False
+) -> None:
     """Refuse an output that can't take its name, or that would replace one of the inputs.
+
+    In object storage, that of a folder may be there.
 
     Raises
     ------
@@ -67,7 +71,7 @@ def check_replaceable(output: Path, inputs: Collection[str | Path | None]) -> No
         The file system does not take the name.
     """
     url = check_place(output)
-    if url is not None and objects.is_folder(url):
+    if url is not None and not of_folder and objects.is_folder(url):
         raise InputError(f"{url} is a folder with files in it; give the name of a new one")
     if url is not None and url in [str(path).rstrip("/") for path in inputs]:
         raise InputError(f"{url} is an input too, and would be replaced; give another name")

@@ -465,7 +465,7 @@ def check_output(path: Path, shard_rows: int | None, inputs: Sequence[str | Path
     elif shard_rows < 1:
         raise InputError(f"shard rows is {shard_rows}; it must be at least 1")
     elif path.is_symlink() or not path.is_dir():
-        check_replaceable(path, inputs)
+        check_replaceable(path, inputs, of_folder=True)
         if path.exists():
             raise InputError(
                 f"{path} is a file; `shard_rows` makes a folder: give another `output`, or leave "
