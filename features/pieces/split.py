@@ -104,7 +104,8 @@ def split(
 
 def _uncut(why_whole: str, files: list[_File]) -> str:
     first = files[0]
-    more = f", and so do {len(files) - 1:,} more" if len(files) > 1 else ""
+    others = len(files) - 1
+    more = f", and so {'does' if others == 1 else 'do'} {others:,} more" if others else ""
     return f"{first.span.path} stays one piece, of about {first.rows:,} rows, as {why_whole}{more}"
 
 
