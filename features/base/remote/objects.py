@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from features.base import disk
-from features.base.remote.filesystem import asking, code_of, is_of_library, opened, patient
+from features.base.remote.filesystem import (
+    asking,
+    code_of,
+    is_of_library,
+    opened,
+    patient,
+    server_of,
+)
 from features.base.remote.urls import protocol_of
 from features.errors import CannotContinue, InputError
 
@@ -24,6 +31,8 @@ if TYPE_CHECKING:
 _TOGETHER = 256
 # Bytes that are fetched at least where a file is read by ranges.
 _BLOCK = 4 * 2**20
+# Of a download from S3, which is held in memory part by part.
+_PARTS = {"chunksize": 16 * 2**20, "max_concurrency": 4}
 # Requests at once, and what is known while `asked_together` lasts.
 _AT_ONCE = 32
 _asked: dict[str, Info | None] = {}
@@ -192,7 +201,8 @@ def fetch(url: str, file: Path, before: Info) -> None:
 def _get(url: str, file: Path) -> None:
     with asking(url, "read"):
         fs, path = opened(url)
-        fs.get_file(path, str(file))
+        limits = _PARTS if server_of(url) == "s3" else {}
+        fs.get_file(path, str(file), **limits)
 
 
 def known(url: str) -> Info:

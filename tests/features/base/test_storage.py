@@ -208,6 +208,36 @@ def test_of_processes_that_upload_at_once_one_wins(s3, tmp_path):
         assert storage.read_bytes(f"{s3}/{n}") == f"{winner}".encode() * 30_000_000
 
 
+TAKEN = """
+import resource, sys
+from pathlib import Path
+from features.base import storage
+url, file = sys.argv[1], Path(sys.argv[2])
+storage.exists(url)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+storage.put_file(file, url)
+assert storage.put_file_new(file, url + ".new")
+storage.fetch(url, file.with_name("back"))
+with storage.reading(url) as there:
+    while there.read(2**20):
+        pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in KiB on Linux alone")
+def test_a_large_file_takes_little_memory(s3, tmp_path):
+    """400 MiB go there and come back in less than 300."""
+    with (tmp_path / "large").open("wb") as file:
+        for _ in range(400):
+            file.write(os.urandom(2**20))
+    command = [sys.executable, "-c", TAKEN, f"{s3}/large", str(tmp_path / "large")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 300 * 2**10
+
+
 @pytest.fixture
 def busy(s3_server, s3, monkeypatch):
     """A server that may be too busy, and the URL of a folder there; it is asked again at once."""
