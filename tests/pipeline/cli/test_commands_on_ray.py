@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -217,7 +217,12 @@ def listens(port):
 
 def below(cluster, says):
     """The processes of a cluster in whose command lines this stands."""
-    return [one for one in cluster.children(recursive=True) if says in " ".join(one.cmdline())]
+    alive = (one for one in cluster.children(recursive=True) if not is_gone(one))
+    found = []
+    for one in alive:
+        with suppress(psutil.NoSuchProcess):  # or a zombie by now
+            found += [one] if says in " ".join(one.cmdline()) else []
+    return found
 
 
 def test_a_cluster_is_used_through_its_server_of_clients(folder, store):
@@ -239,7 +244,8 @@ def test_a_cluster_is_used_through_its_server_of_clients(folder, store):
         assert "local Ray instance" not in errors
         run(*words, **variables)
         wait_for(lambda: not below(cluster, "ray::Actor"))
-        with frostline(*words[:3], folder / "other", *words[4:], RAY_AUTH_MODE="token") as stranger:
+        others = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+        with frostline(*words[:3], folder / "other", *words[4:], **others) as stranger:
             code, _, errors = stranger.done()
         assert code == 2, errors
         assert f"Error: --ray-address is '{address}', and can't be joined" in errors
