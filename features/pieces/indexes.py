@@ -46,8 +46,8 @@ def kept_in(
                 say(
                     f"WARNING: {request.path} has another time than when it was first looked at, "
                     "and is read again: if its rows have changed, remove the folder and begin "
-                    "again, as pieces of both would be mixed; if it is a copy, keep the time (cp "
-                    "--preserve)"
+                    "again, as pieces of both would be mixed; if it is a copy, keep the time "
+                    "(`cp -p`)"
                 )
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 say(f"{target} is damaged ({first_line(error)}): {request.path} is read instead")

@@ -35,8 +35,8 @@ from features.store.joined.receipt import MAX_BYTES, Receipt, VectorFacts
 from features.store.joined.shard_files import check_as_promised
 
 MAKE_AGAIN = (
-    "run the same `frostline extract` again, with `part=1/1` to make all that is missing; of jobs "
-    "with `part=i/n`, a piece is made by that whose i is its number modulo n"
+    "run the same `frostline extract` again, with `part=1/1` for all that is missing; with "
+    "`part=i/n` a job makes the pieces whose number modulo n is i"
 )
 
 
