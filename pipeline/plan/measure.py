@@ -177,7 +177,13 @@ def _load(
     started = time.perf_counter()
     from features.encoder.encoder import FrozenEncoder  # torch: only where a model is run
 
-    runtime = Runtime(settings.dtype, settings.device, settings.backend, settings.max_batch_tokens)
+    runtime = Runtime(
+        settings.dtype,
+        settings.device,
+        settings.backend,
+        settings.max_batch_tokens,
+        one_core=True,  # as pieces are made: the plan is of the way that they take
+    )
     encoder = FrozenEncoder.from_spec(spec, lambda: checkpoint, pooling=views, runtime=runtime)
     choice = encoder.choice
     if choice.rates and not choice.remembered:
