@@ -94,12 +94,6 @@ def actor(command):
 DISTURBED = {
     "an actor is killed": (actor, signal.SIGKILL, 0, "a worker has died, and another goes on"),
     "an actor is stopped": (actor, signal.SIGSTOP, 0, ""),
-    "the head is killed": (
-        lambda command: command.named("gcs_server")[0],
-        signal.SIGKILL,
-        4,
-        "Error: Ray has ended on this machine (its head does not answer any more)",
-    ),
     "the driver is killed": (lambda command: command.process, signal.SIGKILL, -9, ""),
     "the driver is ended": (lambda command: command.process, signal.SIGTERM, -15, ""),
     "Ctrl-C": (
@@ -127,14 +121,18 @@ def test_a_store_has_the_same_bytes_whoever_is_killed(folder, store, case):
     assert files(store) == files(folder / "whole")
 
 
-def test_a_store_has_the_same_bytes_if_the_raylet_is_killed(folder, store):
+@pytest.mark.parametrize(
+    ("process", "said"),
+    [("raylet", "its raylet"), ("gcs_server", "its head does not answer any more")],
+)
+def test_a_store_has_the_same_bytes_if_ray_itself_is_killed(folder, store, process, said):
     """Actors outlive it for a moment, in which they may finish everything."""
     with frostline(*extract(folder, store.name, *RAY)) as command:
-        family = begun(command, store)
-        command.named("raylet")[0].kill()
+        family = begun(command, store, receipts=1)
+        command.named(process)[0].kill()
         code, _, errors = command.done()
     if code:
-        assert (code, "Error: Ray has ended on this machine (its raylet" in errors) == (4, True)
+        assert (code, f"Error: Ray has ended on this machine ({said}" in errors) == (4, True)
         run(*extract(folder, store.name, *RAY))
     ended(family)
     assert files(store) == files(folder / "whole")
