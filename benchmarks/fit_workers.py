@@ -14,7 +14,6 @@ two cores.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -99,8 +98,7 @@ def fit_one(path: str, head: str, workers: int, engine: str, memory: str | None)
     chosen = chosen_engine(engine, workers=workers, gpus_per_worker=0) if workers else None
     before = peak_mib(getrusage(RUSAGE_SELF))
     result = fit(path, memory=memory, engine=chosen)
-    metadata = {k: v for k, v in result.head.metadata.items() if k != "seconds"}
-    save_head(dataclasses.replace(result.head, metadata=metadata), Path(head))
+    save_head(result.head, Path(head))
     peak = peak_mib(getrusage(RUSAGE_SELF))
     of_row = (peak - before) * 2**20 / result.head.metadata["rows"]
     print(json.dumps(result.seconds | {"passes": sum(passes), "peak": peak, "B/row": of_row}))

@@ -19,7 +19,7 @@ from pipeline.cli.commands import main
 from pipeline.head.head import load_head
 
 ROWS, PIECES = 240, [(90, 31), (0,), (19, 100)]
-# What is of the files themselves, not of their rows, and how long something took.
+# What is of the files themselves, not of their rows, and how long `compare` took.
 OF_FILES = ("input_digests", "seconds", "files")
 
 # A command that takes vectors is tried by a row here: what it is called with, and what it writes.

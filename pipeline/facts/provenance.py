@@ -42,7 +42,6 @@ _HISTORY = (
     "measured_on",
     "converged",
     "gap",
-    "seconds",
 )
 
 

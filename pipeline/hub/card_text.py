@@ -176,9 +176,7 @@ def _made(record: Record) -> Iterator[str]:
     if made_on := list(dict.fromkeys(one.made_on for one in record.data if one.made_on)):
         yield f"Vectors computed by {escaped('; '.join(made_on))}"
     if processor := text(said.get("processor")):
-        seconds = number(mapping(said.get("seconds")).get("total"))
-        took = "" if seconds is None else f", in {seconds:.1f} s"
-        yield f"Fitted on {escaped(processor)}{took}"
+        yield f"Fitted on {escaped(processor)}"
 
 
 def _limits(record: Record) -> Iterator[str]:

@@ -184,14 +184,13 @@ def test_two_classes(tmp_path):
     )
 
 
-def untimed(result):
-    metadata = {k: v for k, v in result.head.metadata.items() if k != "seconds"}
-    return json.dumps(metadata), result.head.coef.tobytes(), result.metrics
+def outcome(result):
+    return json.dumps(result.head.metadata), result.head.coef.tobytes(), result.metrics
 
 
 def test_same_seed_same_result(store):
     once, again, other = (fit(store, cv=3, seed=seed) for seed in (1, 1, 2))
-    assert untimed(once) == untimed(again)
+    assert outcome(once) == outcome(again)
     assert once.candidates != other.candidates
 
 
@@ -632,4 +631,4 @@ def test_progress_counts_models(C, store):
     # 13 C without each of 5 folds and each pair of them, and then the head; or the head together
     # with one model that is measured.
     assert list(dict.fromkeys(of for _, of in seen)) == ([195, 1] if C == "auto" else [2])
-    assert untimed(fit(store, C=C)) == untimed(result)
+    assert outcome(fit(store, C=C)) == outcome(result)

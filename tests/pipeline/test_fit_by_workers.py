@@ -1,6 +1,5 @@
 """A head that workers have fitted is, to the byte, the one of one process."""
 
-import dataclasses
 import os
 import pickle
 import signal
@@ -123,9 +122,8 @@ class Killing(LocalEngine):
 
 
 def written(result, folder):
-    """The bytes of a head's file, apart from times."""
-    timeless = {k: v for k, v in result.head.metadata.items() if k != "seconds"}
-    save_head(dataclasses.replace(result.head, metadata=timeless), folder / "head.joblib")
+    """The bytes of a head's file."""
+    save_head(result.head, folder / "head.joblib")
     return (folder / "head.joblib").read_bytes()
 
 
