@@ -33,6 +33,7 @@ from pipeline.evaluation.options import Options, bytes_of
 from pipeline.evaluation.trials import Target, Trials, are_few, fold_trials, target_of, weighed
 from pipeline.head.calibration import TEMPERATURE
 from pipeline.head.priors import importance
+from pipeline.solver import blas
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ class _Measured:
     seconds: float
 
 
+@blas.one_thread()
 def compare(
     features: str | Path | Sequence[str | Path],
     *,

@@ -32,6 +32,7 @@ from pipeline.head.calibration import METHODS, TEMPERATURE, folded
 from pipeline.head.head import Head, load_head
 from pipeline.head.novelty import fit_novelty
 from pipeline.head.training_texts import TrainingTexts
+from pipeline.solver import blas
 from pipeline.solver.solve import Problem, Solution, mixed, solve
 
 
@@ -82,6 +83,7 @@ class FitResult:
     seconds: dict[str, float]
 
 
+@blas.one_thread()
 def fit(
     features: str | Path | Sequence[str | Path],
     *,

@@ -231,6 +231,7 @@ ARROWS = {
         "pipeline.data",
         "pipeline.evaluation",
         "pipeline.head",
+        "pipeline.solver",
     ],
     "pipeline.labelling": [
         "features.base",

@@ -4,14 +4,19 @@ In come a (M, K) and b (K, N) of one float type, out goes their product. Which l
 measured once a process, in some milliseconds: NumPy may be built without an optimised BLAS, or with
 one that takes this processor for an older one. As rounding differs between libraries, SciPy's must
 be far ahead to be taken: what is as good as equal always gives the same bits. It is called by its
-address, so that other threads go on meanwhile. Threads are not chosen here.
+address, so that other threads go on meanwhile.
+
+BLAS shares a product out to threads of its own, and its rounding depends on how many they are. In
+`one_thread` it has one, so that what is computed does not depend on the cores of a machine.
 """
 
 from __future__ import annotations
 
 import ctypes
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -30,7 +35,7 @@ class Multiply(Protocol):
 
 # SciPy's must be so many times faster.
 _FAR_AHEAD = 1.5
-_ROWS, _COLUMNS, _REPEATS = 128, 384, 3
+_ROWS, _COLUMNS, _REPEATS = 128, 384, 7
 # SciPy without its table of addresses.
 _NOT_THERE = (ImportError, AttributeError, KeyError)
 _ROUTINES = {"float32": ("sgemm", ctypes.c_float), "float64": ("dgemm", ctypes.c_double)}
@@ -38,6 +43,10 @@ _ROUTINES = {"float32": ("sgemm", ctypes.c_float), "float64": ("dgemm", ctypes.c
 
 # The library that `take` was told.
 _taken: Multiply | None = None
+# Calls that are in `one_thread`, and the threads that each library had before the first of them.
+_lock, _measuring = threading.Lock(), threading.Lock()
+_inside = 0
+_before: list[int] = []
 
 
 def multiply(a: Array, b: Array, out: Array | None = None) -> Array:
@@ -81,8 +90,79 @@ def take(name: str) -> None:
         ) from error
 
 
+def threads() -> int:
+    """Count the threads that BLAS takes in this process, outside `one_thread`."""
+    shared, own = _libraries()
+    with _lock:
+        return max(_before if _inside else _numbers([*shared, *own]), default=1)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let BLAS compute on one thread; also a decorator of functions.
+
+    It may be entered within itself, and by several threads at once: BLAS has its own threads again
+    when the last one leaves. A thread that is started within enters it too.
+    """
+    global _inside, _before
+    shared, own = _libraries()
+    with _lock:
+        if not _inside:
+            _before = _numbers([*shared, *own])
+            _set(shared, [1] * len(shared))
+        _inside += 1
+    own_before = _numbers(own)
+    _set(own, [1] * len(own))
+    try:
+        yield
+    finally:
+        _set(own, own_before)
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                _set(shared, _before[: len(shared)])
+
+
+@lru_cache(maxsize=1)
+def _libraries() -> tuple[list[Any], list[Any]]:
+    """Give what controls each BLAS: those with threads for all who call them, and the others.
+
+    The number of threads is set for the whole process in OpenBLAS with threads of its own, and for
+    the thread that sets it in the others.
+    """
+    from threadpoolctl import ThreadpoolController  # not needed to read a head
+
+    with suppress(*_NOT_THERE):
+        scipys()  # so that it is loaded
+    shared, own = [], []
+    for one in ThreadpoolController().lib_controllers:
+        if one.internal_api == "openblas" and one.threading_layer != "openmp":
+            shared.append(one)
+        elif one.user_api == "blas":
+            own.append(one)
+    return shared, own
+
+
+def _numbers(libraries: list[Any]) -> list[int]:
+    return [one.num_threads for one in libraries]
+
+
+def _set(libraries: list[Any], numbers: list[int]) -> None:
+    for one, number in zip(libraries, numbers, strict=True):
+        # From 3.8 on, threadpoolctl does nothing, without a word, for other threads than the one
+        # that set a number before.
+        if hasattr(one, "clear_controlling_thread"):
+            one.clear_controlling_thread(force=True)
+        one.set_num_threads(number)
+        if hasattr(one, "clear_controlling_thread"):
+            one.clear_controlling_thread()
+
+
 def _fastest() -> Multiply:
-    return _taken or _measured()
+    if _taken is not None:
+        return _taken
+    with _measuring:  # once, whichever threads ask at a time
+        return _measured()
 
 
 @lru_cache(maxsize=1)
@@ -91,7 +171,8 @@ def _measured() -> Multiply:
         other = scipys()
     except _NOT_THERE:
         return numpys
-    return faster(numpys, other)
+    with one_thread():
+        return faster(numpys, other)
 
 
 def numpys(a: Array, b: Array, /, out: Array | None = None) -> Array:
@@ -101,20 +182,22 @@ def numpys(a: Array, b: Array, /, out: Array | None = None) -> Array:
 
 
 def faster(first: Multiply, other: Multiply) -> Multiply:
-    """Take the other way to multiply if it is far ahead of the first one."""
+    """Take the other way to multiply if it is far ahead of the first one.
+
+    What counts is the time of the processor: other processes, and threads of one BLAS that still
+    wait for work, can hold up the other for a hundred times as long as it takes.
+    """
     a = np.ones((_ROWS, _COLUMNS), np.float32)
     b = np.ones((_COLUMNS, _COLUMNS), np.float32)
 
     def seconds(way: Multiply) -> float:
+        start = time.thread_time()
         way(a, b)
-        found = []
-        for _ in range(_REPEATS):
-            start = time.perf_counter()
-            way(a, b)
-            found.append(time.perf_counter() - start)
-        return min(found)
+        return time.thread_time() - start
 
-    return other if seconds(other) * _FAR_AHEAD < seconds(first) else first
+    each = [(seconds(first), seconds(other)) for _ in range(1 + _REPEATS)]
+    of_first, of_other = (min(found) for found in zip(*each[1:], strict=True))
+    return other if of_other * _FAR_AHEAD < of_first else first
 
 
 def scipys() -> Multiply:

@@ -17,7 +17,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ import numpy as np
 
 from features.base.arrays import Array
 from features.base.read_ahead import read_ahead
+from pipeline.solver import blas
 
 T = TypeVar("T")
 
@@ -118,28 +119,23 @@ class Workers:
     """Threads, as many as are asked for; without, as many as BLAS would take."""
 
     def __init__(self, count: int | None = None) -> None:
-        from threadpoolctl import ThreadpoolController  # not needed to read a head
-
-        self._controller = ThreadpoolController()
-        self.count = count or max(
-            (lib["num_threads"] for lib in self._controller.info() if lib["user_api"] == "blas"),
-            default=1,
-        )
+        self.count = count or blas.threads()
         # One for all passes: on a few thousand rows, starting threads would take as long as the
         # pass.
         self._pool = ThreadPoolExecutor(self.count)
 
-    def one_blas_thread(self) -> AbstractContextManager[Any]:
-        """Keep BLAS to one thread, for as long as the blocks have several."""
-        limited: AbstractContextManager[Any] = self._controller.limit(limits=1, user_api="blas")
-        return limited
-
     def map(self, function: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> Iterator[T]:
         """Give the results in the order of the calls, few of which are under way at a time."""
-        if self.count == 1:
-            for call in calls:
-                yield function(*call)
-            return
+        with blas.one_thread():
+            if self.count == 1:
+                for call in calls:
+                    yield function(*call)
+            else:
+                yield from self._side_by_side(blas.one_thread()(function), calls)
+
+    def _side_by_side(
+        self, function: Callable[..., T], calls: Iterable[tuple[Any, ...]]
+    ) -> Iterator[T]:
         under_way: deque[Future[T]] = deque()
         try:
             for call in calls:

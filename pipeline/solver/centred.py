@@ -95,8 +95,7 @@ class Centred:
             return at.start // BLOCK_ROWS, function(z, *(column[at] for column in columns))
 
         blocks = chain(cut([self.held], BLOCK_ROWS), self.rows.blocks(len(self.held)))
-        with self.workers.one_blas_thread():
-            yield from self.workers.map(of_block, islice(_numbered(blocks), first, None, every))
+        yield from self.workers.map(of_block, islice(_numbered(blocks), first, None, every))
 
     def _centre(self, block: Array, z: Array) -> Array:
         """Centre raw rows (n, D), whose values are known to be finite, into z."""
@@ -184,7 +183,7 @@ def moments_of_blocks(
             held[at] = wide
         return _moments(wide, weight[at])
 
-    with workers.one_blas_thread(), np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):
         yield from workers.map(of_block, _numbered(rows.blocks()))
 
 

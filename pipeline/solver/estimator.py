@@ -20,6 +20,7 @@ from sklearn.utils.validation import (
 )
 
 from features.base.arrays import Floats
+from pipeline.solver import blas
 from pipeline.solver.blocks import Rows, default_memory, parse_memory
 from pipeline.solver.objective import TrainingSet
 from pipeline.solver.solve import Problem, balanced_weights, prepare, softmax, solve
@@ -89,6 +90,7 @@ class MultinomialLogisticRegression(ClassifierMixin, BaseEstimator):  # type: ig
         self.tol = tol
         self.memory = memory
 
+    @blas.one_thread()
     def fit(
         self, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None
     ) -> MultinomialLogisticRegression:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,8 @@ from features.base.arrays import Array, Floats, Indices, Mask
 from pipeline.solver.blocks import Workers
 from pipeline.solver.objective import Evaluation, Objective
 
+# Models whose directions one thread computes together.
+_TOGETHER = 8
 # Pairs of steps and changes of the gradient that are kept.
 _PAIRS = 10
 # Armijo's condition: P falls by this share of what its slope promises.
@@ -213,11 +214,10 @@ def _directions(
     workers: Workers, gradient: Floats, pairs: _Pairs, precondition: Preconditioner
 ) -> Floats:
     """Directions of all models; each thread takes some of them."""
-    cuts = np.linspace(0, len(gradient), min(workers.count, len(gradient)) + 1).astype(int)
-    slices = [slice(a, b) for a, b in pairwise(cuts)]
-    with workers.one_blas_thread():
-        parts = workers.map(pairs.direction, ((s, gradient, precondition) for s in slices))
-        return np.concatenate(list(parts))
+    # Always the same ones, however many threads there are: rounding depends on the models beside.
+    slices = (slice(at, at + _TOGETHER) for at in range(0, len(gradient), _TOGETHER))
+    parts = workers.map(pairs.direction, ((s, gradient, precondition) for s in slices))
+    return np.concatenate(list(parts))
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.base.arrays import Floats
+from pipeline.solver import blas
 from pipeline.solver.blocks import Rows, Workers
 from pipeline.solver.centred import centred
 from pipeline.solver.distributed import DistributedRows
@@ -136,6 +137,7 @@ class Data:
         return replace(self, told=lambda done, _: told(before + done, of))
 
 
+@blas.one_thread()
 def prepare(
     rows: Rows,
     y: npt.NDArray[np.integer[Any]],
@@ -180,6 +182,7 @@ def prepare(
     return Data(vectors, y, weight, n_classes, Gram(np.maximum(values, 0.0), basis), scale)
 
 
+@blas.one_thread()
 def solve(data: Data, problems: Sequence[Problem], *, max_iter: int = 1000) -> list[Solution]:
     """Fit models together, in as many passes over the data as the slowest of them takes.
 

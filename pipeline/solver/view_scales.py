@@ -18,6 +18,7 @@ from itertools import product
 import numpy as np
 
 from features.base.arrays import Array, Floats, Mask
+from pipeline.solver import blas
 from pipeline.solver.blas import multiply
 from pipeline.solver.lbfgs import Gram
 from pipeline.solver.objective import every_block
@@ -42,6 +43,7 @@ class _Half:
     products: Floats
 
 
+@blas.one_thread()
 def find_view_scales(
     data: Data, widths: Sequence[int], half: Mask, class_weight: Floats | None
 ) -> Floats:
@@ -83,6 +85,7 @@ def find_view_scales(
     return np.asarray(2.0 ** np.array(steps, np.float64))
 
 
+@blas.one_thread()
 def with_view_scales(data: Data, scales: Floats, widths: Sequence[int]) -> Data:
     """Give the columns of each view its scale; the vectors stay where they are."""
     scale = np.repeat(scales, widths)

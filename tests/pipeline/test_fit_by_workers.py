@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from engine_works import Inline
 from stores import LABELS, OTHER_SPEC, blobs, write_store
+from threadpoolctl import threadpool_limits
 
 from features.engines.engine import Died, Done
 from features.engines.local import LocalEngine
@@ -264,3 +265,21 @@ def test_the_command_writes_the_same_head(files, tmp_path):
         loaded = load_head(head)
         heads.append((loaded.coef.tobytes(), loaded.intercept.tobytes()))
     assert heads[0] == heads[1]
+
+
+@pytest.fixture(scope="module")
+def wide_store(tmp_path_factory):
+    """Two views of as many columns as BLAS shares out to several threads."""
+    X, y = blobs(300, 500, 3, spread=0.1)
+    path = tmp_path_factory.mktemp("wide") / "wide.h5"
+    return write_store(path, {"cls": X[:, :200], "mean": X[:, 200:]}, y)
+
+
+def test_the_head_is_the_same_with_any_number_of_threads(wide_store, tmp_path):
+    """Of BLAS, in the driver as in workers; the novelty and the uncertainty are in it too."""
+    heads = set()
+    for threads, engine in ((1, None), (2, None), (3, LocalEngine(1))):
+        with threadpool_limits(limits=threads, user_api="blas"):
+            result = fit(wide_store, pooling=["cls", "mean"], engine=engine, cv=3)
+            heads.add(written(result, tmp_path))
+    assert len(heads) == 1
