@@ -20,6 +20,7 @@ import click
 import numpy as np
 
 from features.base.arrays import Indices
+from features.base.machine import default_memory
 from features.tweets.reader import TweetReader
 from pipeline import load_head
 from pipeline.data.join import open_joined
@@ -33,7 +34,7 @@ from pipeline.facts.learning_curve import learning_curve
 from pipeline.head.head import Head
 from pipeline.head.settings import inverse_penalty
 from pipeline.page.page import render_page
-from pipeline.solver.blocks import Rows, default_memory
+from pipeline.solver.blocks import Rows
 from pipeline.solver.solve import Data, Problem, softmax, solve
 
 

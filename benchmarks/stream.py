@@ -27,7 +27,8 @@ import numpy as np
 import numpy.typing as npt
 from material import peak_mib
 
-from pipeline.solver.blocks import Rows, parse_memory
+from features.base.machine import parse_memory
+from pipeline.solver.blocks import Rows
 from pipeline.solver.objective import TrainingSet
 from pipeline.solver.solve import Problem, prepare, solve
 

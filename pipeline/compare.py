@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from features.base.arrays import Floats
+from features.base.machine import bytes_of
 from features.engines.engine import Engine
 from features.errors import InputError
 from features.spec.vector_spec import VectorSpec
@@ -29,7 +30,7 @@ from pipeline.data.shared_rows import Sharing
 from pipeline.evaluation.bootstrap import interval, resampled
 from pipeline.evaluation.cross_validation import FOLDS, SELECTION_TOL, select
 from pipeline.evaluation.metrics import METRICS, Metrics, measure, score
-from pipeline.evaluation.options import Options, bytes_of
+from pipeline.evaluation.options import Options
 from pipeline.evaluation.trials import Target, Trials, are_few, fold_trials, target_of, weighed
 from pipeline.head.calibration import TEMPERATURE
 from pipeline.head.priors import importance

@@ -15,6 +15,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from features.base.machine import bytes_of
 from features.engines.engine import Engine
 from features.errors import InputError
 from pipeline.data.conflicts import Conflicts
@@ -24,7 +25,7 @@ from pipeline.data.shared_rows import Sharing
 from pipeline.evaluation.choice import Candidate
 from pipeline.evaluation.cross_validation import Outcome, judge, select
 from pipeline.evaluation.metrics import Metrics
-from pipeline.evaluation.options import Options, bytes_of
+from pipeline.evaluation.options import Options
 from pipeline.fitting.changes import Changes, changes_of, earlier
 from pipeline.fitting.record import Measured, measured_by, metadata_of
 from pipeline.fitting.task import Task, load, plan_of

@@ -250,6 +250,7 @@ ARROWS = {
         "pipeline.solver",
     ],
     "pipeline.fit": [
+        "features.base",
         "features.engines",
         "pipeline.data",
         "pipeline.evaluation",

@@ -3,6 +3,7 @@
 Out comes a plain dict: the processor and its instruction sets, the cores that this process may use,
 the settings of the environment that change which kernels run, and the versions of the packages that
 bring them. A rate that was measured holds where all of this is the same (`features/base/cache.py`).
+Sizes of memory come in as users write them, and go out in bytes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from features.errors import InputError
 from features.version import __version__
 
 # Settings of libraries that compute, by which kernels, threads and instruction sets are chosen.
@@ -125,3 +127,52 @@ def fingerprint(description: object) -> str:
 def may_have_accelerator() -> bool:
     """Tell whether torch has to be asked for a GPU: without a driver's device there is none."""
     return platform.system() != "Linux" or any(Path(path).exists() for path in _ACCELERATORS)
+
+
+def bytes_of(memory: int | str | None) -> int:
+    """Give the bytes of vectors to hold; without, a quarter of what is free."""
+    if memory is None:
+        return default_memory()
+    try:
+        return parse_memory(memory)
+    except ValueError as error:
+        raise InputError(f"memory: {error}; give bytes, or e.g. 512MiB or 2GiB") from error
+
+
+def parse_memory(text: str | int) -> int:
+    """Read a number of bytes, e.g. ``512MiB``, ``2G`` or ``1000000``; units are powers of 1,024.
+
+    Raises
+    ------
+    ValueError
+        It is not one.
+
+    Examples
+    --------
+    >>> parse_memory("512MiB"), parse_memory("2g"), parse_memory(1000)
+    (536870912, 2147483648, 1000)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\s*", str(text).upper())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size")
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2] or " "))
+
+
+def default_memory() -> int:
+    """Give a quarter of the memory that is free, in bytes."""
+    return _free_memory() // 4
+
+
+def _free_memory() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:  # not Linux
+        pass
+    return whole_memory() // 2
+
+
+def whole_memory() -> int:
+    """Give the memory of this machine, free or not, in bytes."""
+    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

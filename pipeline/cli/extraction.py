@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from features.base.machine import bytes_of
 from features.errors import InputError
 from features.extract import extract
 from features.extraction.check import check
@@ -20,7 +21,6 @@ from features.spec.vector_spec import STORE_DTYPES
 from pipeline.cli import options
 from pipeline.cli.group import in_flags, main
 from pipeline.cli.results import check_json, remark, say_choice, write_json
-from pipeline.evaluation.options import bytes_of
 from pipeline.report.input_check import check_text
 from pipeline.report.stores_and_heads import extract_text, part_text
 from pipeline.terminal import completion, progress

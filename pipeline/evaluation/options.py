@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from features.errors import InputError
 from pipeline.evaluation.metrics import METRICS
-from pipeline.solver.blocks import default_memory, parse_memory
 
 CLASS_WEIGHTS = ("none", "balanced")
 
@@ -65,13 +64,3 @@ class Options:
                 f"`max_iter` {self.max_iter}, `tol` {self.tol} and `repeats` {self.repeats} must "
                 "be above 0"
             )
-
-
-def bytes_of(memory: int | str | None) -> int:
-    """Give the bytes of vectors to hold; without, a quarter of what is free."""
-    if memory is None:
-        return default_memory()
-    try:
-        return parse_memory(memory)
-    except ValueError as error:
-        raise InputError(f"memory: {error}; give bytes, or e.g. 512MiB or 2GiB") from error

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from features.base.arrays import Floating, Floats, Indices
+from features.base.machine import bytes_of
 from features.errors import InputError
 from features.tweets.reader import Reject, Tweet
 from pipeline.data.conflicts import HANDLINGS, settle
@@ -24,7 +25,6 @@ from pipeline.data.corrections import correct
 from pipeline.data.join import Joined, open_joined
 from pipeline.data.labelled_rows import validation_rows
 from pipeline.evaluation.folds import number_texts
-from pipeline.evaluation.options import bytes_of
 from pipeline.explaining.logits import log_odds
 from pipeline.explaining.refits import refit
 from pipeline.head.head import Head

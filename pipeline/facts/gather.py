@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from features.base.arrays import Codes
+from features.base.machine import bytes_of
 from features.tweets.reader import Reject, Tweet
 from pipeline.data.conflicts import Conflicts, settle
 from pipeline.data.join import Joined
-from pipeline.evaluation.options import bytes_of
 from pipeline.facts.changes import Against, changes_of, codes_of
 from pipeline.facts.checks.checks import checks_of
 from pipeline.facts.checks.subject import Subject

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from features.base.arrays import Floats, Indices, Mask
+from features.base.machine import bytes_of
 from features.errors import InputError
 from features.tweets.reader import Reject, Tweet
 from pipeline.data.corrections import Corrections, correct
@@ -23,7 +24,6 @@ from pipeline.data.join import Joined, open_joined
 from pipeline.data.labelled_rows import rows_where
 from pipeline.data.matching import Matching
 from pipeline.evaluation.folds import number_texts
-from pipeline.evaluation.options import bytes_of
 from pipeline.head.head import Head
 from pipeline.head.settings import view_scales, widths
 from pipeline.labelling.diversity import Pool, at_random, typical, uncertain

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from features.base.arrays import Floats, Indices
+from features.base.machine import bytes_of
 from features.errors import InputError
 from pipeline.data.corrections import Corrections, correct
 from pipeline.data.join import open_joined
@@ -24,7 +25,7 @@ from pipeline.data.labelled_rows import Labelled, validation_rows
 from pipeline.data.matching import Matching
 from pipeline.evaluation.cross_validation import FOLDS, SELECTION_TOL
 from pipeline.evaluation.held_out import HeldOut
-from pipeline.evaluation.options import Options, bytes_of
+from pipeline.evaluation.options import Options
 from pipeline.evaluation.trials import Target, Trials, fold_trials, target_of
 from pipeline.head.calibration import TEMPERATURE
 from pipeline.head.head import Head

@@ -12,14 +12,11 @@ on wide products, wait for each other on thin ones, and leave softmax and conver
 
 from __future__ import annotations
 
-import os
-import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -163,42 +160,3 @@ def widen(half: Array, out: Array) -> None:
     bits <<= 13
     bits &= np.int32(-0x70002000)
     out *= np.float32(2.0**112)
-
-
-def parse_memory(text: str | int) -> int:
-    """Read a number of bytes, e.g. ``512MiB``, ``2G`` or ``1000000``; units are powers of 1,024.
-
-    Raises
-    ------
-    ValueError
-        It is not one.
-
-    Examples
-    --------
-    >>> parse_memory("512MiB"), parse_memory("2g"), parse_memory(1000)
-    (536870912, 2147483648, 1000)
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\s*", str(text).upper())
-    if match is None:
-        raise ValueError(f"{text!r} is not a size")
-    return int(float(match[1]) * 1024 ** " KMGT".index(match[2] or " "))
-
-
-def default_memory() -> int:
-    """Give a quarter of the memory that is free, in bytes."""
-    return _free_memory() // 4
-
-
-def _free_memory() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:  # not Linux
-        pass
-    return whole_memory() // 2
-
-
-def whole_memory() -> int:
-    """Give the memory of this machine, free or not, in bytes."""
-    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from features.base.arrays import Array, Floats
+from features.base.machine import whole_memory
 from features.errors import InputError
-from pipeline.solver.blocks import BLOCK_ROWS, Rows, Workers, cut, whole_memory, widen
+from pipeline.solver.blocks import BLOCK_ROWS, Rows, Workers, cut, widen
 from pipeline.solver.sums import BlockFunction, BlockResult, Take, group_blocks, sum_in_groups
 
 # Values that are converted together: each step on them hands Python's lock on, and so many just

@@ -20,8 +20,9 @@ from sklearn.utils.validation import (
 )
 
 from features.base.arrays import Floats
+from features.base.machine import default_memory, parse_memory
 from pipeline.solver import blas
-from pipeline.solver.blocks import Rows, default_memory, parse_memory
+from pipeline.solver.blocks import Rows
 from pipeline.solver.objective import TrainingSet
 from pipeline.solver.solve import Problem, balanced_weights, prepare, softmax, solve
 

@@ -19,8 +19,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from features.base.arrays import Array, Floats
+from features.base.machine import default_memory
 from pipeline.solver import blas
-from pipeline.solver.blocks import BLOCK_ROWS, Rows, Workers, default_memory
+from pipeline.solver.blocks import BLOCK_ROWS, Rows, Workers
 from pipeline.solver.centred import (
     Centred,
     centre_in_place,

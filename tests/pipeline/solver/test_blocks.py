@@ -6,14 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.solver.blocks import (
-    Rows,
-    Workers,
-    cut,
-    default_memory,
-    parse_memory,
-    widen,
-)
+from pipeline.solver.blocks import Rows, Workers, cut, widen
 
 
 def in_pieces(X, sizes):
@@ -95,21 +88,3 @@ def test_a_dataset_comes_in_whole_chunks(tmp_path):
         np.testing.assert_array_equal(np.concatenate(list(rows.blocks(78))), X[78:])
         plain = Rows.of(file.create_dataset("y", data=X))
         np.testing.assert_array_equal(np.concatenate(list(plain.blocks())), X)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("1", 1), (17, 17), ("512MiB", 2**29), ("1.5 GB", 3 * 2**29), ("2k", 2048), ("1t", 2**40)],
-)
-def test_sizes(text, size):
-    assert parse_memory(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "much", "-1", "1X", "1 2", "MiB", "nan", -5])
-def test_what_is_no_size(text):
-    with pytest.raises(ValueError, match="not a size"):
-        parse_memory(text)
-
-
-def test_default_memory_is_less_than_there_is():
-    assert 2**20 < default_memory() < 2**50
