@@ -19,7 +19,8 @@ from typing import Any
 from features.engines.cores import divided, gpus, nodes
 from features.engines.engine import Answer, Died, Engine, Failed, Ready, Work, Worker
 from features.engines.host import Host
-from features.engines.ray_cluster import Cluster, connected, own_cluster
+from features.engines.ray_cluster import connected, own_cluster
+from features.engines.ray_nodes import Cluster
 from features.engines.ray_surroundings import environment
 from features.errors import CannotContinue, InputError, first_line
 from features.version import __version__
@@ -92,10 +93,7 @@ class RayEngine(Engine):
         """Say what each worker gets."""
         most_gpus = max((node.gpus for node in cluster.nodes), default=0)
         share = (1.0 if most_gpus else 0.0) if self._gpus_wanted is None else self._gpus_wanted
-        if share > most_gpus and self._address is None:
-            raise InputError(
-                f"`gpus_per_worker` is {share:g}, and this machine has {most_gpus:g} GPUs"
-            )
+        cluster.check_gpus(share, may_grow=self._address is not None)
         cores = divided(nodes(), self.workers) if self._address is None else []
         return _Share(cluster.cores_of(self.workers, share), share, cores)
 

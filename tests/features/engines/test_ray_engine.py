@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from ray_drivers import Driver, is_gone, listening, ports, wait_for
 
-from features.engines import ray_cluster
+from features.engines import ray_nodes
 from features.engines.cores import divided, nodes
 from features.engines.ray_address import address_of
 from features.engines.ray_engine import RayEngine
@@ -173,8 +173,8 @@ def test_versions_with_known_holes_are_refused(monkeypatch, version):
 
 def cluster(*nodes):
     """A cluster of nodes, each with its cores and GPUs."""
-    one = object.__new__(ray_cluster.Cluster)
-    one.nodes = [ray_cluster.Node(str(n), *parts) for n, parts in enumerate(nodes)]
+    one = object.__new__(ray_nodes.Cluster)
+    one.nodes = [ray_nodes.Node(str(n), *parts) for n, parts in enumerate(nodes)]
     return one
 
 
@@ -206,6 +206,26 @@ def test_cores_of_a_worker(nodes, workers, gpus, cores):
 )
 def test_workers_that_fill_a_cluster(nodes, gpus, workers):
     assert cluster(*nodes).default_workers(gpus) == workers
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gpus"), [([(16.0, 0.0)], 1), ([(16.0, 0.0)], 0.5), ([(8.0, 1.0), (8.0, 2.0)], 4)]
+)
+def test_gpus_that_no_node_has_are_refused_or_waited_for(nodes, gpus):
+    most = f"{max(of_node for _, of_node in nodes):g}"
+    with pytest.raises(InputError, match=f"is {gpus}, and this machine has {most} GPUs"):
+        cluster(*nodes).check_gpus(gpus, may_grow=False)
+    with pytest.warns(UserWarning, match=f"is {gpus}, and no node .* than {most} GPUs now"):
+        cluster(*nodes).check_gpus(gpus, may_grow=True)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gpus"), [([(16.0, 0.0)], 0), ([(8.0, 1.0), (8.0, 2.0)], 2), ([(8.0, 1.0)], 0.5)]
+)
+@pytest.mark.filterwarnings("error")
+def test_gpus_that_a_node_has_are_taken(nodes, gpus):
+    cluster(*nodes).check_gpus(gpus, may_grow=False)
+    cluster(*nodes).check_gpus(gpus, may_grow=True)
 
 
 @pytest.mark.slow
