@@ -65,6 +65,8 @@ class FitResult:
         The certificate of the head: how far it can be from the optimum, relative to the objective.
     converged : bool
         False if `max_iter`, or rounding, ended the fit before `tol` was reached.
+    in_memory : bool
+        Whether all vectors were held, or some were read anew in each pass.
     seconds : dict of str to float
         `load`, `select`, `solve`, `total`. With a fixed C the models that are measured are solved
         together with the head's, in `solve`. What `against` takes is in `total` alone.
@@ -81,6 +83,7 @@ class FitResult:
     changes: Changes | None
     gap: float
     converged: bool
+    in_memory: bool
     seconds: dict[str, float]
 
 
@@ -244,7 +247,7 @@ def fit(
         "solve": ended - selected,
         "total": perf_counter() - started,
     }
-    # Without the seconds: the same rows and options give a file of the same bytes.
+    # Without what is of the run alone: the same rows and options give a file of the same bytes.
     said = {"changes": None if changes is None else changes.to_dict()}
     return FitResult(
         dataclasses.replace(head, metadata=metadata | said),
@@ -258,6 +261,7 @@ def fit(
         changes,
         solution.gap,
         solution.converged,
+        task.data.vectors.in_memory,
         seconds,
     )
 

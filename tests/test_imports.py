@@ -269,6 +269,7 @@ ARROWS = {
         "pipeline.data",
         "pipeline.evaluation",
         "pipeline.head",
+        "pipeline.solver",
     ],
     "pipeline.facts": [
         "features.base",

@@ -98,7 +98,6 @@ def metadata_of(
         "gap": solution.gap,
         "tol": options.tol,
         "max_iter": options.max_iter,
-        "in_memory": task.data.vectors.in_memory,
         "measured_on": task.trials.measured_on,
         "metric": options.metric,
         "grid": [

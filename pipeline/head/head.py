@@ -146,13 +146,18 @@ class Head:
         )
 
     def predict_proba(self, X: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
-        """Give the probabilities of the classes, (N, K), for raw vectors (N, D)."""
+        """Give the probabilities of the classes, (N, K), for raw vectors (N, D).
+
+        Those of a row are the same bits whichever rows are beside it.
+        """
         if X.ndim != 2 or X.shape[1] != self.coef.shape[1]:
             raise InputError(
                 f"vectors have shape {X.shape}; this head takes (N, {self.coef.shape[1]}): "
                 + ", ".join(f"{source.view} ({source.width})" for source in self.sources)
             )
-        return softmax(X @ self.coef.T + self.intercept)
+        # Added up row by row: BLAS rounds a row by how many are beside it, and by its threads.
+        logits = np.einsum("nd,kd->nk", np.ascontiguousarray(X), self.coef)
+        return softmax(logits + self.intercept)
 
     def predict(self, X: npt.NDArray[np.floating[Any]]) -> list[str]:
         """Give the most probable class of each of N raw vectors (N, D)."""

@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from features.base.arrays import Array, Codes, Floating, Floats, Mask
 from features.errors import FileRefused
+from pipeline.solver import blas
 from pipeline.solver.sums import BlockResult, Vectors
 
 # Of rows that are of the training tweets' own kind.
@@ -68,6 +69,7 @@ class Novelty:
     rest: float
     threshold: float
 
+    @blas.one_thread()
     def of(self, X: Floating) -> Floats:
         """Give the distances of raw vectors (N, D) over the threshold, (N,): above 1 is far."""
         z = (X - self.center) * self.inverse_scale

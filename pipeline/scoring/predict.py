@@ -35,6 +35,7 @@ from pipeline.data.matching import Matching
 from pipeline.head.folder import TENSORS
 from pipeline.head.head import Head
 from pipeline.scoring.evaluate import Scores
+from pipeline.solver.blocks import BLOCK_ROWS, cut
 
 if TYPE_CHECKING:
     from features.encoder.encoder import FrozenEncoder
@@ -275,11 +276,11 @@ def _encoded(
 
 
 def score_stores(head: Head, stores: Joined) -> Iterator[Scores]:
-    """Score cached vectors, block by block."""
+    """Score cached vectors, in blocks that do not depend on the shards that they lie in."""
     sources = stores.like(head.sources)
     names: list[str | None] = [*stores.label_names, None]
     texts, start = stores.texts(), 0
-    for block in stores.blocks(sources, np.float32):
+    for block in cut(stores.blocks(sources, np.float32), BLOCK_ROWS):
         rows = slice(start, start + len(block))
         yield Scores(
             stores.ids(rows),

@@ -312,7 +312,7 @@ def test_rows_that_match_are_fitted(memory, tmp_path):
     write_store(tmp_path / "whole.h5", X[some], y[some], **options)
     both = fit([tmp_path / "a.h5", tmp_path / "b.h5"], C=0.1, memory=memory)
     whole = fit(tmp_path / "whole.h5", C=0.1, memory=memory)
-    assert both.head.metadata["in_memory"] == (memory is None)
+    assert both.in_memory == (memory is None)
     np.testing.assert_array_equal(both.head.coef, whole.head.coef)
     assert both.metrics == whole.metrics
     assert both.matching.left_out == {str(tmp_path / "a.h5"): 1200, str(tmp_path / "b.h5"): 0}

@@ -13,6 +13,7 @@ import sklearn
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from stores import OTHER_SPEC, SPEC, make_head, write_store
+from threadpoolctl import threadpool_limits
 
 from features.errors import CannotContinue, FileRefused, InputError
 from features.store.reader import FeatureStore
@@ -88,6 +89,21 @@ def test_joblib_gives_a_plain_dict_and_a_stock_estimator(options, tmp_path):
     np.testing.assert_allclose(estimator.predict_proba(X), ours, atol=1e-9, rtol=0)
     assert estimator.predict(X).tolist() == head.predict(X)
     assert estimator.n_features_in_ == head.coef.shape[1]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 7, 8, 12])
+@pytest.mark.parametrize("width", [1, 3, 97, 384, 1500])
+def test_a_row_is_scored_alike_whatever_is_beside_it(n_classes, width):
+    """To the bit: alone, in parts of any size and layout, and with any number of threads."""
+    head = make_head(n_classes, widths=(width,))
+    X = vectors(head, 333)
+    expected = head.predict_proba(X)
+    for parts in ([X[:1], X[1:]], [X[:160], X[160:]], np.array_split(X, 50), [X[:, ::-1][:, ::-1]]):
+        np.testing.assert_array_equal(np.concatenate([*map(head.predict_proba, parts)]), expected)
+    np.testing.assert_array_equal(head.predict_proba(np.asfortranarray(X)), expected)
+    np.testing.assert_array_equal(head.predict_proba(X.astype(np.float64)), expected)
+    with threadpool_limits(limits=2, user_api="blas"):
+        np.testing.assert_array_equal(head.predict_proba(X), expected)
 
 
 def with_prior(**options):

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import joblib
@@ -18,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 from sklearn.metrics import log_loss
 from stores import SPEC, blobs, make_head, write_store
+from threadpoolctl import threadpool_limits
 
 from features.encoder.encoder import FrozenEncoder
 from features.errors import CannotContinue, FileRefused, InputError
@@ -693,6 +695,24 @@ def test_shards_and_folders(made_up, tmp_path):
     result = run("predict", tmp_path / "head.joblib", store, store, "-o", out)
     assert result.exit_code == 2
     assert "is given twice" in result.stderr
+
+
+def test_what_is_measured_on_vectors_depends_on_no_shards_and_threads(tmp_path):
+    """To the bit, the distances to the training rows too."""
+    X, y = blobs(2600, 400, 3)
+    fitted = fit(write_store(tmp_path / "whole.h5", X, y), C=0.1).head
+    cuts = [0, 5, 700, 2600]
+    for number, (start, stop) in enumerate(pairwise(cuts)):
+        ids = [f"row-{n}" for n in range(start, stop)]
+        write_store(tmp_path / f"{number}.h5", X[start:stop], y[start:stop], ids=ids)
+    found = []
+    for names, threads in ((["whole"], 1), (["whole"], 2), (["0", "1", "2"], 1)):
+        paths = [tmp_path / f"{name}.h5" for name in names]
+        with open_joined(paths) as stores, threadpool_limits(limits=threads, user_api="blas"):
+            blocks = list(score_stores(fitted, stores))
+            distances = np.concatenate([block.novelty for block in blocks])
+            found.append((evaluate(fitted, blocks), distances.tobytes()))
+    assert found[0] == found[1] == found[2]
 
 
 def test_vectors_are_known_by_what_they_are(made_up, tmp_path):
