@@ -23,6 +23,9 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 demo: $(STAMP)  ## extract, fit and predict on examples/, and show the metrics and five scored tweets
 	@$(BIN)/frostline demo $(DEMO)
 
+# The tests start hundreds of processes: without files of bytecode, each would compile all modules.
+test test-all: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 0 -m "not slow"
 
