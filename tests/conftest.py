@@ -61,11 +61,11 @@ def browser():
         started.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["ObjectStore"]:
     """A real S3 server on this machine; tests keep to keys of their own, and do not stop it.
 
-    It ends with the module: other tests look that no process is left.
+    It takes many seconds until its parts know each other, so one does for all modules.
     """
     from object_store import object_store
 
@@ -80,7 +80,7 @@ def s3(s3_server: "ObjectStore", monkeypatch: pytest.MonkeyPatch) -> str:
     return f"s3://tests/{uuid.uuid4().hex}"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def google_server() -> Iterator["GoogleStore"]:
     """A server of Google's storage on this machine; tests keep to names of their own."""
     from google_store import google_store

@@ -244,6 +244,7 @@ def busy(s3_server, s3, monkeypatch):
     with busy_proxy(s3_server.ports["s3"]) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         monkeypatch.setattr(filesystem, "_PAUSES", (0.01, 0.01))
+        monkeypatch.setattr("botocore.retryhandler.delay_exponential", lambda **_: 0.01)
         forget_clients()
         yield proxy, s3
     forget_clients()
