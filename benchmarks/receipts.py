@@ -24,6 +24,7 @@ from features.spec.vector_spec import VectorSpec
 from features.store.format import DIGEST_BYTES, Shard
 from features.store.joined import layout
 from features.store.joined.describe import receipt_of
+from features.store.joined.fields import sealed, unsealed
 from features.store.joined.order import digest_of
 from features.store.writer import write_shard
 
@@ -92,12 +93,12 @@ def make(store: Path, pieces: int) -> None:
     layout.piece_folder(store, 0).mkdir()
     first = layout.shard_path(store, 0, 0)
     write(first)
-    receipt = json.loads(receipt_of(0, digest_of(order), [first], rejects=store / "none").to_json())
+    receipt = unsealed(receipt_of(0, digest_of(order), [first], rejects=store / "none").to_json())
     seal = receipt["shards"][0]["seal"]
     for piece in range(pieces):
         receipt["piece"] = piece
         receipt["shards"][0]["seal"] = f"{piece:016x}{seal[16:]}" if piece else seal
-        layout.receipt_path(store, piece).write_text(json.dumps(receipt) + "\n")
+        layout.receipt_path(store, piece).write_bytes(sealed(receipt))
 
 
 def write(path: Path) -> None:

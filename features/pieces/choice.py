@@ -8,7 +8,6 @@ say. It makes no pieces.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -20,15 +19,15 @@ from features.base.storage import Target, child, exists, read_bytes
 from features.errors import CannotContinue, FileRefused, first_line
 from features.pieces.scratch import put_once
 from features.store.format import open_file, read_shard
-from features.store.joined.fields import check_names, content_of
+from features.store.joined.fields import check_names, content_of, sealed
 from features.store.joined.join import finished_pieces
-from features.store.joined.layout import shard_path
+from features.store.joined.layout import CHOICE, shard_path
 from features.store.joined.place import bring_shard
 
 if TYPE_CHECKING:
     from features.encoder.encoder import FrozenEncoder
 
-FORMAT, VERSION, NAME = "frostline-choice", 1, "choice.json"
+FORMAT, VERSION = "frostline-choice", 1
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Agreed:
         content = {"format": FORMAT, "version": VERSION, **asdict(self)}
         # Stores for which the same was taken have the same bytes, whatever was measured to take it.
         content["choice"] = self.choice.decided.to_dict()
-        return (json.dumps(content, indent=1) + "\n").encode()
+        return sealed(content, indent=1)
 
     @classmethod
     def from_json(cls, data: bytes, name: str) -> Agreed:
@@ -103,7 +102,7 @@ def agreed_encoder(
     FileRefused
         The choice is damaged, or another one than that by which pieces were made.
     """
-    target = child(store, NAME)
+    target = child(store, CHOICE)
     if not exists(target):
         mine, measured = _made_by(store), None
         if mine is None:

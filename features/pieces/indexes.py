@@ -7,7 +7,6 @@ there. It decides nothing: whether all jobs have the same pieces is the order's 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from features.base import disk, shown, storage
@@ -16,8 +15,9 @@ from features.base.storage import Target, child, exists, local_path, read_bytes
 from features.errors import first_line
 from features.pieces.file_index import FileIndex, IndexRequest, make_index
 from features.pieces.scratch import put_once
+from features.store.joined.fields import sealed, unsealed
+from features.store.joined.layout import INDEXES
 
-FOLDER = "indexes"
 # Bytes of a file from which on a look takes so long that it is said.
 _LONG = 2**30
 
@@ -37,10 +37,10 @@ def kept_in(
     """
 
     def index_of(request: IndexRequest) -> FileIndex:
-        target = child(store, FOLDER, f"{request.key}.json")
+        target = child(store, INDEXES, f"{request.key}.json")
         if exists(target):
             try:
-                found = FileIndex.from_json(json.loads(read_bytes(target)))
+                found = FileIndex.from_json(unsealed(read_bytes(target)))
                 if found.is_of(request.path):
                     return found
                 say(
@@ -60,8 +60,8 @@ def kept_in(
         if made.parts:
             make_folders()
             if not is_url(store):
-                disk.mkdir(local_path(store) / FOLDER)
-            put_once(store, target, (json.dumps(made.to_json()) + "\n").encode())
+                disk.mkdir(local_path(store) / INDEXES)
+            put_once(store, target, sealed(made.to_json()))
         return made
 
     return index_of

@@ -28,7 +28,6 @@ from features.base.storage import (
     size,
 )
 from features.errors import CannotContinue, FileRefused, InputError, first_line, system_reason
-from features.pieces.choice import NAME as CHOICE
 from features.pieces.duplicates.ranges import MEMORY
 from features.pieces.piece import Piece, digest_of
 from features.pieces.scratch import put_once
@@ -36,7 +35,7 @@ from features.spec.encoder_spec import Difference, EncoderSpec, listed_differenc
 from features.spec.vector_spec import VectorSpec
 from features.store.joined import order as joined
 from features.store.joined.fields import check_names, content_of, count, names, sha256
-from features.store.joined.layout import MAX_PIECES, order_path, receipts_folder
+from features.store.joined.layout import CHOICE, MAX_PIECES, order_path, receipts_folder
 from features.store.joined.receipt import Receipt
 from features.tweets.columns import Columns
 from features.tweets.rows.inputs import Input, name_of, path_of
@@ -141,7 +140,8 @@ class Order:
             if mine != theirs:
                 found.append(Difference(f"`{option}`", _worded(mine), _worded(theirs)))
         if other.pieces and not found and self.pieces_digest != other.pieces_digest:
-            found.append(Difference("pieces of the same input", self.pieces, other.pieces))
+            pieces = (f"{one.pieces:,}, {one.pieces_digest[:12]}" for one in (self, other))
+            found.append(Difference("pieces of inputs of the same size", *pieces))
         return found
 
     def check(self, asked: Order, name: str) -> None:

@@ -16,12 +16,15 @@ from pathlib import Path
 from features.base import storage
 from features.base.remote.urls import is_url
 from features.base.storage import Target
-from features.errors import FileRefused, InputError
+from features.errors import FileRefused, InputError, first_line
 from features.store.joined import place
 from features.store.joined.describe import Contents, contents_of
+from features.store.joined.fields import unsealed
 from features.store.joined.join import Survey, join, read_receipts, survey
 from features.store.joined.layout import (
+    CHOICE,
     DUPLICATES,
+    INDEXES,
     REJECTS,
     order_path,
     piece_folder,
@@ -29,6 +32,7 @@ from features.store.joined.layout import (
     store_path,
 )
 from features.store.joined.order import CURE
+from features.store.joined.order import MAX_BYTES as ORDER_BYTES
 from features.store.joined.receipt import MAX_BYTES, Receipt
 from features.store.joined.rejected import rejects_in
 from features.store.joined.shard_files import remade
@@ -94,8 +98,23 @@ def look(store: Target) -> Look:
         seen.bytes += sum(shard.bytes for shard in receipt.shards)
     if seen.found.missing:
         seen.faults.append((store, seen.found.lacking(store)))
+    seen.faults += _damaged(store)
     seen.remarks += _strangers(store, seen.found)
     return seen
+
+
+def _damaged(store: Target) -> Iterator[tuple[Target, str]]:
+    """Say which files are damaged that only those read who make pieces."""
+    names = {one for one in place.names(store) if one == CHOICE}
+    kept = storage.child(store, INDEXES)
+    for path in [
+        *(storage.child(store, one) for one in names),
+        *(storage.child(kept, one) for one in place.names(kept) if one.endswith(".json")),
+    ]:
+        try:
+            unsealed(place.read(path, ORDER_BYTES))
+        except (FileRefused, InputError, ValueError, RecursionError) as error:
+            yield path, f"{path} is damaged: {first_line(error)}; remove it: it is made again"
 
 
 def _other_order(store: Target, found: Survey) -> str:

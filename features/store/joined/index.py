@@ -7,7 +7,6 @@ make the same bytes. In comes an `Index`, out comes JSON, and back; no shard is 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -103,7 +102,7 @@ class Index:
                 "seal": self.seals,
             },
         }
-        return (json.dumps(content) + "\n").encode()
+        return fields.sealed(content)
 
     @classmethod
     def from_json(cls, data: bytes, name: str) -> Index:

@@ -2,6 +2,8 @@
 
     store/
     ├── order.json                     what all jobs agree on: inputs, encoder, number of pieces
+    ├── choice.json                    what runs the model for all jobs
+    ├── indexes/                       where rows of large files end, for all jobs
     ├── piece-00012/part-00000.h5      the shards of a piece; none where it has no row of use
     ├── piece-00012/rejects.jsonl      rows of the piece that can't be used, if there are any
     ├── receipts/00012.json            says that piece 12 is finished, and what it holds
@@ -25,7 +27,7 @@ from typing import TypeVar, cast
 Store = TypeVar("Store", bound=str | Path)
 
 ORDER, STORE, RECEIPTS, WORK = "order.json", "store.json", "receipts", ".work"
-DUPLICATES = ".duplicates"
+CHOICE, INDEXES, DUPLICATES = "choice.json", "indexes", ".duplicates"
 REJECTS = "rejects.jsonl"
 # Pieces of a store at most: their numbers stand in names, and all of them are read at once.
 MAX_PIECES = 10_000_000

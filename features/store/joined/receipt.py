@@ -8,7 +8,6 @@ In comes what `features/store/joined/describe.py` found in the shards, out comes
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -103,7 +102,7 @@ class Receipt:
     def to_json(self) -> bytes:
         """Give the content of the file: the same bytes for the same receipt."""
         content = {"format": FORMAT, "version": VERSION, **asdict(self)}
-        return (json.dumps(content) + "\n").encode()
+        return fields.sealed(content)
 
     @classmethod
     def from_json(cls, data: bytes, name: str) -> Receipt:

@@ -1,6 +1,5 @@
 """Jobs that make parts of one store: the same bytes, whoever makes what, and refusals of others."""
 
-import json
 import os
 import pickle
 import re
@@ -24,6 +23,7 @@ from features.pieces.piece import Piece
 from features.pieces.receipts import put_receipt
 from features.pieces.scratch import is_being_made, scratch, sweep
 from features.pieces.split import split
+from features.store.joined.fields import sealed, unsealed
 from features.store.joined.join import read_receipts
 from features.store.joined.order import read_order
 from features.tweets.columns import Columns
@@ -420,13 +420,13 @@ def test_a_piece_with_other_rows_is_refused_and_one_with_other_bits_is_told(agai
     _, work = work_of(again, inputs)
     order = work.order.of_store
     (made,) = read_receipts(again, order, [3])
-    content = json.loads(receipt(again, 3).read_bytes())
+    content = unsealed(receipt(again, 3).read_bytes())
     content["shards"][0]["seal"] = "0" * 64
-    receipt(again, 3).write_text(json.dumps(content) + "\n")
+    receipt(again, 3).write_bytes(sealed(content))
     assert put_receipt(again, order, made, again, said.append).shards[0].seal == "0" * 64
     assert len(said) == 1 and "vectors that differ in their bits" in said[0]
     content["shards"][0]["input_digest"] = "1" * 64
-    receipt(again, 3).write_text(json.dumps(content) + "\n")
+    receipt(again, 3).write_bytes(sealed(content))
     with pytest.raises(FileRefused, match=r"piece 3 of .* was made twice"):
         put_receipt(again, order, made, again, said.append)
 
@@ -564,12 +564,12 @@ def test_who_is_second_follows_the_first(whole, tmp_path):
 def test_a_machine_that_cannot_follow_is_refused(field, value, whole, inputs, tmp_path):
     store = copy_choice(whole, tmp_path / "store")
     path = store / "choice.json"
-    content = json.loads(path.read_bytes())
+    content = unsealed(path.read_bytes())
     if field == "device":
         content["device"] = value
     else:
         content["choice"]["candidate"] |= {"backend": value, "kernels": ""}
-    path.write_text(json.dumps(content))
+    path.write_bytes(sealed(content))
     with pytest.raises(CannotContinue, match=r"is encoded by .* as its first job chose, and here"):
         make(inputs, store, "1/1")
 
@@ -608,12 +608,12 @@ def test_another_choice_than_that_of_finished_pieces_is_refused(
     receipt(again, 1).unlink()
     shutil.rmtree(again / "piece-00001")
     path = again / "choice.json"
-    content = json.loads(path.read_bytes())
+    content = unsealed(path.read_bytes())
     choice = content["choice"]
     if field == "kernels":
         value = {"plain": "prepacked", "prepacked": "plain"}[choice["candidate"]["kernels"]]
     (choice if field in choice else choice["candidate"])[field] = value
-    path.write_text(json.dumps(content))
+    path.write_bytes(sealed(content))
     with pytest.raises(FileRefused, match=said):
         make(inputs, again, "1/1")
     path.unlink()  # as the messages say
@@ -625,9 +625,9 @@ def test_other_versions_are_told(again, inputs):
     receipt(again, 1).unlink()
     shutil.rmtree(again / "piece-00001")
     path, said = again / "choice.json", []
-    content = json.loads(path.read_bytes())
+    content = unsealed(path.read_bytes())
     content["versions"]["numpy"] = "0.9"
-    path.write_text(json.dumps(content))
+    path.write_bytes(sealed(content))
     make(inputs, again, "1/1", say=said.append)
     assert any("WARNING: the first job" in line and "numpy 0.9, here" in line for line in said)
 
@@ -684,11 +684,11 @@ def test_a_folder_that_cannot_be_written_is_one_line(inputs, tmp_path):
 
 
 def test_what_was_measured_to_choose_is_in_no_byte_of_a_store(whole, inputs, tmp_path):
-    agreed = json.loads((whole / "choice.json").read_text())
+    agreed = unsealed((whole / "choice.json").read_bytes())
     assert agreed["choice"]["rates"] == agreed["choice"]["left_out"] == {}
     store = copy_choice(whole, tmp_path / "store")
     agreed["choice"] |= {"rates": {"torch float32": 12.5}, "left_out": {"onnx float32": "slow"}}
-    (store / "choice.json").write_text(json.dumps(agreed))
+    (store / "choice.json").write_bytes(sealed(agreed))
     make(inputs, store, "1/1")
     (store / "choice.json").write_bytes((whole / "choice.json").read_bytes())
     assert tree(store) == tree(whole)

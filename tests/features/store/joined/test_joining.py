@@ -1,6 +1,5 @@
 """Receipts are joined if they fit together, and whoever joins them makes the same bytes."""
 
-import json
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from stores import OTHER_SPEC, SPEC
 
 from features.errors import FileRefused, InputError
 from features.store.joined import layout
+from features.store.joined.fields import sealed, unsealed
 from features.store.joined.index import Index
 from features.store.joined.join import join, so_far, survey
 from features.store.reader import FeatureStore
@@ -24,7 +24,7 @@ def store(tmp_path):
 
 
 def change(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_bytes()) | changes))
+    path.write_bytes(sealed(unsealed(path.read_bytes()) | changes))
 
 
 def refusal(act, kind=FileRefused):

@@ -1,6 +1,5 @@
 """A joined store reads as the list of its shards does, and opens them when they are needed."""
 
-import json
 import os
 import shutil
 import sys
@@ -19,6 +18,7 @@ from features.spec.vector_spec import VectorSpec
 from features.store import admission
 from features.store.joined import layout, shard_files
 from features.store.joined.describe import receipt_of
+from features.store.joined.fields import sealed, unsealed
 from features.store.joined.index import TOTALS, Index
 from features.store.joined.join import join
 from features.store.joined.order import read_order
@@ -248,10 +248,10 @@ def test_a_shard_that_is_replaced_while_the_store_is_open(made):
 def test_a_shard_that_lies_about_itself(made):
     """It has the size and the seal of its receipt, and other rows."""
     path, shards = made
-    index = json.loads(layout.store_path(path).read_bytes())
+    index = unsealed(layout.store_path(path).read_bytes())
     index["shards"]["rows"][2] += 1
     index["rows"] += 1
-    layout.store_path(path).write_text(json.dumps(index))
+    layout.store_path(path).write_bytes(sealed(index))
     with FeatureStore(path) as store, pytest.raises(FileRefused, match="other rows"):
         store.labels()
     assert shards
@@ -324,10 +324,10 @@ HOSTILE = {
 @pytest.mark.parametrize("case", HOSTILE)
 def test_an_index_of_strangers(made, case):
     path, _ = made
-    content = json.loads(layout.store_path(path).read_bytes())
+    content = unsealed(layout.store_path(path).read_bytes())
     place, to = HOSTILE[case]
     changed(content, *place, to=to)
-    layout.store_path(path).write_text(json.dumps(content))
+    layout.store_path(path).write_bytes(sealed(content))
     with pytest.raises(FileRefused, match=r"store\.json") as caught:
         FeatureStore(path)
     assert len(str(caught.value)) < 500
@@ -356,14 +356,14 @@ def test_a_piece_that_was_made_again_since(made):
 def test_whatever_an_index_or_a_receipt_holds(data):
     """Any part of it replaced by anything: it is refused, or it is as right as before."""
     kind, valid = data.draw(st.sampled_from([(Index, INDEX), (Receipt, RECEIPT)]))
-    content = json.loads(valid)
+    content = unsealed(valid)
     at, steps = content, []
     while isinstance(at, dict | list) and at and (not steps or data.draw(st.booleans())):
         steps.append(data.draw(st.sampled_from(sorted(at) if isinstance(at, dict) else [0, -1])))
         above, at = at, at[steps[-1]]
     above[steps[-1]] = data.draw(ANYTHING)
     try:
-        read = kind.from_json(json.dumps(content).encode(), "file.json")
+        read = kind.from_json(sealed(content), "file.json")
     except FileRefused as error:
         assert str(error).startswith("file.json ") and len(str(error)) < 700
     else:

@@ -1,7 +1,6 @@
 """The receipt of a piece: what goes in comes out, and nothing else does."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from stores import SPEC, write_store
 from features.errors import FileRefused
 from features.store.format import EMPTY, REPAIRED, TRUNCATED
 from features.store.joined.describe import receipt_of
+from features.store.joined.fields import sealed, unsealed
 from features.store.joined.receipt import Receipt, ShardFacts, VectorFacts
 
 ORDER = "e" * 64
@@ -104,12 +104,12 @@ def test_a_shard_that_was_cut_gets_no_receipt(tmp_path):
 
 
 def changed(*path, to):
-    content = json.loads(RECEIPT.to_json())
+    content = unsealed(RECEIPT.to_json())
     at = content
     for step in path[:-1]:
         at = at[step]
     at[path[-1]] = to
-    return json.dumps(content).encode()
+    return sealed(content)
 
 
 HOSTILE = {
@@ -158,13 +158,13 @@ def test_refused_by_name_with_a_cure(case):
 
 def test_every_field_is_checked():
     """Another type in any field is refused."""
-    content = json.loads(RECEIPT.to_json())
+    content = unsealed(RECEIPT.to_json())
     assert set(content) == {"format", "version", *(f.name for f in dataclasses.fields(Receipt))}
     for place, name in [(content, name) for name in content] + [
         (part, name) for part in (content["vectors"], content["shards"][0]) for name in part
     ]:
         kept, place[name] = place[name], 0.5
         with pytest.raises(FileRefused):
-            Receipt.from_json(json.dumps(content).encode(), "receipt")
+            Receipt.from_json(sealed(content), "receipt")
         place[name] = kept
-    assert Receipt.from_json(json.dumps(content).encode(), "receipt") == RECEIPT
+    assert Receipt.from_json(sealed(content), "receipt") == RECEIPT
