@@ -145,7 +145,7 @@ _fleet_options = options.together(
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, 3600, min_open=True),
+    type=float,
     default=SECONDS,
     show_default=True,
     help="That the model reads their texts for.",

@@ -141,8 +141,8 @@ def read_figures(path: str | Path) -> Figures:
         if not _is_right(field.name, str(field.type), given[field.name]):
             raise FileRefused(f"{path}: {field.name} is {given[field.name]!r}; {_CURE}")
     found = Figures(**given)
-    if not max(found.labelled, found.distinct) <= found.rows or found.encoded > found.distinct:
-        raise FileRefused(f"{path}: more labels or distinct texts than rows; {_CURE}")
+    if not found.encoded <= found.distinct <= found.rows >= found.labelled >= found.classes:
+        raise FileRefused(f"{path}: more labels, classes or distinct texts than rows; {_CURE}")
     return found
 
 

@@ -104,7 +104,7 @@ def fit_cost(
     computed = 4 * rows * columns * classes * under_way * share / flops
     read = 0.0 if disk_bytes_per_second is None else rows * row_bytes / disk_bytes_per_second
     in_memory = rows * columns * 4 <= HELD_BYTES * busy
-    sums = 8 * under_way * classes * (columns + 1) * (n_groups if workers > 1 else 0)
+    sums = 8 * under_way * classes * (columns + 1) * (n_groups if busy > 1 else 0)
     sent = sums / (network_bytes_per_second or _SUMS_PER_SECOND)
     each = (computed if in_memory else max(computed, read)) + sent
     gram = 2 * min(rows, _GRAM_ROWS * columns) * columns**2 * share / flops

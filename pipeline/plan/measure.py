@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from features.spec.tokenizer import Tokens
 
 SAMPLE_ROWS = 20_000
-SECONDS = 5.0
+SECONDS, _MOST_SECONDS = 5.0, 3600
 # Vectors that are kept to be written, and texts that are tokenised before time is taken.
 _KEPT, _WARM_TEXTS = 1024, 100
 
@@ -104,6 +104,8 @@ def measure(
             f"`device` is {settings.device!r}: one worker is measured, which has one device; give "
             "one, e.g. cuda:0"
         )
+    if not 0 < seconds <= _MOST_SECONDS:
+        raise InputError(f"`seconds` is {seconds}; give a number above 0, up to {_MOST_SECONDS:,}")
     views = [view.name for view in parse_poolings(settings.pooling)]
     checkpoint = find_checkpoint(settings.model, revision=settings.revision)
     spec = _spec_of(checkpoint, settings, views)

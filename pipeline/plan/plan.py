@@ -86,9 +86,10 @@ class Plan:
     seconds : RowSeconds
         What a row takes a worker.
     rows_per_second : float
-        Of all workers.
+        Of all workers that have a shard.
     work_hours, ideal_hours : float
-        Of all workers together; and until the end, if nothing happens and all end at once.
+        Of all workers together; and until the end, if nothing happens and all that have a shard
+        end at once.
     shards : Shards
     simulated : Simulated
     search_hours : float or None
@@ -161,7 +162,7 @@ def plan(
     simulated = simulated_runs(
         rows, shards, seconds.total, machines, load_seconds=figures.load_seconds, seed=seed
     )
-    work = rows * seconds.total + shards.count * SHARD_SECONDS
+    work, busy = rows * seconds.total + shards.count * SHARD_SECONDS, _busy(machines, shards)
     distinct = max(1, round(rows * figures.distinct_share))
     return Plan(
         rows=rows,
@@ -170,9 +171,9 @@ def plan(
         figures=figures,
         machines=machines,
         seconds=seconds,
-        rows_per_second=machines.gpus / seconds.total,
+        rows_per_second=busy / seconds.total,
         work_hours=work / 3600,
-        ideal_hours=work / machines.gpus / 3600,
+        ideal_hours=work / busy / 3600,
         shards=shards,
         simulated=simulated,
         search_hours=figures.rows_searched and rows / figures.rows_searched / 3600,
@@ -209,10 +210,18 @@ def scaled(
             seed=seed,
             most_shards=SIMULATED_SHARDS // 6,
         )
-        ideal = (rows * seconds.total + shards.count * SHARD_SECONDS) / gpus / 3600
+        work = rows * seconds.total + shards.count * SHARD_SECONDS
         hours = simulated.wall_hours["median"] * gpus
         found.append(
-            Scale(gpus, shards, ideal, simulated, hours, _cost(simulated, on), seconds.binds)
+            Scale(
+                gpus,
+                shards,
+                work / _busy(on, shards) / 3600,
+                simulated,
+                hours,
+                _cost(simulated, on),
+                seconds.binds,
+            )
         )
     return found
 
@@ -243,14 +252,27 @@ def _shards(
         size = min(shard_rows, rows)
         shards = Shards(size, -(-rows // size), "given")
         row_bytes = _store_bytes(rows, shards, figures, figures.store_dtype) / rows
-        return row_seconds(figures, machines, row_bytes), shards
+        return _row_seconds(figures, machines, shards, row_bytes), shards
     # What HDF5 adds to a shard is too little to move the choice.
     row_bytes = _store_bytes(10**6, Shards(10**6, 1, ""), figures, figures.store_dtype) / 10**6
     seconds = row_seconds(figures, machines, row_bytes)
     shards = choose_shards(
         rows, machines.gpus, seconds.total, row_bytes, machines.failures_per_hour
     )
-    return seconds, shards
+    return _row_seconds(figures, machines, shards, row_bytes), shards
+
+
+def _row_seconds(
+    figures: Figures, machines: Machines, shards: Shards, row_bytes: float
+) -> RowSeconds:
+    """Work out what a row takes; only workers that have a shard share the disk."""
+    at_work = dataclasses.replace(machines, gpus=_busy(machines, shards))
+    return row_seconds(figures, at_work, row_bytes)
+
+
+def _busy(machines: Machines, shards: Shards) -> int:
+    """Count the workers that have a shard."""
+    return min(machines.gpus, shards.count)
 
 
 def _id_bytes(figures: Figures, shards: Shards) -> int:
@@ -275,7 +297,7 @@ def _bytes(rows: int, shards: Shards, machines: Machines, figures: Figures) -> B
         total=by_dtype[dtype],
         row=by_dtype[dtype] / rows,
         by_dtype=by_dtype,
-        journals=min(machines.gpus, shards.count) * sum(of_shard.values()),
+        journals=_busy(machines, shards) * sum(of_shard.values()),
     )
 
 

@@ -133,7 +133,7 @@ def figures(tmp_path):
         (["--measured", "figures.json", "--pooling", "cls"], 2, "--pooling: for a measured run"),
         (["--measured", "figures.json", "--json", "figures.json"], 2, "figures.json"),
         (["tweets.csv", "--store-dtype", "float8"], 2, "float8"),
-        (["tweets.csv", "--seconds", "0"], 2, "--seconds"),
+        *((["tweets.csv", "--seconds", n], 2, "--seconds is ") for n in ("0", "nan", "inf", "-1")),
         (["tweets.csv", "--device", "cuda:0,cuda:1"], 2, "one worker is measured"),
     ],
 )

@@ -91,9 +91,9 @@ def test_a_figure_that_can_not_be_is_refused(name, value, tmp_path):
         read_figures(path)
 
 
-@pytest.mark.parametrize("name", ["labelled", "distinct"])
+@pytest.mark.parametrize("name", ["labelled", "distinct", "classes"])
 def test_no_more_of_a_kind_than_rows(name, tmp_path):
     path = tmp_path / "plan.json"
     path.write_text(json.dumps({"figures": A_GPU.to_dict() | {name: A_GPU.rows + 1}}))
-    with pytest.raises(FileRefused, match="more labels or distinct texts than rows"):
+    with pytest.raises(FileRefused, match="more labels, classes or distinct texts than rows"):
         read_figures(path)

@@ -265,6 +265,27 @@ def test_more_gpus_end_earlier_and_cost_no_less():
         assert 0.5 < one.simulated.efficiency < 1
 
 
+@pytest.mark.parametrize("asked", [{"shard_rows": 100_000}, {}])
+def test_gpus_without_a_shard_change_nothing(asked):
+    """Three shards, or one: they take no part of the disk, and nobody waits for them."""
+    machines = Machines(3, disk_mb_per_second=10.0, **NOTHING_HAPPENS)
+    many = dataclasses.replace(machines, gpus=300)
+    rows = 300_000 if asked else 2_000
+    few, more = (plan(A_GPU, one, rows=rows, **asked) for one in (machines, many))
+    for name in ("seconds", "rows_per_second", "work_hours", "ideal_hours", "shards", "bytes"):
+        assert getattr(more, name) == getattr(few, name)
+    assert more.simulated.wall_hours == few.simulated.wall_hours
+    of_few, of_more = scaled(A_GPU, machines, rows, scales=(3, 300), **asked)
+    assert (of_few.ideal_hours, of_more.ideal_hours) == (few.ideal_hours, few.ideal_hours)
+    assert of_few.simulated.wall_hours == of_more.simulated.wall_hours == few.simulated.wall_hours
+
+
+def test_a_fit_of_one_group_sends_nothing_however_many_workers_there_are():
+    slow = FIT | {"network_bytes_per_second": 1.0}
+    one, many = (fit_cost(100_000, 384, 3, workers=n, flops=1e12, **slow) for n in (1, 64))
+    assert one == many
+
+
 def test_every_name_in_the_file_is_documented():
     """And in the order of the file."""
     page = (ROOT / "docs/commands.md").read_text().partition("| in the JSON file |")[2]
