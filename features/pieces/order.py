@@ -9,7 +9,6 @@ runs, how rejects are taken, how many jobs there are.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +33,15 @@ from features.pieces.scratch import put_once
 from features.spec.encoder_spec import Difference, EncoderSpec, listed_differences
 from features.spec.vector_spec import VectorSpec
 from features.store.joined import order as joined
-from features.store.joined.fields import check_names, content_of, count, names, sha256
+from features.store.joined.fields import (
+    check_names,
+    content_of,
+    count,
+    names,
+    sealed,
+    sha256,
+    without_seal,
+)
 from features.store.joined.layout import CHOICE, MAX_PIECES, order_path, receipts_folder
 from features.store.joined.receipt import Receipt
 from features.tweets.columns import Columns
@@ -65,6 +72,8 @@ class Order:
     views : tuple of str
     options : mapping of str to Any
         By parameter of `extract`, the others that change what is in the store: JSON types.
+    is_sealed : bool
+        Whether its file ends in a seal; the first ones did not.
     """
 
     pieces: int
@@ -74,6 +83,7 @@ class Order:
     spec: EncoderSpec
     views: tuple[str, ...]
     options: Mapping[str, Any]
+    is_sealed: bool = True
 
     def to_json(self) -> bytes:
         """Give the content of the file: the same bytes for the same order."""
@@ -87,7 +97,8 @@ class Order:
             "views": list(self.views),
             "options": dict(sorted(self.options.items())),
         }
-        return (json.dumps(content, indent=1) + "\n").encode()
+        data = sealed(content, indent=1)
+        return data if self.is_sealed else without_seal(data)
 
     @classmethod
     def from_json(cls, data: bytes, name: str) -> Order:
@@ -113,6 +124,7 @@ class Order:
                 EncoderSpec.from_dict(content["spec"]),
                 names(content["views"], "views"),
                 content["options"],
+                is_sealed=without_seal(data) != data,
             )
         except (ValueError, TypeError, FileRefused) as error:
             raise FileRefused(f"{name} is damaged: {first_line(error)}; {joined.CURE}") from error
@@ -139,8 +151,8 @@ class Order:
             mine, theirs = self.options.get(option), other.options.get(option)
             if mine != theirs:
                 found.append(Difference(f"`{option}`", _worded(mine), _worded(theirs)))
-        if other.pieces and not found and self.pieces_digest != other.pieces_digest:
-            pieces = (f"{one.pieces:,}, {one.pieces_digest[:12]}" for one in (self, other))
+        pieces = [f"{one.pieces:,}, {one.pieces_digest[:12]}" for one in (self, other)]
+        if other.pieces and not found and pieces[0] != pieces[1]:
             found.append(Difference("pieces of inputs of the same size", *pieces))
         return found
 
@@ -263,7 +275,7 @@ def agree(store: Target, asked: Order) -> Order:
     there = existing_order(store, asked)
     if there is not None:
         return there
-    _check_receipts(store, asked)
+    asked = _as_receipts_name_it(store, asked)
     make_folders(store)
     put_once(store, order_path(store), asked.to_json())
     there = existing_order(store, asked)
@@ -337,15 +349,18 @@ def _receipts_in(store: Target) -> list[str]:
     return list(listed(receipts_folder(store)))
 
 
-def _check_receipts(store: Target, asked: Order) -> None:
+def _as_receipts_name_it(store: Target, asked: Order) -> Order:
     """Refuse a store that has lost its order, unless its receipts were made for this one."""
     for name in _receipts_in(store)[:1]:
         path = child(receipts_folder(store), name)
-        if Receipt.from_json(read_bytes(path), str(path)).order != asked.of_store.digest:
-            raise InputError(
-                f"{store} has no order.json, and {path} was made for another order than this: "
-                f"{_CURE}"
-            )
+        named = Receipt.from_json(read_bytes(path), str(path)).order
+        for one in (asked, replace(asked, is_sealed=False)):
+            if one.of_store.digest == named:
+                return one
+        raise InputError(
+            f"{store} has no order.json, and {path} was made for another order than this: {_CURE}"
+        )
+    return asked
 
 
 def _digest_of_file(path: str | Path | None) -> str | None:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import random
 import re
 import shutil
 from itertools import pairwise
@@ -23,9 +24,9 @@ from features.pieces.piece import Piece
 from features.pieces.receipts import put_receipt
 from features.pieces.scratch import is_being_made, scratch, sweep
 from features.pieces.split import split
-from features.store.joined.fields import sealed, unsealed
+from features.store.joined.fields import sealed, unsealed, without_seal
 from features.store.joined.join import read_receipts
-from features.store.joined.order import read_order
+from features.store.joined.order import digest_of, read_order
 from features.tweets.columns import Columns
 from features.tweets.span import Span
 from features.tweets.table import InputFormat
@@ -294,7 +295,9 @@ def test_a_folder_that_was_made_otherwise_is_refused(inputs, tmp_path, again):
 def test_an_order_that_was_lost_or_altered_is_written_anew(again, whole, inputs):
     """As its receipts name it; by a job that was asked for the same."""
     path = again / "order.json"
-    path.write_bytes(path.read_bytes().replace(b'"bytes": ', b'"bytes": 1', 1))
+    content = unsealed(path.read_bytes())
+    content["inputs"][0]["bytes"] += 1
+    path.write_bytes(sealed(content, indent=1))
     (fault,) = verify(again).faults
     assert fault.file == str(path)
     assert "is not the order that its receipts were made for: remove it and run" in fault.reason
@@ -331,9 +334,42 @@ def test_damaged_files_of_the_store_are_refused(name, damage, again, inputs):
 
 def test_an_order_that_was_altered_is_refused(again, inputs):
     path = again / "order.json"
-    path.write_bytes(altered(path.read_bytes()))
+    path.write_bytes(without_seal(altered(path.read_bytes())))
     with pytest.raises(FileRefused, match=r"order\.json was altered"):
         make(inputs, again, "1/1")
+
+
+def test_no_changed_bit_of_an_order_is_followed(again, inputs):
+    """Also where no piece is finished yet, so that no receipt names it."""
+    for path in receipts_of(again):
+        path.unlink()
+    path, rng = again / "order.json", random.Random(7)
+    content = path.read_bytes()
+    for at in rng.sample(range(len(content)), 30):
+        damaged = bytearray(content)
+        damaged[at] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises((FileRefused, InputError), match=r"order\.json"):
+            make(inputs, again, "9/9")
+    order = unsealed(content)
+    order["pieces"]["count"] += 1
+    path.write_bytes(sealed(order, indent=1))
+    with pytest.raises(InputError, match=r"pieces of inputs of the same size: 7, .* there, 6, "):
+        make(inputs, again, "9/9")
+
+
+def test_an_order_without_a_seal_is_as_its_receipts_name_it(again, inputs):
+    """The first stores have such orders."""
+    path = again / "order.json"
+    unnamed = without_seal(path.read_bytes())
+    for one in receipts_of(again):
+        receipt = unsealed(one.read_bytes()) | {"order": digest_of(unnamed)}
+        one.write_bytes(sealed(receipt))
+    for left in (unnamed, None):
+        path.unlink() if left is None else path.write_bytes(unnamed)
+        (again / "store.json").unlink()
+        assert make(inputs, again, "1/1").outcome == "unchanged"
+        assert path.read_bytes() == unnamed and verify(again).whole
 
 
 def test_an_order_comes_back_from_json(whole):
@@ -657,11 +693,14 @@ def test_a_large_file_is_looked_at_once_for_all_jobs(tmp_path, monkeypatch):
     with FeatureStore(tmp_path / "store") as store:
         assert store.ids() == [f"a{n}" for n in range(60)] and len(store.paths) == 5
     (kept,) = (tmp_path / "store" / "indexes").iterdir()
-    kept.write_text("{}")
-    said = []
+    as_it_was, said = kept.read_bytes(), []
     index_of = kept_in(tmp_path / "store", lambda: None, said.append)
-    assert split([str(paths[0])], shard_rows=12, index_of=index_of) and len(looks) == 2
-    assert len(said) == 1 and "is damaged" in said[0]
+    for number, damaged in enumerate([b"{}", b"[" * 100_000, as_it_was.replace(b"0", b"1", 1)], 1):
+        kept.write_bytes(damaged)
+        for _ in range(2):
+            assert split([str(paths[0])], shard_rows=12, index_of=index_of)
+            assert len(looks) == 1 + number and len(said) == number and "is damaged" in said[-1]
+        assert kept.read_bytes() == as_it_was, "it is made again"
 
 
 def test_a_file_that_changes_between_two_jobs_is_refused(whole, tmp_path):
