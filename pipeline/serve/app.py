@@ -6,6 +6,7 @@ What is read and refused before is in `guards.py` and `reading.py`; what scores 
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from features.base.arrays import Floats
 from features.base.shown import listed, shown
@@ -194,13 +196,12 @@ class Service:
     ) -> Answer:
         check_texts(texts, self._limits)
         exchange_of(request.scope).texts = len(texts)
-        cycle = request.scope["state"].get("cycle")
         try:
             answer = await self._scorer.score(
                 texts,
                 heads,
                 whole=whole,
-                is_gone=(lambda: False) if cycle is None else (lambda: bool(cycle.disconnected)),
+                is_gone=partial(_is_gone, request.scope["state"]["cycle"]),
             )
         except FrostlineError as error:
             raise as_refusal(error) from error
@@ -233,6 +234,12 @@ class Service:
                     f"texts that are too long are cut at their {side} end, as those were that the "
                     "head was fitted on; leave `truncation_direction` out",
                 )
+
+
+def _is_gone(cycle: weakref.ref[RequestResponseCycle]) -> bool:
+    """Say whether the client of a request no longer waits for its answer."""
+    found = cycle()
+    return found is None or found.disconnected
 
 
 async def _counted(route: str, endpoint: Endpoint, request: Request) -> Response:

@@ -7,6 +7,7 @@ It is uvicorn's own protocol with these limits. The time and size of bodies are 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from http import HTTPStatus
 from typing import Any
 
@@ -71,7 +72,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = None
         self._stop_clock()
         super().on_headers_complete()
-        self.scope["state"]["cycle"] = self.cycle
+        # The cycle holds this scope: one that held it in turn would wait for the collector.
+        self.scope["state"]["cycle"] = weakref.ref(self.cycle)
 
     def on_response_complete(self) -> None:
         """Go on to the next request, of which something may be there already."""

@@ -216,7 +216,13 @@ class Scorer:
                 self.unanswered += n
                 job.abandon()
         if job.failure is not None:
-            raise job.failure
+            # Its traceback will hold the job: one that the job held would wait for the collector,
+            # with all texts of the request.
+            failure, job.failure = job.failure, None
+            try:
+                raise failure
+            finally:
+                del failure
 
     def _tokenise(self) -> None:
         """Tokenise the texts of jobs as they come, several jobs at a time."""

@@ -1,5 +1,6 @@
 """Clients that are slow, cut off, too large or wrong are answered, and the others are served."""
 
+import gc
 import gzip
 import json
 import re
@@ -8,11 +9,14 @@ import time
 
 import pytest
 from serving import ask, in_thread, made_head
+from starlette.requests import Request
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from pipeline.scoring.predict import encoders_of
-from pipeline.serve.guards import Entrance
+from pipeline.serve.guards import Entrance, Exchange
 from pipeline.serve.limits import Limits
 from pipeline.serve.scorer.heads import gathered
+from pipeline.serve.scorer.job import Job
 from pipeline.serve.scorer.scorer import Scorer
 
 LIMITS = Limits(
@@ -132,6 +136,34 @@ def test_clients_that_go_away_leave_nothing(port, scorer):
         time.sleep(0.01)
     assert scorer.waiting == 0
     assert ask(port, "/health")[0] == 200
+
+
+# What there is of a request while it is answered.
+OF_REQUESTS = (Exchange, Job, Request, RequestResponseCycle)
+TOO_LONG = json.dumps({"inputs": "so far " * 100, "truncate": False}).encode()
+KINDS = {
+    "answered": (GOOD, 200),
+    "refused": (GOOD.replace(b"inputs", b"output"), 422),
+    "too long": (PREDICT + b"Content-Length: %d\r\n\r\n" % len(TOO_LONG) + TOO_LONG, 413),
+}
+
+
+def test_a_request_goes_with_its_answer(scorer):
+    """Without the collector, which looks late at what has been there for long."""
+    gc.collect()
+    gc.disable()
+    try:
+        there = {id(one) for one in gc.get_objects() if type(one) in OF_REQUESTS}
+        with in_thread(scorer, LIMITS) as port:
+            for kind, (request, status) in KINDS.items():
+                last = request.replace(b"Host", b"Connection: close\r\nHost")
+                found = answer_to(port, request * 9 + last)
+                assert found.count(b"HTTP/1.1 %d " % status) == 10, (kind, found[:500])
+        left = [one for one in gc.get_objects() if type(one) in OF_REQUESTS]
+        # A thread that waits still has the last one.
+        assert len([one for one in left if id(one) not in there]) <= 2
+    finally:
+        gc.enable()
 
 
 def test_requests_in_a_row_are_answered_in_a_row(port):
