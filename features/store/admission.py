@@ -20,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from errno import ENOENT
 from pathlib import Path
 
 import h5py
@@ -49,6 +50,8 @@ TRIES = 20
 Identity = tuple[int, int, int, int]
 _known: set[Identity] = set()
 
+# What the child says of a file that was removed meanwhile.
+_GONE = "gone"
 # HDF5 shall load no plugins.
 _ENVIRONMENT = children.ONE_THREAD | {"HDF5_PLUGIN_PRELOAD": "::"}
 
@@ -82,6 +85,8 @@ def admit(
         One of them is not a feature file, or a child could not open it within its limits.
     CannotContinue
         No child could be started.
+    FileNotFoundError
+        One was removed meanwhile.
     """
     found = [identity(path) for path in paths]
     strange = [path for path, known in zip(paths, found, strict=True) if known not in _known]
@@ -132,6 +137,8 @@ def _rehearse(paths: Sequence[Path], limits: Limits, program: str) -> None:
         ) from error
     if done.returncode == FileRefused.exit_code:
         raise FileRefused(json.loads(done.stdout))
+    if done.returncode == 0 and done.stdout == _GONE:
+        raise FileNotFoundError(ENOENT, os.strerror(ENOENT), named)
     if done.returncode != 0 or done.stdout != "ok":
         raise FileRefused(
             f"{named} could not be opened within {limits.cpu_seconds} s and "
@@ -148,8 +155,11 @@ def child() -> None:
         memory_bytes=limits.memory_bytes, cpu_seconds=limits.cpu_seconds, written_bytes=0
     )
     try:
-        for path in order["paths"]:
-            with open_file(Path(path)) as file:
+        for path in map(Path, order["paths"]):
+            if not path.exists():
+                sys.stdout.write(_GONE)
+                return
+            with open_file(path) as file:
                 check_storage(file, read_shard(file).datasets)
     except FileRefused as error:
         sys.stdout.write(json.dumps(str(error)))  # in ASCII, whatever the name of the file

@@ -213,6 +213,11 @@ def open_file(path: Path) -> h5py.File:
     """Open a file as it is: one of strangers only in a child (`features/store/admission.py`)."""
     try:
         return h5py.File(path, "r")
+    except FileNotFoundError as error:  # its reader has looked before
+        raise FileRefused(
+            f"{path} is not there any more; leave feature files in their place until the run that "
+            "reads them has ended"
+        ) from error
     except (OSError, RuntimeError, ValueError) as error:
         raise FileRefused(
             f"{path} is not a readable HDF5 file: {first_line(error)}; feature files are made by "

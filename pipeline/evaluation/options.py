@@ -59,8 +59,8 @@ class Options:
         ):
             if value not in allowed:
                 raise InputError(f"unknown {what} {value!r}: choose {' or '.join(allowed)}")
-        if self.max_iter < 1 or not self.tol > 0 or self.repeats < 1:
+        if self.max_iter < 1 or not 0 < self.tol < float("inf") or self.repeats < 1:
             raise InputError(
                 f"`max_iter` {self.max_iter}, `tol` {self.tol} and `repeats` {self.repeats} must "
-                "be above 0"
+                "be above 0, and finite"
             )

@@ -88,6 +88,9 @@ class Group:
     place: Any = field(repr=False)
     columns: tuple[PackedColumn, ...] = field(default=(), repr=False)
 
+    def __str__(self) -> str:
+        return f"of rows {self.rows.start + 1:,} to {self.rows.stop:,}"
+
 
 @dataclass(frozen=True)
 class Standard:

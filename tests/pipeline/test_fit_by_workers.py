@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from features.engines.engine import Died, Done
 from features.engines.local import LocalEngine
-from features.errors import FileRefused
+from features.errors import CannotContinue, FileRefused, FrostlineError
 from pipeline.cli.commands import main
 from pipeline.compare import compare
 from pipeline.data.shared_rows import StoreSource
@@ -202,6 +202,39 @@ def test_what_is_sent_is_small(files, small_groups):
     assert max(engine.calls) < of_weights + bits + 40_000
     assert max(engine.answers) < of_weights + 20_000 + 20_000
     assert max(engine.works) < 2000
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_store_that_is_gone_when_a_worker_reads_is_told(after, files, small_groups, tmp_path):
+    """Before the first pass; between two, workers have it open, and read on."""
+    path = tmp_path / "s.h5"
+    path.write_bytes(files["one"].read_bytes())
+    calls = []
+
+    def removing(done, of):
+        calls.append(done)
+        path.unlink(missing_ok=True)
+
+    class Removing(Inline):
+        def start(self, number, work):
+            if not after:
+                path.unlink(missing_ok=True)
+            return super().start(number, work)
+
+    if after:
+        expected = written(fit(files["one"], C=0.1), tmp_path)
+        found = fit(path, C=0.1, engine=Removing(2), progress=removing)
+        assert written(found, tmp_path) == expected
+        assert len(calls) > after
+        return
+    with pytest.raises(FrostlineError, match=r"s\.h5(: no such| is not there any more)"):
+        fit(path, C=0.1, engine=Removing(2))
+
+
+def test_a_worker_that_dies_again_and_again_is_told_by_its_rows(files, small_groups):
+    engine = Sending(1, dying=range(1000))
+    with pytest.raises(CannotContinue, match=r"^the task of rows 1 to 2,048 ended its worker 3"):
+        fit(files["one"], C=0.1, engine=engine)
 
 
 def test_damage_that_a_worker_finds_is_told(tmp_path):

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stores import blobs, write_store
 
+from features.base import child as children
 from features.errors import CannotContinue, FileRefused, InputError
 from features.store import admission
 from features.store.reader import FeatureStore
@@ -327,6 +328,18 @@ def test_a_child_that_dies_refuses_the_file(strange, fault, wording):
         admission.admit([strange], program=limit + fault)
     assert wording in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_removed_before_the_child_opens_it_is_not_there(strange):
+    """Nor is it known: it might come back as another one."""
+    before = admission.identity(strange)
+    moved = strange.with_name("moved.h5")
+    program = f"import os; os.rename({str(strange)!r}, {str(moved)!r})\n"
+    with pytest.raises(FileNotFoundError):
+        admission.admit([strange], program=program + children.code("features.store.admission"))
+    moved.rename(strange)
+    assert admission.identity(strange) == before
+    assert before not in admission._known
 
 
 def test_only_files_of_others_need_a_child(tmp_path, monkeypatch):

@@ -191,6 +191,7 @@ BAD = [
     (FIT + "--C 0", 2, "C is '0'"),
     (FIT + "--C=-1", 2, "C is '-1'"),
     (FIT + "--C nan", 2, "C is 'nan'"),
+    *((FIT + f"--tol {tol}", 2, f"--tol {tol}") for tol in ("0.0", "-1.0", "nan", "inf")),
     (FIT + "--cv 1", 2, "--cv at least 2"),
     (FIT + "--cv many", 2, "--cv"),
     (FIT + "--class-weight heavy", 2, "heavy"),

@@ -176,8 +176,8 @@ SAID = [
     (
         lambda: fit("s.h5", max_iter=0),
         "fit s.h5 -o new.joblib --max-iter 0",
-        "`max_iter` 0, `tol` 1e-06 and `repeats` 1 must be above 0",
-        "--max-iter 0, --tol 1e-06 and --repeats 1 must be above 0",
+        "`max_iter` 0, `tol` 1e-06 and `repeats` 1 must be above 0, and finite",
+        "--max-iter 0, --tol 1e-06 and --repeats 1 must be above 0, and finite",
     ),
     (
         lambda: fit("two.h5"),
