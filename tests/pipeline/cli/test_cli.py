@@ -498,6 +498,7 @@ def test_interrupted_extract(during, tmp_path, minilm):
             *(sys.executable, "-m", "pipeline", "extract"),
             *("-" if during == "waiting for input" else str(source), "-o", str(out)),
             *("--model", str(minilm), "--dtype", "float32", "--device", "cpu"),
+            *("--backend", "torch", "--max-batch-tokens", "2048"),  # nothing to be tried first
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -246,21 +246,31 @@ def test_hostile_names_stay_text_on_a_terminal(tmp_path, frostline):
     assert got.count("\u0300") < 2000
 
 
-WORK = """
-import sys, time
+SHORT_WORK = """
+import sys, threading, time
 from pipeline.terminal import progress
 with progress.models() as update:
-    time.sleep({before})
     update(10, 40)
     print("a result", flush=True)
     print("a remark", file=sys.stderr, flush=True)
-    time.sleep({after})
 print("rich" in sys.modules)
 """
+# It has a patience of its own, and goes on once the timer has drawn.
+WORK = SHORT_WORK.replace(
+    "with progress.models() as update:",
+    """\
+progress._PATIENCE = 0.2
+with progress.models() as update:
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()""",
+)
+# What is drawn ten times a second is drawn again.
+LONG_WORK = WORK.replace("\nprint(", "\n    time.sleep(0.7)\nprint(")
 
 
 def test_long_work_shows_how_far_it_is_and_the_time_left():
-    code, got, piped = on_terminal(["-c", WORK.format(before=2.5, after=0.7)], stdout_too=False)
+    code, got, piped = on_terminal(["-c", LONG_WORK], stdout_too=False)
     assert code == 0
     assert piped == "a result\nTrue\n"
     seen = CONTROL.sub("", got)
@@ -271,23 +281,21 @@ def test_long_work_shows_how_far_it_is_and_the_time_left():
 
 
 def test_progress_without_colours_has_none():
-    _, got, _ = on_terminal(["-c", WORK.format(before=2.5, after=0.7)], NO_COLOR="1")
+    _, got, _ = on_terminal(["-c", LONG_WORK], NO_COLOR="1")
     assert "10 of 40 models" in got
     assert not STYLE.search(got)
 
 
 @pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1"}])
 def test_short_work_shows_nothing_and_loads_nothing(environment):
-    _, got, piped = on_terminal(
-        ["-c", WORK.format(before=0, after=0)], stdout_too=False, **environment
-    )
+    _, got, piped = on_terminal(["-c", SHORT_WORK], stdout_too=False, **environment)
     assert got == "a remark\r\n"
     assert piped == "a result\nFalse\n"
 
 
 def test_work_in_a_pipe_shows_nothing():
     done = subprocess.run(
-        [sys.executable, "-c", WORK.format(before=1.5, after=0)],
+        [sys.executable, "-c", WORK],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -297,7 +305,7 @@ def test_work_in_a_pipe_shows_nothing():
 
 
 def test_a_worker_that_fails_leaves_a_clean_terminal():
-    code, got, _ = on_terminal(["-c", WORK.format(before=1.5, after=0) + "\n1 / 0"])
+    code, got, _ = on_terminal(["-c", WORK + "\n1 / 0"])
     assert code == 1
     assert got.count("\x1b[?25l") == got.count("\x1b[?25h") == 1  # the cursor is back
 
