@@ -144,9 +144,10 @@ class _Run:
     def __init__(self, seconds: Sequence[float], fleet: Fleet, chances: Chances) -> None:
         n = min(fleet.workers, len(seconds))  # more are not started
         self.seconds, self.fleet, self.chances = seconds, fleet, chances
-        self.waiting = deque(range(len(seconds)))
+        self.untouched = 0  # the first shard that no worker was at; so are those behind it
+        self.again: deque[int] = deque()  # shards that wait for another worker, before those
         self.attempts = [0] * len(seconds)
-        self.done = [False] * len(seconds)
+        self.done = bytearray(len(seconds))
         self.left = len(seconds)
         self.deaths_at: Counter[int] = Counter()
         self.at = [_FREE] * n
@@ -160,17 +161,17 @@ class _Run:
         # A heap of attempts by when they began, (began, worker, shard), to find those to double.
         self.oldest: list[tuple[float, int, int]] = []
         self.look = math.inf  # when something is to be doubled next, as far as is known
-        self.counted: list[float] = []  # seconds of the attempts that did, as they ended
-        self.lost = self.doubled = 0.0
+        self.counted: deque[float] = deque(maxlen=_RECENT)  # seconds of attempts that did
+        self.useful = self.lost = self.doubled = 0.0
         self.doubles = 0
 
     def to_the_end(self) -> Outcome:
         """Go on until the last shard is done."""
         now = 0.0
-        while self.waiting:  # nobody is idle
+        while self._one_waits():  # nobody is idle
             now, worker = heapq.heappop(self.events)
             if self._happen(worker, now):
-                self._begin(worker, self.waiting.popleft(), now)
+                self._begin(worker, self._next(), now)
         while self.left:
             now, worker = heapq.heappop(self.events)
             if worker == _LOOK:
@@ -181,13 +182,23 @@ class _Run:
         still = sum(now - self.began[worker] for worker, at in enumerate(self.at) if at != _FREE)
         return Outcome(
             now,
-            sum(self.counted),
+            self.useful,
             self.lost,
             self.doubled + still,
             self.deaths_at.total(),
             self.doubles,
             max(self.deaths_at.values(), default=0),
         )
+
+    def _one_waits(self) -> bool:
+        return bool(self.again) or self.untouched < len(self.seconds)
+
+    def _next(self) -> int:
+        """Take the first shard that waits."""
+        if self.again:
+            return self.again.popleft()
+        self.untouched += 1
+        return self.untouched - 1
 
     def _begin(self, worker: int, shard: int, now: float) -> None:
         took = self.seconds[shard] * self.chances.slowness(shard, self.attempts[shard])
@@ -200,6 +211,9 @@ class _Run:
 
     def _remember(self, worker: int) -> None:
         heapq.heappush(self.oldest, (self.began[worker], worker, self.at[worker]))
+        if len(self.oldest) > 4 * len(self.at) + _RECENT:
+            self.oldest = [one for one in self.oldest if self._goes_on(*one)]
+            heapq.heapify(self.oldest)
 
     def _happen(self, worker: int, now: float) -> bool:
         """Let a worker end its attempt, or die in it; tell whether it is free now."""
@@ -216,6 +230,7 @@ class _Run:
         else:
             self.done[shard] = True
             self.left -= 1
+            self.useful += took
             self.counted.append(took)
         return True
 
@@ -227,7 +242,7 @@ class _Run:
         if shard in self.at_shard:
             self._remember(self.at_shard[shard][0])
         elif not self.done[shard]:
-            self.waiting.appendleft(shard)
+            self.again.appendleft(shard)
         heapq.heappush(self.events, (now + self.fleet.back_seconds, worker))
 
     def _leave(self, worker: int, now: float) -> float:
@@ -242,11 +257,11 @@ class _Run:
 
     def _hand_out(self, now: float) -> None:
         """Give idle workers what waits, then doubles; look again when one is due."""
-        while self.idle and self.waiting:
-            self._begin(heapq.heappop(self.idle), self.waiting.popleft(), now)
+        while self.idle and self._one_waits():
+            self._begin(heapq.heappop(self.idle), self._next(), now)
         if not (self.idle and self.counted):
             return
-        median = statistics.median(self.counted[-_RECENT:])
+        median = statistics.median(self.counted)
         late = max(self.fleet.least_seconds, self.fleet.slow * median)
         while self.idle and self.oldest:
             began, worker, shard = self.oldest[0]
@@ -266,5 +281,8 @@ class _Run:
 
     def _is_alone(self, began: float, worker: int, shard: int) -> bool:
         """Tell whether an attempt goes on, without a double, at a shard that is not done."""
-        goes_on = self.at[worker] == shard and self.began[worker] == began
+        goes_on = self._goes_on(began, worker, shard)
         return goes_on and not self.done[shard] and len(self.at_shard[shard]) == 1
+
+    def _goes_on(self, began: float, worker: int, shard: int) -> bool:
+        return self.at[worker] == shard and self.began[worker] == began

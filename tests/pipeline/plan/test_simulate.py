@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -238,3 +239,16 @@ def test_thousands_that_wait_for_few_ask_once():
     found = simulate([10.0] * 6000, Fleet(5000), slow)
     assert found.doubles > 500
     assert found.wall_seconds < 2000
+
+
+def test_a_million_shards_take_little_memory():
+    """Some bytes for each shard, and nothing that is kept of each attempt."""
+    n = 50_000
+    seconds = [1.0] * n
+    tracemalloc.start()
+    try:
+        simulate(seconds, Fleet(8), CERTAIN)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * n
