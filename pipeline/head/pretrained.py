@@ -88,14 +88,37 @@ def _without_folders(metadata: Mapping[str, Any]) -> dict[str, Any]:
             for one in said["data"]
             if isinstance(one, dict) and isinstance(one.get("inputs"), list)
         ]
-    changes = said.get("changes")
-    if isinstance(changes, dict):
-        said["changes"] = changes | {
-            name: _name_of(str(changes[name])) if name == "against" else _files_named(changes[name])
-            for name in ("against", "measured_on")
-            if isinstance(changes.get(name), str)
-        }
+    if isinstance(said.get("changes"), dict):
+        said["changes"] = _changes_named(said["changes"])
+    matching = said.get("matching")
+    if isinstance(matching, dict) and isinstance(matching.get("left_out"), dict):
+        said["matching"] = matching | {"left_out": _all_named(matching["left_out"])}
     return said
+
+
+def _changes_named(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the earlier head without its folder, in what is said of it too."""
+    said, against = dict(changes), changes.get("against")
+    if isinstance(said.get("measured_on"), str):
+        said["measured_on"] = _files_named(said["measured_on"])
+    if isinstance(against, str):
+        said["against"] = _name_of(against)
+        if isinstance(said.get("remarks"), list | tuple):
+            said["remarks"] = [
+                str(one).replace(against, said["against"]) for one in said["remarks"]
+            ]
+    return said
+
+
+def _all_named(rows: Mapping[str, Any]) -> dict[str, Any]:
+    """Name files without their folders, and tell those of one name apart by a number."""
+    found: dict[str, Any] = {}
+    for path, count in rows.items():
+        name, others = _name_of(str(path)), 1
+        while (unique := name if others == 1 else f"{name} ({others})") in found:
+            others += 1
+        found[unique] = count
+    return found
 
 
 def _input_named(name: Any) -> str:

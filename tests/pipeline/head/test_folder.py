@@ -16,14 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
-from stores import blobs, make_head, write_store
+from stores import LABELS, OTHER_SPEC, blobs, make_head, write_store
 
 from features.base import disk
 from features.errors import CannotContinue, FileRefused, InputError
 from pipeline import fit
 from pipeline.head.folder import MAX_CONFIG
 from pipeline.head.head import Head, load_head, save_head
+from pipeline.head.pretrained import files_for
 from pipeline.head.training_texts import TrainingTexts
+from pipeline.hub.address import Address
 
 HEADS = {
     "two classes": {"n_classes": 2},
@@ -509,3 +511,33 @@ def test_transformers_takes_it_for_no_model(tmp_path):
     folder = saved(make_head(), tmp_path / "bert-base")
     with pytest.raises(ValueError, match="Unrecognized model"):
         AutoConfig.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("judged_by", ["folds", "validation"])
+def test_no_folder_of_any_file_that_a_fit_is_given_goes_to_the_hub(judged_by, tmp_path):
+    """Stores of two encoders that do not match, corrections, an earlier head of other rows."""
+    folder = tmp_path / "secret"
+    folder.mkdir()
+    X, y = blobs(300, 8, 3)
+    some = np.flatnonzero(np.arange(300) % 7 != 3)
+    named = {"ids": [f"row-{n}" for n in some], "texts": [f"text {n}" for n in some]}
+    stores = [
+        write_store(folder / "a.h5", X[:, :4], y),
+        write_store(folder / "b.h5", X[some, 4:], y[some], spec=OTHER_SPEC, **named),
+    ]
+    save_head(fit(stores, C=0.1, cv=2).head, folder / "old.joblib")
+    (folder / "corrections.csv").write_text(f"id,row,label\nrow-0,0,{LABELS[(y[0] + 1) % 3]}\n")
+    options = {"corrections": folder / "corrections.csv", "conflicts": "drop"}
+    if judged_by == "validation":
+        options = {"validation": [write_store(folder / "c.h5", X[:, :4], y), stores[1]]}
+    else:
+        options["cv"] = 2
+    old = load_head(folder / "old.joblib")
+    other = dataclasses.replace(old, metadata=old.metadata | {"class_rows": [9, 9, 9]})
+    save_head(other, folder / "old.joblib")
+    head = fit(stores, C=0.1, against=folder / "old.joblib", **options).head
+    assert head.metadata["changes"]["remarks"]
+    assert b"secret" in b"".join(files_for(head, tmp_path / "x", training_texts=False).values())
+    for content in files_for(head, Address("jane/tweets"), training_texts=False).values():
+        assert b"secret" not in content
+        assert str(tmp_path).encode() not in content

@@ -125,7 +125,9 @@ def test_what_is_private_stays_here(hub, owner, folder):
         "spec = replace(head.sources[0].spec, model='/home/jane/secret/model')",
         "sources = tuple(replace(one, spec=spec) for one in head.sources)",
         "said = dict(head.metadata, measured_on='the 9 rows of /home/jane/secret/v.h5 and w/x.h5',"
-        " changes={'against': '/home/jane/secret/old.joblib', 'rows': 9},"
+        " changes={'against': '/home/jane/secret/old.joblib', 'rows': 9, 'remarks': ["
+        "'/home/jane/secret/old.joblib was fitted on other rows']},"
+        " matching={'rows': 9, 'left_out': {'/home/jane/secret/v.h5': 1, 'secret/v.h5': 2}},"
         " data=[{'inputs': ['hf:/home/jane/secret/set:train', 'a.csv', 'hf:a/b:c@' + 'f' * 40]}])",
         "mine = replace(head, sources=sources, metadata=said)",
     ]
@@ -137,7 +139,10 @@ def test_what_is_private_stays_here(hub, owner, folder):
         assert word not in sent
     config = json.loads(hub.repos["jane/tweets"].at("main")[1]["config.json"])
     assert config["metadata"]["measured_on"] == "the 9 rows of v.h5 and x.h5"
-    assert config["metadata"]["changes"] == {"against": "old.joblib", "rows": 9}
+    remarks = ["old.joblib was fitted on other rows"]
+    expected = {"against": "old.joblib", "rows": 9, "remarks": remarks}
+    assert config["metadata"]["changes"] == expected
+    assert config["metadata"]["matching"]["left_out"] == {"v.h5": 1, "v.h5 (2)": 2}
     inputs = ["set:train", "a.csv", "hf:a/b:c@" + "f" * 40]
     assert config["metadata"]["data"] == [{"inputs": inputs}]
     assert config["sources"][0]["spec"]["model"] == "model"
