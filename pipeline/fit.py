@@ -219,7 +219,6 @@ def fit(
     )
     plan = plan_of(cv, near_identical, validation, options, is_fixed=fixed is not None)
     method = _calibration(calibrate, possible=plan.n_tried > 1 or validation is not None)
-
     with ExitStack() as files:
         task = load(
             files,
