@@ -38,6 +38,7 @@ from features.pieces.effort import Effort
 from features.pieces.make_piece import MakePieces, PieceMaker
 from features.pieces.part import Part, PartSummary, join_all, summary_of
 from features.pieces.piece import Piece
+from features.pieces.receipts import check_files
 from features.pieces.scratch import sweep, work_folder
 from features.store.joined.join import finished_pieces, read_receipts
 from features.store.joined.layout import order_path
@@ -182,9 +183,10 @@ def make_all(
             meter.add(made)
     for line in effort.findings.remarks():
         told.say(line)
+    receipts = list(read_receipts(store, order, range(len(pieces))))
+    check_files(store, (one for one in receipts if one.piece in before))
     join_all(store, Folder(store, len(pieces)), told.say, allow_rejects=allow_rejects)
     sweep(work_folder(store), finished_pieces(store))
-    receipts = list(read_receipts(store, order, range(len(pieces))))
     # Workers load and read at the same time; the seconds of each count, as if one had done all.
     effort.seconds["total"] = perf_counter() - started
     summary = summary_of(work, effort, receipts, Part(0, 1), ())

@@ -61,7 +61,7 @@ def check_replaceable(
 ) -> None:
     """Refuse an output that can't take its name, or that would replace one of the inputs.
 
-    In object storage, that of a folder may be there.
+    That of a folder may be there: another job may have made it just now.
 
     Raises
     ------
@@ -82,6 +82,8 @@ def check_replaceable(
                 "through links: give the name of the file itself"
             )
         if output.is_dir():
+            if of_folder:
+                return
             raise InputError(f"{output} is a folder; give the name of a file in it")
         if not output.parent.is_dir():
             raise InputError(f"{output}: the folder {output.parent} does not exist; make it first")

@@ -466,7 +466,7 @@ def check_output(path: Path, shard_rows: int | None, inputs: Sequence[str | Path
         raise InputError(f"shard rows is {shard_rows}; it must be at least 1")
     elif path.is_symlink() or not path.is_dir():
         check_replaceable(path, inputs, of_folder=True)
-        if path.exists():
+        if path.exists() and not path.is_dir():  # another job may make it meanwhile
             raise InputError(
                 f"{path} is a file; `shard_rows` makes a folder: give another `output`, or leave "
                 "it out"

@@ -274,12 +274,17 @@ def agree(store: Target, asked: Order) -> Order:
     """
     there = existing_order(store, asked)
     if there is not None:
+        if not _receipts_in(store):  # an empty folder may have been lost
+            make_folders(store)
         return there
     asked = _as_receipts_name_it(store, asked)
     make_folders(store)
     put_once(store, order_path(store), asked.to_json())
     there = existing_order(store, asked)
-    assert there is not None, "it was just put there"
+    if there is None:
+        raise CannotContinue(
+            f"{order_path(store)} is there, and no file: remove it, and run the same command again"
+        )
     return there
 
 

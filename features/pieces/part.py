@@ -26,6 +26,7 @@ from features.pieces.duplicates.steps import prepare
 from features.pieces.effort import Effort, Meter
 from features.pieces.make_piece import MakePieces, writing
 from features.pieces.piece import Piece
+from features.pieces.receipts import check_files
 from features.pieces.scratch import is_being_made, put_over, sweep, work_folder
 from features.store.format import sort_labels
 from features.store.joined.join import finished_pieces, join, read_receipts
@@ -176,11 +177,12 @@ def make_part(
             told.say(line if part.of == 1 else f"in part {part}: {line}")
     finished = finished_pieces(store)
     missing = tuple(n for n in range(order.pieces) if n not in finished)
+    numbers = [piece.number for piece in mine if piece.number in finished]
+    receipts = list(read_receipts(store, order.of_store, numbers))
+    check_files(store, (one for one in receipts if one.piece in before))
     if not missing:
         join_all(store, maker.duplicates, told.say, allow_rejects=allow_rejects)
     sweep(work_folder(store), finished)
-    numbers = [piece.number for piece in mine if piece.number in finished]
-    receipts = list(read_receipts(store, order.of_store, numbers))
     maker.seconds["total"] = perf_counter() - started
     return summary_of(work, maker.effort, receipts, part, missing)
 

@@ -9,7 +9,7 @@ come receipts. It makes no pieces.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from features.base.remote.urls import is_url
@@ -18,6 +18,7 @@ from features.base.storage import (
     child,
     exists,
     fetch,
+    info,
     listed,
     local_path,
     put_folder_new,
@@ -27,7 +28,7 @@ from features.errors import FileRefused
 from features.store.checksum import check_seal
 from features.store.joined.describe import receipt_of
 from features.store.joined.join import read_receipts
-from features.store.joined.layout import REJECTS, piece_folder, receipt_path
+from features.store.joined.layout import REJECTS, piece_folder, receipt_path, shard_path
 from features.store.joined.order import Order
 from features.store.joined.receipt import Receipt
 from features.store.joined.shard_files import remade
@@ -134,6 +135,29 @@ def put_receipt(
     (theirs,) = read_receipts(store, order, [mine.piece])
     check_same_piece(mine, theirs, str(store), say)
     return theirs
+
+
+def check_files(store: Target, receipts: Iterable[Receipt]) -> None:
+    """Refuse finished pieces whose files are not there any more, or cut, on a disk.
+
+    Raises
+    ------
+    FileRefused
+    """
+    if is_url(store):  # each would be a request
+        return
+    for receipt in receipts:
+        for number, shard in enumerate(receipt.shards):
+            path = shard_path(store, receipt.piece, number)
+            found = info(path)
+            reason = f"{path} is missing"
+            if found is not None:
+                reason = f"{path} has {found.size:,} bytes, its receipt promises {shard.bytes:,}"
+            if found is None or found.size != shard.bytes:
+                raise FileRefused(remade(store, receipt.piece, reason))
+        rejects = child(piece_folder(store, receipt.piece), REJECTS)
+        if receipt.rejects and info(rejects) is None:
+            raise FileRefused(remade(store, receipt.piece, f"{rejects} is missing"))
 
 
 def check_same_piece(

@@ -33,7 +33,7 @@ from features.store.joined.layout import (
 )
 from features.store.joined.order import Order, read_order
 from features.store.joined.receipt import MAX_BYTES, Receipt, VectorFacts
-from features.store.joined.shard_files import check_as_promised
+from features.store.joined.shard_files import check_as_promised, remade
 
 MAKE_AGAIN = (
     "run the same `frostline extract` again, with `part=1/1` for all that is missing; with "
@@ -268,8 +268,11 @@ def _first_shard(store: Target, columns: _Columns) -> Shard:
     """Read what the first shard says of itself; all others have to be like it."""
     path = place.bring_shard(store, columns.piece[0], 0)
     check_as_promised(store, columns.piece[0], path, columns.bytes[0], columns.seals[0])
-    with admission.open_admitted(path) as file:
-        return read_shard(file)
+    try:
+        with admission.open_admitted(path) as file:
+            return read_shard(file)
+    except FileRefused as error:
+        raise FileRefused(remade(store, columns.piece[0], str(error))) from error
 
 
 @dataclass(frozen=True)

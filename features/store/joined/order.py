@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from features.base.storage import Target
-from features.errors import FileRefused, first_line
+from features.errors import FileRefused, InputError, first_line
 from features.store.joined import fields, place
 from features.store.joined.layout import MAX_PIECES, order_path
 
 FORMAT, VERSION = "frostline-order", 1
 MAX_BYTES = 2**28
-CURE = (
-    "remove it and run the same `frostline extract` again, which writes it anew if the receipts "
-    "were made for the same"
+_AGAIN = (
+    "run the same `frostline extract` again, which writes it anew if the receipts were made for "
+    "the same"
 )
+CURE = f"remove it and {_AGAIN}"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,10 @@ def read_order(store: Target) -> Order:
         It is damaged, or of a later version.
     """
     path = order_path(store)
-    data = place.read(path, MAX_BYTES)
+    try:
+        data = place.read(path, MAX_BYTES)
+    except InputError as error:
+        raise InputError(f"{error}; {_AGAIN}") from error
     content = fields.content_of(data, str(path), FORMAT, VERSION, CURE)
     try:
         pieces, inputs = content.get("pieces"), content.get("inputs")

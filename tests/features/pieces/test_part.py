@@ -13,7 +13,9 @@ import pytest
 
 from features import FeatureStore, extract, verify
 from features.backends.choice import Runtime
+from features.engines.local import LocalEngine
 from features.errors import CannotContinue, FileRefused, InputError
+from features.extraction import output
 from features.extraction.run import Told
 from features.pieces.choice import Agreed, agreed_encoder
 from features.pieces.indexes import kept_in
@@ -337,6 +339,63 @@ def test_an_order_that_was_altered_is_refused(again, inputs):
     path.write_bytes(without_seal(altered(path.read_bytes())))
     with pytest.raises(FileRefused, match=r"order\.json was altered"):
         make(inputs, again, "1/1")
+
+
+def test_a_folder_of_receipts_that_was_lost_is_made_again(again, whole, inputs):
+    shutil.rmtree(again / "receipts")
+    make(inputs, again, "1/1")
+    assert tree(again) == tree(whole)
+
+
+def test_a_folder_in_place_of_the_order_is_refused(again, inputs):
+    (again / "order.json").unlink()
+    (again / "order.json").mkdir()
+    with pytest.raises(CannotContinue, match=r"order\.json is there, and no file: remove it"):
+        make(inputs, again, "1/1")
+
+
+def test_another_job_may_make_the_folder_at_any_moment(tmp_path, monkeypatch):
+    """All jobs of an array begin at the same time."""
+    check = output.check_replaceable
+
+    def just_made(path, *arguments, **options):
+        if path.name == "store":
+            path.mkdir()
+        check(path, *arguments, **options)
+
+    monkeypatch.setattr(output, "check_replaceable", just_made)
+    output.check_output(tmp_path / "store", 10, [])
+
+
+def lost(path):
+    path.unlink()
+    return "is missing"
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+    return r"bytes, its receipt promises [0-9,]+"
+
+
+@pytest.mark.parametrize("harm", [lost, cut])
+@pytest.mark.parametrize("piece", [0, 4])
+def test_a_finished_piece_that_is_not_there_any_more_is_refused(harm, piece, again, whole, inputs):
+    """Who says that the store is whole has looked, job or engine."""
+    reason = harm(again / f"piece-{piece:05d}" / "part-00000.h5")
+    for made_by in ({"part": "1/1"}, {"engine": LocalEngine(1)}):
+        with pytest.raises(FileRefused, match=f"{reason}: remove .*piece-0000{piece} and .*json"):
+            extract(inputs, again, **OPTIONS, **made_by)
+    shutil.rmtree(again / f"piece-{piece:05d}")  # as it says
+    receipt(again, piece).unlink()
+    make(inputs, again, "1/1")
+    assert tree(again) == tree(whole)
+
+
+def test_rejects_that_are_not_there_any_more_are_refused(with_rejects, tmp_path):
+    make(with_rejects, tmp_path / "store", "1/1", allow_rejects=True)
+    (tmp_path / "store" / "piece-00001" / "rejects.jsonl").unlink()
+    with pytest.raises(FileRefused, match=r"rejects\.jsonl is missing: remove "):
+        make(with_rejects, tmp_path / "store", "1/1", allow_rejects=True)
 
 
 def test_no_changed_bit_of_an_order_is_followed(again, inputs):
