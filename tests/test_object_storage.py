@@ -243,6 +243,8 @@ COMMANDS = {
     "report": "report {at}/head.joblib {at}/s.h5 -o {at}/r.md",
     "suspects": "suspects {at}/head.joblib {at}/s.h5 -o {at}/suspects.csv",
     "label-next": "label-next {at}/head.joblib {at}/new.h5 -o {at}/next.csv",
+    "fit against a head": "fit {at}/s.h5 --against {at}/head.joblib -o {at}/next.joblib",
+    "export the head alone": "export {at}/head.joblib --format safetensors -o {at}/pretrained",
 }
 # They load the model of the head, or measure it.
 SLOW = {
@@ -357,6 +359,58 @@ def test_what_is_refused_says_so_in_one_line(case, in_s3):
     lines = result.output.strip().splitlines()
     assert message in lines[-1], result.output
     assert "Traceback" not in result.output
+
+
+# Whatever takes a head; nothing else that they take is wrong.
+TAKE_A_HEAD = {
+    "inspect": "inspect {head}",
+    "fit": "fit {at}/s.h5 --against {head} -o {at}/made",
+    "evaluate": "evaluate {head} {at}/s.h5",
+    "predict": "predict {head} {at}/s.h5 -o {at}/made.csv",
+    "quantify": "quantify {head} {at}/s.h5",
+    "report": "report {head} {at}/s.h5 -o {at}/made.md",
+    "suspects": "suspects {head} {at}/s.h5 -o {at}/made.csv",
+    "label-next": "label-next {head} {at}/new.h5 -o {at}/made.csv",
+    "explain": "explain {head} so-happy",
+    "export": "export {head} --format safetensors -o {at}/made",
+    "push": "push {head} some/where",
+    "serve": "serve {head} --port 0",
+}
+BAD_HEADS = {
+    "{at}/no.joblib": (2, "no.joblib: no such file"),
+    "s3://nowhere/head.joblib": (2, "there is no bucket 'nowhere'"),
+    "s3://tests": (2, "s3://tests is a folder without"),
+    "{at}/deep": (2, "deep is a folder without"),
+    "{at}/deeper": (2, "deeper is a folder without"),
+    "{at}/*.joblib": (2, "no such file"),
+    "{at}/note.txt": (3, "note.txt is not a frostline head"),
+    "{at}/cut.joblib": (3, "cut.joblib is not a frostline head"),
+    "{at}/empty.joblib": (3, "empty.joblib is not a frostline head"),
+}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(one, marks=[] if one in ("inspect", "fit", "serve") else pytest.mark.slow)
+        for one in TAKE_A_HEAD
+    ],
+)
+def test_a_head_that_is_none_is_named_by_its_url(command, in_s3):
+    whole = storage.read_bytes(f"{in_s3}/head.joblib")
+    for name, content in (("cut", whole[: len(whole) // 2]), ("empty", b"")):
+        storage.put(f"{in_s3}/{name}.joblib", content)
+    storage.put(f"{in_s3}/note.txt", b"no head")
+    storage.put(f"{in_s3}/deeper/note.txt", b"no head")
+    storage.put(f"{in_s3}/deep/down/note.txt", b"no head")
+    before = storage.listed(in_s3)
+    for head, (code, message) in BAD_HEADS.items():
+        line = TAKE_A_HEAD[command].format(at=in_s3, head=head.format(at=in_s3))
+        result = run(*line.split())
+        assert result.exit_code == code, (line, result.output)
+        assert message in result.output.strip().splitlines()[-1], (line, result.output)
+        assert "Traceback" not in result.output
+    assert storage.listed(in_s3) == before
 
 
 def test_a_head_that_is_too_large_is_not_fetched(s3, tmp_path, monkeypatch):

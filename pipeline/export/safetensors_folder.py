@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.head.head import Head
+from pipeline.head.pretrained import files_for
 
 
 def write(
     head: Head, folder: Path, models: Sequence[str | Path], say: Callable[[str], None]
 ) -> None:
     """Write the three files into an empty folder; the models are not needed for it."""
-    head.save_pretrained(folder)
+    for name, content in files_for(head, folder, training_texts=True).items():
+        (folder / name).write_bytes(content)

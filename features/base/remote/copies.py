@@ -47,9 +47,11 @@ def here(target: str | Path, *, most: int | None = None) -> Path:
     if found is not None:
         _bring(url, path, found, most)
         return path
-    for name in objects.listed(url):
+    names = objects.listed(url)
+    if names or objects.is_folder(url):
+        path.mkdir(exist_ok=True)  # also where none of them is brought
+    for name in names:
         if name.endswith(_SUFFIXES):
-            path.mkdir(exist_ok=True)
             one = child_of(url, name)
             _bring(one, path / name, objects.known(one), most)
     return path
