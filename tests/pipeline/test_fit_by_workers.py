@@ -1,9 +1,14 @@
 """A head that workers have fitted is, to the byte, the one of one process."""
 
+import dataclasses
 import os
 import pickle
+import shutil
 import signal
+import subprocess
+import sys
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -17,6 +22,7 @@ from threadpoolctl import threadpool_limits
 from features.engines.engine import Died, Done
 from features.engines.local import LocalEngine
 from features.errors import CannotContinue, FileRefused, FrostlineError
+from features.store.reader import FeatureStore
 from pipeline.cli.commands import main
 from pipeline.compare import compare
 from pipeline.data.shared_rows import StoreSource
@@ -316,3 +322,49 @@ def test_the_head_is_the_same_with_any_number_of_threads(wide_store, tmp_path):
             result = fit(wide_store, pooling=["cls", "mean"], engine=engine, cv=3)
             heads.add(written(result, tmp_path))
     assert len(heads) == 1
+
+
+def test_the_head_is_the_same_from_shards_of_any_size(files, small_groups, tmp_path):
+    """But for what it says of the files."""
+    with FeatureStore(files["one"]) as store:
+        X, y, ids = store.read("cls"), store.labels(), store.ids()
+    texts = [f"text {n - n % 5 if n % 50 < 5 else n}" for n in range(N)]
+    cuts = [0, 1, 700, BLOCK_ROWS + 30, N]
+    for number, (start, stop) in enumerate(pairwise(cuts)):
+        some = slice(start, stop)
+        options = {"ids": ids[some], "texts": texts[some], "store_dtype": "float16"}
+        write_store(tmp_path / f"{number}.h5", X[some], y[some], **options)
+    whole = fit(files["one"], near_identical=0.9999, cv=3)
+    shards = sorted(tmp_path.glob("*.h5"))
+    for engine in (None, Sending(2)):
+        found = fit(shards, near_identical=0.9999, cv=3, engine=engine)
+        said = {"data": whole.head.metadata["data"]}
+        head = dataclasses.replace(found.head, metadata=found.head.metadata | said)
+        again = dataclasses.replace(found, head=head)
+        assert written(again, tmp_path) == written(whole, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_head_is_the_same_in_any_surroundings(files, wide_store, tmp_path):
+    """Hashes of Python, time zone, language, threads, cores, and the folder that files lie in."""
+    surroundings = [
+        {"PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo", "LC_ALL": "C", "OPENBLAS_NUM_THREADS": "1"},
+        {"PYTHONHASHSEED": "2", "TZ": "UTC", "OPENBLAS_NUM_THREADS": "4", "OMP_NUM_THREADS": "4"},
+    ]
+    heads = []
+    for number, variables in enumerate(surroundings):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        shutil.copy(wide_store, folder / "s.h5")
+        code = "from pipeline.cli.commands import main; main()"
+        words = ["fit", "s.h5", "-o", "head.joblib", "--pooling", "cls", "--pooling", "mean"]
+        subprocess.run(
+            [sys.executable, "-c", code, *words, "--cv", "3", "--metric", "log-loss"],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | variables,
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+        heads.append((folder / "head.joblib").read_bytes())
+    assert heads[0] == heads[1]
