@@ -30,7 +30,7 @@ def sealed(content: Mapping[str, Any], indent: int | None = None) -> bytes:
     Examples
     --------
     >>> sealed({"rows": 7})[:42]
-    b'{"rows": 7, "sha256": "caf8fca0a9b38d3ba4c1'
+    b'{"rows": 7, "sha256": "fbdb8ad683e532f7ef0'
     """
     text = json.dumps({**content, _SEAL: ""}, indent=indent)
     end = text.rindex(_BEFORE_SEAL) + len(_BEFORE_SEAL)
