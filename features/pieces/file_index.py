@@ -7,6 +7,7 @@ its size and its time.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -27,6 +28,8 @@ from features.tweets.source import Source
 from features.tweets.span import Known, Part, Span, known_of
 from features.tweets.table import InputFormat
 
+# Bytes of the name of a file that its index is named by; file systems take 255 in all.
+_NAME_BYTES = 200
 # What can be cut between rows, where it is not packed.
 _CUT = (*TABLES, *JSON, ".txt", ".parquet")
 
@@ -131,12 +134,16 @@ class IndexRequest:
     def key(self) -> str:
         """A name to keep the index by, such as `tweets.csv-0123456789abcdef`.
 
-        It is another one for another way of reading or another size of the file.
+        It is another one for another way of reading or another size of the file. A long name of a
+        file is cut, as the whole must be one, too.
         """
         size, _ = _state(self.path)
         asked = [self.suffix, size, self.columns.asked, asdict(self.written), self.part_rows]
         digest = sha256(dumps([self.path, *asked], sort_keys=True).encode()).hexdigest()
-        return f"{Path(self.path).name}-{digest[:16]}"
+        name = Path(self.path).name
+        if len(os.fsencode(name)) > _NAME_BYTES:
+            name = name.encode(errors="ignore")[:_NAME_BYTES].decode(errors="ignore")
+        return f"{name}-{digest[:16]}"
 
 
 def make_index(request: IndexRequest) -> FileIndex:

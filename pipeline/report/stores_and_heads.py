@@ -65,7 +65,7 @@ def part_text(summary: PartSummary) -> str:
     s = summary
     store = printable(str(s.output))
     whose = f"part {s.part} of {store}" if s.workers is None else store
-    by = f" by {s.workers:,} workers" if s.workers else ""
+    by = f" by {s.workers:,} worker{'s' * (s.workers > 1)}" if s.workers else ""
     done = (
         f"{whose} is finished: {s.pieces:,} of {s.of_pieces:,} pieces "
         f"({s.made:,} made in this run{by}), {s.rows:,} rows"

@@ -89,7 +89,10 @@ def open_to_write(target: Target) -> Iterator[BinaryIO]:
                 disk.link(aside, path)
             disk.sync_folder(path.parent)
     except OSError as error:
-        raise CannotContinue(f"{path} cannot be written: {system_reason(error)}") from error
+        raise CannotContinue(
+            f"{path} cannot be written: {system_reason(error)}; what is done stays, and the same "
+            "command goes on"
+        ) from error
 
 
 def read_exactly(file: BinaryIO, size: int) -> bytearray | None:

@@ -5,6 +5,7 @@ import pickle
 import random
 import re
 import shutil
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from features.extraction.run import Told
 from features.pieces.choice import Agreed, agreed_encoder
 from features.pieces.indexes import kept_in
 from features.pieces.make_piece import MakePieces
-from features.pieces.order import Order
+from features.pieces.order import Order, make_folders
 from features.pieces.part import Part
 from features.pieces.piece import Piece
 from features.pieces.receipts import put_receipt
@@ -760,6 +761,18 @@ def test_a_large_file_is_looked_at_once_for_all_jobs(tmp_path, monkeypatch):
             assert split([str(paths[0])], shard_rows=12, index_of=index_of)
             assert len(looks) == 1 + number and len(said) == number and "is damaged" in said[-1]
         assert kept.read_bytes() == as_it_was, "it is made again"
+
+
+@pytest.mark.parametrize(
+    "name", ["n" * 251, "\u00fc" * 125, "\U0001f600" * 62, "\udcff" * 230, "a\nb%2F*"]
+)
+def test_a_file_of_any_name_has_an_index(name, tmp_path):
+    (path,) = write_inputs(tmp_path / "in", {"a": 60})
+    path = path.rename(path.with_name(f"{name}.csv"))
+    index_of = kept_in(tmp_path / "store", partial(make_folders, tmp_path / "store"), [].append)
+    pieces = split([str(path)], shard_rows=12, index_of=index_of)
+    (kept,) = (tmp_path / "store" / "indexes").iterdir()
+    assert len(pieces) == 5 and kept.suffix == ".json"
 
 
 def test_a_file_that_changes_between_two_jobs_is_refused(whole, tmp_path):
