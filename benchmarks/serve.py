@@ -10,10 +10,11 @@
 the same texts as `predict` does, turn by turn, in processes that are loaded and warm. `latency`
 asks for one text at a time alone, then sends mixed requests that come by chance at half the rate
 that the server can keep up with, and last from 64 clients that never pause. `heads` asks ten heads
-of one encoder for all their scores, and one. `memory` looks at the server's memory while it
-answers. `peer` is sentence-transformers with a logistic regression of scikit-learn behind FastAPI,
-as people write it: a plain function that encodes the texts of one request. The clients are one
-thread of this process (tests/pipeline/serve/load_client.py) and share the machine with the server.
+of one encoder for all their scores, and one. `memory` looks at the server's memory while it answers
+texts of which none comes twice. `peer` is sentence-transformers with a logistic regression of
+scikit-learn behind FastAPI, as people write it: a plain function that encodes the texts of one
+request. The clients are one thread of this process (tests/pipeline/serve/load_client.py) and share
+the machine with the server.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import itertools
+import math
 import os
 import random
 import re
@@ -267,15 +270,17 @@ def heads(head: Path, tweets: Path, limit: int, rounds: int) -> None:
 
 def memory(head: Path, tweets: Path, limit: int, n_requests: int) -> None:
     texts, _ = texts_of(tweets, limit)
+    numbered = (f"{text} {n}" for n, text in enumerate(itertools.cycle(texts)))
+    per_request = sum(SIZES) / len(SIZES)
     print("| requests | memory, MB |\n|---|---|")
     with serving(head) as (port, pid):
-        requests = mixed(texts, port)
         sent = 0
-        while sent < n_requests:
-            some = (requests * (1 + n_requests // (10 * len(requests))))[: max(1, n_requests // 10)]
-            timed(port, some)
-            sent += len(some)
-            print(f"| {sent:,} | {resident(pid) / 1e6:,.0f} |", flush=True)
+        for _ in range(10):
+            some = list(itertools.islice(numbered, math.ceil(per_request * n_requests / 10)))
+            requests = mixed(some, port)
+            timed(port, requests)
+            sent += len(requests)
+            print(f"| {sent:,} | {resident(pid) / 1e6:,.1f} |", flush=True)
 
 
 def peer(head: Path, tweets: Path, limit: int, rounds: int) -> None:
