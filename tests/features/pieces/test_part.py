@@ -763,9 +763,16 @@ def test_a_large_file_is_looked_at_once_for_all_jobs(tmp_path, monkeypatch):
         assert kept.read_bytes() == as_it_was, "it is made again"
 
 
-@pytest.mark.parametrize(
-    "name", ["n" * 251, "\u00fc" * 125, "\U0001f600" * 62, "\udcff" * 230, "a\nb%2F*"]
-)
+NAMES = {
+    "long": "n" * 251,
+    "long in bytes": "\u00fc" * 125,
+    "cut in a character": "\U0001f600" * 62,
+    "not Unicode": "\udcff" * 230,
+    "odd": "a\nb%2F*",
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
 def test_a_file_of_any_name_has_an_index(name, tmp_path):
     (path,) = write_inputs(tmp_path / "in", {"a": 60})
     path = path.rename(path.with_name(f"{name}.csv"))
