@@ -1,8 +1,8 @@
 """Files that commands of the documentation find: each page names those that it needs.
 
 Every page runs in a folder of its own, with the first of the example tweets, or with all of them
-if it names `every-example`, and with those to be labelled. The files are made once, when the first
-page asks for them, and copied.
+if it names `every-example`, and with those to be labelled; both lie in `examples/` there as well.
+The files are made once, when the first page asks for them, and copied.
 """
 
 import csv
@@ -99,6 +99,8 @@ STAND_INS = {"bert-base-uncased": "bert", "google-bert/bert-base-uncased": "bert
 EVERY_EXAMPLE = "every-example"
 AT_HAND = {*MAKERS, *STAND_INS, EVERY_EXAMPLE}
 SOME_ROWS = 300
+# As in examples/.
+EXAMPLES = ("tweets.csv", "new_tweets.csv")
 
 
 def label_by_hand(path):
@@ -118,7 +120,7 @@ class PageFiles:
     folder
         An empty one.
     n_rows
-        How many of the example tweets `tweets.csv` has; None: all.
+        How many of the example tweets there are; None: all.
     tiny_model
         Gives the folder of a tiny model of an architecture.
     """
@@ -127,11 +129,14 @@ class PageFiles:
         self.folder, self.tiny_model = folder, tiny_model
         write_csv(folder / "tweets.csv", rows_of_examples()[:n_rows])
         shutil.copy(ROOT / "examples" / "new_tweets.csv", folder)
+        (folder / "examples").mkdir()
+        for name in EXAMPLES:
+            shutil.copy(folder / name, folder / "examples")
 
     def fill(self, page_folder, names):
         """Put the tweets into the folder of a page, and the files of these names."""
-        (page_folder / "examples").symlink_to(ROOT / "examples")
-        for name in ["tweets.csv", "new_tweets.csv", *names]:
+        (page_folder / "examples").symlink_to(self.folder / "examples")
+        for name in [*EXAMPLES, *names]:
             is_model = name in STAND_INS
             source = self.tiny_model(STAND_INS[name]) if is_model else self._made(name)
             (shutil.copytree if source.is_dir() else shutil.copy)(source, page_folder / name)
