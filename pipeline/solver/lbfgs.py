@@ -30,10 +30,18 @@ _PATIENCE = {np.dtype(np.float32): 4, np.dtype(np.float64): 20}
 
 @dataclass(frozen=True)
 class Gram:
-    """Eigenvalues (D,) and eigenvectors (D, D) of the mean of z z'."""
+    """Eigenvalues (D,), ascending, and eigenvectors (D, D) of the mean of z z'."""
 
     values: Floats
     vectors: Floats
+
+    @classmethod
+    def of(cls, matrix: Floats, n_rows: int) -> Gram:
+        """Decompose the mean of z z' of so many rows; what more columns have is rounding."""
+        values, vectors = np.linalg.eigh(matrix)
+        values = np.maximum(values, 0.0)
+        values[: max(0, len(values) - n_rows)] = 0.0
+        return cls(values, vectors)
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,7 @@ class Preconditioner:
 
     def __init__(self, gram: Gram, curvature: Floats) -> None:
         self.gram = gram
+        self._flat = int(np.searchsorted(gram.values, 0.0, side="right"))
         values, self.basis = np.linalg.eigh(curvature)
         self.values = np.maximum(values, 0.0)
 
@@ -166,13 +175,25 @@ class Preconditioner:
         values, basis = self.values[which], self.basis[which]
         turned = basis.transpose(0, 2, 1) @ vector
         n, n_classes, width = turned.shape
-        weights = turned[:, :, 1:].reshape(n * n_classes, width - 1) @ self.gram.vectors
-        weights /= values.reshape(-1, 1) * self.gram.values + 1
-        turned[:, :, 1:] = (weights @ self.gram.vectors.T).reshape(n, n_classes, width - 1)
+        weights = turned[:, :, 1:].reshape(n * n_classes, width - 1)
+        divided = self._divided(weights, values.reshape(-1, 1))
+        turned[:, :, 1:] = divided.reshape(n, n_classes, width - 1)
         # The direction that changes no probability has no curvature, and no gradient either.
         flat = values <= 1e-10 * values[:, -1:]
         turned[:, :, 0] = np.where(flat, 0.0, turned[:, :, 0] / np.where(flat, 1.0, values))
         return np.asarray(basis @ turned)
+
+    def _divided(self, weights: Floats, curvature: Floats) -> Floats:
+        """Apply the inverse of curvature * gram + 1, curvature (n, 1), to weights (n, D).
+
+        It leaves directions without curvature as they are, so where most have none the others are
+        corrected, which costs less.
+        """
+        vectors, divisor = self.gram.vectors, curvature * self.gram.values + 1
+        if 2 * self._flat < len(vectors):
+            return np.asarray((weights @ vectors / divisor) @ vectors.T)
+        vectors, divisor = vectors[:, self._flat :], divisor[:, self._flat :]
+        return np.asarray(weights + (weights @ vectors * (1 / divisor - 1)) @ vectors.T)
 
 
 class _Pairs:

@@ -178,8 +178,7 @@ def prepare(
     gram = mean_gram(vectors, typical)
     if scale is not None:
         gram *= np.outer(scale, scale)
-    values, basis = np.linalg.eigh(gram)
-    return Data(vectors, y, weight, n_classes, Gram(np.maximum(values, 0.0), basis), scale)
+    return Data(vectors, y, weight, n_classes, Gram.of(gram, len(y)), scale)
 
 
 @blas.one_thread()

@@ -92,8 +92,7 @@ def with_view_scales(data: Data, scales: Floats, widths: Sequence[int]) -> Data:
     if (scale == 1).all():
         return data
     root = scale[:, None] * data.gram.vectors * np.sqrt(data.gram.values)
-    values, basis = np.linalg.eigh(root @ root.T)
-    return replace(data, gram=Gram(np.maximum(values, 0.0), basis), scale=scale)
+    return replace(data, gram=Gram.of(root @ root.T, len(data.y)), scale=scale)
 
 
 def _halves(data: Data, half: Mask, class_weight: Floats | None) -> tuple[_Half, _Half]:
