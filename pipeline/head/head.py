@@ -54,6 +54,7 @@ from pipeline.head.held_out_figures import HeldOutFigures
 from pipeline.head.novelty import Novelty
 from pipeline.head.priors import parse_prior, shift
 from pipeline.head.safe_pickle import UnpickleError, read_pickle
+from pipeline.head.seal import seal_of, unsealed
 from pipeline.head.training_texts import TrainingTexts
 from pipeline.hub.address import Address, parse_address
 from pipeline.solver.solve import softmax
@@ -384,6 +385,9 @@ def save_head(head: Head, path: str | Path) -> None:
     content = content_of(head, {"estimator": head.to_sklearn()})
     with replacing(path) as aside:
         joblib.dump(content, aside, protocol=4)
+        seal = seal_of(aside.read_bytes())
+        with aside.open("ab") as file:
+            file.write(seal)
 
 
 def load_head(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Head:
@@ -434,7 +438,8 @@ def load_head(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Head:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {system_reason(error)}") from error
     try:
-        return Head(**parts_of(read_pickle(unpacked(data, max_bytes)), of_estimator))
+        content = unsealed(unpacked(data, max_bytes))
+        return Head(**parts_of(read_pickle(content), of_estimator))
     except UnpickleError as error:
         raise FileRefused(f"{path} is not a frostline head: {error}") from error
     except FileRefused as error:
