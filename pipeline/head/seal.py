@@ -23,7 +23,7 @@ def seal_of(data: bytes) -> bytes:
     Examples
     --------
     >>> seal_of(b"a head")[:20]
-    b'\nsha256 ca5ad0d8c1a4'
+    b'\nsha256 4ebc204abb3a'
     """
     return f"\nsha256 {sha256(data).hexdigest()}\n".encode()
 

@@ -19,6 +19,8 @@ from pipeline.serve.refusals import OVERLOADED, Refusal, body_of
 _MOST_HEAD_BYTES = 65_536
 # That a client has to read why it is refused.
 _LINGER_SECONDS = 1.0
+# In which what a client has sent is read, before its connection is closed at the end.
+_LAST_SECONDS = 0.1
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -61,6 +63,13 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse(Refusal(431, message))
         if self._clock is None and (self.cycle is None or self.cycle.response_complete):
             self._start_clock()
+
+    def shutdown(self) -> None:
+        """End with the server; a request that has come, and was not read yet, is answered."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.loop.call_later(_LAST_SECONDS, super().shutdown)
+        else:
+            super().shutdown()
 
     def on_message_begin(self) -> None:
         """Begin to count a head."""

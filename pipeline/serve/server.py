@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from features.encoder.encoder import FrozenEncoder
 
 # For requests that are on their way when the server is told to end.
-_GRACE_SECONDS = 1.0
+_GRACE_SECONDS, _LAST_SECONDS = 1.0, 0.1
 _TOKEN = re.compile(rb"[!-~]{16,4096}")
 
 
@@ -283,5 +283,8 @@ async def _until_told(
     if told.is_set():
         say("ending: what was asked for is still answered")
         await asyncio.sleep(_GRACE_SECONDS)
+        # Who is connected already, and was not taken yet, is; nobody else gets a connection.
+        bound.listen(0)
+        await asyncio.sleep(_LAST_SECONDS)
         server.should_exit = True
     await running
