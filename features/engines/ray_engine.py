@@ -91,8 +91,9 @@ class RayEngine(Engine):
 
     def _divide(self, cluster: Cluster) -> _Share:
         """Say what each worker gets."""
-        most_gpus = max((node.gpus for node in cluster.nodes), default=0)
-        share = (1.0 if most_gpus else 0.0) if self._gpus_wanted is None else self._gpus_wanted
+        share = (
+            (1.0 if cluster.most_gpus else 0.0) if self._gpus_wanted is None else self._gpus_wanted
+        )
         cluster.check_gpus(share, may_grow=self._address is not None)
         cores = divided(nodes(), self.workers) if self._address is None else []
         return _Share(cluster.cores_of(self.workers, share), share, cores)

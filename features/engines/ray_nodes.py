@@ -120,6 +120,11 @@ class Cluster:
                 "same command goes on there"
             )
 
+    @property
+    def most_gpus(self) -> float:
+        """GPUs of the node that has most of them."""
+        return max((node.gpus for node in self.nodes), default=0.0)
+
     def default_workers(self, gpus_per_worker: float | None) -> int:
         """Count the workers that fill the GPUs, or one for each node where there are none."""
         gpus = sum(node.gpus for node in self.nodes)
@@ -136,7 +141,7 @@ class Cluster:
         InputError
             None has, and none will.
         """
-        most = max((node.gpus for node in self.nodes), default=0.0)
+        most = self.most_gpus
         if gpus_per_worker <= most:
             return
         if not may_grow:

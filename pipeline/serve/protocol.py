@@ -20,7 +20,7 @@ _MOST_HEAD_BYTES = 65_536
 # That a client has to read why it is refused.
 _LINGER_SECONDS = 1.0
 # In which what a client has sent is read, before its connection is closed at the end.
-_LAST_SECONDS = 0.1
+LAST_SECONDS = 0.1
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -67,7 +67,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """End with the server; a request that has come, and was not read yet, is answered."""
         if self.cycle is None or self.cycle.response_complete:
-            self.loop.call_later(_LAST_SECONDS, super().shutdown)
+            self.loop.call_later(LAST_SECONDS, super().shutdown)
         else:
             super().shutdown()
 

@@ -33,7 +33,7 @@ from pipeline.serve.app import Service, application
 from pipeline.serve.guards import Entrance, Guard
 from pipeline.serve.limits import Limits
 from pipeline.serve.metrics import Metrics
-from pipeline.serve.protocol import bounded
+from pipeline.serve.protocol import LAST_SECONDS, bounded
 from pipeline.serve.scorer.heads import Heads
 from pipeline.serve.scorer.scorer import Scorer
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from features.encoder.encoder import FrozenEncoder
 
 # For requests that are on their way when the server is told to end.
-_GRACE_SECONDS, _LAST_SECONDS = 1.0, 0.1
+_GRACE_SECONDS = 1.0
 _TOKEN = re.compile(rb"[!-~]{16,4096}")
 
 
@@ -285,6 +285,6 @@ async def _until_told(
         await asyncio.sleep(_GRACE_SECONDS)
         # Who is connected already, and was not taken yet, is; nobody else gets a connection.
         bound.listen(0)
-        await asyncio.sleep(_LAST_SECONDS)
+        await asyncio.sleep(LAST_SECONDS)
         server.should_exit = True
     await running

@@ -105,12 +105,10 @@ def look(store: Target) -> Look:
 
 def _damaged(store: Target) -> Iterator[tuple[Target, str]]:
     """Say which files are damaged that only those read who make pieces."""
-    names = {one for one in place.names(store) if one == CHOICE}
     kept = storage.child(store, INDEXES)
-    for path in [
-        *(storage.child(store, one) for one in names),
-        *(storage.child(kept, one) for one in place.names(kept) if one.endswith(".json")),
-    ]:
+    paths = [storage.child(store, one) for one in place.names(store) if one == CHOICE]
+    paths += [storage.child(kept, one) for one in place.names(kept) if one.endswith(".json")]
+    for path in paths:
         try:
             unsealed(place.read(path, ORDER_BYTES))
         except (FileRefused, InputError, ValueError, RecursionError) as error:
