@@ -18,7 +18,6 @@ from features.base.storage import (
     child,
     exists,
     fetch,
-    info,
     listed,
     local_path,
     put_folder_new,
@@ -31,7 +30,7 @@ from features.store.joined.join import read_receipts
 from features.store.joined.layout import REJECTS, piece_folder, receipt_path, shard_path
 from features.store.joined.order import Order
 from features.store.joined.receipt import Receipt
-from features.store.joined.shard_files import remade
+from features.store.joined.shard_files import check_size, remade
 from features.store.shard_folder import in_order
 
 # What the system says where a folder has the name already.
@@ -148,15 +147,10 @@ def check_files(store: Target, receipts: Iterable[Receipt]) -> None:
         return
     for receipt in receipts:
         for number, shard in enumerate(receipt.shards):
-            path = shard_path(store, receipt.piece, number)
-            found = info(path)
-            reason = f"{path} is missing"
-            if found is not None:
-                reason = f"{path} has {found.size:,} bytes, its receipt promises {shard.bytes:,}"
-            if found is None or found.size != shard.bytes:
-                raise FileRefused(remade(store, receipt.piece, reason))
+            path = local_path(shard_path(store, receipt.piece, number))
+            check_size(store, receipt.piece, path, shard.bytes)
         rejects = child(piece_folder(store, receipt.piece), REJECTS)
-        if receipt.rejects and info(rejects) is None:
+        if receipt.rejects and not exists(rejects):
             raise FileRefused(remade(store, receipt.piece, f"{rejects} is missing"))
 
 

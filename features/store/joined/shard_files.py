@@ -188,18 +188,27 @@ def check_as_promised(store: Target, piece: int, path: Path, size: int, seal: st
     ------
     FileRefused
     """
+    check_size(store, piece, path, size)
+    if sealed_digest(path) != seal:
+        reason = f"{path} is not the shard that its receipt promises"
+        raise FileRefused(remade(store, piece, reason))
+
+
+def check_size(store: Target, piece: int, path: Path, size: int) -> None:
+    """Refuse a shard that is not there, or of another size than its receipt promised.
+
+    Raises
+    ------
+    FileRefused
+    """
     try:
         found = path.stat().st_size
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileRefused(remade(store, piece, f"{path} is missing")) from error
     except OSError as error:
         raise FileRefused(f"{path} cannot be read: {system_reason(error)}") from error
-    reason = ""
     if found != size:
         reason = f"{path} has {found:,} bytes, its receipt promises {size:,}"
-    elif sealed_digest(path) != seal:
-        reason = f"{path} is not the shard that its receipt promises"
-    if reason:
         raise FileRefused(remade(store, piece, reason))
 
 
